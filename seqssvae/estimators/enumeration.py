@@ -1,0 +1,115 @@
+"""`trace-enum` and `trace-enum-sequential`: Pyro's own enumeration of y."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import TraceEnum_ELBO, config_enumerate
+from pyro.infer.util import torch_item
+from pyro.ops import packed
+from pyro.poutine import Trace
+from torch import Tensor
+
+from seqssvae.batches import Batch
+from seqssvae.estimators.terms import normal_kl, owner, parts
+
+__all__ = ["TraceEnum"]
+
+
+class TraceEnum(TraceEnum_ELBO):  # type: ignore[misc]
+    """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.
+
+    With the analytic KL the guide's term of "z" becomes KL(q(z|x,y) || p(z)) and the model's
+    becomes 0; scales, masks and the sum over y stay Pyro's.
+
+    Args:
+        strategy: "parallel", or "sequential": K decoder calls and a K-th of the memory.
+        expand: Give enumerated values the full shape `[K, B]` instead of `[K, 1]`.
+        num_particles: Samples of z, in a vectorised plate when y is enumerated in parallel.
+        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
+        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: str = "parallel",
+        expand: bool = False,
+        num_particles: int = 1,
+        analytic_kl: bool = True,
+        free_bits: float = 0.0,
+    ) -> None:
+        super().__init__(
+            num_particles=num_particles,
+            max_plate_nesting=1,
+            vectorize_particles=strategy == "parallel" and num_particles > 1,
+            strict_enumeration_warning=False,
+        )
+        self.strategy, self.expand = strategy, expand
+        self.analytic_kl, self.free_bits = analytic_kl, free_bits
+
+    def differentiable_loss(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        batch: Batch,
+        kl_weight: float = 1.0,
+    ) -> Tensor:
+        """Minus the objective, summed over the rows: a scalar in nats.
+
+        Args:
+            model: `ssvae.model`.
+            guide: `ssvae.guide`; enumeration is configured here.
+            batch: Rows with, without and with partial labels.
+            kl_weight: Of the KL of z.
+
+        Raises:
+            TypeError: the two are not the bound methods of one SSVAE.
+        """
+        owner(model, guide)
+        enumerated = config_enumerate(guide, self.strategy, expand=self.expand)
+        losses = [
+            super(TraceEnum, self).differentiable_loss(model, enumerated, part, kl_weight)
+            for part in parts(batch)
+        ]
+        return torch.stack(losses).sum()
+
+    def loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> float:
+        """As `differentiable_loss`, without a gradient."""
+        enumerated = config_enumerate(guide, self.strategy, expand=self.expand)
+        with torch.no_grad():
+            return sum(
+                super(TraceEnum, self).loss(model, enumerated, part, *args)
+                for part in parts(batch)
+            )
+
+    def loss_and_grads(
+        self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> float:
+        """As `differentiable_loss`; gradients are left in the parameters."""
+        loss = self.differentiable_loss(model, guide, batch, *args)
+        loss.backward()  # type: ignore[no-untyped-call]
+        value: float = torch_item(loss)
+        return value
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
+        if self.analytic_kl:
+            self._put_analytic_kl(model_trace, guide_trace)
+        return model_trace, guide_trace
+
+    def _put_analytic_kl(self, model_trace: Trace, guide_trace: Trace) -> None:
+        site = guide_trace.nodes["z"]
+        posterior = site["fn"]
+        while not hasattr(posterior, "loc"):  # out of to_event, expand and mask
+            posterior = posterior.base_dist
+        kl = normal_kl(posterior.loc, posterior.scale, self.free_bits)
+        kl = scale_and_mask(kl.expand(site["fn"].batch_shape), site["scale"], site["mask"])
+        site["packed"]["log_prob"] = packed.pack(kl, site["infer"]["_dim_to_symbol"])
+        prior = model_trace.nodes["z"]["packed"]
+        zero = torch.zeros_like(prior["log_prob"])
+        zero._pyro_dims = prior["log_prob"]._pyro_dims  # type: ignore[attr-defined]
+        prior["log_prob"] = zero

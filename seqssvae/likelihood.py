@@ -1,0 +1,312 @@
+"""p(x | y, z): the expanded batch, and a softmax that never exists for all positions at once.
+
+This room alone folds enumerated labels and particles into the decoder's batch. No `[*L, B, T, V]`
+tensor is made: the logits of a chunk of unpadded positions are, and are used up, one after
+another in the same memory.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqssvae.decoder import Decoder
+from seqssvae.recurrent import Packing, pack
+from seqssvae.shapes import fold, length_mask, unfold
+from seqssvae.vocabulary import BOS
+
+__all__ = ["SequenceLikelihood", "sequence_log_prob", "weighted_sequence_log_prob"]
+
+CHUNK_ELEMENTS = 2**21  # logits that exist at once
+
+
+class SequenceLikelihood(TorchDistribution):
+    """p(x | y, z) over whole sequences, for every leading index of y and z.
+
+    Args:
+        decoder: The network.
+        z: `[*L, B, Z]`, leading dims broadcastable with those of y.
+        y: Classes, int64 `[*L, B]`; weights of classes, float `[*L, B, K]`; None without classes.
+        lengths: Symbols of each example, EOS included, `[B]`.
+        batch_shape: `[*L, B]`; what the arguments broadcast to when None.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 - torch declares an instance attribute
+    support = torch.distributions.constraints.nonnegative_integer
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        z: Tensor,
+        y: Tensor | None,
+        lengths: Tensor,
+        *,
+        batch_shape: torch.Size | None = None,
+    ) -> None:
+        self.decoder, self.z, self.y, self.lengths = decoder, z, y, lengths
+        if batch_shape is None:
+            shapes = [z.shape[:-1], lengths.shape]
+            if y is not None:
+                shapes.append(y.shape[:-1] if y.dtype.is_floating_point else y.shape)
+            batch_shape = torch.broadcast_shapes(*shapes)
+        super().__init__(batch_shape, torch.Size([int(lengths.max())]), validate_args=False)
+
+    def expand(
+        self, batch_shape: torch.Size, _instance: "SequenceLikelihood | None" = None
+    ) -> "SequenceLikelihood":
+        """The same distribution over more leading dims."""
+        shape = torch.Size(batch_shape)
+        return SequenceLikelihood(self.decoder, self.z, self.y, self.lengths, batch_shape=shape)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x | y, z), summed over time.
+
+        Args:
+            x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
+
+        Returns:
+            Nats per sequence, `[*L, B]`; 0 for a row of length 0.
+        """
+        y = self.y
+        z = fold(self.z, self.batch_shape, 1)  # [N, Z]
+        if y is not None:
+            y = fold(y, self.batch_shape, 1 if y.dtype.is_floating_point else 0)
+        num_examples = self.batch_shape[-1]
+        example = torch.arange(len(z), device=z.device) % num_examples
+        rows = sequence_log_prob(
+            self.decoder, x.reshape(num_examples, -1), self.lengths, example, z, y
+        )
+        return unfold(rows, self.batch_shape)
+
+
+def sequence_log_prob(
+    decoder: Decoder, x: Tensor, lengths: Tensor, example: Tensor, z: Tensor, y: Tensor | None
+) -> Tensor:
+    """log p(x_n | y_n, z_n) for rows that each read one example.
+
+    Args:
+        decoder: The network.
+        x: Symbol ids, `[B, T]`.
+        lengths: Symbols of each example, `[B]`.
+        example: The example that each row reads, `[N]`.
+        z: `[N, Z]`.
+        y: int64 `[N]`, float `[N, K]`, or None.
+
+    Returns:
+        Nats per sequence, `[N]`.
+    """
+    packing, hidden, softmax = _expanded(decoder, x, lengths, example, z, y)
+    log_prob = _TokenLogProb.apply(softmax, *softmax.parameters(hidden))  # type: ignore[no-untyped-call]
+    return packing.per_row(log_prob)
+
+
+def weighted_sequence_log_prob(
+    decoder: Decoder,
+    x: Tensor,
+    lengths: Tensor,
+    example: Tensor,
+    z: Tensor,
+    y: Tensor | None,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Sum over rows of `weights[n] log p(x_n | y_n, z_n)`, its gradient taken on the way.
+
+    The weights are known before the likelihood, so the logits of a chunk give value and gradient
+    while they are at hand and are not computed again.
+
+    Args:
+        decoder: The network.
+        x: Symbol ids, `[B, T]`.
+        lengths: Symbols of each example, `[B]`.
+        example: The example that each row reads, `[N]`.
+        z: `[N, Z]`.
+        y: int64 `[N]`, float `[N, K]`, or None.
+        weights: `[N]`; a gradient reaches them.
+
+    Returns:
+        The sum, a scalar in nats, and log p of each row, `[N]`, through which no gradient flows.
+    """
+    packing, hidden, softmax = _expanded(decoder, x, lengths, example, z, y)
+    total, log_prob = _WeightedLogProb.apply(  # type: ignore[no-untyped-call]
+        softmax, weights[packing.order][packing.row], *softmax.parameters(hidden)
+    )
+    return total, packing.per_row(log_prob)
+
+
+def _expanded(
+    decoder: Decoder, x: Tensor, lengths: Tensor, example: Tensor, z: Tensor, y: Tensor | None
+) -> tuple[Packing, Tensor, "_Softmax"]:
+    """Run the decoder over the expanded batch, up to the softmax."""
+    packing = pack(x, lengths, example)
+    previous = torch.nn.functional.pad(x[:, :-1], (1, 0), value=BOS)
+    previous = previous[length_mask(lengths, x.shape[1])]  # [S]
+    hidden = decoder.hidden_states(previous, z, y, packing)  # [M, H]
+    table = None if decoder.class_bias is None else decoder.class_bias.weight
+    softmax = _Softmax(
+        weight=decoder.output.weight,
+        bias=decoder.output_bias(),
+        table=table,
+        y=None if y is None or table is None else y[packing.order],
+        row=packing.row,
+        targets=packing.symbols[packing.position],
+    )
+    return packing, hidden, softmax
+
+
+@dataclasses.dataclass(frozen=True)
+class _Softmax:
+    """Cat(targets; softmax(hidden weight' + bias + table[y])), chunk by chunk.
+
+    `weight` `[V, H]`, `bias` `[V]`, `table` `[K, V]` or None, `y` of each packed row, `row` and
+    `targets` of each position `[M]`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    table: Tensor | None
+    y: Tensor | None
+    row: Tensor
+    targets: Tensor
+
+    def parameters(self, hidden: Tensor) -> tuple[Tensor | None, ...]:
+        """What gradients are for."""
+        relaxed = self.y if self.y is not None and self.y.dtype.is_floating_point else None
+        return hidden, self.weight, self.bias, self.table, relaxed
+
+    def exponentials(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """Yield a chunk, its log-probabilities, exp(logits - max), and the sums of those.
+
+        The exponentials lie in memory that the next chunk uses again.
+        """
+        num_positions, size = len(hidden), len(self.bias)
+        chunk = min(num_positions, max(64, CHUNK_ELEMENTS // size))
+        memory = hidden.new_empty(chunk, size)
+        transposed = self.weight.t()
+        for start in range(0, num_positions, max(chunk, 1)):
+            window = slice(start, min(start + chunk, num_positions))
+            logits = memory[: window.stop - start]
+            torch.addmm(self.bias, hidden[window], transposed, out=logits)
+            if self.table is not None and self.y is not None:
+                y = self.y[self.row[window]]
+                if y.dtype.is_floating_point:
+                    logits.addmm_(y, self.table)
+                else:
+                    logits += self.table[y]
+            chosen = logits.gather(1, self.targets[window].unsqueeze(1)).squeeze(1)
+            largest = logits.amax(1)
+            sums = logits.sub_(largest.unsqueeze(1)).exp_().sum(1)
+            yield window, chosen - largest - sums.log(), logits, sums
+
+    def gradients(self, hidden: Tensor) -> "_Gradients":
+        """Empty sums for the gradient of every parameter."""
+        relaxed = self.parameters(hidden)[-1]
+        return _Gradients(
+            torch.empty_like(hidden),
+            torch.zeros_like(self.weight),
+            torch.zeros_like(self.bias),
+            None if self.table is None else torch.zeros_like(self.table),
+            None if relaxed is None else torch.zeros_like(relaxed),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gradients:
+    """Gradients of `_Softmax.parameters`, in their order."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor
+    table: Tensor | None
+    y: Tensor | None
+
+    def add(
+        self,
+        softmax: _Softmax,
+        hidden: Tensor,
+        window: slice,
+        exponentials: Tensor,
+        scales: tuple[Tensor, Tensor],
+    ) -> None:
+        """Add a chunk's; `exponentials` is overwritten.
+
+        `scales` are the gradient with respect to each position's log-probability, and the sums
+        of the exponentials.
+        """
+        upstream, sums = scales
+        logits = exponentials.mul_((-upstream / sums).unsqueeze(1))
+        logits.scatter_add_(1, softmax.targets[window].unsqueeze(1), upstream.unsqueeze(1))
+        torch.mm(logits, softmax.weight, out=self.hidden[window])
+        self.weight.addmm_(logits.t(), hidden[window])
+        self.bias.add_(logits.sum(0))
+        if self.table is None or softmax.table is None or softmax.y is None:
+            return
+        rows = softmax.row[window]
+        if self.y is not None:
+            self.y.index_add_(0, rows, logits @ softmax.table.t())
+            self.table.addmm_(softmax.y[rows].t(), logits)
+        else:
+            self.table.index_add_(0, softmax.y[rows], logits)
+
+    def scaled(self, factor: Tensor) -> tuple[Tensor | None, ...]:
+        """All of them times a scalar."""
+        parts = (self.hidden, self.weight, self.bias, self.table, self.y)
+        return tuple(None if part is None else part * factor for part in parts)
+
+    def plain(self) -> tuple[Tensor | None, ...]:
+        """All of them."""
+        return (self.hidden, self.weight, self.bias, self.table, self.y)
+
+
+class _TokenLogProb(torch.autograd.Function):
+    """Log-probability of each position's target, `[M]`; the backward pass computes logits anew."""
+
+    @staticmethod
+    def forward(ctx: Any, softmax: _Softmax, hidden: Tensor, *_: Tensor | None) -> Tensor:
+        ctx.softmax = softmax
+        ctx.save_for_backward(hidden)
+        log_prob = hidden.new_empty(len(hidden))
+        for window, chunk, _exponentials, _sums in softmax.exponentials(hidden):
+            log_prob[window] = chunk
+        return log_prob
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (hidden,) = ctx.saved_tensors
+        gradients = ctx.softmax.gradients(hidden)
+        for window, _chunk, exponentials, sums in ctx.softmax.exponentials(hidden):
+            gradients.add(ctx.softmax, hidden, window, exponentials, (upstream[window], sums))
+        return (None, *gradients.plain())
+
+
+class _WeightedLogProb(torch.autograd.Function):
+    """Sum of weighted log-probabilities; value and gradient in one pass over the logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, softmax: _Softmax, weights: Tensor, hidden: Tensor, *_: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        wanted = any(ctx.needs_input_grad[2:])
+        gradients = softmax.gradients(hidden) if wanted else None
+        log_prob = hidden.new_empty(len(hidden))
+        for window, chunk, exponentials, sums in softmax.exponentials(hidden):
+            log_prob[window] = chunk
+            if gradients is not None:
+                gradients.add(softmax, hidden, window, exponentials, (weights[window], sums))
+        ctx.gradients = gradients
+        ctx.save_for_backward(log_prob)
+        ctx.mark_non_differentiable(log_prob)
+        return (weights * log_prob).sum(), log_prob
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (log_prob,) = ctx.saved_tensors
+        rest: tuple[Tensor | None, ...] = (None,) * 5
+        if ctx.gradients is not None:
+            rest = ctx.gradients.scaled(upstream)
+        return (None, upstream * log_prob, *rest)

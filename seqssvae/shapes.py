@@ -1,0 +1,51 @@
+"""Fold, unfold and mask, and the glossary of shapes.
+
+Every docstring of this project uses these letters:
+
+| letter | size of |
+| --- | --- |
+| `B` | the batch: examples |
+| `T` | time: symbols of the longest row, EOS included |
+| `V` | the vocabulary |
+| `K` | classes; 0 for a model with no y |
+| `Z` | the latent z |
+| `E` | an embedding |
+| `H` | a hidden state |
+| `F` | the features that an encoder body makes of a sequence |
+| `G` | the gates of a recurrent cell: 4 H for an LSTM, 3 H for a GRU |
+| `*L` | leading dims: enumerated labels, particles; may be none |
+| `N` | rows of the expanded batch, `prod(L) * B` when it was folded from `[*L, B]` |
+| `M` | symbols of an expanded batch that are no padding, `sum(lengths)` over its N rows |
+
+The batch dim is always the rightmost batch dim, and event dims are counted from the right.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["fold", "length_mask", "unfold"]
+
+
+def fold(value: Tensor, batch_shape: torch.Size, event_dims: int) -> Tensor:
+    """Broadcast to `[*L, B, ...]`, then make one batch of the leading dims.
+
+    Args:
+        value: `[..., *event]`, its batch dims broadcastable to `batch_shape`.
+        batch_shape: `[*L, B]`.
+        event_dims: How many dims at the right are no batch dims.
+
+    Returns:
+        `[N, *event]`; row `l * B + b` is leading index l (row-major) of example b.
+    """
+    event_shape = value.shape[value.dim() - event_dims :]
+    return value.expand(*batch_shape, *event_shape).flatten(0, len(batch_shape) - 1)
+
+
+def unfold(value: Tensor, batch_shape: torch.Size) -> Tensor:
+    """Undo `fold`: `[N, *event]` to `[*L, B, *event]`."""
+    return value.reshape(*batch_shape, *value.shape[1:])
+
+
+def length_mask(lengths: Tensor, max_length: int) -> Tensor:
+    """Tell which positions hold a symbol, `[B, T]` bool, from lengths `[B]`."""
+    return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)

@@ -1,0 +1,101 @@
+"""Every exact estimator against plain loops over examples and labels."""
+
+from typing import Any
+
+import pytest
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from seqssvae.batches import Batch
+from seqssvae.estimators import FusedEnum, TraceEnum
+from seqssvae.model import SSVAE
+from tests.small import brute_force_loss, fix_noise, make_batch, make_model
+
+MIXED = [2, -1, 0, -1]
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "unlabelled": ({}, {"labels": [-1, -1, -1, -1]}),
+    "labelled": ({}, {"labels": [0, 2, 1, 1]}),
+    "mixed": ({}, {"labels": MIXED}),
+    "as many rows as labels": ({}, {"labels": [-1, -1, -1]}),
+    "as many layers as labels": ({"decoder_layers": 3}, {"labels": [-1, 1, -1]}),
+    "one row": ({"num_classes": 2, "decoder_layers": 2}, {"labels": [-1]}),
+    "one label": ({"num_classes": 1}, {"labels": [-1, -1, 0]}),
+    "one symbol": ({}, {"labels": MIXED, "max_length": 1}),
+    "gru": ({"cell": "gru", "decoder_layers": 2}, {"labels": MIXED}),
+    "nothing fed": ({"feed_y": False, "feed_z": False, "class_bias": False}, {"labels": MIXED}),
+    "tied, shared": ({"tied_embeddings": True, "shared_encoder": True}, {"labels": MIXED}),
+    "independent": ({"factorisation": "independent"}, {"labels": MIXED}),
+    "y given z": ({"factorisation": "y-given-z"}, {"labels": MIXED}),
+    "no z": ({"latent_size": 0}, {"labels": MIXED}),
+    "weights": (
+        {},
+        {
+            "labels": MIXED,
+            "w": torch.tensor([0.5, 2.0, 0.0, 0.3]),
+            "alpha": torch.tensor([3.0, 5.0, 0.2, 1.0]),
+        },
+    ),
+    "partial": (
+        {},
+        {
+            "labels": [2, -1, -1, -1],
+            "candidates": torch.tensor([[0, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0]]).bool(),
+        },
+    ),
+    "prior": ({"prior": torch.tensor([0.5, 0.3, 0.2])}, {"labels": MIXED}),
+}
+EXACT: dict[str, tuple[type[ELBO], dict[str, Any]]] = {
+    "parallel": (TraceEnum, {}),
+    "parallel, expanded": (TraceEnum, {"expand": True}),
+    "sequential": (TraceEnum, {"strategy": "sequential"}),
+    "fused": (FusedEnum, {}),
+}
+
+
+def _gradients(loss: Tensor, model: SSVAE) -> list[Tensor]:
+    parameters = list(model.parameters())
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, found, strict=True)
+    ]
+
+
+def _agree(
+    elbo: ELBO, model: SSVAE, batch: Batch, noise: Tensor, monkeypatch: pytest.MonkeyPatch, kl: str
+) -> None:
+    fix_noise(monkeypatch, noise)
+    want = brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.7)
+    got = elbo.differentiable_loss(model.model, model.guide, batch, 0.7)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+    for mine, theirs in zip(_gradients(got, model), _gradients(want, model), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        torch.tensor(elbo.loss(model.model, model.guide, batch, 0.7)), want, rtol=0, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradient_equal_the_loop(
+    case: str, name: str, kl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes, rows = CASES[case]
+    model = make_model(**changes)
+    cls, options = EXACT[name]
+    elbo = cls(analytic_kl=kl == "analytic", **options)
+    noise = torch.randn(1, model.latent_size)
+    _agree(elbo, model, make_batch(**rows), noise, monkeypatch, kl)
+
+
+@pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
+@pytest.mark.parametrize("name", ["parallel", "parallel, expanded", "fused"])
+def test_particles_equal_the_loop(
+    name: str, factorisation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(factorisation=factorisation)
+    cls, options = EXACT[name]
+    elbo = cls(num_particles=4, **options)
+    _agree(elbo, model, make_batch(MIXED), torch.randn(4, 2), monkeypatch, "analytic")
