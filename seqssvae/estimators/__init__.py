@@ -8,8 +8,17 @@ from pyro.infer import ELBO
 from seqssvae.config import EstimatorConfig, InputError, ObjectiveConfig
 from seqssvae.estimators.enumeration import TraceEnum
 from seqssvae.estimators.fused import FusedEnum
+from seqssvae.estimators.relaxed import RelaxedLabels
+from seqssvae.estimators.sampled import ScoreFunction, SumAndSample
 
-__all__ = ["FusedEnum", "TraceEnum", "build_estimator"]
+__all__ = [
+    "FusedEnum",
+    "RelaxedLabels",
+    "ScoreFunction",
+    "SumAndSample",
+    "TraceEnum",
+    "build_estimator",
+]
 
 
 def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> ELBO:
@@ -18,17 +27,47 @@ def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> E
     Raises:
         InputError: no such estimator, or an option it does not have.
     """
-    name = estimator.name
+    name, num_particles = estimator.name, estimator.num_particles
     analytic_kl, free_bits = objective.kl == "analytic", objective.free_bits
-    if name in ("trace-enum", "trace-enum-sequential"):
-        return TraceEnum(
-            strategy="parallel" if name == "trace-enum" else "sequential",
-            num_particles=estimator.num_particles,
-            analytic_kl=analytic_kl,
-            free_bits=free_bits,
-        )
-    if name in ("fused-enum", "auto"):
-        return FusedEnum(
-            num_particles=estimator.num_particles, analytic_kl=analytic_kl, free_bits=free_bits
-        )
-    raise InputError(f"estimator.name: wanted an estimator, got {name}")
+    match name:
+        case "trace-enum" | "trace-enum-sequential":
+            return TraceEnum(
+                strategy="parallel" if name == "trace-enum" else "sequential",
+                num_particles=num_particles,
+                analytic_kl=analytic_kl,
+                free_bits=free_bits,
+            )
+        case "fused-enum":
+            return FusedEnum(
+                num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits
+            )
+        case "sum-and-sample":
+            return SumAndSample(
+                k=estimator.k,
+                num_samples=estimator.num_samples,
+                num_particles=num_particles,
+                analytic_kl=analytic_kl,
+                free_bits=free_bits,
+            )
+        case "score-function":
+            if estimator.baseline == "leave-one-out" and num_particles < 2:
+                raise InputError(
+                    "estimator.baseline: wanted estimator.num_particles >= 2 for leave-one-out, "
+                    f"got {num_particles}"
+                )
+            return ScoreFunction(
+                baseline=estimator.baseline,
+                num_particles=num_particles,
+                analytic_kl=analytic_kl,
+                free_bits=free_bits,
+            )
+        case "gumbel-softmax" | "straight-through":
+            return RelaxedLabels(
+                hard=name == "straight-through",
+                temperature=estimator.temperature,
+                num_particles=num_particles,
+                analytic_kl=analytic_kl,
+                free_bits=free_bits,
+            )
+        case "auto":
+            raise InputError("estimator.name: wanted a name, got auto, which is chosen by size")

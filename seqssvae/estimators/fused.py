@@ -29,7 +29,7 @@ class Pairs:
     Attributes:
         particle: `[P]`, from 0 to S - 1.
         example: `[P]`, from 0 to B - 1.
-        label: `[P]`, or None without classes.
+        label: Classes, int64 `[P]`; weights of classes, `[P, K]`; None without classes.
         weight: `[P]`; over the pairs of one particle and example, the weighted sum of any f(y)
             is, in the mean, the sum over y of q(y | x) f(y).
     """
@@ -61,11 +61,18 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
 
         Args:
             log_prob: Of q(y | x) among a row's possible labels, `[S, B, K]`.
-            possible: Which labels those are, bool `[B, K]`.
+            possible: Which labels those are, bool `[B, K]`; none for a row that does not count.
         """
 
-    def correct(self, ssvae: SSVAE, pairs: Pairs, values: Tensor, features: Features) -> Tensor:
-        """A term with value 0 that repairs the gradient, `[]`; `values` are minus costs, `[P]`."""
+    def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
+        """A term of value 0 for the gradient's sake.
+
+        Args:
+            pairs: What `choose` returned.
+            values: Each pair's log p(x | y, z) - kl_weight KL, scaled by w / S, `[P]`.
+            lengths: Symbols of each example, `[B]`.
+            features: Of the examples.
+        """
         return values.new_zeros(())
 
     def differentiable_loss(
@@ -103,7 +110,10 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
             z = None
             log_prob = ssvae.y_logits(features).expand(self.num_particles, -1, -1)
         restricted = restrict(log_prob, batch)
-        pairs = self.choose(restricted, possible_labels(batch, ssvae.num_classes))
+        possible = possible_labels(batch, ssvae.num_classes)
+        if batch.w is not None:  # rows without weight cost nothing
+            possible = possible & (batch.w > 0).unsqueeze(-1)
+        pairs = self.choose(restricted, possible)
         total = self._pairs(ssvae, batch, features, pairs, (z, noise), kl_weight)
         prior_and_entropy = (restricted.exp() * (ssvae.prior_logits - restricted)).sum(-1)
         total = total + scaled(prior_and_entropy, batch).mean(0).sum()
@@ -183,7 +193,9 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
             values = values - kl_weight * kl.detach()
         else:
             total = total - kl_weight * (w * kl).sum()
-        return total + self.correct(ssvae, pairs, values * w[example], features)
+        return total + self.correct(
+            pairs, values * w[example], batch.lengths, features
+        )
 
     def _kl(self, z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
         if self.analytic_kl:

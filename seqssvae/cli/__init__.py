@@ -1,0 +1,79 @@
+"""The command line: parse, call, print. A command a file; heavy imports wait until one runs."""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from seqssvae.config import InputError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "train": "train a model on labelled and unlabelled rows",
+    "evaluate": "measure a trained model on a file",
+    "classify": "label texts or a file's rows",
+    "generate": "write new sequences of a label",
+    "transfer": "write a text anew under another label: the same z, another y",
+    "interpolate": "walk through z from one text to another",
+    "encode": "write each row's place in the latent space",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status: 0, or 2 after a user's mistake."""
+    parser = _Parser(
+        prog="seqssvae", description="Semi-supervised variational autoencoders over sequences."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, help_line in COMMANDS.items():
+        module = importlib.import_module(f"seqssvae.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=help_line,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="print one JSON object at the end")
+        command.set_defaults(run=module.run)
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.version:
+        from importlib.metadata import version
+
+        print(version("seqssvae"))
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    if rest and arguments.command != "train":
+        commands.choices[arguments.command].error(f"unknown arguments: {' '.join(rest)}")
+    arguments.rest = rest
+    logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)
+    for chatty in ("datasets", "fsspec", "filelock", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        result: dict[str, Any] = arguments.run(arguments)
+        if arguments.json:
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        sys.stdout.flush()
+    except InputError as error:
+        line = " ".join(str(error).split())
+        print(f"seqssvae {arguments.command}: error: {line}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

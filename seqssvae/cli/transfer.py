@@ -1,0 +1,23 @@
+"""Write texts anew under another label: the same z, another y. Tokens are separated by spaces."""
+
+import argparse
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
+    parser.add_argument("texts", metavar="TEXT", nargs="+", help="what to write anew")
+    parser.add_argument("--to", required=True, metavar="L", help="the label to write it under")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Transfer."""
+    from seqssvae.trained import load
+
+    model = load(arguments.run)
+    sequences = model.transfer(model.split_texts(arguments.texts), to=arguments.to)
+    if not arguments.json:
+        for sequence in sequences:
+            print(sequence if isinstance(sequence, str) else " ".join(sequence))
+    return {"to": arguments.to, "sequences": sequences}

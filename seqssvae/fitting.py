@@ -1,0 +1,108 @@
+"""From a file to a run: prepare, train, save."""
+
+import importlib.metadata
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqssvae.config import Config, InputError, to_mapping
+from seqssvae.preparation import prepare
+from seqssvae.runs import (
+    RunContents,
+    append_metrics,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
+    save_run,
+)
+from seqssvae.training import Trainer, build
+
+__all__ = ["fit"]
+
+logger = logging.getLogger(__name__)
+
+RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", "datasets")
+
+
+def fit(
+    config: Config,
+    source: str | Path,
+    out: Path,
+    *,
+    unlabelled: str | Path | None = None,
+    resume: bool = False,
+    show_bar: bool = False,
+) -> dict[str, Any]:
+    """Train a model on a file and save it.
+
+    Nothing is written before the input is read and found good; `out` holds a checkpoint from the
+    first evaluation on, which `resume` goes on from, to the same weights as an unbroken run.
+
+    Args:
+        config: The settings.
+        source: A file or `hub:NAME`.
+        out: The run's folder.
+        unlabelled: More rows, their labels unread.
+        resume: Go on from the checkpoint in `out`, if there is one.
+        show_bar: Draw a progress bar on stderr.
+
+    Returns:
+        A summary of the run, plain values only.
+
+    Raises:
+        InputError: bad input, or a checkpoint of other settings or rows.
+    """
+    prepared = prepare(config, source, unlabelled_source=unlabelled)
+    logger.info(
+        "%d labelled rows, %d unlabelled, %d held out; %d classes, %d symbols",
+        len(prepared.labelled),
+        len(prepared.unlabelled),
+        len(prepared.dev),
+        len(prepared.labels.names),
+        len(prepared.vocabulary),
+    )
+    if prepared.labelled.num_truncated + prepared.unlabelled.num_truncated:
+        logger.info(
+            "%d rows are longer than data.max_length = %d and were cut",
+            prepared.labelled.num_truncated + prepared.unlabelled.num_truncated,
+            config.data.max_length,
+        )
+    identity = {"config": to_mapping(config), "split": prepared.split}
+
+    def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        append_metrics(out, record)
+        save_checkpoint(out, {**state, "identity": identity})
+
+    trainer = Trainer(
+        config, build(config, prepared), prepared, show_bar=show_bar, on_evaluation=on_evaluation
+    )
+    checkpoint = load_checkpoint(out) if resume else None
+    if checkpoint is not None:
+        if checkpoint["identity"] != identity:
+            raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got others")
+        trainer.restore(checkpoint)
+    progress = trainer.train()
+    summary = {
+        "run": str(out),
+        "num_steps": progress.step,
+        "best_step": progress.best_step,
+        "stopped_by": progress.stopped_by,
+        "minutes": round(progress.minutes, 3),
+        "num_labelled": len(prepared.labelled),
+        "num_unlabelled": len(prepared.unlabelled),
+        "dev": progress.best_figures,
+        "warnings": trainer.warnings,
+    }
+    versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    contents = RunContents(
+        config=config,
+        vocabulary=prepared.vocabulary,
+        labels=prepared.labels,
+        split=prepared.split,
+        weights=trainer.model.state_dict(),
+        manifest={"source": str(source), "versions": versions, "summary": summary},
+    )
+    save_run(out, contents)
+    remove_checkpoint(out)
+    return summary

@@ -1,0 +1,182 @@
+"""From files to rows that a model can learn from: vocabulary, labels, and who sees which label."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from seqssvae.config import Config, DataConfig, InputError
+from seqssvae.corpora import (
+    Corpus,
+    EncodedRows,
+    Labels,
+    choose_labels,
+    encode_corpus,
+    read_corpus,
+    split_dev,
+)
+from seqssvae.vocabulary import Vocabulary, build_vocabulary
+
+__all__ = ["Prepared", "prepare", "read_like"]
+
+logger = logging.getLogger(__name__)
+
+DEV_UNLABELLED_FRACTION = 0.02  # of the unlabelled rows, held out to measure the ELBO
+DEV_UNLABELLED_ROWS = 256  # at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What training needs.
+
+    Attributes:
+        vocabulary: Built from the training rows alone.
+        labels: The classes; empty for the plain VAE.
+        labelled: Rows whose label (or set of labels) training sees.
+        unlabelled: Rows without one, their y -1.
+        dev: Held-out rows, labelled ones first, for early stopping.
+        split: Ids of the rows by what they are used for.
+    """
+
+    vocabulary: Vocabulary
+    labels: Labels
+    labelled: EncodedRows
+    unlabelled: EncodedRows
+    dev: EncodedRows
+    split: dict[str, list[str]]
+
+
+def prepare(
+    config: Config, source: str | Path, *, unlabelled_source: str | Path | None = None
+) -> Prepared:
+    """Read the training rows, choose whose labels are seen, and hold some out.
+
+    Args:
+        config: The settings; the choice depends on `training.seed` and on the rows' ids.
+        source: A file or `hub:NAME`.
+        unlabelled_source: More rows; labels in it are not read.
+
+    Raises:
+        InputError: bad input, in one line with file, row, wanted and got.
+    """
+    settings, seed = config.data, config.training.seed
+    corpus = _read(source, settings)
+    labels = Labels.from_corpus(corpus)
+    y = np.array([_visible_label(corpus.label(i), labels) for i in range(len(corpus))])
+    partial = np.array([isinstance(corpus.label(i), tuple) for i in range(len(corpus))])
+    ids = [corpus.id(i) for i in range(len(corpus))]
+    seen = choose_labels(
+        y, ids, per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
+    )
+    train, held = split_dev(sorted(seen), y, ids, settings.dev_fraction, seed)
+    labelled = np.array(sorted([*train, *partial.nonzero()[0].tolist()]), dtype=np.int64)
+    used = np.zeros(len(corpus), dtype=bool)
+    used[labelled] = used[held] = True
+    free = (~used).nonzero()[0]
+    generator = np.random.default_rng([seed, 1])
+    num_held = min(DEV_UNLABELLED_ROWS, int(len(free) * DEV_UNLABELLED_FRACTION))
+    held_free = generator.permutation(free)[:num_held]
+    kept = np.setdiff1d(free, held_free)
+
+    extra = None if unlabelled_source is None else _read(unlabelled_source, settings)
+    if extra is not None and extra.is_tokens != corpus.is_tokens:
+        wanted = "tokens" if corpus.is_tokens else "text"
+        raise InputError(f"{unlabelled_source}: wanted {wanted} as in {source}, got the other kind")
+    train_sequences = _chain(corpus, np.concatenate([labelled, kept]), extra)
+    vocabulary = build_vocabulary(
+        vocabulary_kind(settings, corpus),
+        train_sequences,
+        size=settings.vocabulary_size,
+        min_count=settings.min_count,
+    )
+    rows = encode_corpus(corpus, vocabulary, labels, max_length=settings.max_length)
+    rest = hide_labels(rows.take(kept))
+    if extra is not None:
+        more = encode_corpus(extra, vocabulary, None, max_length=settings.max_length)
+        rest = EncodedRows.concatenate([rest, hide_labels(more)])
+    held_rows = EncodedRows.concatenate(
+        [rows.take(np.array(held, dtype=np.int64)), hide_labels(rows.take(held_free))]
+    )
+    return Prepared(
+        vocabulary=vocabulary,
+        labels=labels,
+        labelled=rows.take(labelled),
+        unlabelled=rest,
+        dev=held_rows,
+        split={
+            "labelled": [ids[i] for i in labelled],
+            "dev": [ids[i] for i in held],
+            "dev_unlabelled": [ids[i] for i in held_free],
+        },
+    )
+
+
+def read_like(
+    source: str | Path, config: Config, vocabulary: Vocabulary, labels: Labels | None
+) -> EncodedRows:
+    """Rows of another file, encoded as the training rows were.
+
+    Args:
+        source: A file or `hub:NAME`.
+        config: The run's settings.
+        vocabulary: The run's.
+        labels: The run's classes, or None to leave labels unread.
+
+    Raises:
+        InputError: bad input, or a label that training never saw.
+    """
+    corpus = _read(source, config.data)
+    wants_tokens = vocabulary.kind == "tokens"
+    if corpus.is_tokens != wants_tokens:
+        wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
+        raise InputError(f"{source}: wanted {wanted} as in training, got {got}")
+    return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
+
+
+def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
+    """The kind that was asked for, or what suits the rows.
+
+    Given tokens stay tokens; text is cut into SentencePiece pieces, unless most rows hold no
+    space (names, domains, molecules), which are read as characters.
+    """
+    if settings.vocabulary != "auto":
+        if (settings.vocabulary == "tokens") != corpus.is_tokens:
+            got = "tokens" if corpus.is_tokens else "text"
+            raise InputError(
+                f"{corpus.source}: wanted rows for data.vocabulary = {settings.vocabulary}, "
+                f"got {got}"
+            )
+        return settings.vocabulary
+    if corpus.is_tokens:
+        return "tokens"
+    first = range(min(len(corpus), 1000))
+    with_space = sum(" " in str(corpus.sequence(i)).strip() for i in first)
+    return "sentencepiece" if 2 * with_space > len(first) else "characters"
+
+
+def hide_labels(rows: EncodedRows) -> EncodedRows:
+    """The same rows without their labels."""
+    return dataclasses.replace(rows, y=np.full_like(rows.y, -1), candidates={})
+
+
+def _read(source: str | Path, settings: DataConfig) -> Corpus:
+    return read_corpus(
+        source,
+        text_column=settings.text_column,
+        tokens_column=settings.tokens_column,
+        label_column=settings.label_column,
+    )
+
+
+def _visible_label(label: str | tuple[str, ...] | None, labels: Labels) -> int:
+    return labels.names.index(label) if isinstance(label, str) else -1
+
+
+def _chain(
+    corpus: Corpus, indices: np.ndarray, extra: Corpus | None
+) -> Iterable[str | list[str]]:
+    yield from (corpus.sequence(int(i)) for i in indices)
+    if extra is not None:
+        yield from (extra.sequence(i) for i in range(len(extra)))

@@ -1,0 +1,369 @@
+"""A trained model and what it is used for."""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqssvae.batches import Batch, collate, evaluation_batches
+from seqssvae.classification import classify
+from seqssvae.config import Config, InputError
+from seqssvae.corpora import EncodedRows, Labels, encode_sequences
+from seqssvae.decoding import beam, greedy, sample
+from seqssvae.evaluation import evaluate
+from seqssvae.latents import encode_z, interpolate, transfer
+from seqssvae.model import SSVAE, build_model
+from seqssvae.preparation import read_like
+from seqssvae.runs import load_run
+from seqssvae.vocabulary import Vocabulary
+
+__all__ = ["TrainedModel", "load"]
+
+logger = logging.getLogger(__name__)
+
+EXTRA_LENGTH = 1.5  # generated sequences may be longer than the longest that training kept
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A trained model with its vocabulary and its classes.
+
+    `run` in the examples is the folder of a small model of the words "ab", "abab", ... and "cd",
+    "cdcd", ..., labelled "left" and "right".
+
+    Attributes:
+        model: The networks, in evaluation mode.
+        config: The run's settings.
+        vocabulary: Symbols to ids and back.
+        labels: The classes; none for the plain VAE.
+        manifest: What is known about the run.
+    """
+
+    model: SSVAE
+    config: Config
+    vocabulary: Vocabulary
+    labels: Labels
+    manifest: dict[str, Any]
+
+    def evaluate(
+        self, data: str | Path, *, num_samples: int = 16, seed: int = 0
+    ) -> dict[str, Any]:
+        """Measure the model on a file's rows; see `seqssvae.evaluation.evaluate`.
+
+        Args:
+            data: A file or `hub:NAME`.
+            num_samples: Importance samples of z for each row and label.
+            seed: Of the samples.
+
+        Returns:
+            Accuracy and macro-F1 over labelled rows; ELBO, NLL and KL in nats per sequence.
+
+        Raises:
+            InputError: bad input, or a label that training never saw.
+
+        Example:
+            >>> figures = seqssvae.load(run).evaluate(data)
+            >>> figures["num_rows"], figures["accuracy"] > 0.9
+            (40, True)
+        """
+        rows = read_like(data, self.config, self.vocabulary, self.labels)
+        self._tell(rows)
+        return evaluate(self.model, rows, num_samples=num_samples, seed=seed)
+
+    def classify(
+        self,
+        sequences: Sequence[str] | Sequence[Sequence[str]],
+        *,
+        mode: str = "q",
+        num_samples: int = 8,
+        seed: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Label sequences.
+
+        Args:
+            sequences: Texts, or lists of tokens, as in training.
+            mode: "q" for q(y | x), "posterior" for Bayes' rule p(y | x) with importance samples
+                of z, "mix" for their normalised geometric mean.
+            num_samples: Samples of z that "posterior" and "mix" take.
+            seed: Of the samples.
+
+        Returns:
+            For each sequence, in order, its `label`, that label's `probability`, and the
+            `probabilities` of all labels by name.
+
+        Raises:
+            InputError: a sequence of the wrong kind, or a model without classes.
+
+        Example:
+            >>> [row["label"] for row in seqssvae.load(run).classify(["abab", "cdcdcd"])]
+            ['left', 'right']
+        """
+        return list(self.classify_rows(self._encode(sequences), mode=mode, num_samples=num_samples))
+
+    def classify_rows(
+        self, rows: EncodedRows, *, mode: str = "q", num_samples: int = 8, seed: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Label encoded rows; as `classify`."""
+        if not self.labels.names:
+            raise InputError("wanted a model with classes, got one that was trained on no labels")
+        table = np.zeros((len(rows), len(self.labels.names)))
+        for indices, batch in self._batches(rows):
+            generator = torch.Generator().manual_seed(seed)
+            found = classify(
+                self.model, batch, mode=mode, num_samples=num_samples, generator=generator
+            )
+            table[indices] = found.double().numpy()
+        for row in table:
+            best = int(row.argmax())
+            yield {
+                "label": self.labels.names[best],
+                "probability": float(row[best]),
+                "probabilities": dict(zip(self.labels.names, row.tolist(), strict=True)),
+            }
+
+    def generate(
+        self,
+        label: str | None = None,
+        n: int = 1,
+        *,
+        prefix: str | Sequence[str] = "",
+        strategy: str = "sample",
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        width: int = 8,
+        max_length: int | None = None,
+        seed: int = 0,
+    ) -> list[str | list[str]]:
+        """Write new sequences of a label, each from a z of its own drawn from p(z).
+
+        Args:
+            label: A class's name; None for a model without classes.
+            n: How many.
+            prefix: What they begin with.
+            strategy: "sample", "greedy" or "beam".
+            temperature: Of the sampled symbols; below 1 is nearer to greedy.
+            top_k: Sample among the k likeliest symbols; 0 for all.
+            top_p: Sample among the likeliest symbols that hold this much probability.
+            width: Of the beam.
+            max_length: Symbols at most, EOS included.
+            seed: The same seed gives the same sequences.
+
+        Raises:
+            InputError: an unknown label or strategy.
+
+        Example:
+            >>> model = seqssvae.load(run)
+            >>> model.generate("left", 3, seed=1) == model.generate("left", 3, seed=1)
+            True
+        """
+        generator = torch.Generator().manual_seed(seed)
+        weight = self.model.prior_logits
+        z = torch.randn(n, self.model.latent_size, generator=generator, dtype=torch.float64)
+        z = z.to(weight)
+        y = self._label(label, n)
+        ids = self.vocabulary.encode(prefix) if prefix else []
+        longest = max_length or int(self.config.data.max_length * EXTRA_LENGTH)
+        decoder = self.model.decoder
+        if strategy == "sample":
+            found = sample(
+                decoder,
+                z,
+                y,
+                max_length=longest,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                prefix=ids,
+                generator=generator,
+            )
+        elif strategy == "greedy":
+            found = greedy(decoder, z, y, max_length=longest, prefix=ids)
+        elif strategy == "beam":
+            found = beam(decoder, z, y, max_length=longest, width=width, prefix=ids).sequences
+        else:
+            raise InputError(f"strategy: wanted sample, greedy or beam, got {strategy}")
+        return [self.vocabulary.decode(row) for row in found]
+
+    def transfer(
+        self, sequences: Sequence[str] | Sequence[Sequence[str]], to: str
+    ) -> list[str | list[str]]:
+        """Write each sequence anew under another label: the same z, another y, greedily.
+
+        Raises:
+            InputError: an unknown label.
+
+        Example:
+            >>> len(seqssvae.load(run).transfer(["abab"], to="right"))
+            1
+        """
+        rows = self._encode(sequences)
+        y = int(self._class(to))
+        found: list[list[int]] = [[] for _ in range(len(rows))]
+        for indices, batch in self._batches(rows):
+            for index, ids in zip(
+                indices, transfer(self.model, batch, to=y, max_length=self._longest()), strict=True
+            ):
+                found[int(index)] = ids
+        return [self.vocabulary.decode(ids) for ids in found]
+
+    def interpolate(
+        self,
+        a: str | Sequence[str],
+        b: str | Sequence[str],
+        steps: int = 5,
+        *,
+        label: str | None = None,
+    ) -> list[str | list[str]]:
+        """Walk through z from one sequence to another, decoding greedily.
+
+        Args:
+            a: Where the walk begins.
+            b: Where it ends.
+            steps: Sequences on the way, both ends included, at least 2.
+            label: y on the whole way; the likeliest label of `a` when None.
+
+        Raises:
+            InputError: fewer than 2 steps, or an unknown label.
+
+        Example:
+            >>> len(seqssvae.load(run).interpolate("ab", "abababab", steps=4))
+            4
+        """
+        if steps < 2:
+            raise InputError(f"steps: wanted at least 2, got {steps}")
+        rows = self._encode([a, b])  # type: ignore[list-item]
+        batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
+        y = None if label is None or not self.labels.names else self._class(label)
+        found = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
+        return [self.vocabulary.decode(ids) for ids in found]
+
+    def encode(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+        """Each sequence's place in the latent space.
+
+        Returns:
+            `loc` and `scale` of q(z | x, y) at the likeliest y, each `[n, Z]`, and
+            `probabilities`, `[n, K]`.
+
+        Example:
+            >>> seqssvae.load(run).encode(["ab", "cd"])["loc"].shape
+            (2, 2)
+        """
+        return self.encode_rows(self._encode(sequences))
+
+    def encode_rows(self, rows: EncodedRows) -> dict[str, np.ndarray]:
+        """As `encode`, for encoded rows."""
+        size, num_classes = self.model.latent_size, self.model.num_classes
+        found = {
+            "loc": np.zeros((len(rows), size), dtype=np.float32),
+            "scale": np.zeros((len(rows), size), dtype=np.float32),
+            "probabilities": np.zeros((len(rows), num_classes), dtype=np.float32),
+        }
+        for indices, batch in self._batches(rows):
+            loc, scale = encode_z(self.model, batch)
+            found["loc"][indices], found["scale"][indices] = loc.numpy(), scale.numpy()
+            if num_classes:
+                found["probabilities"][indices] = classify(self.model, batch).numpy()
+        return found
+
+    def read(self, data: str | Path, *, labels: bool = False) -> EncodedRows:
+        """A file's rows as this model reads them; labels are read if asked for."""
+        rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
+        self._tell(rows)
+        return rows
+
+    def split_texts(self, texts: Sequence[str]) -> list[Any]:
+        """Words of a command line as sequences: split at spaces if the symbols are tokens."""
+        return [text.split() for text in texts] if self.vocabulary.kind == "tokens" else list(texts)
+
+    def read_texts(self, texts: Sequence[str]) -> EncodedRows:
+        """Words of a command line as rows.
+
+        Raises:
+            InputError: an empty text.
+        """
+        for number, text in enumerate(texts, start=1):
+            if not text.strip():
+                raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
+        return self._encode(self.split_texts(texts))
+
+    def _encode(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
+        wants_text = self.vocabulary.kind != "tokens"
+        for number, sequence in enumerate(sequences, start=1):
+            if isinstance(sequence, str) != wants_text:
+                wanted = "a text" if wants_text else "a list of tokens"
+                raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r}")
+        rows = encode_sequences(
+            list(sequences), self.vocabulary, max_length=self.config.data.max_length
+        )
+        self._tell(rows)
+        return rows
+
+    def _tell(self, rows: EncodedRows) -> None:
+        """Say what could not be read as it stands."""
+        if rows.num_unknown:
+            logger.warning("%d symbols are not in the vocabulary: read as UNK", rows.num_unknown)
+        if rows.num_truncated:
+            logger.warning(
+                "%d rows are longer than %d symbols: cut",
+                rows.num_truncated,
+                self.config.data.max_length,
+            )
+
+    def _batches(self, rows: EncodedRows) -> Iterator[tuple[np.ndarray, Batch]]:
+        return evaluation_batches(rows, 256, num_classes=self.model.num_classes)
+
+    def _longest(self) -> int:
+        return int(self.config.data.max_length * EXTRA_LENGTH)
+
+    def _class(self, label: str) -> int:
+        if not self.labels.names:
+            raise InputError(f"label: wanted none for a model without classes, got {label}")
+        return self.labels.index(label, "label")
+
+    def _label(self, label: str | None, n: int) -> torch.Tensor | None:
+        if label is None:
+            if self.labels.names:
+                raise InputError(f"label: wanted one of {', '.join(self.labels.names)}, got none")
+            return None
+        return torch.full((n,), self._class(label))
+
+
+def load(run: str | Path) -> TrainedModel:
+    """Load a trained run.
+
+    Args:
+        run: The folder that `seqssvae train --out` wrote.
+
+    Raises:
+        InputError: the folder is missing, or a file in it is missing or damaged.
+
+    Example:
+        >>> seqssvae.load(run).labels.names
+        ('left', 'right')
+    """
+    contents = load_run(Path(run))
+    model = build_model(
+        contents.config.model,
+        vocabulary_size=len(contents.vocabulary),
+        num_classes=len(contents.labels.names),
+    )
+    try:
+        model.load_state_dict(contents.weights)
+    except RuntimeError as error:
+        line = next(itertools.islice(str(error).splitlines(), 1, None), str(error)).strip()
+        raise InputError(f"{run}: wanted the weights that config.json describes, got {line}") from (
+            error
+        )
+    return TrainedModel(
+        model=model.eval(),
+        config=contents.config,
+        vocabulary=contents.vocabulary,
+        labels=contents.labels,
+        manifest=contents.manifest,
+    )

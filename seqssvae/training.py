@@ -1,0 +1,260 @@
+"""The training loop: batch and noise are functions of (seed, step), so a run can go on exactly."""
+
+import copy
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from seqssvae.batches import TwoStreams
+from seqssvae.config import Config
+from seqssvae.corpora import EncodedRows
+from seqssvae.estimators import build_estimator
+from seqssvae.evaluation import evaluate
+from seqssvae.model import SSVAE, build_model
+from seqssvae.preparation import Prepared
+from seqssvae.schedules import kl_weight
+
+__all__ = ["Progress", "Trainer", "build", "format_metrics"]
+
+logger = logging.getLogger(__name__)
+
+IGNORED_NATS = 0.1  # a KL or a y-gap below this means that z or y does nothing
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; with the weights, all that going on needs.
+
+    Attributes:
+        step: Steps done.
+        best_score: The best evaluation's score and ELBO.
+        best_step: When that was.
+        best_weights: The weights then.
+        best_figures: What was measured then.
+        evaluations_since: Evaluations since.
+        minutes: Time spent in the loop.
+        stopped_by: "steps", "patience" or "time"; None while it runs.
+    """
+
+    step: int = 0
+    best_score: tuple[float, float] = (-math.inf, -math.inf)
+    best_step: int = 0
+    best_weights: dict[str, Tensor] | None = None
+    best_figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    evaluations_since: int = 0
+    minutes: float = 0.0
+    stopped_by: str | None = None
+
+
+def build(config: Config, prepared: Prepared) -> SSVAE:
+    """A new model for prepared rows; its first weights depend on the seed alone."""
+    torch.manual_seed(config.training.seed)
+    num_classes = len(prepared.labels.names)
+    prior: Tensor | None = None
+    if config.model.prior == "labelled" and num_classes:
+        y = prepared.labelled.y
+        counts = np.bincount(y[y >= 0], minlength=num_classes) + 1.0  # no class is impossible
+        prior = torch.tensor(counts, dtype=torch.get_default_dtype())
+    elif isinstance(config.model.prior, tuple):
+        prior = torch.tensor(config.model.prior, dtype=torch.get_default_dtype())
+    return build_model(
+        config.model,
+        vocabulary_size=len(prepared.vocabulary),
+        num_classes=num_classes,
+        prior=prior,
+    )
+
+
+class Trainer:
+    """Trains a model on prepared rows.
+
+    Args:
+        config: The settings.
+        model: Its weights are changed in place.
+        prepared: The rows.
+        show_bar: Draw a progress bar on stderr.
+        on_evaluation: Called with every evaluation's figures and with the state to go on from.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: SSVAE,
+        prepared: Prepared,
+        *,
+        show_bar: bool = False,
+        on_evaluation: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        self.config, self.model, self.prepared = config, model, prepared
+        self.show_bar, self.on_evaluation = show_bar, on_evaluation
+        self.elbo = build_estimator(config.estimator, config.objective)
+        settings = config.training
+        decayed = [p for p in model.parameters() if p.dim() > 1]
+        plain = [p for p in model.parameters() if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self.streams = TwoStreams(
+            prepared.labelled,
+            prepared.unlabelled,
+            sizes=(settings.labelled_batch_size, settings.unlabelled_batch_size),
+            num_classes=model.num_classes,
+            seed=settings.seed,
+            mode=settings.streams,
+            balanced=settings.balanced,
+            w=config.objective.w,
+            alpha=config.objective.alpha,
+        )
+        self.progress = Progress()
+        self.warnings: list[str] = []
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, as if the loop had never stopped."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+
+    def train(self) -> Progress:
+        """Train until the steps, the patience or the time are spent; keep the best weights."""
+        settings, progress = self.config.training, self.progress
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
+        spent, start = progress.minutes, time.monotonic()
+        bar = tqdm(
+            total=settings.num_steps, initial=progress.step, disable=not self.show_bar, unit="step"
+        )
+        with bar:
+            while progress.stopped_by is None:
+                loss = self.step(progress.step)
+                progress.step += 1
+                progress.minutes = spent + (time.monotonic() - start) / 60
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+                if progress.step >= settings.num_steps:
+                    progress.stopped_by = "steps"
+                elif progress.minutes >= settings.max_minutes:
+                    progress.stopped_by = "time"
+                if progress.stopped_by or progress.step % settings.evaluate_every == 0:
+                    self._evaluate(bar)
+        if progress.best_weights is not None:
+            self.model.load_state_dict(progress.best_weights)
+        return progress
+
+    def step(self, step: int) -> float:
+        """One step of the optimiser; returns the loss in nats per row."""
+        objective, settings = self.config.objective, self.config.training
+        torch.manual_seed(_noise_seed(settings.seed, step))
+        weight = kl_weight(
+            step,
+            schedule=objective.kl_schedule,
+            final=objective.kl_weight,
+            warmup_steps=objective.kl_warmup_steps,
+            cycles=objective.kl_cycles,
+        )
+        self.model.train()
+        batch = self.streams.batch(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch, weight)
+        loss = loss / batch.num_rows
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"step {step}: wanted a finite loss, got {float(loss)}")
+        if not loss.requires_grad:  # nothing in this batch counts; momentum must not move either
+            return float(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _evaluate(self, bar: "tqdm[Any]") -> None:
+        """Measure the held-out rows, keep the weights if they are the best so far."""
+        progress, settings = self.progress, self.config.training
+        rows = self._measured_rows()
+        figures = evaluate(self.model, rows, num_samples=1, seed=settings.seed)
+        record = {"step": progress.step, "minutes": progress.minutes, **figures}
+        score = self._score(figures)
+        if score > progress.best_score:
+            progress.best_score, progress.best_step = score, progress.step
+            progress.best_figures = dict(figures)
+            progress.best_weights = copy.deepcopy(self.model.state_dict())
+            progress.evaluations_since = 0
+        else:
+            progress.evaluations_since += 1
+        warmed = progress.step >= self.config.objective.kl_warmup_steps
+        spent = settings.patience and progress.evaluations_since >= settings.patience
+        if warmed and spent and progress.stopped_by is None:
+            progress.stopped_by = "patience"
+        bar.write(format_metrics(record)) if self.show_bar else logger.info(format_metrics(record))
+        if progress.stopped_by:
+            self.warnings = ignored_variables(progress.best_figures, self.model)
+            for warning in self.warnings:
+                logger.warning(warning)
+        if self.on_evaluation is not None:
+            self.on_evaluation(record, self.state())
+
+    def _measured_rows(self) -> EncodedRows:
+        """The held-out rows, or some training rows where none were held out."""
+        if len(self.prepared.dev):
+            return self.prepared.dev
+        rows = self.prepared.unlabelled if len(self.prepared.unlabelled) else self.prepared.labelled
+        return rows.take(np.arange(min(len(rows), 256)))
+
+    def _score(self, figures: Mapping[str, Any]) -> tuple[float, float]:
+        """What early stopping compares; the ELBO decides between equals."""
+        key = self.config.training.early_stopping.replace("-", "_")
+        first = figures["elbo"] if figures.get(key) is None else figures[key]
+        return (float(first), float(figures["elbo"]))
+
+
+def _noise_seed(seed: int, step: int) -> int:
+    """A seed for the noise of one step, the same wherever the run began."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def ignored_variables(figures: Mapping[str, Any], model: SSVAE) -> list[str]:
+    """What to do when the decoder does without z or y, one line each."""
+    warnings = []
+    if model.latent_size and figures["kl"] < IGNORED_NATS:
+        warnings.append(
+            f"z is ignored: its KL is {figures['kl']:.3f} nats. Try --objective.free_bits 0.25, a "
+            "longer --objective.kl_warmup_steps, or a larger --model.word_dropout."
+        )
+    gap = figures.get("y_gap")
+    if model.num_classes > 1 and gap is not None and gap < IGNORED_NATS:
+        warnings.append(
+            f"y is ignored: a wrong label costs {gap:.3f} nats. Try --model.class_bias true, "
+            "--model.feed_y true, a larger --model.word_dropout, or more labels."
+        )
+    return warnings
+
+
+def format_metrics(record: Mapping[str, Any]) -> str:
+    """An evaluation in one line; likelihood, KL and the like in nats per sequence."""
+    names = {
+        "elbo": "ELBO {:.2f}",
+        "likelihood": "log p(x|y,z) {:.2f}",
+        "kl": "KL {:.2f}",
+        "accuracy": "accuracy {:.3f}",
+        "mutual_information": "MI {:.2f}",
+        "active_units": "active {}",
+        "y_gap": "y-gap {:.2f}",
+    }
+    shown = [form.format(record[key]) for key, form in names.items() if record.get(key) is not None]
+    return f"step {record['step']:5d}  " + "  ".join(shown)
