@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         if self.initial_y is not None and y is not None:
             joint = joint + self.initial_y(y)
         states = self.initial(torch.tanh(joint))  # [N, num_states * num_layers * H]
-        states = states.view(len(z), self.num_states, self.rnn.num_layers, -1)
+        states = states.view(-1, self.num_states, self.rnn.num_layers, self.rnn.hidden_size)
         hidden, *cells = states.permute(1, 2, 0, 3).unbind(0)  # [num_layers, N, H] each
         return (torch.tanh(hidden), *cells)
 

@@ -8,7 +8,9 @@ The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z
 
 import contextlib
 import dataclasses
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -161,6 +163,7 @@ class SSVAE(PyroModule):
         A row with a set C of possible labels enters with alpha log of the sum of q(y | x) over C,
         which is alpha log q(y | x) for one label and 0 for no knowledge.
         """
+        self.announce_parameters()
         plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
         features = self.encode(batch.x, batch.lengths)
         if not self.num_classes:
@@ -174,6 +177,27 @@ class SSVAE(PyroModule):
             y = self._sample_y(plate, batch, self.y_logits(features))
             with _examples(plate, batch, dtype):
                 self._sample_z(features, y, kl_weight)
+
+    @pyro_method  # type: ignore[untyped-decorator]
+    def announce_parameters(self) -> None:
+        """Let Pyro see every parameter; `SVI` optimises what it saw.
+
+        Pyro 1.9 asks each one for `unconstrained()`, which it gives to a `PyroParam` alone when
+        parameters are local to their module.
+        """
+        if not poutine.runtime.am_i_wrapped():
+            return
+        for parameter in self.parameters():
+            parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+        for name, _ in self.named_children():
+            getattr(self, name)  # in a Pyro method, this registers the module's parameters
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and deepcopy keep: all but the references that `SVI` asked for."""
+        for parameter in self.parameters():
+            parameter.__dict__.pop("unconstrained", None)
+        state: dict[str, Any] = super().__getstate__()
+        return state
 
     def _sample_z(self, features: Features, y: Tensor | None, kl_weight: float) -> Tensor:
         loc, scale = self.z_posterior(features, y)

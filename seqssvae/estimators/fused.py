@@ -94,6 +94,7 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
             TypeError: the two are not the bound methods of one SSVAE.
         """
         ssvae = owner(model, guide)
+        ssvae.announce_parameters()
         features = ssvae.encode(batch.x, batch.lengths)
         noise = torch.distributions.utils._standard_normal(
             torch.Size([self.num_particles, batch.num_rows, ssvae.latent_size]),

@@ -1,0 +1,419 @@
+"""Prepare sequences whose p(x | y) is known: class-conditional Markov chains and HMMs.
+
+    python data/prepare_grammar.py --out data/grammar
+
+Every class is a source: hidden states move by a Markov chain and each emits a symbol. In a Markov
+chain the states are the symbols themselves. In a hidden Markov model a state emits any symbol of
+its share of the alphabet, and the states either stay (even-numbered models) or go round in a circle
+(odd-numbered ones). All sources are built so that every symbol is as frequent in one class as in
+another, but for a little noise: counting symbols says little about the class, their order says
+what there is to know.
+
+A sequence of n symbols ends with probability `stop` if n is at least `shortest`, else it goes on;
+so p(x | y) sums to 1 over the finite sequences, all of at least one symbol.
+
+Written to the folder, none of it half-written:
+
+* `train.jsonl`, `test.jsonl`: rows `{"tokens": [...], "label": ...}`, drawn independently.
+* `test_log_prob.jsonl`: for each test row, in order, `{label: log p(x | y)}` in nats, the end
+  counted; null where a label never emits the row.
+* `truth.json`: what no model can beat on the test rows, and by how much it can seem to: the
+  accuracy of the Bayes-optimal classifier and the mean of -log p(x), with their standard errors;
+  and the sources' parameters, for `load_grammar`.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import string
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqssvae.config import InputError
+
+__all__ = ["Grammar", "Source", "load_grammar", "main", "make_grammar", "measure", "prepare"]
+
+Array = NDArray[np.float64]
+KINDS = ("markov", "hmm", "both")
+SUCCESSORS = (0.6, 0.25)  # of a symbol in a Markov chain: their probabilities, noise left out
+MOST_LIKELY_MOVE = 0.85  # of a hidden state: to stay, or to go on to the next one
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """p(x | y) of one class: a hidden Markov model with a length of its own.
+
+    Attributes:
+        start: Probabilities of the first state, `[S]`.
+        transition: Of the next state, given the row's, `[S, S]`.
+        emission: Of a symbol, given the row's state, `[S, A]`; the identity in a Markov chain.
+        shortest: The least number of symbols, at least 1.
+        stop: Probability that a sequence ends after a symbol, from the `shortest`-th one on.
+    """
+
+    start: Array
+    transition: Array
+    emission: Array
+    shortest: int
+    stop: float
+
+    def sample(self, rng: np.random.Generator) -> list[int]:
+        """Draw a sequence of symbol numbers, each from 0 to A - 1."""
+        ids: list[int] = []
+        state = _draw(self.start, rng)
+        while True:
+            ids.append(_draw(self.emission[state], rng))
+            if len(ids) >= self.shortest and rng.random() < self.stop:
+                return ids
+            state = _draw(self.transition[state], rng)
+
+    def log_prob(self, ids: Sequence[int]) -> float:
+        """log p(x | y) by the forward algorithm, the end included.
+
+        Args:
+            ids: Symbol numbers, each from 0 to A - 1.
+
+        Returns:
+            Nats; -inf for what this source never emits, sequences that are too short among them.
+        """
+        extra = len(ids) - self.shortest
+        if extra < 0:
+            return -math.inf
+        total = math.log(self.stop) + extra * math.log1p(-self.stop)
+        states = self.start  # p(state | symbols so far), [S]
+        for t, symbol in enumerate(ids):
+            states = (states @ self.transition if t else states) * self.emission[:, symbol]
+            scale = float(states.sum())
+            if scale == 0.0:
+                return -math.inf
+            total += math.log(scale)
+            states = states / scale
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Grammar:
+    """p(x, y): a source for each of K labels.
+
+    Attributes:
+        symbols: The alphabet, A tokens.
+        labels: The labels' names, K.
+        prior: p(y), `[K]`.
+        sources: p(x | y), K.
+    """
+
+    symbols: tuple[str, ...]
+    labels: tuple[str, ...]
+    prior: Array
+    sources: tuple[Source, ...]
+
+    def sample(self, y: int, rng: np.random.Generator) -> list[str]:
+        """Draw tokens x ~ p(x | y)."""
+        return [self.symbols[i] for i in self.sources[y].sample(rng)]
+
+    def log_prob(self, tokens: Sequence[str]) -> Array:
+        """log p(x | y) of every y, the end included.
+
+        Args:
+            tokens: A sequence of any length; the empty one is impossible.
+
+        Returns:
+            Nats, `[K]`, -inf where a class never emits the sequence.
+
+        Raises:
+            ValueError: a token is not in the alphabet.
+        """
+        numbers = {symbol: i for i, symbol in enumerate(self.symbols)}
+        for t, token in enumerate(tokens):
+            if token not in numbers:
+                wanted = " ".join(self.symbols)
+                raise ValueError(f"token {t + 1}: wanted one of {wanted}, got {token!r}")
+        ids = [numbers[token] for token in tokens]
+        return np.array([source.log_prob(ids) for source in self.sources])
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "symbols": list(self.symbols),
+            "labels": list(self.labels),
+            "prior": self.prior.tolist(),
+            "sources": [
+                {
+                    "start": source.start.tolist(),
+                    "transition": source.transition.tolist(),
+                    "emission": source.emission.tolist(),
+                    "shortest": source.shortest,
+                    "stop": source.stop,
+                }
+                for source in self.sources
+            ],
+        }
+
+
+def make_grammar(
+    *,
+    kind: str = "both",
+    num_classes: int = 4,
+    alphabet_size: int = 10,
+    num_states: int = 5,
+    shortest: int = 6,
+    stop: float = 0.125,
+    noise: float = 0.2,
+    seed: int = 0,
+) -> Grammar:
+    """Draw a grammar; its classes are equally likely.
+
+    Args:
+        kind: "markov", "hmm", or "both": the first half of the classes (rounded up) Markov chains,
+            the rest hidden Markov models.
+        num_classes: K, at least 1.
+        alphabet_size: A, from 4 to 26.
+        num_states: S of a hidden Markov model, from 2 to A.
+        shortest: The least number of symbols in a sequence, at least 1.
+        stop: Probability that a sequence ends after a symbol, from the `shortest`-th one on. The
+            mean number of symbols is `shortest + 1 / stop - 1`.
+        noise: The share of every distribution that is drawn at random, from 0 to 1.
+        seed: Of the draw.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+    for name, value, low, high in (
+        ("classes", num_classes, 1, 1000),
+        ("alphabet", alphabet_size, 4, len(string.ascii_lowercase)),
+        ("states", num_states, 2, alphabet_size),
+        ("shortest", shortest, 1, 10**6),
+        ("stop", stop, 1e-6, 1),
+        ("noise", noise, 0, 1),
+    ):
+        if not low <= value <= high:
+            raise InputError(f"--{name}: wanted {low} to {high}, got {value}")
+    if kind not in KINDS:
+        raise InputError(f"--kind: wanted one of {', '.join(KINDS)}, got {kind}")
+    num_markov = {"markov": num_classes, "hmm": 0, "both": (num_classes + 1) // 2}[kind]
+    rng = np.random.default_rng([seed, 0])
+    labels, sources = [], []
+    for i in range(num_classes):
+        if i < num_markov:
+            labels.append(f"markov-{i + 1}")
+            transition, emission = _markov(alphabet_size, rng), np.eye(alphabet_size)
+        else:
+            labels.append(f"hmm-{i - num_markov + 1}")
+            circle = (i - num_markov) % 2 == 0
+            transition, emission = _hidden(num_states, alphabet_size, circle, rng)
+            emission = _add_noise(emission, noise, rng)
+        transition = _add_noise(transition, noise, rng)
+        start = np.full(len(transition), 1 / len(transition))
+        sources.append(Source(start, transition, emission, shortest, stop))
+    return Grammar(
+        symbols=tuple(string.ascii_lowercase[:alphabet_size]),
+        labels=tuple(labels),
+        prior=np.full(num_classes, 1 / num_classes),
+        sources=tuple(sources),
+    )
+
+
+def _markov(size: int, rng: np.random.Generator) -> Array:
+    """Transitions `[A, A]` to two successors that every symbol has, and is, once each."""
+    shares = np.array(SUCCESSORS) / sum(SUCCESSORS)
+    order = rng.permutation(size)
+    transition = np.zeros((size, size))
+    for step, share in enumerate(shares, 1):  # symbols in a circle: no symbol follows itself
+        transition[order, np.roll(order, -step)] += share
+    return transition
+
+
+def _hidden(
+    num_states: int, alphabet_size: int, circle: bool, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Transitions `[S, S]` and emissions `[S, A]`, each state with its share of the alphabet."""
+    rest = (1 - MOST_LIKELY_MOVE) / (num_states - 1)
+    transition = np.full((num_states, num_states), rest)
+    likely = np.eye(num_states, dtype=bool)
+    transition[np.roll(likely, 1, axis=1) if circle else likely] = MOST_LIKELY_MOVE
+    emission = np.zeros((num_states, alphabet_size))
+    for state, share in enumerate(np.array_split(rng.permutation(alphabet_size), num_states)):
+        emission[state, share] = 1 / len(share)
+    return transition, emission
+
+
+def _add_noise(rows: Array, noise: float, rng: np.random.Generator) -> Array:
+    """Mix every row with a random distribution."""
+    return (1 - noise) * rows + noise * rng.dirichlet(np.ones(rows.shape[1]), size=len(rows))
+
+
+def _draw(probabilities: Array, rng: np.random.Generator) -> int:
+    """A number from 0 to n - 1, one for each probability."""
+    index = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
+    return min(index, len(probabilities) - 1)  # the sum may end a rounding error below 1
+
+
+def measure(
+    grammar: Grammar, rows: Sequence[tuple[Sequence[str], int]]
+) -> tuple[dict[str, float], Array]:
+    """The best accuracy there can be and the entropy, as labelled rows show them.
+
+    Args:
+        grammar: Where the rows come from.
+        rows: Tokens and the number of the label, at least one row.
+
+    Returns:
+        Figures and log p(x | y) of each row in nats, `[rows, K]`. The figures are
+        `bayes_accuracy`, of the classifier argmax p(y | x), and `entropy_nats`, the mean of
+        -log p(x), each with its `..._standard_error`; `entropy_nats_per_symbol`, where the end is
+        a symbol too; and `mean_symbols`, where it is not.
+    """
+    log_prob = np.array([grammar.log_prob(tokens) for tokens, _ in rows])
+    log_joint = log_prob + np.log(grammar.prior)
+    nats = -np.logaddexp.reduce(log_joint, axis=1)
+    right = log_joint.argmax(axis=1) == np.array([y for _, y in rows])
+    num_symbols = sum(len(tokens) for tokens, _ in rows)
+    root = math.sqrt(len(rows))
+    figures = {
+        "bayes_accuracy": right.mean(),
+        "bayes_accuracy_standard_error": right.std() / root,
+        "entropy_nats": nats.mean(),
+        "entropy_nats_standard_error": nats.std() / root,
+        "entropy_nats_per_symbol": nats.sum() / (num_symbols + len(rows)),
+        "mean_symbols": num_symbols / len(rows),
+    }
+    return {name: float(value) for name, value in figures.items()}, log_prob
+
+
+def prepare(
+    grammar: Grammar, folder: Path, *, num_train: int, num_test: int, seed: int
+) -> dict[str, Any]:
+    """Draw the rows and write the four files.
+
+    Args:
+        grammar: Where the rows come from.
+        folder: Made if it is not there; files of the same names are replaced.
+        num_train: Training rows, at least 1.
+        num_test: Test rows, at least 1.
+        seed: Of the rows. The test rows do not depend on `num_train`.
+
+    Returns:
+        What `truth.json` holds.
+
+    Raises:
+        InputError: no rows wanted, or the folder cannot be written.
+    """
+    numbers = {"train": num_train, "test": num_test}
+    rows: dict[str, list[tuple[list[str], int]]] = {}
+    for stream, (name, number) in enumerate(numbers.items(), 1):
+        if number < 1:
+            raise InputError(f"--{name}: wanted at least 1 row, got {number}")
+        rng = np.random.default_rng([seed, stream])  # stream 0 drew the grammar
+        labels = rng.choice(len(grammar.labels), size=number, p=grammar.prior).tolist()
+        rows[name] = [(grammar.sample(y, rng), y) for y in labels]
+    figures, log_prob = measure(grammar, rows["test"])
+    truth = {"rows": numbers, "seed": seed, **figures, "grammar": grammar.to_mapping()}
+    for name, drawn in rows.items():
+        records = [{"tokens": tokens, "label": grammar.labels[y]} for tokens, y in drawn]
+        _write(folder / f"{name}.jsonl", map(json.dumps, records))
+    scores = [dict(zip(grammar.labels, map(_finite, row), strict=True)) for row in log_prob]
+    _write(folder / "test_log_prob.jsonl", map(json.dumps, scores))
+    _write(folder / "truth.json", [json.dumps(truth, indent=1, allow_nan=False)])
+    return truth
+
+
+def load_grammar(path: Path) -> Grammar:
+    """The grammar that `truth.json` describes, to score or draw other sequences."""
+    content = json.loads(path.read_text(encoding="utf-8"))["grammar"]
+    sources = tuple(
+        Source(
+            start=np.array(source["start"]),
+            transition=np.array(source["transition"]),
+            emission=np.array(source["emission"]),
+            shortest=source["shortest"],
+            stop=source["stop"],
+        )
+        for source in content["sources"]
+    )
+    prior = np.array(content["prior"])
+    return Grammar(tuple(content["symbols"]), tuple(content["labels"]), prior, sources)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no -inf: null stands for the log of 0."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: wanted to write, got {error.strerror}") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status: 0, or 2 after a user's mistake."""
+    parser = _Parser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("data/grammar"), help="folder; default data/grammar")
+    add("--train", type=int, default=5000, help="training rows; default 5000")
+    add("--test", type=int, default=1000, help="test rows; default 1000")
+    add("--kind", choices=KINDS, default="both", help="of the classes; default both")
+    add("--classes", type=int, default=4, help="default 4, equally likely")
+    add("--alphabet", type=int, default=10, help="different symbols; default 10")
+    add("--states", type=int, default=5, help="of a hidden Markov model; default 5")
+    add("--shortest", type=int, default=6, help="least number of symbols of a row; default 6")
+    add("--stop", type=float, default=0.125, help="probability to end there and after; 0.125")
+    add("--noise", type=float, default=0.2, help="random share of the probabilities; default 0.2")
+    add("--seed", type=int, default=0, help="of the grammar and of the rows; default 0")
+    arguments = parser.parse_args(argv)
+    try:
+        grammar = make_grammar(
+            kind=arguments.kind,
+            num_classes=arguments.classes,
+            alphabet_size=arguments.alphabet,
+            num_states=arguments.states,
+            shortest=arguments.shortest,
+            stop=arguments.stop,
+            noise=arguments.noise,
+            seed=arguments.seed,
+        )
+        truth = prepare(
+            grammar,
+            arguments.out,
+            num_train=arguments.train,
+            num_test=arguments.test,
+            seed=arguments.seed,
+        )
+    except InputError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments.out}: {arguments.train} training and {arguments.test} test rows")
+    for name in ("bayes_accuracy", "entropy_nats"):
+        print(f"{name} {truth[name]:.4f}, standard error {truth[name + '_standard_error']:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
