@@ -1,10 +1,17 @@
 """Every test starts seeded, in float64, with Pyro's checks on and on one thread."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pyro
 import pytest
 import torch
+from torch import Tensor
+
+from seqssvae.estimators.terms import fixed_noise
+
+FixNoise: TypeAlias = Callable[[Tensor], None]
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
@@ -17,3 +24,10 @@ def _start() -> Iterator[None]:
     pyro.set_rng_seed(0)
     with pyro.validation_enabled(True):
         yield
+
+
+@pytest.fixture
+def fix_noise() -> Iterator[FixNoise]:
+    """Give z the noise `[S, Z]` until the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield lambda noise: stack.enter_context(fixed_noise(noise))

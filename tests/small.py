@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal
@@ -59,23 +58,6 @@ def make_batch(
     return Batch(
         x=x, lengths=lengths, y=torch.tensor(labels), candidates=candidates, w=w, alpha=alpha
     )
-
-
-def fix_noise(monkeypatch: pytest.MonkeyPatch, noise: Tensor) -> None:
-    """Let every standard normal sample `[..., S, B, Z]` be `noise`, `[S, Z]`.
-
-    Particles are the third dim from the right; there is none for a single one.
-    """
-
-    def standard_normal(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return noise.unsqueeze(1).expand(
-            torch.broadcast_shapes(shape, noise.unsqueeze(1).shape)
-            if len(noise) == 1
-            else shape
-        ).reshape(shape).to(dtype)
-
-    monkeypatch.setattr("torch.distributions.utils._standard_normal", standard_normal)
-    monkeypatch.setattr("torch.distributions.normal._standard_normal", standard_normal)
 
 
 def stepwise_log_prob(model: SSVAE, symbols: list[int], z: Tensor, y: int | Tensor | None) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from seqssvae.batches import Batch
 from seqssvae.estimators import FusedEnum, TraceEnum
 from seqssvae.model import SSVAE
-from tests.small import brute_force_loss, fix_noise, make_batch, make_model
+from tests.conftest import FixNoise
+from tests.small import brute_force_loss, make_batch, make_model
 
 MIXED = [2, -1, 0, -1]
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -63,9 +64,9 @@ def _gradients(loss: Tensor, model: SSVAE) -> list[Tensor]:
 
 
 def _agree(
-    elbo: ELBO, model: SSVAE, batch: Batch, noise: Tensor, monkeypatch: pytest.MonkeyPatch, kl: str
+    elbo: ELBO, model: SSVAE, batch: Batch, noise: Tensor, fix_noise: FixNoise, kl: str
 ) -> None:
-    fix_noise(monkeypatch, noise)
+    fix_noise(noise)
     want = brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.7)
     got = elbo.differentiable_loss(model.model, model.guide, batch, 0.7)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
@@ -80,22 +81,22 @@ def _agree(
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradient_equal_the_loop(
-    case: str, name: str, kl: str, monkeypatch: pytest.MonkeyPatch
+    case: str, name: str, kl: str, fix_noise: FixNoise
 ) -> None:
     changes, rows = CASES[case]
     model = make_model(**changes)
     cls, options = EXACT[name]
     elbo = cls(analytic_kl=kl == "analytic", **options)
     noise = torch.randn(1, model.latent_size)
-    _agree(elbo, model, make_batch(**rows), noise, monkeypatch, kl)
+    _agree(elbo, model, make_batch(**rows), noise, fix_noise, kl)
 
 
 @pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
 @pytest.mark.parametrize("name", ["parallel", "parallel, expanded", "fused"])
 def test_particles_equal_the_loop(
-    name: str, factorisation: str, monkeypatch: pytest.MonkeyPatch
+    name: str, factorisation: str, fix_noise: FixNoise
 ) -> None:
     model = make_model(factorisation=factorisation)
     cls, options = EXACT[name]
     elbo = cls(num_particles=4, **options)
-    _agree(elbo, model, make_batch(MIXED), torch.randn(4, 2), monkeypatch, "analytic")
+    _agree(elbo, model, make_batch(MIXED), torch.randn(4, 2), fix_noise, "analytic")

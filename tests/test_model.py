@@ -12,7 +12,8 @@ from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from seqssvae.batches import Batch
 from seqssvae.estimators import FusedEnum, SumAndSample, TraceEnum
 from seqssvae.model import auxiliary_log_prob, restrict
-from tests.small import brute_force_loss, fix_noise, make_batch, make_model
+from tests.conftest import FixNoise
+from tests.small import brute_force_loss, make_batch, make_model
 
 
 def permuted(batch: Batch, order: torch.Tensor) -> Batch:
@@ -49,13 +50,13 @@ def test_a_labelled_batch_is_not_enumerated() -> None:
 
 @pytest.mark.parametrize("labels", [[-1, -1, -1, -1], [0, 1, 2, 1], [0, -1, -1, 2]])
 def test_pyros_own_estimator_needs_nothing_of_ours(
-    labels: list[int], monkeypatch: pytest.MonkeyPatch
+    labels: list[int], fix_noise: FixNoise
 ) -> None:
     """`TraceEnum_ELBO` over the whole batch, mixed or not, in one piece, with the sampled KL."""
     model = make_model(prior=torch.tensor([0.5, 0.25, 0.25]))
     batch = make_batch(labels, w=torch.tensor([1.0, 0.5, 2.0, 0.0]))
     noise = torch.randn(1, 2)
-    fix_noise(monkeypatch, noise)
+    fix_noise(noise)
     elbo = TraceEnum_ELBO(max_plate_nesting=1, strict_enumeration_warning=False)
     guide = config_enumerate(model.guide, "parallel", expand=True)
     got = elbo.differentiable_loss(model.model, guide, batch, 0.3)
@@ -86,12 +87,12 @@ def test_two_models_share_nothing() -> None:
 
 @pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
 def test_each_row_keeps_its_loss_when_the_batch_is_permuted(
-    factorisation: str, monkeypatch: pytest.MonkeyPatch
+    factorisation: str, fix_noise: FixNoise
 ) -> None:
     """Labels mixed with examples would show here; B = K."""
     model = make_model(3, factorisation=factorisation)
     batch = make_batch([-1, -1, -1])
-    fix_noise(monkeypatch, torch.randn(1, 2))
+    fix_noise(torch.randn(1, 2))
 
     def losses(rows: Batch) -> torch.Tensor:
         """Each row's loss, by weighing the others with 0."""
@@ -173,11 +174,11 @@ def test_auxiliary_term_gives_no_gradient_without_labels() -> None:
     assert all(gradient is None or not gradient.any() for gradient in gradients)
 
 
-def test_kl_weight_scales_model_and_guide_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kl_weight_scales_model_and_guide_alike(fix_noise: FixNoise) -> None:
     """The loss is linear in the weight, its slope the KL; a weight in one place would bend both."""
     model = make_model()
     batch = make_batch([0, 1])
-    fix_noise(monkeypatch, torch.randn(1, 2))
+    fix_noise(torch.randn(1, 2))
     losses = [Trace_ELBO().loss(model.model, model.guide, batch, weight) for weight in (0, 0.5, 1)]
     assert abs((losses[0] + losses[2]) / 2 - losses[1]) < 1e-10
     trace = poutine.trace(model.guide).get_trace(batch)

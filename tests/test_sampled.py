@@ -10,7 +10,8 @@ from seqssvae.batches import Batch
 from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndSample
 from seqssvae.estimators.fused import PairELBO
 from seqssvae.model import SSVAE
-from tests.small import fix_noise, make_batch, make_model
+from tests.conftest import FixNoise
+from tests.small import make_batch, make_model
 
 NUM_REPEATS, NUM_PARTICLES = 100, 600
 
@@ -53,11 +54,11 @@ def problem(factorisation: str) -> tuple[SSVAE, Batch]:
 @pytest.mark.parametrize("factorisation", ["z-given-y", "y-given-z"])
 @pytest.mark.parametrize("name", UNBIASED)
 def test_mean_is_the_exact_sum(
-    name: str, factorisation: str, monkeypatch: pytest.MonkeyPatch
+    name: str, factorisation: str, fix_noise: FixNoise
 ) -> None:
     """Value and projections of the gradient lie within 4 standard errors, themselves small."""
     model, batch = problem(factorisation)
-    fix_noise(monkeypatch, torch.randn(1, 2))
+    fix_noise(torch.randn(1, 2))
     exact = value_and_gradient(FusedEnum(), model, batch)
     cls, options = UNBIASED[name]
     elbo = cls(num_particles=NUM_PARTICLES, **options)
@@ -77,10 +78,10 @@ def test_mean_is_the_exact_sum(
 
 
 @pytest.mark.parametrize("name", UNBIASED)
-def test_labelled_rows_are_exact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labelled_rows_are_exact(name: str, fix_noise: FixNoise) -> None:
     model = make_model(5)
     batch = make_batch([3, 0, 4])
-    fix_noise(monkeypatch, torch.randn(1, 2))
+    fix_noise(torch.randn(1, 2))
     cls, options = UNBIASED[name]
     got = value_and_gradient(cls(num_particles=2, **options), model, batch)
     want = value_and_gradient(FusedEnum(), model, batch)
@@ -88,10 +89,10 @@ def test_labelled_rows_are_exact(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("hard", [False, True])
-def test_relaxed_labelled_rows_are_exact(hard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relaxed_labelled_rows_are_exact(hard: bool, fix_noise: FixNoise) -> None:
     model = make_model(5)
     batch = make_batch([3, 0, 4])
-    fix_noise(monkeypatch, torch.randn(1, 2))
+    fix_noise(torch.randn(1, 2))
     got = value_and_gradient(RelaxedLabels(hard=hard), model, batch)
     want = value_and_gradient(FusedEnum(), model, batch)
     torch.testing.assert_close(got[0], want[0], rtol=0, atol=1e-10)
@@ -99,9 +100,9 @@ def test_relaxed_labelled_rows_are_exact(hard: bool, monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
 
 
-def test_sum_and_sample_of_all_labels_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sum_and_sample_of_all_labels_is_exact(fix_noise: FixNoise) -> None:
     model, batch = problem("z-given-y")
-    fix_noise(monkeypatch, torch.randn(1, 2))
+    fix_noise(torch.randn(1, 2))
     want = value_and_gradient(FusedEnum(), model, batch)
     for k, num_samples in ((5, 1), (4, 1), (3, 2), (0, 5)):
         got = value_and_gradient(SumAndSample(k=k, num_samples=num_samples), model, batch)
@@ -115,10 +116,10 @@ def test_cost_follows_k_not_the_number_of_labels() -> None:
     assert len(pairs.example) == 6 * 5
 
 
-def test_temperature_takes_the_bias_of_relaxed_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temperature_takes_the_bias_of_relaxed_labels(fix_noise: FixNoise) -> None:
     """The value at a low temperature is nearer to the exact one, and the decoder sees the soft y."""
     model, batch = problem("z-given-y")
-    fix_noise(monkeypatch, torch.randn(1, 2))
+    fix_noise(torch.randn(1, 2))
     exact = FusedEnum().loss(model.model, model.guide, batch, 0.7)
     biases = []
     for temperature in (5.0, 0.5, 0.05):

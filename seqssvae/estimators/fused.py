@@ -15,7 +15,7 @@ from pyro.infer.util import torch_item
 from torch import Tensor
 
 from seqssvae.batches import Batch
-from seqssvae.estimators.terms import normal_kl, owner, sampled_kl, scaled
+from seqssvae.estimators.terms import normal_kl, owner, sampled_kl, scaled, standard_normal
 from seqssvae.likelihood import weighted_sequence_log_prob
 from seqssvae.model import SSVAE, Features, auxiliary_log_prob, possible_labels, restrict
 
@@ -96,10 +96,8 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
         ssvae = owner(model, guide)
         ssvae.announce_parameters()
         features = ssvae.encode(batch.x, batch.lengths)
-        noise = torch.distributions.utils._standard_normal(
-            torch.Size([self.num_particles, batch.num_rows, ssvae.latent_size]),
-            dtype=features.z.dtype,
-            device=features.z.device,
+        noise = standard_normal(
+            (self.num_particles, batch.num_rows, ssvae.latent_size), features.z
         )  # shared by the labels of an example: their differences are what q(y | x) learns from
         if not ssvae.num_classes:
             return -self._unclassified(ssvae, batch, features, noise, kl_weight)

@@ -1,15 +1,29 @@
-"""What the estimators share: the parts of a batch, the KL of z, and the model behind a guide."""
+"""What the estimators share: the parts of a batch, z's noise and KL, the model behind a guide."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Normal
 
 from seqssvae.batches import Batch
 from seqssvae.model import SSVAE
 
-__all__ = ["normal_kl", "owner", "parts", "sampled_kl", "scaled"]
+__all__ = [
+    "fixed_noise",
+    "normal_kl",
+    "owner",
+    "parts",
+    "sampled_kl",
+    "scaled",
+    "standard_normal",
+]
+
+_noise: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("noise", default=None)
 
 
 def owner(model: Callable[..., Any], guide: Callable[..., Any]) -> SSVAE:
@@ -58,3 +72,44 @@ def sampled_kl(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 def scaled(value: Tensor, batch: Batch) -> Tensor:
     """Each row's value `[*L, B]` times its w."""
     return value if batch.w is None else value * batch.w.to(value.dtype)
+
+
+def standard_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Noise `[S, B, Z]` for z, or what `fixed_noise` says."""
+    fixed = _noise.get()
+    if fixed is None:
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+    return fixed.unsqueeze(1).to(like).expand(shape)
+
+
+class _FixedNoise(Messenger):
+    """Makes Pyro's site "z" loc + scale * noise."""
+
+    def __init__(self, noise: Tensor) -> None:
+        super().__init__()
+        self.noise = noise.unsqueeze(1)  # [S, 1, Z]
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] != "z" or msg["done"] or msg["value"] is not None:
+            return
+        normal = msg["fn"].base_dist
+        noise = self.noise if len(self.noise) > 1 else self.noise[0]
+        msg["value"] = normal.loc + normal.scale * noise.to(normal.loc)
+        msg["done"] = True
+
+
+@contextlib.contextmanager
+def fixed_noise(noise: Tensor) -> Iterator[None]:
+    """Let z = loc + scale * noise for every example and label, in Pyro's traces and outside.
+
+    Estimators can then be compared in one realisation of z.
+
+    Args:
+        noise: `[S, Z]` for S particles.
+    """
+    token = _noise.set(noise)
+    try:
+        with _FixedNoise(noise):
+            yield
+    finally:
+        _noise.reset(token)

@@ -1,0 +1,78 @@
+"""Schedules: the KL weight and the temperature as functions of the step, and of nothing else."""
+
+import math
+
+__all__ = ["kl_weight", "temperature"]
+
+SIGMOID_SPAN = 12.0  # the logistic function is read from -6 to 6
+
+
+def kl_weight(step: int, *, schedule: str, final: float, warmup_steps: int, cycles: int) -> float:
+    """The factor of KL(q(z | x, y) || p(z)) in the objective of a step.
+
+    All but "constant" begin with 0, never exceed `final`, and are `final` from `warmup_steps` on.
+
+    Args:
+        step: Steps done before this one; the first step is 0.
+        schedule: "constant"; "linear"; "sigmoid", an S from 0 to `final` (Bowman et al. 2016);
+            "cyclical", which rises `cycles` times, each time linearly over the first half of the
+            cycle, and stays for the second (Fu et al. 2019, eq. 6 and 7 with R = 0.5).
+        final: What the schedule ends with.
+        warmup_steps: The whole of the rise, or of all the cycles; 0 for no warm-up.
+        cycles: Read by "cyclical" alone, at least 1.
+
+    Returns:
+        A number from 0 to `final`.
+
+    Raises:
+        ValueError: no such schedule, a negative number of steps, or fewer cycles than 1.
+    """
+    _check_steps(step, "step")
+    _check_steps(warmup_steps, "warmup_steps")
+    if cycles < 1:
+        raise ValueError(f"cycles: wanted at least 1, got {cycles}")
+    done = step / warmup_steps if step < warmup_steps else 1.0
+    match schedule:
+        case "constant":
+            return final
+        case "linear":
+            return final * done
+        case "sigmoid":
+            lowest, highest = _logistic(0.0), _logistic(1.0)
+            return final * (_logistic(done) - lowest) / (highest - lowest)
+        case "cyclical":
+            if step >= warmup_steps:
+                return final
+            within_cycle = step * cycles % warmup_steps / warmup_steps  # from 0 to 1
+            return final * min(1.0, 2.0 * within_cycle)
+    raise ValueError(f"schedule: wanted constant, linear, sigmoid or cyclical, got {schedule}")
+
+
+def temperature(step: int, *, start: float, end: float, steps: int) -> float:
+    """The temperature of a relaxed y, falling (or rising) exponentially from `start` to `end`.
+
+    Args:
+        step: Steps done before this one; the first step is 0.
+        start: The temperature of step 0, positive.
+        end: The temperature from step `steps` on, positive.
+        steps: How long the change takes; 0 for none.
+
+    Raises:
+        ValueError: a temperature that is not positive, or a negative number of steps.
+    """
+    _check_steps(step, "step")
+    _check_steps(steps, "steps")
+    if not (start > 0 and end > 0):
+        raise ValueError(f"temperature: wanted positive start and end, got {start} and {end}")
+    if step >= steps:
+        return end
+    return float(start * (end / start) ** (step / steps))
+
+
+def _logistic(done: float) -> float:
+    return 1.0 / (1.0 + math.exp(-SIGMOID_SPAN * (done - 0.5)))
+
+
+def _check_steps(count: int, name: str) -> None:
+    if count < 0:
+        raise ValueError(f"{name}: wanted 0 or more, got {count}")
