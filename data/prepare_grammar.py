@@ -23,6 +23,7 @@ Written to the folder, none of it half-written:
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -31,7 +32,7 @@ import string
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,6 @@ from seqssvae.config import InputError
 __all__ = ["Grammar", "Source", "load_grammar", "main", "make_grammar", "measure", "prepare"]
 
 Array = NDArray[np.float64]
-KINDS = ("markov", "hmm", "both")
 SUCCESSORS = (0.6, 0.25)  # of a symbol in a Markov chain: their probabilities, noise left out
 MOST_LIKELY_MOVE = 0.85  # of a hidden state: to stay, or to go on to the next one
 
@@ -84,9 +84,9 @@ class Source:
             Nats; -inf for what this source never emits, sequences that are too short among them.
         """
         extra = len(ids) - self.shortest
-        if extra < 0:
+        if extra < 0 or (extra > 0 and self.stop == 1):
             return -math.inf
-        total = math.log(self.stop) + extra * math.log1p(-self.stop)
+        total = math.log(self.stop) + (extra * math.log1p(-self.stop) if extra else 0.0)
         states = self.start  # p(state | symbols so far), [S]
         for t, symbol in enumerate(ids):
             states = (states @ self.transition if t else states) * self.emission[:, symbol]
@@ -159,13 +159,13 @@ class Grammar:
 
 def make_grammar(
     *,
-    kind: str = "both",
+    kind: Literal["markov", "hmm", "both"] = "both",
     num_classes: int = 4,
     alphabet_size: int = 10,
     num_states: int = 5,
-    shortest: int = 6,
-    stop: float = 0.125,
-    noise: float = 0.2,
+    shortest: int = 8,
+    stop: float = 0.2,
+    noise: float = 0.25,
     seed: int = 0,
 ) -> Grammar:
     """Draw a grammar; its classes are equally likely.
@@ -180,7 +180,7 @@ def make_grammar(
         stop: Probability that a sequence ends after a symbol, from the `shortest`-th one on. The
             mean number of symbols is `shortest + 1 / stop - 1`.
         noise: The share of every distribution that is drawn at random, from 0 to 1.
-        seed: Of the draw.
+        seed: Of the draw, at least 0.
 
     Raises:
         InputError: a value out of its range.
@@ -188,16 +188,15 @@ def make_grammar(
     for name, value, low, high in (
         ("classes", num_classes, 1, 1000),
         ("alphabet", alphabet_size, 4, len(string.ascii_lowercase)),
-        ("states", num_states, 2, alphabet_size),
+        ("states", num_states, 2, math.inf if kind == "markov" else alphabet_size),
         ("shortest", shortest, 1, 10**6),
         ("stop", stop, 1e-6, 1),
         ("noise", noise, 0, 1),
+        ("seed", seed, 0, 2**63),
     ):
         if not low <= value <= high:
             raise InputError(f"--{name}: wanted {low} to {high}, got {value}")
-    if kind not in KINDS:
-        raise InputError(f"--kind: wanted one of {', '.join(KINDS)}, got {kind}")
-    num_markov = {"markov": num_classes, "hmm": 0, "both": (num_classes + 1) // 2}[kind]
+    num_markov = {"markov": num_classes, "hmm": 0}.get(kind, (num_classes + 1) // 2)
     rng = np.random.default_rng([seed, 0])
     labels, sources = [], []
     for i in range(num_classes):
@@ -357,7 +356,8 @@ def _write(path: Path, lines: Iterable[str]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise InputError(f"{path}: wanted to write, got {error.strerror}") from error
 
 
@@ -377,15 +377,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("data/grammar"), help="folder; default data/grammar")
-    add("--train", type=int, default=5000, help="training rows; default 5000")
+    add("--train", type=int, default=10000, help="training rows; default 10000")
     add("--test", type=int, default=1000, help="test rows; default 1000")
-    add("--kind", choices=KINDS, default="both", help="of the classes; default both")
+    add(
+        "--kind",
+        choices=("markov", "hmm", "both"),
+        default="both",
+        help="of the classes; default both",
+    )
     add("--classes", type=int, default=4, help="default 4, equally likely")
     add("--alphabet", type=int, default=10, help="different symbols; default 10")
     add("--states", type=int, default=5, help="of a hidden Markov model; default 5")
-    add("--shortest", type=int, default=6, help="least number of symbols of a row; default 6")
-    add("--stop", type=float, default=0.125, help="probability to end there and after; 0.125")
-    add("--noise", type=float, default=0.2, help="random share of the probabilities; default 0.2")
+    add("--shortest", type=int, default=8, help="least number of symbols of a row; default 8")
+    add("--stop", type=float, default=0.2, help="probability to end there and after; default 0.2")
+    add("--noise", type=float, default=0.25, help="random share of probabilities; default 0.25")
     add("--seed", type=int, default=0, help="of the grammar and of the rows; default 0")
     arguments = parser.parse_args(argv)
     try:

@@ -98,12 +98,12 @@ class Decoder(nn.Module):
         self.initial = nn.Linear(hidden_size, self.num_states * num_layers * hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden_size, embedding_size) if tied_embeddings else None
-        self.output = nn.Linear(
-            embedding_size if tied_embeddings else hidden_size, vocabulary_size
-        )
+        self.output = nn.Linear(embedding_size if tied_embeddings else hidden_size, vocabulary_size)
         if tied_embeddings:
             self.output.weight = self.embedding.weight
-        self.class_bias = LabelTable(num_classes, vocabulary_size) if class_bias and num_classes else None
+        self.class_bias = (
+            LabelTable(num_classes, vocabulary_size) if class_bias and num_classes else None
+        )
         if self.class_bias is not None:
             nn.init.zeros_(self.class_bias.weight)
         self.register_buffer("never", torch.tensor([PAD, BOS]), persistent=False)

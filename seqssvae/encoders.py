@@ -126,7 +126,9 @@ class CategoricalHead(nn.Module):
         self.z: nn.Sequential | None = None
         if latent_size:
             self.z = nn.Sequential(
-                nn.Linear(latent_size, num_features), nn.Tanh(), nn.Linear(num_features, num_classes)
+                nn.Linear(latent_size, num_features),
+                nn.Tanh(),
+                nn.Linear(num_features, num_classes),
             )
 
     def forward(self, features: Tensor, z: Tensor | None = None) -> Tensor:

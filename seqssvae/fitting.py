@@ -1,5 +1,6 @@
 """From a file to a run: prepare, train, save."""
 
+import dataclasses
 import importlib.metadata
 import logging
 from collections.abc import Mapping
@@ -7,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae.config import Config, InputError, to_mapping
-from seqssvae.preparation import prepare
+from seqssvae.costs import (
+    available_megabytes,
+    cheapest_exact_or_sampled,
+    describe,
+    estimate,
+    flops_per_second,
+)
+from seqssvae.preparation import Prepared, prepare
 from seqssvae.runs import (
     RunContents,
     append_metrics,
@@ -68,6 +76,7 @@ def fit(
             prepared.labelled.num_truncated + prepared.unlabelled.num_truncated,
             config.data.max_length,
         )
+    config = _with_estimator(config, prepared)
     identity = {"config": to_mapping(config), "split": prepared.split}
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -106,3 +115,22 @@ def fit(
     save_run(out, contents)
     remove_checkpoint(out)
     return summary
+
+
+def _with_estimator(config: Config, prepared: Prepared) -> Config:
+    """Tell what a step will take, and choose the estimator where that is left to us."""
+    lengths = [*prepared.labelled.lengths.tolist(), *prepared.unlabelled.lengths.tolist()]
+    costs = estimate(
+        config,
+        num_classes=len(prepared.labels.names),
+        vocabulary_size=len(prepared.vocabulary),
+        mean_length=sum(lengths) / max(1, len(lengths)),
+        num_labelled=len(prepared.labelled),
+        num_unlabelled=len(prepared.unlabelled),
+        speed=flops_per_second(),
+    )
+    name = config.estimator.name
+    if name == "auto":
+        name = cheapest_exact_or_sampled(costs, available_megabytes())
+    logger.info("estimator %s", describe(costs, name))
+    return dataclasses.replace(config, estimator=dataclasses.replace(config.estimator, name=name))

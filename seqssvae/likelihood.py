@@ -56,7 +56,9 @@ class SequenceLikelihood(TorchDistribution):
         super().__init__(batch_shape, torch.Size([int(lengths.max())]), validate_args=False)
 
     def expand(
-        self, batch_shape: torch.Size, _instance: "SequenceLikelihood | None" = None
+        self,
+        batch_shape: torch.Size | list[int] | tuple[int, ...],
+        _instance: "SequenceLikelihood | None" = None,
     ) -> "SequenceLikelihood":
         """The same distribution over more leading dims."""
         shape = torch.Size(batch_shape)
@@ -274,7 +276,7 @@ class _TokenLogProb(torch.autograd.Function):
         return log_prob
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (hidden,) = ctx.saved_tensors
         gradients = ctx.softmax.gradients(hidden)
@@ -303,7 +305,7 @@ class _WeightedLogProb(torch.autograd.Function):
         return (weights * log_prob).sum(), log_prob
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (log_prob,) = ctx.saved_tensors
         rest: tuple[Tensor | None, ...] = (None,) * 5

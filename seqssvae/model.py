@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
@@ -141,7 +141,7 @@ class SSVAE(PyroModule):
         """log p(x | y, z) in nats per sequence, `[*L, B]`; arguments as in `likelihood`."""
         return self.likelihood(lengths, z, y).log_prob(x)
 
-    @pyro_method  # type: ignore[untyped-decorator]
+    @pyro_method
     def model(self, batch: Batch, kl_weight: float = 1.0) -> None:
         """p(x, y, z), each example's terms scaled by its w, those of z by the KL weight too."""
         plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
@@ -156,7 +156,7 @@ class SSVAE(PyroModule):
                 z = pyro.sample("z", dist.Normal(zero, zero + 1).to_event(1))
             pyro.sample("x", self.likelihood(batch.lengths, z, y), obs=batch.x)
 
-    @pyro_method  # type: ignore[untyped-decorator]
+    @pyro_method
     def guide(self, batch: Batch, kl_weight: float = 1.0) -> None:
         """q(y, z | x), and the classifier's objective: alpha log q(y | x) of each labelled row.
 
@@ -178,7 +178,7 @@ class SSVAE(PyroModule):
             with _examples(plate, batch, dtype):
                 self._sample_z(features, y, kl_weight)
 
-    @pyro_method  # type: ignore[untyped-decorator]
+    @pyro_method
     def announce_parameters(self) -> None:
         """Let Pyro see every parameter; `SVI` optimises what it saw.
 
@@ -222,15 +222,6 @@ class SSVAE(PyroModule):
         return self.y_logits(features, self.z_posterior(features)[0]).exp()
 
 
-def possible_labels(batch: Batch, num_classes: int) -> Tensor:
-    """Which labels each row may have, bool `[B, K]`: one, some, or all."""
-    if batch.candidates is not None:
-        return batch.candidates
-    classes = torch.arange(num_classes, device=batch.y.device)
-    y = batch.y.unsqueeze(-1)
-    return (y == classes) | (y < 0)
-
-
 def restrict(log_prob: Tensor, batch: Batch) -> Tensor:
     """q(y | x) given that y is one of a row's possible labels.
 
@@ -241,7 +232,7 @@ def restrict(log_prob: Tensor, batch: Batch) -> Tensor:
     Returns:
         Log-probabilities, `[*L, B, K]`, of at most -9000 for a label that is impossible.
     """
-    possible = possible_labels(batch, log_prob.shape[-1])
+    possible = batch.possible_labels(log_prob.shape[-1])
     return log_prob.masked_fill(~possible, IMPOSSIBLE).log_softmax(-1)
 
 
@@ -252,7 +243,7 @@ def auxiliary_log_prob(log_prob: Tensor, batch: Batch) -> Tensor:
         log_prob: Of q(y | x), `[*L, B, K]`.
         batch: The rows; C holds a row's possible labels.
     """
-    possible = possible_labels(batch, log_prob.shape[-1])
+    possible = batch.possible_labels(log_prob.shape[-1])
     chosen = log_prob.masked_fill(~possible, IMPOSSIBLE).logsumexp(-1)
     chosen = torch.where(possible.all(-1), torch.zeros_like(chosen), chosen)
     return chosen if batch.alpha is None else batch.alpha.to(chosen.dtype) * chosen
@@ -320,7 +311,7 @@ def _examples(plate: pyro.plate, batch: Batch, dtype: torch.dtype) -> Iterator[N
     with contextlib.ExitStack() as stack:
         stack.enter_context(plate)
         if batch.w is not None:  # Pyro refuses a scale of 0
-            stack.enter_context(poutine.mask(mask=batch.w > 0))
+            stack.enter_context(poutine.mask(mask=cast(torch.BoolTensor, batch.w > 0)))
             scale = batch.w.to(dtype).where(batch.w > 0, 1.0)
             stack.enter_context(poutine.scale(scale=scale))
         yield

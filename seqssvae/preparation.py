@@ -6,22 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from seqssvae.config import Config, DataConfig, InputError
-from seqssvae.corpora import (
-    Corpus,
-    EncodedRows,
-    Labels,
-    choose_labels,
-    encode_corpus,
-    read_corpus,
-    split_dev,
-)
+from seqssvae.corpora import Corpus, encode_corpus, read_corpus
+from seqssvae.encoded import EncodedRows
+from seqssvae.splits import Labels, choose_labels, split_dev
 from seqssvae.vocabulary import Vocabulary, build_vocabulary
 
-__all__ = ["Prepared", "prepare", "read_like"]
+__all__ = ["Prepared", "prepare", "read_like", "read_sequences"]
 
 logger = logging.getLogger(__name__)
+
+Positions = npt.NDArray[np.int64]
 
 DEV_UNLABELLED_FRACTION = 0.02  # of the unlabelled rows, held out to measure the ELBO
 DEV_UNLABELLED_ROWS = 256  # at most
@@ -38,6 +35,8 @@ class Prepared:
         unlabelled: Rows without one, their y -1.
         dev: Held-out rows, labelled ones first, for early stopping.
         split: Ids of the rows by what they are used for.
+        corpus: The training file, for those who want the sequences as they stood.
+        positions: Where the rows of each part of the split stand in it.
     """
 
     vocabulary: Vocabulary
@@ -46,6 +45,8 @@ class Prepared:
     unlabelled: EncodedRows
     dev: EncodedRows
     split: dict[str, list[str]]
+    corpus: Corpus
+    positions: dict[str, Positions]
 
 
 def prepare(
@@ -64,14 +65,15 @@ def prepare(
     settings, seed = config.data, config.training.seed
     corpus = _read(source, settings)
     labels = Labels.from_corpus(corpus)
-    y = np.array([_visible_label(corpus.label(i), labels) for i in range(len(corpus))])
-    partial = np.array([isinstance(corpus.label(i), tuple) for i in range(len(corpus))])
+    found = list(corpus.labels())
+    y = [labels.names.index(label) if isinstance(label, str) else -1 for label in found]
+    partial = [i for i, label in enumerate(found) if isinstance(label, tuple)]
     ids = [corpus.id(i) for i in range(len(corpus))]
     seen = choose_labels(
         y, ids, per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
     )
     train, held = split_dev(sorted(seen), y, ids, settings.dev_fraction, seed)
-    labelled = np.array(sorted([*train, *partial.nonzero()[0].tolist()]), dtype=np.int64)
+    labelled = np.array(sorted([*train, *partial]), dtype=np.int64)
     used = np.zeros(len(corpus), dtype=bool)
     used[labelled] = used[held] = True
     free = (~used).nonzero()[0]
@@ -80,7 +82,9 @@ def prepare(
     held_free = generator.permutation(free)[:num_held]
     kept = np.setdiff1d(free, held_free)
 
-    extra = None if unlabelled_source is None else _read(unlabelled_source, settings)
+    extra = None
+    if unlabelled_source is not None:
+        extra = _read(unlabelled_source, settings, read_labels=False)
     if extra is not None and extra.is_tokens != corpus.is_tokens:
         wanted = "tokens" if corpus.is_tokens else "text"
         raise InputError(f"{unlabelled_source}: wanted {wanted} as in {source}, got the other kind")
@@ -99,6 +103,12 @@ def prepare(
     held_rows = EncodedRows.concatenate(
         [rows.take(np.array(held, dtype=np.int64)), hide_labels(rows.take(held_free))]
     )
+    positions = {
+        "labelled": labelled,
+        "unlabelled": kept,
+        "dev": np.array(held, dtype=np.int64),
+        "dev_unlabelled": held_free,
+    }
     return Prepared(
         vocabulary=vocabulary,
         labels=labels,
@@ -106,10 +116,12 @@ def prepare(
         unlabelled=rest,
         dev=held_rows,
         split={
-            "labelled": [ids[i] for i in labelled],
-            "dev": [ids[i] for i in held],
-            "dev_unlabelled": [ids[i] for i in held_free],
+            part: [ids[i] for i in where]
+            for part, where in positions.items()
+            if part != "unlabelled"
         },
+        corpus=corpus,
+        positions=positions,
     )
 
 
@@ -127,12 +139,18 @@ def read_like(
     Raises:
         InputError: bad input, or a label that training never saw.
     """
-    corpus = _read(source, config.data)
+    corpus = _read(source, config.data, read_labels=labels is not None)
     wants_tokens = vocabulary.kind == "tokens"
     if corpus.is_tokens != wants_tokens:
         wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
         raise InputError(f"{source}: wanted {wanted} as in training, got {got}")
     return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
+
+
+def read_sequences(source: str | Path, config: Config) -> list[str | list[str]]:
+    """The sequences of a file as they stand, for classifiers that read no symbol ids."""
+    corpus = _read(source, config.data, read_labels=False)
+    return [corpus.sequence(i) for i in range(len(corpus))]
 
 
 def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
@@ -161,22 +179,17 @@ def hide_labels(rows: EncodedRows) -> EncodedRows:
     return dataclasses.replace(rows, y=np.full_like(rows.y, -1), candidates={})
 
 
-def _read(source: str | Path, settings: DataConfig) -> Corpus:
+def _read(source: str | Path, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
     return read_corpus(
         source,
         text_column=settings.text_column,
         tokens_column=settings.tokens_column,
         label_column=settings.label_column,
+        read_labels=read_labels,
     )
 
 
-def _visible_label(label: str | tuple[str, ...] | None, labels: Labels) -> int:
-    return labels.names.index(label) if isinstance(label, str) else -1
-
-
-def _chain(
-    corpus: Corpus, indices: np.ndarray, extra: Corpus | None
-) -> Iterable[str | list[str]]:
+def _chain(corpus: Corpus, indices: Positions, extra: Corpus | None) -> Iterable[str | list[str]]:
     yield from (corpus.sequence(int(i)) for i in indices)
     if extra is not None:
         yield from (extra.sequence(i) for i in range(len(extra)))

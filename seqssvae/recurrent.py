@@ -131,7 +131,9 @@ def _steps(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
     return list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
 
 
-def _gates(projected: Tensor, position: Tensor | None, context: Tensor | None, sizes: Any) -> Tensor:
+def _gates(
+    projected: Tensor, position: Tensor | None, context: Tensor | None, sizes: Any
+) -> Tensor:
     """What the gates get without the recurrence, `[M, G]`, memory of its own."""
     gates = projected.clone() if position is None else projected.index_select(0, position)
     if context is not None:
@@ -198,7 +200,7 @@ class _LSTM(torch.autograd.Function):
         return hiddens
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, cell, weight, gates, cells, hiddens = ctx.saved_tensors
         steps = _steps(ctx.sizes)
@@ -261,7 +263,7 @@ class _GRU(torch.autograd.Function):
         return hiddens
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, gates, news, hiddens = ctx.saved_tensors
         steps, size_h = _steps(ctx.sizes), hidden.shape[1]

@@ -9,23 +9,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from seqssvae.batches import Batch, collate, evaluation_batches
 from seqssvae.classification import classify
 from seqssvae.config import Config, InputError
-from seqssvae.corpora import EncodedRows, Labels, encode_sequences
+from seqssvae.corpora import encode_sequences
 from seqssvae.decoding import beam, greedy, sample
+from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import encode_z, interpolate, transfer
 from seqssvae.model import SSVAE, build_model
 from seqssvae.preparation import read_like
 from seqssvae.runs import load_run
+from seqssvae.splits import Labels
 from seqssvae.vocabulary import Vocabulary
 
-__all__ = ["TrainedModel", "load"]
+__all__ = ["TrainedModel", "classify_table", "load"]
 
 logger = logging.getLogger(__name__)
 
+BATCH_SIZE = 256
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than the longest that training kept
 
 
@@ -50,9 +54,7 @@ class TrainedModel:
     labels: Labels
     manifest: dict[str, Any]
 
-    def evaluate(
-        self, data: str | Path, *, num_samples: int = 16, seed: int = 0
-    ) -> dict[str, Any]:
+    def evaluate(self, data: str | Path, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
         """Measure the model on a file's rows; see `seqssvae.evaluation.evaluate`.
 
         Args:
@@ -111,13 +113,7 @@ class TrainedModel:
         """Label encoded rows; as `classify`."""
         if not self.labels.names:
             raise InputError("wanted a model with classes, got one that was trained on no labels")
-        table = np.zeros((len(rows), len(self.labels.names)))
-        for indices, batch in self._batches(rows):
-            generator = torch.Generator().manual_seed(seed)
-            found = classify(
-                self.model, batch, mode=mode, num_samples=num_samples, generator=generator
-            )
-            table[indices] = found.double().numpy()
+        table = classify_table(self.model, rows, mode=mode, num_samples=num_samples, seed=seed)
         for row in table:
             best = int(row.argmax())
             yield {
@@ -237,13 +233,15 @@ class TrainedModel:
         """
         if steps < 2:
             raise InputError(f"steps: wanted at least 2, got {steps}")
-        rows = self._encode([a, b])  # type: ignore[list-item]
+        rows = self._encode([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
         y = None if label is None or not self.labels.names else self._class(label)
         found = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
         return [self.vocabulary.decode(ids) for ids in found]
 
-    def encode(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    def encode(
+        self, sequences: Sequence[str] | Sequence[Sequence[str]]
+    ) -> dict[str, NDArray[np.float32]]:
         """Each sequence's place in the latent space.
 
         Returns:
@@ -256,7 +254,7 @@ class TrainedModel:
         """
         return self.encode_rows(self._encode(sequences))
 
-    def encode_rows(self, rows: EncodedRows) -> dict[str, np.ndarray]:
+    def encode_rows(self, rows: EncodedRows) -> dict[str, NDArray[np.float32]]:
         """As `encode`, for encoded rows."""
         size, num_classes = self.model.latent_size, self.model.num_classes
         found = {
@@ -315,8 +313,8 @@ class TrainedModel:
                 self.config.data.max_length,
             )
 
-    def _batches(self, rows: EncodedRows) -> Iterator[tuple[np.ndarray, Batch]]:
-        return evaluation_batches(rows, 256, num_classes=self.model.num_classes)
+    def _batches(self, rows: EncodedRows) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+        return evaluation_batches(rows, BATCH_SIZE, num_classes=self.model.num_classes)
 
     def _longest(self) -> int:
         return int(self.config.data.max_length * EXTRA_LENGTH)
@@ -332,6 +330,18 @@ class TrainedModel:
                 raise InputError(f"label: wanted one of {', '.join(self.labels.names)}, got none")
             return None
         return torch.full((n,), self._class(label))
+
+
+def classify_table(
+    model: SSVAE, rows: EncodedRows, *, mode: str = "q", num_samples: int = 8, seed: int = 0
+) -> NDArray[np.float64]:
+    """Probabilities of every label for every row, `[n, K]`; arguments as of `classify`."""
+    table = np.zeros((len(rows), model.num_classes))
+    for indices, batch in evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes):
+        generator = torch.Generator().manual_seed(seed)
+        found = classify(model, batch, mode=mode, num_samples=num_samples, generator=generator)
+        table[indices] = found.double().numpy()
+    return table
 
 
 def load(run: str | Path) -> TrainedModel:

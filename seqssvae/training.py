@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from seqssvae.batches import TwoStreams
 from seqssvae.config import Config
-from seqssvae.corpora import EncodedRows
-from seqssvae.estimators import build_estimator
+from seqssvae.encoded import EncodedRows
+from seqssvae.estimators import RelaxedLabels, build_estimator
 from seqssvae.evaluation import evaluate
 from seqssvae.model import SSVAE, build_model
 from seqssvae.preparation import Prepared
-from seqssvae.schedules import kl_weight
+from seqssvae.schedules import kl_weight, temperature
 
 __all__ = ["Progress", "Trainer", "build", "format_metrics"]
 
@@ -99,8 +99,12 @@ class Trainer:
         settings = config.training
         decayed = [p for p in model.parameters() if p.dim() > 1]
         plain = [p for p in model.parameters() if p.dim() <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": plain, "weight_decay": 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+            groups,
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
@@ -169,6 +173,13 @@ class Trainer:
             warmup_steps=objective.kl_warmup_steps,
             cycles=objective.kl_cycles,
         )
+        if isinstance(self.elbo, RelaxedLabels):
+            self.elbo.temperature = temperature(
+                step,
+                start=self.config.estimator.temperature,
+                end=self.config.estimator.final_temperature,
+                steps=self.config.estimator.temperature_steps,
+            )
         self.model.train()
         batch = self.streams.batch(step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -178,7 +189,7 @@ class Trainer:
             raise FloatingPointError(f"step {step}: wanted a finite loss, got {float(loss)}")
         if not loss.requires_grad:  # nothing in this batch counts; momentum must not move either
             return float(loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self.optimizer.step()
         return float(loss.detach())

@@ -60,7 +60,9 @@ def make_batch(
     )
 
 
-def stepwise_log_prob(model: SSVAE, symbols: list[int], z: Tensor, y: int | Tensor | None) -> Tensor:
+def stepwise_log_prob(
+    model: SSVAE, symbols: list[int], z: Tensor, y: int | Tensor | None
+) -> Tensor:
     """log p(x | y, z) of one sequence, symbol by symbol; z `[Z]`, y a class or weights `[K]`."""
     label = None if y is None else torch.as_tensor(y).unsqueeze(0)
     state = model.decoder.start(z.unsqueeze(0), label)

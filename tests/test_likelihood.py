@@ -176,6 +176,8 @@ def test_word_dropout_and_dropout_are_off_in_evaluation() -> None:
 
 def test_pad_and_bos_have_no_probability() -> None:
     decoder: Decoder = make_model(2).decoder
-    logits, _ = decoder.step(torch.tensor([BOS]), decoder.start(torch.randn(1, 2), torch.tensor([0])))
+    logits, _ = decoder.step(
+        torch.tensor([BOS]), decoder.start(torch.randn(1, 2), torch.tensor([0]))
+    )
     probability = logits.softmax(-1)[0]
     assert probability[PAD] == 0 and probability[BOS] == 0 and probability[EOS] > 0

@@ -191,7 +191,7 @@ def unigram_accuracy(grammar: Grammar, num_rows: int) -> float:
 def test_the_default_grammar_is_neither_trivial_nor_hopeless(tmp_path: Path) -> None:
     grammar = make_grammar()
     truth = prepare(grammar, tmp_path, num_train=1, num_test=1000, seed=0)
-    assert 0.93 <= truth["bayes_accuracy"] <= 0.975
+    assert 0.94 <= truth["bayes_accuracy"] <= 0.985
     assert unigram_accuracy(grammar, 1000) < 0.6
 
 

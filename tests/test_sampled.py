@@ -41,7 +41,9 @@ def value_and_gradient(elbo: PairELBO, model: SSVAE, batch: Batch) -> Tensor:
 
 def problem(factorisation: str) -> tuple[SSVAE, Batch]:
     """Five classes; rows with, without and with partial labels."""
-    model = make_model(5, factorisation=factorisation, prior=torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1]))
+    model = make_model(
+        5, factorisation=factorisation, prior=torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1])
+    )
     candidates = torch.ones(4, 5, dtype=torch.bool)
     candidates[1] = torch.tensor([0, 0, 0, 1, 0])
     candidates[2] = torch.tensor([1, 0, 1, 1, 0])
@@ -53,9 +55,7 @@ def problem(factorisation: str) -> tuple[SSVAE, Batch]:
 
 @pytest.mark.parametrize("factorisation", ["z-given-y", "y-given-z"])
 @pytest.mark.parametrize("name", UNBIASED)
-def test_mean_is_the_exact_sum(
-    name: str, factorisation: str, fix_noise: FixNoise
-) -> None:
+def test_mean_is_the_exact_sum(name: str, factorisation: str, fix_noise: FixNoise) -> None:
     """Value and projections of the gradient lie within 4 standard errors, themselves small."""
     model, batch = problem(factorisation)
     fix_noise(torch.randn(1, 2))
@@ -117,7 +117,7 @@ def test_cost_follows_k_not_the_number_of_labels() -> None:
 
 
 def test_temperature_takes_the_bias_of_relaxed_labels(fix_noise: FixNoise) -> None:
-    """The value at a low temperature is nearer to the exact one, and the decoder sees the soft y."""
+    """The value at a low temperature is nearer to the exact one."""
     model, batch = problem("z-given-y")
     fix_noise(torch.randn(1, 2))
     exact = FusedEnum().loss(model.model, model.guide, batch, 0.7)

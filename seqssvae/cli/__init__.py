@@ -20,8 +20,12 @@ COMMANDS = {
     "generate": "write new sequences of a label",
     "transfer": "write a text anew under another label: the same z, another y",
     "interpolate": "walk through z from one text to another",
+    "compare": "does unlabelled data help? the SS-VAE beside its baselines",
+    "check": "every estimator beside the brute-force sum over y",
     "encode": "write each row's place in the latent space",
 }
+
+TAKE_SETTINGS = ("train", "compare")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
-    if rest and arguments.command != "train":
+    if rest and arguments.command not in TAKE_SETTINGS:
         commands.choices[arguments.command].error(f"unknown arguments: {' '.join(rest)}")
     arguments.rest = rest
     logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)

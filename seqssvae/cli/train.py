@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from seqssvae.config import Config, InputError, describe_fields, load_config, override, to_mapping
+from seqssvae.config import Config, InputError, describe_fields, load_config, override
 
 FLAGS = {
     "text_column": "data.text_column",
@@ -30,19 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="FILE|hub:NAME", help="training rows")
     parser.add_argument("--test", metavar="FILE", help="rows to evaluate on after training")
     parser.add_argument("--unlabelled", metavar="FILE", help="more rows; their labels are not read")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--labels-per-class", metavar="N", help="hide all labels but N per class")
+    budget.add_argument("--num-labels", metavar="N", help="hide all labels but N")
+    parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
+    parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="a new folder")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare what `settings` reads, and list the settings in the help."""
     columns = parser.add_mutually_exclusive_group()
     columns.add_argument("--text-column", metavar="C", help="default: text, or a name like it")
     columns.add_argument("--tokens-column", metavar="C", help="default: tokens")
     parser.add_argument("--label-column", metavar="C", help="default: label, or a name like it")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--labels-per-class", metavar="N", help="hide all labels but N per class")
-    budget.add_argument("--num-labels", metavar="N", help="hide all labels but N")
     parser.add_argument("--vocabulary", metavar="KIND", help="sentencepiece, characters or tokens")
     parser.add_argument("--estimator", metavar="NAME", help="how y is summed: fused-enum, ...")
     parser.add_argument("--seed", metavar="S", help="of the split, the weights and the noise")
     parser.add_argument("--config", metavar="FILE.yaml", type=Path, help="settings; flags win")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
-    parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="a new folder")
     listed = "\n".join(f"  --{k} {t}  (default {d})" for k, t, d in describe_fields())
     parser.epilog = f"settings, each also a key of the YAML file:\n{listed}"
 
@@ -62,7 +67,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.data,
         arguments.out,
         unlabelled=arguments.unlabelled,
-        test=arguments.test,
         resume=arguments.resume,
         show_bar=True,
     )
@@ -84,10 +88,10 @@ def settings(arguments: argparse.Namespace) -> Config:
     config = Config() if arguments.config is None else load_config(arguments.config)
     changes = _overrides(arguments.rest)
     for flag, key in FLAGS.items():
-        value = getattr(arguments, flag)
+        value = getattr(arguments, flag, None)
         if value is not None:
             changes[key] = value
-    if arguments.num_labels is not None or arguments.labels_per_class is not None:
+    if {"data.num_labels", "data.labels_per_class"} & set(changes):
         # a flag replaces the budget of the file, whichever kind that is
         changes.setdefault("data.num_labels", None)
         changes.setdefault("data.labels_per_class", None)
@@ -109,6 +113,3 @@ def _overrides(rest: list[str]) -> dict[str, Any]:
                 raise InputError(f"--{key}: wanted a value, got none") from None
         changes[key] = value
     return changes
-
-
-__all__ = ["add_arguments", "run", "settings", "to_mapping"]

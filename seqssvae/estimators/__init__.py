@@ -3,8 +3,6 @@
 Each is a `pyro.infer.ELBO` and takes `model.model` and `model.guide` of an `SSVAE`.
 """
 
-from pyro.infer import ELBO
-
 from seqssvae.config import EstimatorConfig, InputError, ObjectiveConfig
 from seqssvae.estimators.enumeration import TraceEnum
 from seqssvae.estimators.fused import FusedEnum
@@ -14,14 +12,17 @@ from seqssvae.estimators.sampled import ScoreFunction, SumAndSample
 __all__ = [
     "FusedEnum",
     "RelaxedLabels",
+    "Estimator",
     "ScoreFunction",
     "SumAndSample",
     "TraceEnum",
     "build_estimator",
 ]
 
+Estimator = TraceEnum | FusedEnum | RelaxedLabels | ScoreFunction | SumAndSample
 
-def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> ELBO:
+
+def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> Estimator:
     """The estimator that a config names.
 
     Raises:

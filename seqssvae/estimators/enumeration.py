@@ -17,7 +17,7 @@ from seqssvae.estimators.terms import normal_kl, owner, parts
 __all__ = ["TraceEnum"]
 
 
-class TraceEnum(TraceEnum_ELBO):  # type: ignore[misc]
+class TraceEnum(TraceEnum_ELBO):
     """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.
 
     With the analytic KL the guide's term of "z" becomes KL(q(z|x,y) || p(z)) and the model's
@@ -40,7 +40,7 @@ class TraceEnum(TraceEnum_ELBO):  # type: ignore[misc]
         analytic_kl: bool = True,
         free_bits: float = 0.0,
     ) -> None:
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             num_particles=num_particles,
             max_plate_nesting=1,
             vectorize_particles=strategy == "parallel" and num_particles > 1,
@@ -69,10 +69,8 @@ class TraceEnum(TraceEnum_ELBO):  # type: ignore[misc]
         """
         owner(model, guide)
         enumerated = config_enumerate(guide, self.strategy, expand=self.expand)
-        losses = [
-            super(TraceEnum, self).differentiable_loss(model, enumerated, part, kl_weight)
-            for part in parts(batch)
-        ]
+        one: Any = super().differentiable_loss
+        losses = [one(model, enumerated, part, kl_weight) for part in parts(batch)]
         return torch.stack(losses).sum()
 
     def loss(
@@ -81,35 +79,34 @@ class TraceEnum(TraceEnum_ELBO):  # type: ignore[misc]
         """As `differentiable_loss`, without a gradient."""
         enumerated = config_enumerate(guide, self.strategy, expand=self.expand)
         with torch.no_grad():
-            return sum(
-                super(TraceEnum, self).loss(model, enumerated, part, *args)
-                for part in parts(batch)
-            )
+            one: Any = super().loss
+            return float(sum(one(model, enumerated, part, *args) for part in parts(batch)))
 
     def loss_and_grads(
         self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
     ) -> float:
         """As `differentiable_loss`; gradients are left in the parameters."""
         loss = self.differentiable_loss(model, guide, batch, *args)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         value: float = torch_item(loss)
         return value
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
-        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
+        run: Any = super()._get_trace
+        model_trace, guide_trace = run(model, guide, args, kwargs)
         if self.analytic_kl:
             self._put_analytic_kl(model_trace, guide_trace)
         return model_trace, guide_trace
 
     def _put_analytic_kl(self, model_trace: Trace, guide_trace: Trace) -> None:
-        site = guide_trace.nodes["z"]
+        site: Any = guide_trace.nodes["z"]
         posterior = site["fn"]
         while not hasattr(posterior, "loc"):  # out of to_event, expand and mask
             posterior = posterior.base_dist
         kl = normal_kl(posterior.loc, posterior.scale, self.free_bits)
         kl = scale_and_mask(kl.expand(site["fn"].batch_shape), site["scale"], site["mask"])
         site["packed"]["log_prob"] = packed.pack(kl, site["infer"]["_dim_to_symbol"])
-        prior = model_trace.nodes["z"]["packed"]
+        prior: Any = model_trace.nodes["z"]["packed"]
         zero = torch.zeros_like(prior["log_prob"])
         zero._pyro_dims = prior["log_prob"]._pyro_dims  # type: ignore[attr-defined]
         prior["log_prob"] = zero

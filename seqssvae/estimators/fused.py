@@ -17,7 +17,7 @@ from torch import Tensor
 from seqssvae.batches import Batch
 from seqssvae.estimators.terms import normal_kl, owner, sampled_kl, scaled, standard_normal
 from seqssvae.likelihood import weighted_sequence_log_prob
-from seqssvae.model import SSVAE, Features, auxiliary_log_prob, possible_labels, restrict
+from seqssvae.model import SSVAE, Features, auxiliary_log_prob, restrict
 
 __all__ = ["FusedEnum", "PairELBO", "Pairs"]
 
@@ -40,7 +40,7 @@ class Pairs:
     weight: Tensor
 
 
-class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
+class PairELBO(ELBO, abc.ABC):
     """An objective that is a weighted sum over pairs; how pairs are chosen is the subclass's.
 
     Args:
@@ -52,7 +52,9 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
     def __init__(
         self, *, num_particles: int = 1, analytic_kl: bool = True, free_bits: float = 0.0
     ) -> None:
-        super().__init__(num_particles=num_particles, max_plate_nesting=1)
+        super().__init__(  # type: ignore[no-untyped-call]
+            num_particles=num_particles, max_plate_nesting=1
+        )
         self.analytic_kl, self.free_bits = analytic_kl, free_bits
 
     @abc.abstractmethod
@@ -109,7 +111,7 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
             z = None
             log_prob = ssvae.y_logits(features).expand(self.num_particles, -1, -1)
         restricted = restrict(log_prob, batch)
-        possible = possible_labels(batch, ssvae.num_classes)
+        possible = batch.possible_labels(ssvae.num_classes)
         if batch.w is not None:  # rows without weight cost nothing
             possible = possible & (batch.w > 0).unsqueeze(-1)
         pairs = self.choose(restricted, possible)
@@ -131,7 +133,7 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
     ) -> float:
         """As `differentiable_loss`; gradients are left in the parameters."""
         loss = self.differentiable_loss(model, guide, batch, *args)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         value: float = torch_item(loss)
         return value
 
@@ -192,9 +194,10 @@ class PairELBO(ELBO, abc.ABC):  # type: ignore[misc]
             values = values - kl_weight * kl.detach()
         else:
             total = total - kl_weight * (w * kl).sum()
-        return total + self.correct(
+        corrected: Tensor = total + self.correct(
             pairs, values * w[example], batch.lengths, features
         )
+        return corrected
 
     def _kl(self, z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
         if self.analytic_kl:

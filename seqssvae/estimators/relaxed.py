@@ -33,9 +33,7 @@ class RelaxedLabels(PairELBO):
         analytic_kl: bool = True,
         free_bits: float = 0.0,
     ) -> None:
-        super().__init__(
-            num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits
-        )
+        super().__init__(num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits)
         self.hard, self.temperature = hard, temperature
 
     def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:

@@ -46,9 +46,7 @@ class SumAndSample(PairELBO):
         analytic_kl: bool = True,
         free_bits: float = 0.0,
     ) -> None:
-        super().__init__(
-            num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits
-        )
+        super().__init__(num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits)
         if k < 0 or num_samples < 1:
             raise ValueError(f"wanted k >= 0 and num_samples >= 1, got {k} and {num_samples}")
         self.k, self.num_samples = k, num_samples
@@ -117,9 +115,7 @@ class ScoreFunction(PairELBO):
         analytic_kl: bool = True,
         free_bits: float = 0.0,
     ) -> None:
-        super().__init__(
-            num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits
-        )
+        super().__init__(num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits)
         if baseline == "leave-one-out" and num_particles < 2:
             raise ValueError(f"leave-one-out: wanted at least 2 particles, got {num_particles}")
         self.baseline: Baseline = baseline
@@ -149,7 +145,8 @@ class ScoreFunction(PairELBO):
             return torch.zeros_like(values)
         if self.baseline == "leave-one-out":
             sums = values.new_zeros(len(features.y)).index_add_(0, pairs.example, values)
-            return (sums[pairs.example] - values) / (self.num_particles - 1)
+            others: Tensor = (sums[pairs.example] - values) / (self.num_particles - 1)
+            return others
         if self.baseline == "running-mean":
             expected = self._mean.value
             self._mean.add(values.mean())

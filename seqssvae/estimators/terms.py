@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -32,13 +32,13 @@ def owner(model: Callable[..., Any], guide: Callable[..., Any]) -> SSVAE:
     Raises:
         TypeError: they are something else, or of two different models.
     """
-    found = getattr(model, "__self__", None)
+    found: Any = getattr(model, "__self__", None)
     if not isinstance(found, SSVAE) or getattr(guide, "__self__", None) is not found:
         raise TypeError(
             "wanted the bound methods `ssvae.model` and `ssvae.guide` of one SSVAE, "
             f"got {model!r} and {guide!r}"
         )
-    return found
+    return cast(SSVAE, found)
 
 
 def parts(batch: Batch) -> list[Batch]:
@@ -65,7 +65,7 @@ def normal_kl(loc: Tensor, scale: Tensor, free_bits: float = 0.0) -> Tensor:
 
 def sampled_kl(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """log q(z) - log p(z) at samples z `[..., Z]`, `[...]`: the KL in the mean."""
-    difference = Normal(loc, scale).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
+    difference: Tensor = Normal(loc, scale).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
     return difference.sum(-1)
 
 

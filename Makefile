@@ -1,0 +1,37 @@
+# Each of `make demo` and `make test` does its own set-up in a fresh clone.
+#
+# On Linux, PyPI's torch brings its GPU libraries along, some gigabytes. For the CPU build alone:
+#     make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+BIN := .venv/bin
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test install words
+
+help: ## show these lines
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: install words ## train on words of eight languages with few labels, and show what came out
+	$(BIN)/python experiments/demo.py
+
+test: export OMP_NUM_THREADS = 1
+test: export OMP_WAIT_POLICY = PASSIVE
+test: install ## lint, types, tests and doctests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+install: .venv/installed ## make .venv with the versions in constraints.txt
+words: data/words/test.jsonl ## prepare data/words
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The script writes test.jsonl last.
+data/words/test.jsonl: data/prepare_words.py | .venv/installed
+	$(BIN)/python data/prepare_words.py --out data/words

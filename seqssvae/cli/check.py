@@ -1,0 +1,61 @@
+"""Every estimator's value and gradient beside the brute-force sum over y, on rows of a file."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from seqssvae.config import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
+    parser.add_argument("--data", required=True, metavar="FILE", help="rows to check on")
+    parser.add_argument("--rows", type=int, default=8, metavar="N", help="how many of them (8)")
+    parser.add_argument("--draws", type=int, default=200, metavar="N", help="of y (200)")
+    parser.add_argument("--particles", type=int, default=2, metavar="S", help="of z (2)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="(0)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Check."""
+    for flag in ("rows", "draws", "particles"):
+        least = 2 if flag == "draws" else 1
+        if getattr(arguments, flag) < least:
+            raise InputError(f"--{flag}: wanted at least {least}, got {getattr(arguments, flag)}")
+    import numpy as np
+
+    from seqssvae.batches import collate
+    from seqssvae.checking import check
+    from seqssvae.trained import load
+
+    trained = load(arguments.run)
+    if not trained.labels.names:
+        raise InputError(f"{arguments.run}: wanted a model with classes, got one without")
+    rows = trained.read(arguments.data, labels=True)
+    batch = collate(
+        rows, np.arange(min(arguments.rows, len(rows))), num_classes=trained.model.num_classes
+    )
+    table = check(
+        trained.model,
+        batch,
+        num_draws=arguments.draws,
+        num_particles=arguments.particles,
+        seed=arguments.seed,
+    )
+    if not arguments.json:
+        print(
+            f"{'estimator':40s} {'value':>11s} {'error':>10s} {'s.e.':>9s} "
+            f"{'gradient':>9s} {'s.e.':>9s} {'ms':>7s}"
+        )
+        for row in table:
+            mark = "" if row.agrees() else "  DISAGREES"
+            print(
+                f"{row.estimator:40s} {row.value:11.4f} {row.error:10.2e} "
+                f"{row.standard_error:9.2e} {row.relative_gradient_error:9.2e} "
+                f"{row.relative_gradient_standard_error:9.2e} {1000 * row.seconds:7.1f}{mark}"
+            )
+    return {
+        "num_rows": batch.num_rows,
+        "estimators": [{**dataclasses.asdict(row), "agrees": row.agrees()} for row in table],
+    }

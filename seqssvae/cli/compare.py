@@ -1,0 +1,71 @@
+"""Does unlabelled data help? The SS-VAE beside its baselines, over label budgets and draws.
+
+Every arm of a draw learns from the same rows and is measured on the same test rows; a fifth of the
+labels is dev for all. Results are kept cell by cell, so that a run that was stopped goes on.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from seqssvae.cli.train import add_settings, settings
+from seqssvae.config import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("--data", required=True, metavar="FILE|hub:NAME", help="training rows")
+    parser.add_argument("--test", required=True, metavar="FILE", help="held-out rows")
+    parser.add_argument("--unlabelled", metavar="FILE", help="more rows; their labels are not read")
+    parser.add_argument(
+        "--budgets", default="100", metavar="N,N", help="labelled rows in all (100)"
+    )
+    parser.add_argument("--draws", type=int, default=3, metavar="N", help="of the labels (3)")
+    parser.add_argument("--arms", metavar="A,A", help="default: all of them")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.jsonl", help="results; read if it exists"
+    )
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compare."""
+    config = settings(arguments)
+    try:
+        budgets = [int(part) for part in arguments.budgets.split(",")]
+    except ValueError:
+        raise InputError(f"--budgets: wanted N,N, got {arguments.budgets}") from None
+    if arguments.draws < 1 or min(budgets) < 1:
+        raise InputError("--draws, --budgets: wanted at least 1, got less")
+    from seqssvae.comparison import ARMS, compare, summarise
+
+    logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
+    records = compare(
+        config,
+        arguments.data,
+        arguments.test,
+        budgets=budgets,
+        num_draws=arguments.draws,
+        arms=arguments.arms.split(",") if arguments.arms else list(ARMS),
+        out=arguments.out,
+        unlabelled=arguments.unlabelled,
+    )
+    summary = summarise(records)
+    if not arguments.json:
+        print(
+            f"{'labels':>6s}  {'arm':22s} {'accuracy':>8s} {'macro-F1':>8s} {'ECE':>6s} "
+            f"{'seconds':>8s}  SS-VAE minus arm, 95 %"
+        )
+        for row in summary:
+            difference = ""
+            if row["difference"] is not None:
+                difference = f"{100 * row['difference']:+.1f}"
+            if row["low"] is not None:
+                difference += f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+            print(
+                f"{row['num_labels']:6d}  {row['arm']:22s} {100 * row['accuracy']:7.1f}% "
+                f"{100 * row['macro_f1']:7.1f}% {row['calibration_error']:6.3f} "
+                f"{row['seconds']:8.1f}  {difference}"
+            )
+    return {"cells": records, "summary": summary}

@@ -1,0 +1,281 @@
+"""Does unlabelled data help? The SS-VAE beside its baselines, on the same draws and test rows."""
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student_t
+
+from seqssvae.baselines import BASELINES, Sequences, Task
+from seqssvae.config import Config, InputError, to_mapping
+from seqssvae.encoded import EncodedRows
+from seqssvae.evaluation import calibration_error, macro_f1
+from seqssvae.preparation import Prepared, prepare, read_like, read_sequences
+from seqssvae.trained import classify_table
+from seqssvae.training import Trainer, build
+
+__all__ = ["ARMS", "Cell", "classification_figures", "compare", "run_arm", "summarise"]
+
+logger = logging.getLogger(__name__)
+
+Probabilities = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One arm, one budget, one draw of the labels."""
+
+    arm: str
+    num_labels: int
+    draw: int
+
+
+def run_arm(
+    arm: str, config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+) -> Probabilities:
+    """Train an arm on prepared rows and return its probabilities for test rows.
+
+    Args:
+        arm: A key of `ARMS`.
+        config: The settings, its seed among them.
+        prepared: Rows and the choice of labels, the same for every arm.
+        test: The test rows as they stand, and encoded.
+
+    Returns:
+        `[n, K]`.
+    """
+    return ARMS[arm](config, prepared, test)
+
+
+def compare(
+    config: Config,
+    source: str | Path,
+    test_source: str | Path,
+    *,
+    budgets: Sequence[int],
+    num_draws: int,
+    arms: Sequence[str],
+    out: Path,
+    unlabelled: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Run every cell that `out` does not hold yet, a line each.
+
+    Args:
+        config: The settings; draw d has the seed `training.seed + d`.
+        source: Training rows.
+        test_source: Held-out rows, the same for every cell; nothing is chosen on them.
+        budgets: Labelled rows in all, dev included.
+        num_draws: Draws of the labels for each budget.
+        arms: Keys of `ARMS`.
+        out: A jsonl file of results; what it holds of the same settings is not run again.
+        unlabelled: More rows, their labels unread.
+
+    Returns:
+        One record for each cell.
+
+    Raises:
+        InputError: bad input, or an unknown arm.
+    """
+    for arm in arms:
+        if arm not in ARMS:
+            raise InputError(f"--arms: wanted some of {', '.join(ARMS)}, got {arm}")
+    settings = json.dumps([to_mapping(config), str(source), str(test_source)], sort_keys=True)
+    done = _read(out)
+    records = []
+    for num_labels in budgets:
+        for draw in range(num_draws):
+            cells = [Cell(arm, num_labels, draw) for arm in arms]
+            drawn: _Draw | None = None
+            for cell in cells:
+                record = done.get((cell, settings))
+                if record is None:
+                    if drawn is None:
+                        drawn = _Draw.make(config, cell, source, test_source, unlabelled)
+                    record = {**dataclasses.asdict(cell), **drawn.run(cell.arm)}
+                    _append(out, {**record, "settings": settings})
+                    logger.info(
+                        "%s, %d labels, draw %d: accuracy %.4f in %.1f s",
+                        cell.arm,
+                        num_labels,
+                        draw,
+                        record["accuracy"],
+                        record["seconds"],
+                    )
+                records.append(record)
+    return records
+
+
+def summarise(records: Sequence[dict[str, Any]], reference: str = "ssvae") -> list[dict[str, Any]]:
+    """Means over draws, and the reference's paired difference from each arm.
+
+    Args:
+        records: Of `compare`.
+        reference: The arm that the others are compared with.
+
+    Returns:
+        For each budget and arm: mean `accuracy`, `macro_f1`, `calibration_error`, `seconds`, the
+        number of draws, and the reference's accuracy minus the arm's, `difference`, with its 95 %
+        interval by Student's t over draws, `low` and `high`; None for fewer than 2 draws.
+    """
+    summary = []
+    keys = dict.fromkeys((record["num_labels"], record["arm"]) for record in records)
+    for num_labels, arm in keys:
+        rows = {r["draw"]: r for r in records if (r["num_labels"], r["arm"]) == (num_labels, arm)}
+        base = {
+            r["draw"]: r for r in records if (r["num_labels"], r["arm"]) == (num_labels, reference)
+        }
+        row: dict[str, Any] = {"num_labels": num_labels, "arm": arm, "num_draws": len(rows)}
+        for key in ("accuracy", "macro_f1", "calibration_error", "seconds"):
+            row[key] = float(np.mean([record[key] for record in rows.values()]))
+        paired = np.array(
+            [
+                base[d]["accuracy"] - rows[d]["accuracy"]
+                for d in rows
+                if d in base and arm != reference
+            ]
+        )
+        row["difference"] = float(paired.mean()) if len(paired) else None
+        half = None
+        if len(paired) > 1:
+            error = paired.std(ddof=1) / math.sqrt(len(paired))
+            half = float(student_t.ppf(0.975, len(paired) - 1) * error)
+        row["low"] = None if half is None else row["difference"] - half
+        row["high"] = None if half is None else row["difference"] + half
+        summary.append(row)
+    return summary
+
+
+def classification_figures(
+    probabilities: Probabilities, y: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """Accuracy, macro-F1 and calibration error over the rows with a label.
+
+    Args:
+        probabilities: `[n, K]`.
+        y: Classes, -1 for a row without a label, `[n]`.
+    """
+    found, y = probabilities[y >= 0], y[y >= 0]
+    predicted = found.argmax(1)
+    return {
+        "accuracy": float(np.mean(predicted == y)),
+        "macro_f1": macro_f1(y, predicted),
+        "calibration_error": calibration_error(found.max(1), predicted == y),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Draw:
+    """What all arms of one draw share."""
+
+    config: Config
+    prepared: Prepared
+    test: tuple[Sequences, EncodedRows]
+
+    @classmethod
+    def make(
+        cls,
+        config: Config,
+        cell: Cell,
+        source: str | Path,
+        test_source: str | Path,
+        unlabelled: str | Path | None,
+    ) -> "_Draw":
+        drawn = dataclasses.replace(
+            config,
+            data=dataclasses.replace(
+                config.data, num_labels=cell.num_labels, labels_per_class=None
+            ),
+            training=dataclasses.replace(config.training, seed=config.training.seed + cell.draw),
+        )
+        prepared = prepare(drawn, source, unlabelled_source=unlabelled)
+        rows = read_like(test_source, drawn, prepared.vocabulary, prepared.labels)
+        return cls(drawn, prepared, (read_sequences(test_source, drawn), rows))
+
+    def run(self, arm: str) -> dict[str, Any]:
+        """Figures on the test rows, and the seconds that training and predicting took."""
+        start = time.perf_counter()
+        probabilities = run_arm(arm, self.config, self.prepared, self.test)
+        seconds = time.perf_counter() - start
+        figures = classification_figures(probabilities, self.test[1].y)
+        return {**figures, "seconds": seconds}
+
+
+def _supervised(
+    config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+) -> Probabilities:
+    """The SS-VAE's encoder of y, trained on the labelled rows alone."""
+    alone = dataclasses.replace(
+        config,
+        objective=dataclasses.replace(config.objective, w=0.0),
+        estimator=dataclasses.replace(config.estimator, name="fused-enum"),
+    )
+    nothing = prepared.unlabelled.take(np.arange(0))
+    return _neural(alone, dataclasses.replace(prepared, unlabelled=nothing), test)
+
+
+def _neural(
+    config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+) -> Probabilities:
+    """The SS-VAE."""
+    model = build(config, prepared)
+    Trainer(config, model, prepared).train()
+    return classify_table(model, test[1])
+
+
+def _baseline(
+    name: str,
+) -> Callable[[Config, Prepared, tuple[Sequences, EncodedRows]], Probabilities]:
+    def run(
+        config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+    ) -> Probabilities:
+        corpus, where = prepared.corpus, prepared.positions
+
+        def sequences(part: str) -> list[Any]:
+            return [corpus.sequence(int(i)) for i in where[part]]
+
+        known = prepared.labelled.y >= 0
+        task = Task(
+            labelled=[s for s, k in zip(sequences("labelled"), known, strict=True) if k],
+            y=prepared.labelled.y[known],
+            unlabelled=sequences("unlabelled"),
+            dev=sequences("dev"),
+            dev_y=prepared.dev.y[: len(where["dev"])],
+            num_classes=len(prepared.labels.names),
+        )
+        return BASELINES[name].fit(task, config.training.seed)(test[0])
+
+    return run
+
+
+ARMS: dict[str, Callable[[Config, Prepared, tuple[Sequences, EncodedRows]], Probabilities]] = {
+    **{name: _baseline(name) for name in BASELINES},
+    "supervised": _supervised,
+    "ssvae": _neural,
+}
+
+
+def _read(path: Path) -> dict[tuple[Cell, str], dict[str, Any]]:
+    """What a file of results holds; a line cut short by a kill is left out."""
+    found = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            settings = record.pop("settings")
+            found[Cell(record["arm"], record["num_labels"], record["draw"]), settings] = record
+    return found
+
+
+def _append(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")

@@ -1,0 +1,276 @@
+"""What a model is worth on some rows: un-annealed, in nats per sequence, whatever was trained.
+
+The noise of each row is a function of the seed and of the row's place among the rows, so that the
+figures do not depend on how the rows are batched. Labels are compared with and never read: bounds
+and likelihoods are those of p(x) for labelled rows too.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from seqssvae.batches import Batch, evaluation_batches
+from seqssvae.classification import label_log_prob, log_mean_exp, sample_log_likelihood
+from seqssvae.config import InputError
+from seqssvae.corpora import EncodedRows
+from seqssvae.decoding import draw, evaluation_mode
+from seqssvae.model import SSVAE, Features
+
+__all__ = ["calibration_error", "evaluate", "macro_f1", "mutual_information"]
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+NUM_BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
+ACTIVE_VARIANCE = 0.01  # of the posterior mean over x, for an active unit (Burda et al. 2016)
+AGGREGATED_ROWS = 512  # rows whose posteriors stand for q(z); no more than log 512 nats are seen
+AGGREGATED_TERMS = 2**21  # densities that exist at once
+
+
+def evaluate(
+    model: SSVAE,
+    rows: EncodedRows,
+    *,
+    batch_size: int = 128,
+    num_samples: int = 16,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure a model on some rows.
+
+    Costs `num_samples * K` runs of the decoder for each row.
+
+    Args:
+        model: The model; it is put into evaluation mode meanwhile.
+        rows: At least one.
+        batch_size: Rows that are encoded at once; the figures do not depend on it.
+        num_samples: Samples of z for each row and label.
+        seed: Of the samples, 0 or more.
+
+    Returns:
+        Plain numbers, means over rows where nothing else is said:
+
+        * `num_rows`, and `num_labelled`, rows with one known label;
+        * over the labelled rows, by q(y | x): `accuracy`, `macro_f1` (over classes that occur or
+          are predicted), `calibration_error` (expected, 15 bins); None where there are none;
+        * `elbo`: U(x) with the analytic KL; `likelihood`: E_q log p(x | y, z); `kl`:
+          E_q(y|x) KL(q(z | x, y) || p(z));
+        * `nll`: -log sum_y p(y) p(x | y), p(x | y) from importance samples of z (Burda et al.
+          2016); `nats_per_symbol`: the same, in total over all symbols, EOS included;
+        * `mutual_information`: of x and z under q, see `mutual_information`, over 512 rows at
+          most; `active_units`: dims of z whose posterior mean has a variance above 0.01;
+        * `y_gap`: over the labelled rows, E_q log p(x | y, z) at the true label minus its mean
+          over the wrong ones, z from q(z | x, y) of the same label; None without a wrong label.
+
+    Raises:
+        InputError: no rows, no samples, or a negative seed.
+    """
+    if not len(rows):
+        raise InputError("wanted at least one row to evaluate, got none")
+    if num_samples < 1:
+        raise InputError(f"num_samples: wanted at least 1, got {num_samples}")
+    if seed < 0:
+        raise InputError(f"seed: wanted 0 or more, got {seed}")
+    in_subset = np.zeros(len(rows), dtype=np.bool_)
+    in_subset[np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS]] = True
+    num_samples = num_samples if model.latent_size else 1
+    measured: list[dict[str, Tensor]] = []
+    kept: list[dict[str, Tensor]] = []
+    with evaluation_mode(model):
+        for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
+            batch = batch.to(model.prior_logits.device)
+            features = model.encode(batch.x, batch.lengths)
+            noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
+            log_q = _label_log_prob(model, features, noise)
+            posterior = _posterior(model, features, log_q)
+            measured.append(_measure(model, batch, features, noise, log_q, posterior))
+            chosen = in_subset[indices]
+            kept.append({name: value[chosen] for name, value in posterior.items()})
+            kept[-1] |= _aggregate_noise(seed, indices[chosen], model.latent_size)
+    columns = _joined(measured)
+    information = mutual_information(**_joined(kept)) if model.latent_size else 0.0
+    num_symbols = int(np.asarray(rows.lengths).sum())
+    return {
+        "num_rows": len(rows),
+        **_labelled_figures(columns, model.num_classes),
+        "elbo": float(columns["elbo"].mean()),
+        "nll": float(columns["nll"].mean()),
+        "nats_per_symbol": float(columns["nll"].sum()) / num_symbols,
+        "likelihood": float(columns["likelihood"].mean()),
+        "kl": float(columns["kl"].mean()),
+        "mutual_information": information,
+        "active_units": int((columns["z_mean"].var(0, correction=0) > ACTIVE_VARIANCE).sum()),
+    }
+
+
+def mutual_information(
+    *, log_weight: Tensor, loc: Tensor, scale: Tensor, uniform: Tensor, noise: Tensor
+) -> float:
+    """I_q(x; z) = E_q(x) KL(q(z | x) || q(z)) in nats, by Monte Carlo (He et al. 2019, eq. 4).
+
+    q(z) is the mean of q(z | x) over the rows given, so that no more than log n nats are seen; one
+    z is drawn from each row's q(z | x), a mixture over labels.
+
+    Args:
+        log_weight: Of the J components of q(z | x), float64 `[n, J]`.
+        loc: Of the components, float64 `[n, J, Z]`.
+        scale: Of the components, float64 `[n, J, Z]`.
+        uniform: Chooses a component, `[n]`.
+        noise: Standard normal, `[n, Z]`.
+    """
+    num_rows, num_components, latent_size = loc.shape
+    row = torch.arange(num_rows)
+    component = draw(log_weight.exp(), uniform)
+    z = loc[row, component] + scale[row, component] * noise  # [n, Z]
+    precision = scale.pow(-2).flatten(0, 1)  # [n J, Z]
+    scaled_loc = loc.flatten(0, 1) * precision
+    constant = log_weight.flatten() - scale.log().sum(-1).flatten()
+    constant = constant - 0.5 * (loc.flatten(0, 1) * scaled_loc).sum(-1)  # [n J]
+    constant = constant - 0.5 * latent_size * math.log(2 * math.pi)
+    total = 0.0
+    for some in row.split(max(1, AGGREGATED_TERMS // (num_rows * num_components))):
+        log_density = z[some] @ scaled_loc.t() - 0.5 * z[some].square() @ precision.t() + constant
+        given_x = log_density.unflatten(1, (num_rows, -1)).logsumexp(-1)  # [m, n]
+        own = given_x.gather(1, some.unsqueeze(1)).squeeze(1)
+        total += float((own - given_x.logsumexp(1) + math.log(num_rows)).sum())
+    return total / num_rows
+
+
+def macro_f1(y: Integers, predicted: Integers) -> float:
+    """The mean of F1 over the classes that occur in either, each `[n]`."""
+    scores = []
+    for label in np.union1d(y, predicted):
+        hits = np.sum((y == label) & (predicted == label))
+        scores.append(2 * hits / (np.sum(y == label) + np.sum(predicted == label)))
+    return float(np.mean(scores))
+
+
+def calibration_error(confidence: Floats, correct: Bools) -> float:
+    """The expected calibration error over 15 bins of equal width (Guo et al. 2017, eq. 3).
+
+    Args:
+        confidence: Probability of the predicted label, `[n]`.
+        correct: Whether it was the true one, `[n]`.
+    """
+    number = np.ceil(confidence * NUM_BINS).clip(1, NUM_BINS).astype(np.int64) - 1
+    gaps = np.bincount(number, weights=correct - confidence, minlength=NUM_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _measure(
+    model: SSVAE,
+    batch: Batch,
+    features: Features,
+    noise: Tensor,
+    log_q: Tensor,
+    posterior: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """Each row's figures, float64 `[B]`, and its `z_mean`, `[B, Z]`; arguments as made below."""
+    likelihoods, log_ratio = (
+        part.double() for part in sample_log_likelihood(model, batch, features, noise)
+    )  # [S, K, B], [S, K or 1, B]
+    q = log_q.exp()  # [S or 1, K, B]
+    prior = model.prior_logits.double() if model.num_classes else log_q.new_zeros(1)
+    prior = prior.unsqueeze(1)
+    divergence = torch.where(q > 0, q * (log_q - prior), 0.0).sum(1).mean(0)  # of y
+    loc, scale = posterior["loc"], posterior["scale"]  # [B, J, Z]
+    weight = posterior["log_weight"].exp()  # [B, J]
+    component_kl = (0.5 * (loc.square() + scale.square() - 1) - scale.log()).sum(-1)
+    likelihood = (q * likelihoods).sum(1).mean(0)
+    kl = (weight * component_kl).sum(-1).to(likelihood)
+    log_joint = log_mean_exp(likelihoods + log_ratio) + prior  # [K, B]
+    confidence, predicted = q.mean(0).max(0)
+    by_label = likelihoods.mean(0)  # [K, B]
+    true = by_label.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
+    wrong = (by_label.sum(0) - true) / max(model.num_classes - 1, 1)
+    figures = {
+        "elbo": likelihood - divergence - kl,
+        "nll": -log_joint.logsumexp(0),
+        "likelihood": likelihood,
+        "kl": kl,
+        "y_gap": true - wrong,
+        "confidence": confidence,
+        "predicted": predicted,
+        "y": batch.y,
+    }
+    return {name: value.cpu() for name, value in figures.items()} | {
+        "z_mean": (weight.unsqueeze(-1) * loc).sum(1)
+    }
+
+
+def _label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
+    """log q(y | x), or log q(y | x, z), float64 `[S or 1, K, B]`; zeros `[1, 1, B]` if K is 0."""
+    if not model.num_classes:
+        return noise.new_zeros(1, 1, noise.shape[1], dtype=torch.float64)
+    return label_log_prob(model, features, noise).double().transpose(1, 2)
+
+
+def _posterior(model: SSVAE, features: Features, log_q: Tensor) -> dict[str, Tensor]:
+    """q(z | x) as a mixture of J normals, J = K if z depends on y and else 1; float64, CPU.
+
+    Returns:
+        `log_weight` `[B, J]`, `loc` and `scale` `[B, J, Z]`.
+    """
+    mixed = model.num_classes and model.factorisation == "z-given-y"
+    y = torch.arange(model.num_classes, device=log_q.device).unsqueeze(1) if mixed else None
+    loc, scale = (
+        part.expand(model.num_classes if mixed else 1, *part.shape[-2:])
+        for part in model.z_posterior(features, y)
+    )  # [J, B, Z]
+    log_weight = log_q[0] if mixed else torch.zeros_like(log_q[0, :1])  # [J, B]
+    return {
+        "log_weight": log_weight.t().cpu(),
+        "loc": loc.transpose(0, 1).cpu().double(),
+        "scale": scale.transpose(0, 1).cpu().double(),
+    }
+
+
+def _noise(seed: int, indices: Integers, num_samples: int, latent_size: int) -> Tensor:
+    """Standard normal numbers `[S, B, Z]`, each row's a function of the seed and its place."""
+    rows = [
+        np.random.default_rng([seed, row]).standard_normal((num_samples, latent_size))
+        for row in indices.tolist()
+    ]
+    return torch.from_numpy(np.stack(rows, 1))
+
+
+def _aggregate_noise(seed: int, indices: Integers, latent_size: int) -> dict[str, Tensor]:
+    """What `mutual_information` draws a row's z with: `uniform` `[b]` and `noise` `[b, Z]`."""
+    uniform, noise = np.empty(len(indices)), np.empty((len(indices), latent_size))
+    for position, row in enumerate(indices.tolist()):
+        stream = np.random.default_rng([seed, row, 1])
+        uniform[position], noise[position] = stream.random(), stream.standard_normal(latent_size)
+    return {"uniform": torch.from_numpy(uniform), "noise": torch.from_numpy(noise)}
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The rows of all batches, in the order of the batches."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _labelled_figures(columns: dict[str, Tensor], num_classes: int) -> dict[str, Any]:
+    """Figures over the rows with one known label; None where there is nothing to measure."""
+    labelled = columns["y"] >= 0
+    num_labelled = int(labelled.sum())
+    figures: dict[str, Any] = {
+        "num_labelled": num_labelled,
+        "accuracy": None,
+        "macro_f1": None,
+        "calibration_error": None,
+        "y_gap": None,
+    }
+    if not num_labelled:
+        return figures
+    y, predicted = columns["y"][labelled].numpy(), columns["predicted"][labelled].numpy()
+    figures["accuracy"] = float(np.mean(y == predicted))
+    figures["macro_f1"] = macro_f1(y, predicted)
+    figures["calibration_error"] = calibration_error(
+        columns["confidence"][labelled].numpy(), y == predicted
+    )
+    if num_classes > 1:
+        figures["y_gap"] = float(columns["y_gap"][labelled].mean())
+    return figures
