@@ -149,5 +149,5 @@ def _portions(shape: tuple[int, int, int], lengths: Tensor) -> Iterator[tuple[sl
         [slice(start, start + step) for start in range(0, size, step)]
         for size, step in zip(shape, reversed(sizes), strict=True)
     ]
-    for samples, labels, rows in itertools.product(*cuts):
-        yield samples, labels, rows
+    samples, labels, rows = cuts
+    yield from itertools.product(samples, labels, rows)

@@ -103,7 +103,7 @@ def evaluate(
         "likelihood": float(columns["likelihood"].mean()),
         "kl": float(columns["kl"].mean()),
         "mutual_information": information,
-        "active_units": int((columns["z_mean"].var(0, correction=0) > ACTIVE_VARIANCE).sum()),
+        "active_units": int((columns["z_mean"].numpy().var(0) > ACTIVE_VARIANCE).sum()),
     }
 
 
@@ -203,7 +203,7 @@ def _measure(
 
 
 def _label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
-    """log q(y | x), or log q(y | x, z), float64 `[S or 1, K, B]`; zeros `[1, 1, B]` if K is 0."""
+    """Log of q(y | x) or q(y | x, z), float64 `[S or 1, K, B]`; zeros `[1, 1, B]` if K is 0."""
     if not model.num_classes:
         return noise.new_zeros(1, 1, noise.shape[1], dtype=torch.float64)
     return label_log_prob(model, features, noise).double().transpose(1, 2)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seqssvae.batches import TwoStreams
 from seqssvae.config import Config
@@ -80,7 +82,7 @@ class Trainer:
         config: The settings.
         model: Its weights are changed in place.
         prepared: The rows.
-        show_bar: Draw a progress bar on stderr.
+        show_bar: Draw a progress bar on stderr, if that is a terminal.
         on_evaluation: Called with every evaluation's figures and with the state to go on from.
     """
 
@@ -94,7 +96,8 @@ class Trainer:
         on_evaluation: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.config, self.model, self.prepared = config, model, prepared
-        self.show_bar, self.on_evaluation = show_bar, on_evaluation
+        self.show_bar = show_bar and sys.stderr.isatty()
+        self.on_evaluation = on_evaluation
         self.elbo = build_estimator(config.estimator, config.objective)
         settings = config.training
         decayed = [p for p in model.parameters() if p.dim() > 1]
@@ -145,7 +148,7 @@ class Trainer:
         bar = tqdm(
             total=settings.num_steps, initial=progress.step, disable=not self.show_bar, unit="step"
         )
-        with bar:
+        with bar, logging_redirect_tqdm():
             while progress.stopped_by is None:
                 loss = self.step(progress.step)
                 progress.step += 1
@@ -157,7 +160,7 @@ class Trainer:
                 elif progress.minutes >= settings.max_minutes:
                     progress.stopped_by = "time"
                 if progress.stopped_by or progress.step % settings.evaluate_every == 0:
-                    self._evaluate(bar)
+                    self._evaluate()
         if progress.best_weights is not None:
             self.model.load_state_dict(progress.best_weights)
         return progress
@@ -194,7 +197,7 @@ class Trainer:
         self.optimizer.step()
         return float(loss.detach())
 
-    def _evaluate(self, bar: "tqdm[Any]") -> None:
+    def _evaluate(self) -> None:
         """Measure the held-out rows, keep the weights if they are the best so far."""
         progress, settings = self.progress, self.config.training
         rows = self._measured_rows()
@@ -212,7 +215,7 @@ class Trainer:
         spent = settings.patience and progress.evaluations_since >= settings.patience
         if warmed and spent and progress.stopped_by is None:
             progress.stopped_by = "patience"
-        bar.write(format_metrics(record)) if self.show_bar else logger.info(format_metrics(record))
+        logger.info(format_metrics(record))
         if progress.stopped_by:
             self.warnings = ignored_variables(progress.best_figures, self.model)
             for warning in self.warnings:

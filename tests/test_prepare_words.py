@@ -1,6 +1,7 @@
 """Words of one language only: the choice against plain loops, the files, the command."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import prepare_words
 from data.prepare_words import choose_words, main, read_lists, write_rows
 from seqssvae.config import InputError
 
@@ -122,7 +122,7 @@ def test_a_write_that_fails_leaves_the_old_file(
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare_words.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"train.jsonl: wanted to write, got No space left"):
         write_rows(path, [("lake", "en")])
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]

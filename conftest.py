@@ -1,0 +1,56 @@
+"""What the examples in docstrings find: `seqssvae`, and the `run` and `data` of a small model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
+    if isinstance(request.node, pytest.DoctestItem):
+        run, data = request.getfixturevalue("small_run")
+        import seqssvae
+
+        doctest_namespace.update(seqssvae=seqssvae, run=run, data=data)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A trained model of "ab", "abab", ... and "cd", "cdcd", ..., and the file of its rows."""
+    import seqssvae
+    from seqssvae.config import override
+
+    folder = tmp_path_factory.mktemp("small")
+    data = folder / "data.jsonl"
+    rows = [
+        {"text": part * times, "label": label, "id": f"{label}{times}{copy}"}
+        for part, label in (("ab", "left"), ("cd", "right"))
+        for times in range(1, 6)
+        for copy in range(4)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = override(
+        seqssvae.Config(),
+        {
+            "data.vocabulary": "characters",
+            "model.embedding_size": 8,
+            "model.encoder_size": 8,
+            "model.decoder_size": 8,
+            "model.latent_size": 2,
+            "objective.kl_warmup_steps": 10,
+            "training.num_steps": 60,
+            "training.evaluate_every": 30,
+            "training.learning_rate": 0.02,
+            "training.num_threads": 1,
+        },
+    )
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        seqssvae.fit(config, data, folder / "run")
+    finally:
+        torch.set_default_dtype(before)
+    return folder / "run", data
