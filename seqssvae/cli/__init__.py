@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print one JSON object at the end")
-        command.set_defaults(run=module.run)
+        command.set_defaults(execute=module.run)
     arguments, rest = parser.parse_known_args(argv)
     if arguments.version:
         from importlib.metadata import version
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for chatty in ("datasets", "fsspec", "filelock", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        result: dict[str, Any] = arguments.run(arguments)
+        result: dict[str, Any] = arguments.execute(arguments)
         if arguments.json:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))
         sys.stdout.flush()

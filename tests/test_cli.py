@@ -1,0 +1,274 @@
+"""Every command, and the one line that a mistake gets."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from seqssvae.cli import COMMANDS, main
+
+Small = tuple[Path, Path]
+
+
+class Outcome(NamedTuple):
+    """What a command left."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its last line."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def call(*words: object) -> Outcome:
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call
+
+
+QUICK = (
+    "--model.embedding_size=4 --model.encoder_size=4 --model.decoder_size=4 --model.latent_size=2 "
+    "--objective.kl_warmup_steps=2 --training.num_steps=4 --training.evaluate_every=2"
+).split()
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
+    _, data = small_run
+    folder = tmp_path / "run"
+    trained = run("train", "--data", data, "--test", data, "--json", "--out", folder, *QUICK)
+    assert trained.status == 0, trained.err
+    assert trained.json["run"] == str(folder) and trained.json["num_steps"] == 4
+    assert trained.json["test"]["num_rows"] == 40
+    assert not (folder / "checkpoint.pt").exists()
+    figures = run("evaluate", folder, "--data", data, "--num-samples", 2, "--json").json
+    wanted = (
+        "accuracy macro_f1 elbo nll kl mutual_information active_units y_gap nats_per_symbol"
+    ).split()
+    assert set(wanted) <= set(figures)
+    assert figures["nll"] <= -figures["elbo"] + 1e-3
+
+
+def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:
+    """Tokens in a gzipped file, of whose labels four are seen; the split is by id and saved."""
+    rows = [
+        {"tokens": [letter] * (1 + i % 3), "label": letter, "id": f"{letter}{i}"}
+        for letter in "xy"
+        for i in range(10)
+    ]
+    path = tmp_path / "rows.jsonl.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+    first = run(
+        "train", "--data", path, "--labels-per-class", 2, "--data.dev_fraction=0.5", "--json",
+        "--out", tmp_path / "a", *QUICK,
+    )  # fmt: skip
+    assert first.status == 0, first.err
+    assert first.json["num_labelled"] == 2 and first.json["num_unlabelled"] == 16
+    split = json.loads((tmp_path / "a" / "split.json").read_text())
+    write_rows(tmp_path / "shuffled.jsonl", rows[::-1])
+    again = run(
+        "train", "--data", tmp_path / "shuffled.jsonl", "--labels-per-class", 2, "--json",
+        "--data.dev_fraction=0.5", "--out", tmp_path / "b", *QUICK,
+    )  # fmt: skip
+    assert again.status == 0, again.err
+    other = json.loads((tmp_path / "b" / "split.json").read_text())
+    assert {k: sorted(v) for k, v in split.items()} == {k: sorted(v) for k, v in other.items()}
+    made = run(
+        "generate", tmp_path / "a", "--label", "x", "-n", 3, "--prefix", "y x", "--json"
+    ).json
+    assert all(sequence[:2] == ["y", "x"] for sequence in made["sequences"])
+
+
+def test_no_labels_at_all_is_the_plain_vae(run: Run, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{"text": "ab" * (1 + i % 4)} for i in range(30)])
+    folder = tmp_path / "run"
+    assert run("train", "--data", path, "--out", folder, *QUICK).status == 0
+    figures = run("evaluate", folder, "--data", path, "--json").json
+    assert figures["accuracy"] is None and figures["nll"] > 0
+    assert len(run("generate", folder, "-n", 2, "--json").json["sequences"]) == 2
+    refused = run("classify", folder, "ab")
+    assert refused.status == 2 and "without" in refused.err or "no labels" in refused.err
+
+
+def test_classify(run: Run, tmp_path: Path, small_run: Small) -> None:
+    folder, data = small_run
+    out = tmp_path / "p.jsonl"
+    assert run("classify", folder, "--data", data, "--json", "--out", out).json["num_rows"] == 40
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    truth = [json.loads(line)["label"] for line in data.read_text(encoding="utf-8").splitlines()]
+    assert [row["label"] for row in rows] == truth  # in the order of the input
+    for row in rows:
+        assert row["probability"] == max(row["probabilities"].values())
+        assert abs(sum(row["probabilities"].values()) - 1) < 1e-5
+    for mode in ("q", "posterior", "mix"):
+        found = run("classify", folder, "abab", "cdcdcd", "--mode", mode, "--json").json
+        assert [row["label"] for row in found["predictions"]] == ["left", "right"]
+
+
+def test_unknown_symbols_are_counted_and_told(
+    run: Run, small_run: Small, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run("classify", small_run[0], "abxyab").status == 0
+    assert "2 symbols are not in the vocabulary" in caplog.text
+
+
+@pytest.mark.parametrize("strategy", ["sample", "greedy", "beam"])
+def test_generate(run: Run, small_run: Small, strategy: str) -> None:
+    words = ("generate", small_run[0], "--label", "left", "-n", 5, "--seed", 1, "--json")
+    first = run(*words, "--strategy", strategy).json["sequences"]
+    assert len(first) == 5
+    assert run(*words, "--strategy", strategy).json["sequences"] == first
+    assert set("".join(first)) <= set("abcd")
+
+
+def test_transfer_interpolate_encode_check(run: Run, small_run: Small, tmp_path: Path) -> None:
+    folder, data = small_run
+    moved = run("transfer", folder, "--to", "right", "abab", "ab", "--json").json
+    assert len(moved["sequences"]) == 2
+    walk = run("interpolate", folder, "ab", "ababab", "--steps", 4, "--json").json
+    assert len(walk["sequences"]) == 4
+    out = tmp_path / "z.parquet"
+    assert run("encode", folder, "--data", data, "--out", out, "--json").json["num_rows"] == 40
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(out).to_pylist()
+    assert len(table) == 40 and len(table[0]["loc"]) == 2 and table[0]["label"] == "left"
+    checked = run("check", folder, "--data", data, "--draws", 5, "--rows", 3, "--json").json
+    assert {
+        "estimator",
+        "value",
+        "error",
+        "standard_error",
+        "relative_gradient_error",
+        "seconds",
+    } <= (set(checked["estimators"][0]))
+
+
+def test_compare(run: Run, tmp_path: Path, small_run: Small) -> None:
+    _, data = small_run
+    words = (
+        "compare", "--data", data, "--test", data, "--budgets", "8", "--draws", 2,
+        "--arms", "nb-em-characters,ssvae", "--out", tmp_path / "c.jsonl", "--json", *QUICK,
+    )  # fmt: skip
+    first = run(*words)
+    assert first.status == 0, first.err
+    assert len(first.json["cells"]) == 4
+    assert run(*words).json["cells"] == first.json["cells"]  # read, not run again
+
+
+BAD_ROWS: dict[str, tuple[bytes, str]] = {
+    "bad utf-8": (b'{"text": "ab", "label": "left"}\n{"text": "\xff", "label": "left"}\n', ":2"),
+    "empty file": (b"", "empty"),
+    "empty sequence": (b'{"text": "ab", "label": "left"}\n{"text": "", "label": "left"}\n', ":2"),
+    "wrong type": (b'{"text": 7, "label": "left"}\n', ":1"),
+    "no object": (b"[1, 2]\n", ":1"),
+    "broken json": (b'{"text": "ab"\n', ":1"),
+    "missing column": (b'{"words": "ab", "label": "left"}\n', "words"),
+    "a million symbols": (b'{"text": "' + b"a" * 1_000_000 + b'", "label": "left"}\n', ":1"),
+}
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "classify"])
+@pytest.mark.parametrize("kind", BAD_ROWS)
+def test_bad_rows_get_one_line(
+    run: Run, tmp_path: Path, small_run: Small, kind: str, command: str
+) -> None:
+    content, wanted = BAD_ROWS[kind]
+    path, out = tmp_path / "bad.jsonl", tmp_path / "out"
+    path.write_bytes(content)
+    target: tuple[object, ...] = ("--out", out, *QUICK) if command == "train" else (small_run[0],)
+    if command == "classify":
+        target += ("--out", out)
+    outcome = run(command, *target, "--data", path)
+    assert outcome.status == 2 and outcome.out == ""
+    assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+    assert "bad.jsonl" in outcome.err and wanted in outcome.err and "got" in outcome.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("evaluate", "RUN", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("evaluate", "nowhere", "--data", "DATA"), "nowhere"),
+        (("generate", "RUN", "--label", "lefft"), "left"),
+        (("generate", "RUN"), "left, right"),
+        (("classify", "RUN"), "TEXT"),
+        (("classify", "RUN", ""), "TEXT 1"),
+        (("transfer", "RUN", "--to", "up", "ab"), "up"),
+        (("interpolate", "RUN", "ab", "ab", "--steps", "1"), "steps"),
+        (("check", "RUN", "--data", "DATA", "--draws", "1"), "draws"),
+        (("train", "--data", "DATA", "--out", "RUN"), "RUN"),
+        (("train", "--data", "DATA", "--out", "NEW", "--model.hiden_size", "3"), "did you mean"),
+        (("train", "--data", "DATA", "--out", "NEW", "--training.num_steps", "x"), "num_steps"),
+        (("train", "--data", "DATA", "--out", "NEW", "--training.num_steps", "5"), "warmup"),
+        (("train", "--data", "DATA", "--out", "NEW", "--text-column", "word"), "word"),
+        (("train", "--data", "DATA", "--out", "NEW", "--label-column", "lang"), "lang"),
+        (("train", "--data", "DATA", "--out", "NEW", "--vocabulary", "tokens"), "tokens"),
+        (("train", "--out", "NEW"), "--data"),
+        (("evaluate", "RUN", "--data", "DATA", "--dta", "x"), "--dta"),
+    ],
+)
+def test_mistakes_get_one_line(
+    run: Run, tmp_path: Path, small_run: Small, words: Sequence[str], wanted: str
+) -> None:
+    names = {"RUN": str(small_run[0]), "DATA": str(small_run[1]), "NEW": str(tmp_path / "new")}
+    outcome = run(*(names.get(word, word) for word in words))
+    assert outcome.status == 2
+    assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+    assert names.get(wanted, wanted) in outcome.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_label_that_training_never_saw(run: Run, tmp_path: Path, small_run: Small) -> None:
+    path = write_rows(
+        tmp_path / "new.jsonl", [{"text": "ab", "label": "left"}, {"text": "ab", "label": "lift"}]
+    )
+    outcome = run("evaluate", small_run[0], "--data", path)
+    assert outcome.status == 2 and "new.jsonl:2" in outcome.err and "left" in outcome.err
+    assert run("classify", small_run[0], "--data", path).status == 0  # labels are not read there
+
+
+def test_help_and_mistakes_need_no_torch(small_run: Small) -> None:
+    code = "import sys, seqssvae.cli as c\ntry:\n    c.main(['--help'])\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+def test_every_command_has_a_test() -> None:
+    """A new command without a smoke run fails here."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f'"{name}"' not in source.split("def test_every")[0]] == []
+
+
+def test_python_m_seqssvae(small_run: Small) -> None:
+    words = [sys.executable, "-m", "seqssvae", "classify", str(small_run[0]), "abab", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["predictions"][0]["label"] == "left"
