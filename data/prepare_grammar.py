@@ -161,11 +161,11 @@ def make_grammar(
     *,
     kind: Literal["markov", "hmm", "both"] = "both",
     num_classes: int = 4,
-    alphabet_size: int = 10,
-    num_states: int = 5,
-    shortest: int = 8,
-    stop: float = 0.2,
-    noise: float = 0.25,
+    alphabet_size: int = 8,
+    num_states: int = 4,
+    shortest: int = 3,
+    stop: float = 0.1,
+    noise: float = 0.1,
     seed: int = 0,
 ) -> Grammar:
     """Draw a grammar; its classes are equally likely.
@@ -386,11 +386,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of the classes; default both",
     )
     add("--classes", type=int, default=4, help="default 4, equally likely")
-    add("--alphabet", type=int, default=10, help="different symbols; default 10")
-    add("--states", type=int, default=5, help="of a hidden Markov model; default 5")
-    add("--shortest", type=int, default=8, help="least number of symbols of a row; default 8")
-    add("--stop", type=float, default=0.2, help="probability to end there and after; default 0.2")
-    add("--noise", type=float, default=0.25, help="random share of probabilities; default 0.25")
+    add("--alphabet", type=int, default=8, help="different symbols; default 8")
+    add("--states", type=int, default=4, help="of a hidden Markov model; default 4")
+    add("--shortest", type=int, default=3, help="least number of symbols of a row; default 3")
+    add("--stop", type=float, default=0.1, help="probability to end there and after; default 0.1")
+    add("--noise", type=float, default=0.1, help="random share of probabilities; default 0.1")
     add("--seed", type=int, default=0, help="of the grammar and of the rows; default 0")
     arguments = parser.parse_args(argv)
     try:

@@ -54,6 +54,16 @@ class Batch:
         """Which rows have one known label, bool `[B]`."""
         return self.y >= 0
 
+    @property
+    def counts(self) -> bool:
+        """Whether some row has a weight in the loss."""
+        known = self.is_labelled
+        if self.candidates is not None:
+            known = known | ~self.candidates.all(1)
+        by_bound = bool(self.num_rows) if self.w is None else bool((self.w > 0).any())
+        by_label = known if self.alpha is None else known & (self.alpha > 0)
+        return by_bound or bool(by_label.any())
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
         """The same rows elsewhere.
 

@@ -298,7 +298,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     """Fit a value to a field's type, or say what was wanted."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        for option in typing.get_args(hint):
+        for option in sorted(typing.get_args(hint), key=lambda option: option is not type(None)):
             try:
                 return _convert(value, option, where)
             except InputError:

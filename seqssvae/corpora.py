@@ -1,5 +1,6 @@
 """Corpora: rows of a file or of a hub data set, kept as Arrow, and encoded for a model."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -235,7 +236,7 @@ def _file_examples(
 
 
 def _hub_examples(
-    dataset: "datasets.Dataset", columns: Columns, source: str, label_names: list[str] | None
+    dataset: "datasets.Dataset", columns: Columns, source: str, label_names: tuple[str, ...] | None
 ) -> Iterator[dict[str, Any]]:
     """Rows for the cache, from a data set of any form."""
     batches = dataset.with_format("arrow").iter(1000)
@@ -256,10 +257,9 @@ def _cached_table(
         label=datasets.List(datasets.Value("string")),
         id=datasets.Value("string"),
     )
-    had_bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
     try:
-        dataset = datasets.Dataset.from_generator(examples, features, gen_kwargs=arguments)
+        with _no_bars():
+            dataset = datasets.Dataset.from_generator(examples, features, gen_kwargs=arguments)
     except (datasets.exceptions.DatasetGenerationError, OSError) as error:
         cause = error.__cause__ or error
         if isinstance(cause, InputError):
@@ -270,10 +270,21 @@ def _cached_table(
             f"{datasets.config.HF_DATASETS_CACHE}: wanted a cache that can be written "
             f"(set HF_HOME to another folder), got: {cause.strerror or cause}"
         ) from error
+    return dataset.with_format("arrow")[:]
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep `datasets` from drawing progress bars on stderr."""
+    import datasets
+
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
     finally:
         if had_bars:
             datasets.enable_progress_bars()
-    return dataset.with_format("arrow")[:]
 
 
 def _read_hub(source: str, wanted: _Wanted) -> Corpus:
@@ -281,7 +292,8 @@ def _read_hub(source: str, wanted: _Wanted) -> Corpus:
 
     name, _, split = source.removeprefix(HUB_PREFIX).partition(":")
     try:
-        dataset = datasets.load_dataset(name, split=split or "train")
+        with _no_bars():
+            dataset = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # whatever a hub, a cache or a builder may raise
         got = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{source}: wanted a data set that can be loaded, got {got}") from error
@@ -299,10 +311,11 @@ def _read_hub(source: str, wanted: _Wanted) -> Corpus:
     return Corpus(table, source, is_tokens=columns.is_tokens)
 
 
-def _class_names(features: Any, column: str | None) -> list[str] | None:
+def _class_names(features: Any, column: str | None) -> tuple[str, ...] | None:
     """Names of a column of `ClassLabel`, or of lists of them."""
+    # a tuple: `from_generator` takes a list among its arguments for shards, and cuts it up
     import datasets
 
     feature = None if column is None else features[column]
     feature = getattr(feature, "feature", feature)  # of a list
-    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+    return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None

@@ -227,7 +227,7 @@ def _jsonl_rows(
                 wanted = f"a column {columns.sequence!r}"
                 raise row_error(path, number, wanted, list_names(list(record)))
             label = None if finder is None else finder.label(record, number)
-            yield RawRow(number, record[columns.sequence], label, record.get(id))
+            yield RawRow(number, record[columns.sequence], label, record.get(id) if id else None)
         if finder is not None and label_column is not None and finder.name is None:
             wanted = f"a column {label_column!r} in some row"
             raise row_error(path, first[0], wanted, list_names(list(first[1])))

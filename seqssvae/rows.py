@@ -166,6 +166,7 @@ def row_error(source: object, number: int, wanted: str, got: str) -> InputError:
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file that the system does not let us read."""
     return InputError(f"{path}: wanted a readable file, got: {error.strerror or error}")
 
 

@@ -188,14 +188,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch, weight)
         loss = loss / batch.num_rows
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"step {step}: wanted a finite loss, got {float(loss)}")
-        if not loss.requires_grad:  # nothing in this batch counts; momentum must not move either
-            return float(loss)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"step {step}: wanted a finite loss, got {value}")
+        if not batch.counts:  # no gradient: neither momentum nor decay may move a weight
+            return value
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self.optimizer.step()
-        return float(loss.detach())
+        return value
 
     def _evaluate(self) -> None:
         """Measure the held-out rows, keep the weights if they are the best so far."""

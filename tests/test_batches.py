@@ -111,14 +111,22 @@ def test_batches_of_a_small_set_vary() -> None:
 
 
 def test_batches_hold_rows_of_similar_length() -> None:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(1, 200, 20_000)
+    num_rows = 10_007  # no whole number of batches: those of a later pass begin elsewhere
+    lengths = np.random.default_rng(0).integers(1, 200, num_rows)
     stream = Stream(lengths, 32, seed=1)
-    batches = [lengths[stream.indices(step)] for step in range(20_000 // 32)]
+    batches = [lengths[stream.indices(step)] for step in range(3 * num_rows // 32)]
     padded = sum(32 * batch.max() for batch in batches)
-    assert padded < 1.2 * lengths.sum()  # unsorted batches are padded to twice the symbols
+    assert padded < 1.15 * 3 * lengths.sum()  # unsorted batches are padded to twice the symbols
+    spread = [batch.max() / batch.min() for batch in batches if batch.min() > 20]
+    assert sum(ratio > 1.5 for ratio in spread) <= 8  # those that two windows share, of 938
     means = [batch.mean() for batch in batches]
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.2  # no march from short to long
+
+
+def test_a_batch_mixes_rows_from_all_over_the_file() -> None:
+    stream = Stream([5] * 1000, 2, seed=0)  # a window is 100 rows
+    distances = [abs(int(np.diff(stream.indices(step))[0])) for step in range(500)]
+    assert 280 < np.mean(distances) < 390  # a third of the rows, +- 5 standard deviations
 
 
 def test_a_pass_is_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,3 +435,16 @@ def test_evaluation_takes_every_row_once(lengths: list[int], batch_size: int) ->
     assert sorted(seen) == list(range(len(lengths)))
     assert len(widths) == -(-len(lengths) // batch_size)
     assert widths == sorted(widths)
+
+
+def test_a_batch_counts_by_its_weights() -> None:
+    x, lengths = torch.full((2, 1), 3), torch.ones(2, dtype=torch.int64)
+    none, one = torch.zeros(2), torch.ones(2)
+    unlabelled, labelled = torch.tensor([-1, -1]), torch.tensor([-1, 1])
+    partial = torch.tensor([[True, True, True], [True, True, False]])
+    assert Batch(x, lengths, unlabelled).counts
+    assert not Batch(x, lengths, unlabelled, w=none).counts
+    assert Batch(x, lengths, labelled, w=none).counts
+    assert not Batch(x, lengths, labelled, w=none, alpha=none).counts
+    assert Batch(x, lengths, unlabelled, candidates=partial, w=none, alpha=one).counts
+    assert Batch(x, lengths, labelled, w=one, alpha=none).counts

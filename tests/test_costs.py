@@ -5,7 +5,6 @@ import pytest
 from seqssvae.config import Config, EstimatorConfig
 from seqssvae.costs import Cost, cheapest_exact_or_sampled, describe, estimate, flops_per_second
 
-
 DEFAULT = Config()
 
 

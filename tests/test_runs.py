@@ -335,8 +335,6 @@ def test_write_atomically(tmp_path: Path) -> None:
     write_atomically(tmp_path / "link", b"three")
     assert path.read_bytes() == b"three" and (tmp_path / "link").is_symlink()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.txt", "link"]
-    write_atomically(Path("/dev/null"), b"four")
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     long_name = tmp_path / ("ü" * 120)
     write_atomically(long_name, b"five")
     assert long_name.read_bytes() == b"five"
@@ -346,6 +344,18 @@ def test_write_atomically(tmp_path: Path) -> None:
         write_atomically(tmp_path, b"")
     with pytest.raises(InputError, match="wanted to write it, got Not a directory"):
         write_atomically(path / "b.txt", b"")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"  # never a file of /dev: a mistake would replace it for everyone
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(pipe, b"four")
+        assert os.read(reader, 100) == b"four"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 class Full:

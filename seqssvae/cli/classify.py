@@ -1,5 +1,8 @@
-"""Label texts or a file's rows. Modes: q is the encoder's q(y|x); posterior is Bayes' rule with
-importance samples of z; mix is their geometric mean."""
+"""Label texts or a file's rows.
+
+Modes: q is the encoder's q(y|x); posterior is Bayes' rule with importance samples of z; mix is
+their geometric mean.
+"""
 
 import argparse
 import json

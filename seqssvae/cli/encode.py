@@ -1,5 +1,8 @@
-"""Write each row's place in the latent space: a parquet file with the columns id, loc and scale of
-q(z | x, y) at the likeliest y, label and probabilities."""
+"""Write each row's place in the latent space.
+
+A parquet file with the columns id, loc and scale of q(z | x, y) at the likeliest y, label and
+probabilities.
+"""
 
 import argparse
 import io

@@ -1,5 +1,8 @@
-"""Measure a trained model on a file: accuracy over its labelled rows, and in nats per sequence the
-un-annealed ELBO, importance-weighted NLL and KL over all of its rows."""
+"""Measure a trained model on a file.
+
+Accuracy over its labelled rows; in nats per sequence the un-annealed ELBO, importance-weighted NLL
+and KL over all of its rows.
+"""
 
 import argparse
 from typing import Any

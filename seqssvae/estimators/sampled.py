@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.estimators.fused import PairELBO, Pairs
-from seqssvae.model import SSVAE, Features
+from seqssvae.model import Features
 
 __all__ = ["Baseline", "ScoreFunction", "SumAndSample"]
 

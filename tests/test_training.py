@@ -1,0 +1,211 @@
+import copy
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from seqssvae.config import Config, override
+from seqssvae.encoded import EncodedRows
+from seqssvae.preparation import Prepared
+from seqssvae.splits import Labels
+from seqssvae.training import Trainer, build, ignored_variables
+from seqssvae.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
+from tests.small import make_model
+
+SMALL = {
+    "model.embedding_size": 4,
+    "model.encoder_size": 4,
+    "model.decoder_size": 4,
+    "model.latent_size": 2,
+    "objective.kl_warmup_steps": 3,
+    "training.num_steps": 8,
+    "training.evaluate_every": 4,
+    "training.labelled_batch_size": 3,
+    "training.unlabelled_batch_size": 5,
+}
+
+
+def rows(labels: list[int], seed: int) -> EncodedRows:
+    """Random rows of three symbols."""
+    generator = np.random.default_rng(seed)
+    parts = [
+        np.append(generator.integers(NUM_SPECIAL, NUM_SPECIAL + 3, generator.integers(1, 6)), EOS)
+        for _ in labels
+    ]
+    return EncodedRows(
+        symbols=np.concatenate(parts).astype(np.int32),
+        offsets=np.cumsum([0, *map(len, parts)]),
+        y=np.array(labels),
+        candidates={},
+        ids=[f"{seed}-{i}" for i in range(len(labels))],
+    )
+
+
+def prepared() -> Prepared:
+    parts = {"labelled": rows([0, 1, 0, 1], 0), "unlabelled": rows([-1] * 20, 1)}
+    return Prepared(
+        vocabulary=CharacterVocabulary("abc"),
+        labels=Labels(("a", "b")),
+        dev=rows([0, 1, -1, -1], 2),
+        split={},
+        corpus=None,  # type: ignore[arg-type] # not read in training
+        positions={},
+        **parts,
+    )
+
+
+def config(**changes: Any) -> Config:
+    return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+def trained(settings: Config, data: Prepared | None = None) -> Trainer:
+    data = data or prepared()
+    trainer = Trainer(settings, build(settings, data), data)
+    trainer.train()
+    return trainer
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second, other = (weights(trained(config(training__seed=s))) for s in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_resumed_run_ends_with_the_same_weights() -> None:
+    """Stopped in the middle of a pass, restored into a new trainer."""
+    states: list[dict[str, Any]] = []
+    data = prepared()
+    settings = config(training__evaluate_every=3)
+    whole = Trainer(
+        settings,
+        build(settings, data),
+        data,
+        on_evaluation=lambda _, state: states.append(copy.deepcopy(dict(state))),
+    )
+    whole.train()
+    again = Trainer(settings, build(settings, data), data)
+    again.restore(states[0])
+    assert again.progress.step == 3
+    again.train()
+    want, got = weights(whole), weights(again)
+    assert all(torch.equal(want[name], got[name]) for name in want)
+    assert again.progress.step == whole.progress.step == 8
+
+
+def test_training_lowers_the_loss() -> None:
+    settings = config(
+        training__num_steps=150, training__evaluate_every=150, training__learning_rate=0.02
+    )
+    data = prepared()
+    trainer = Trainer(settings, build(settings, data), data)
+    first = np.mean([trainer.step(step) for step in range(10)])
+    for step in range(10, 140):
+        trainer.step(step)
+    assert np.mean([trainer.step(step) for step in range(140, 150)]) < 0.9 * first
+
+
+def test_evaluation_moves_no_schedule_and_no_weight() -> None:
+    """An evaluation after every step leaves the steps as they were."""
+    data, runs = prepared(), []
+    for every in (1, 100):
+        settings = config(training__evaluate_every=every)
+        trainer = Trainer(settings, build(settings, data), data)
+        for step in range(6):
+            trainer.step(step)
+            if every == 1:
+                trainer._evaluate()
+        runs.append(weights(trainer))
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_no_weight_drifts_when_nothing_counts() -> None:
+    """w = 0 and no labelled row: Adam's momentum must not move the weights."""
+    data = prepared()
+    settings = config(objective__w=0.0, training__streams="alternate")
+    trainer = Trainer(settings, build(settings, data), data)
+    kinds = []
+    for step in range(8):
+        before = weights(trainer)
+        trainer.step(step)
+        moved = any(not torch.equal(before[k], v) for k, v in weights(trainer).items())
+        labelled = bool(trainer.streams.batch(step).is_labelled.any())
+        kinds.append(labelled)
+        assert moved == labelled
+    assert set(kinds) == {True, False}
+
+
+def test_patience_counts_evaluations_after_the_warm_up() -> None:
+    """A learning rate so high that the first weights stay the best."""
+    settings = config(
+        training__num_steps=200, training__evaluate_every=1, training__patience=2,
+        training__learning_rate=5.0, training__early_stopping="elbo", objective__kl_warmup_steps=9,
+    )  # fmt: skip
+    trainer = trained(settings)
+    progress = trainer.progress
+    assert progress.stopped_by == "patience"
+    assert progress.step == max(9, progress.best_step + 2)
+
+
+def test_the_best_weights_are_the_ones_kept() -> None:
+    trainer = trained(config())
+    best = trainer.progress.best_weights
+    assert best is not None
+    assert all(torch.equal(value, best[name]) for name, value in weights(trainer).items())
+
+
+def test_time_is_a_limit() -> None:
+    trainer = trained(config(training__max_minutes=0.001, training__num_steps=10**6))
+    assert trainer.progress.stopped_by == "time"
+
+
+def test_a_prior_from_the_labelled_rows() -> None:
+    data = dataclasses.replace(prepared(), labelled=rows([0, 0, 0, 1], 0))
+    model = build(config(model__prior="labelled"), data)
+    torch.testing.assert_close(model.prior_logits.exp(), torch.tensor([4 / 6, 2 / 6]))
+
+
+@pytest.mark.parametrize("name", ["trace-enum", "trace-enum-sequential", "fused-enum",
+                                  "sum-and-sample", "score-function", "gumbel-softmax",
+                                  "straight-through"])  # fmt: skip
+def test_every_estimator_trains(name: str) -> None:
+    assert trained(config(estimator__name=name)).progress.step == 8
+
+
+def test_exact_estimators_take_the_same_steps() -> None:
+    """With no z there is no noise but dropout's, which is off."""
+    runs = []
+    for name in ("trace-enum", "trace-enum-sequential", "fused-enum"):
+        settings = config(
+            estimator__name=name, model__latent_size=0, model__dropout=0.0,
+            model__word_dropout=0.0, model__encoder_word_dropout=0.0,
+        )  # fmt: skip
+        runs.append(weights(trained(settings)))
+    for other in runs[1:]:
+        for name, value in runs[0].items():
+            torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
+
+
+def test_ignored_variables_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = make_model()
+    assert ignored_variables({"kl": 2.0, "y_gap": 1.0}, model) == []
+    told = ignored_variables({"kl": 0.01, "y_gap": 0.0}, model)
+    assert "free_bits" in told[0] and "class_bias" in told[1]
+    with caplog.at_level(logging.WARNING):
+        trained(config(model__class_bias=False, model__feed_y=False, training__num_steps=4))
+    assert "y is ignored" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    data, settings = prepared(), config()
+    model = build(settings, data)
+    torch.nn.init.constant_(next(model.parameters()), torch.nan)
+    with pytest.raises(FloatingPointError, match="step 0"):
+        Trainer(settings, model, data).step(0)
