@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from seqssvae.recurrent import pack, rnn_states
 from seqssvae.shapes import length_mask
 from seqssvae.vocabulary import PAD, UNK
 
@@ -71,25 +72,24 @@ class SequenceEncoder(nn.Module):
         if self.training and self.word_dropout:
             x = hide_symbols(x, self.word_dropout)
         x = x.masked_fill(~length_mask(lengths, x.shape[1]), PAD)
-        embedded = self.dropout(self.embedding(x))
-        at_least_one = lengths.clamp(min=1)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            embedded, at_least_one.cpu(), batch_first=True, enforce_sorted=False
-        )
-        states, final = self.rnn(packed)
+        lengths = lengths.clamp(min=1)
+        packing = pack(x, lengths, torch.arange(len(x), device=x.device))
+        embedded = self.dropout(self.embedding(packing.symbols))
+        states = rnn_states(self.rnn, embedded, lengths, packing)  # [S, F]
+        features: Tensor = self.dropout(self._pool(states, lengths))
+        return features
+
+    def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Features `[B, F]` of the states of rows that stand one after the other, `[S, F]`."""
+        ends, size = lengths.cumsum(0), self.rnn.hidden_size
         if self.pooling == "last":
-            hidden = final[0] if isinstance(self.rnn, nn.LSTM) else final
-            directions = 2 if self.rnn.bidirectional else 1
-            pooled = hidden[-directions:].transpose(0, 1).flatten(1)  # [B, F]
-        else:
-            padded, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
-            mask = length_mask(at_least_one, padded.shape[1]).unsqueeze(-1)  # [B, T, 1]
-            if self.pooling == "mean":
-                pooled = (padded * mask).sum(1) / at_least_one.unsqueeze(-1)
-            else:
-                pooled = padded.masked_fill(~mask, -torch.inf).amax(1)
-        dropped: Tensor = self.dropout(pooled)
-        return dropped
+            return torch.cat([states[ends - 1, :size], states[ends - lengths, size:]], 1)
+        row = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+        if self.pooling == "mean":
+            sums = states.new_zeros(len(lengths), self.num_features).index_add(0, row, states)
+            return sums / lengths.unsqueeze(1)
+        lowest = states.new_full((len(lengths), self.num_features), -torch.inf)
+        return lowest.scatter_reduce(0, row.unsqueeze(1).expand_as(states), states, "amax")
 
 
 class LabelTable(nn.Module):

@@ -79,7 +79,8 @@ def prepare(
     free = (~used).nonzero()[0]
     generator = np.random.default_rng([seed, 1])
     num_held = min(DEV_UNLABELLED_ROWS, int(len(free) * DEV_UNLABELLED_FRACTION))
-    held_free = generator.permutation(free)[:num_held]
+    by_id = np.array(sorted(free.tolist(), key=ids.__getitem__), dtype=np.int64)
+    held_free = generator.permutation(by_id)[:num_held]
     kept = np.setdiff1d(free, held_free)
 
     extra = None

@@ -1,4 +1,4 @@
-"""LSTM and GRU over an expanded batch whose rows share the input projection.
+"""LSTM and GRU over packed rows, and over an expanded batch whose rows share the input projection.
 
 Under enumeration K rows read the same sequence. `nn.LSTM` would multiply the same embeddings by
 the input weights K times; here each distinct input is projected once and rows pick theirs by
@@ -8,7 +8,7 @@ Parameters live in a plain `nn.LSTM` or `nn.GRU`.
 """
 
 import dataclasses
-import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from seqssvae.shapes import length_mask
 
-__all__ = ["Packing", "pack", "packed_rnn"]
+__all__ = ["Packing", "pack", "packed_rnn", "rnn_states"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,81 +88,176 @@ def packed_rnn(
     Returns:
         `[M, H]`.
     """
-    size = inputs.shape[1]
-    lstm = isinstance(rnn, nn.LSTM)
     hidden = inputs
     for layer in range(rnn.num_layers):
-        weight_ih, weight_hh, bias_ih, bias_hh = (
-            getattr(rnn, f"{name}_l{layer}")
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        shared = layer == 0
-        projected = hidden @ (weight_ih[:, :size] if shared else weight_ih).t()  # [S or M, G]
-        if lstm:
-            bias, new_bias = bias_ih + bias_hh, None
-        else:  # the new gate's recurrent bias is scaled by the reset gate
-            gate = rnn.hidden_size
-            bias = torch.cat([bias_ih[: 2 * gate] + bias_hh[: 2 * gate], bias_ih[2 * gate :]])
-            new_bias = bias_hh[2 * gate :]
-        per_row = None
-        if shared and context is not None:
-            per_row = torch.addmm(bias, context, weight_ih[:, size:].t())  # [N, G]
-        else:
-            projected = projected + bias
-        arguments = (
-            projected,
-            position if shared else None,
-            per_row,
+        first = layer == 0
+        hidden = _run(
+            rnn,
+            [f"l{layer}"],
+            hidden,
+            position.unsqueeze(0) if first else None,
+            context if first else None,
+            tuple(state[layer : layer + 1] for state in states),
             packing.sizes,
-            states[0][layer],
-            weight_hh,
-        )
-        if lstm:
-            hidden = _LSTM.apply(*arguments, states[1][layer])  # type: ignore[no-untyped-call]
-        else:
-            hidden = _GRU.apply(*arguments, new_bias)  # type: ignore[no-untyped-call]
+        )[0]
         if layer + 1 < rnn.num_layers:
             hidden = nn.functional.dropout(hidden, rnn.dropout, rnn.training)
     return hidden
 
 
-def _steps(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Offset and number of rows of each time."""
-    return list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
+def rnn_states(rnn: nn.LSTM | nn.GRU, inputs: Tensor, lengths: Tensor, packing: Packing) -> Tensor:
+    """States of the last layer at every symbol, both directions side by side if it has two.
+
+    Equal to `rnn` on each row's own sequence, from zeros.
+
+    Args:
+        rnn: With one direction or two; its dropout acts between layers.
+        inputs: One row after the other without padding, `[S, E]`.
+        lengths: Symbols of each row, `[B]`.
+        packing: Of those B rows, each reading its own sequence.
+
+    Returns:
+        `[S, H]` or `[S, 2 H]`, in the order of `inputs`.
+    """
+    positions, suffixes = [packing.position], [""]
+    if rnn.bidirectional:
+        ends = lengths.cumsum(0)
+        mirror = (2 * ends - lengths - 1)[packing.order[packing.row]] - packing.position
+        positions, suffixes = [packing.position, mirror], ["", "_reverse"]
+    position = torch.stack(positions)  # [D, S]
+    back = position.argsort(1)
+    zeros = inputs.new_zeros(len(positions), len(lengths), rnn.hidden_size)
+    initial = (zeros, zeros) if isinstance(rnn, nn.LSTM) else (zeros,)
+    states = inputs
+    for layer in range(rnn.num_layers):
+        if layer:
+            states = nn.functional.dropout(states, rnn.dropout, rnn.training)
+        names = [f"l{layer}{suffix}" for suffix in suffixes]
+        packed = _run(rnn, names, states, position, None, initial, packing.sizes)  # [D, S, H]
+        states = torch.cat([one[order] for one, order in zip(packed, back, strict=True)], 1)
+    return states
+
+
+def _run(
+    rnn: nn.LSTM | nn.GRU,
+    names: Sequence[str],
+    inputs: Tensor,
+    position: Tensor | None,
+    context: Tensor | None,
+    initial: tuple[Tensor, ...],
+    sizes: tuple[int, ...],
+) -> Tensor:
+    """One layer in D directions at once.
+
+    Args:
+        rnn: Holds the parameters.
+        names: The ends of their names, one for each direction.
+        inputs: `[S, E]`.
+        position: Which of them each packed position reads, `[D, M]`; None for each its own.
+        context: `[N, C]` or None.
+        initial: First states, each `[D, N, H]`.
+        sizes: Rows that still hold a symbol at each time.
+
+    Returns:
+        `[D, M, H]`.
+    """
+    size, is_lstm = inputs.shape[1], isinstance(rnn, nn.LSTM)
+    two = 2 * rnn.hidden_size
+    weights, new_biases, projections, contexts = [], [], [], []
+    for name in names:
+        weight_ih, weight_hh, bias_ih, bias_hh = (
+            getattr(rnn, f"{kind}_{name}")
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        if is_lstm:
+            bias = bias_ih + bias_hh
+        else:  # the new gate's recurrent bias is scaled by the reset gate
+            bias = torch.cat([bias_ih[:two] + bias_hh[:two], bias_ih[two:]])
+            new_biases.append(bias_hh[two:])
+        if context is None:
+            projections.append(torch.addmm(bias, inputs, weight_ih.t()))
+        else:
+            projections.append(inputs @ weight_ih[:, :size].t())
+            contexts.append(torch.addmm(bias, context, weight_ih[:, size:].t()))
+        weights.append(weight_hh)
+    arguments: list[Any] = [
+        torch.stack(projections),  # [D, S or M, G]
+        position,
+        torch.stack(contexts) if contexts else None,  # [D, N, G]
+        sizes,
+        torch.stack(weights),
+        *initial,
+    ]
+    result: Tensor
+    if is_lstm:
+        result = _LSTM.apply(*arguments)  # type: ignore[no-untyped-call]
+    else:
+        biases = torch.stack(new_biases).unsqueeze(1)  # [D, 1, H]
+        result = _GRU.apply(*arguments, biases)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _gates(
-    projected: Tensor, position: Tensor | None, context: Tensor | None, sizes: Any
+    projected: Tensor, position: Tensor | None, context: Tensor | None, sizes: tuple[int, ...]
 ) -> Tensor:
-    """What the gates get without the recurrence, `[M, G]`, memory of its own."""
-    gates = projected.clone() if position is None else projected.index_select(0, position)
+    """What the gates get without the recurrence, `[D, M, G]`, memory of its own."""
+    if position is None:
+        gates = projected.clone()
+    else:
+        gates = projected.new_empty(len(projected), position.shape[1], projected.shape[2])
+        for target, source, index in zip(gates, projected, position, strict=True):
+            torch.index_select(source, 0, index, out=target)
     if context is not None:
-        for start, size in _steps(sizes):
-            gates[start : start + size] += context[:size]
+        for part, size in zip(gates.split(sizes, 1), sizes, strict=True):
+            part += context[:, :size]
     return gates
 
 
 def _input_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Gradients of `projected` and `context` from that of the gates, `[M, G]`."""
+    """Gradients of `projected` and `context` from that of the gates, `[D, M, G]`."""
+    num_directions, _, num_gates = gradient.shape
     context = None
     if ctx.num_context_rows is not None:
-        context = gradient.new_zeros(ctx.num_context_rows, gradient.shape[1])
-        for start, size in _steps(ctx.sizes):
-            context[:size] += gradient[start : start + size]
+        context = gradient.new_zeros(num_directions, ctx.num_context_rows, num_gates)
+        for part, size in zip(gradient.split(ctx.sizes, 1), ctx.sizes, strict=True):
+            context[:, :size] += part
     if ctx.position is None:
         return gradient, context
-    projected = gradient.new_zeros(ctx.num_projected, gradient.shape[1])
-    return projected.index_add_(0, ctx.position, gradient), context
+    projected = gradient.new_zeros(num_directions, ctx.num_projected, num_gates)
+    for target, source, index in zip(projected, gradient, ctx.position, strict=True):
+        target.index_add_(0, index, source)
+    return projected, context
 
 
-def _previous(states: Tensor, initial: Tensor, steps: list[tuple[int, int]]) -> Tensor:
-    """The state before each packed position, `[M, H]`."""
-    previous = torch.empty_like(states)
-    if steps:
-        previous[: steps[0][1]] = initial[: steps[0][1]]
-    for (start, _), (after, size) in itertools.pairwise(steps):
-        previous[after : after + size] = states[start : start + size]
-    return previous
+def _previous(states: Tensor, initial: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+    """Views of the state before each time, each `[D, size, H]`."""
+    if not sizes:
+        return []
+    before = [initial, *states.split(sizes, 1)[:-1]]
+    return [state[:, :size] for state, size in zip(before, sizes, strict=True)]
+
+
+def _weight_gradient(gradient: Tensor, previous: list[Tensor], weight: Tensor) -> Tensor:
+    """Gradient of the recurrent weight `[D, G, H]`, one product for all times."""
+    if not previous:
+        return torch.zeros_like(weight)
+    return gradient.transpose(1, 2) @ torch.cat(previous, 1)
+
+
+def _add_products(target: Tensor, left: Tensor, right: Tensor) -> None:
+    """target += left @ right for each direction; `baddbmm_` would copy a target of strides."""
+    for one, a, b in zip(target, left, right, strict=True):
+        one.addmm_(a, b)
+
+
+def _sigmoid_backward(gradient: Tensor, output: Tensor) -> None:
+    """gradient *= output (1 - output), in one pass."""
+    torch.ops.aten.sigmoid_backward.grad_input(gradient, output, grad_input=gradient)
+
+
+def _tanh_backward(gradient: Tensor, output: Tensor) -> None:
+    """gradient *= 1 - output^2, in one pass."""
+    torch.ops.aten.tanh_backward.grad_input(gradient, output, grad_input=gradient)
 
 
 class _LSTM(torch.autograd.Function):
@@ -175,59 +270,71 @@ class _LSTM(torch.autograd.Function):
         position: Tensor | None,
         context: Tensor | None,
         sizes: tuple[int, ...],
-        hidden: Tensor,
         weight: Tensor,
+        hidden: Tensor,
         cell: Tensor,
     ) -> Tensor:
         gates = _gates(projected, position, context, sizes)
-        size_h, steps = hidden.shape[1], _steps(sizes)
-        cells, hiddens = gates.new_empty(len(gates), size_h), gates.new_empty(len(gates), size_h)
-        transposed, h, c = weight.t(), hidden, cell
-        for start, size in steps:
-            gate = gates[start : start + size]
-            gate.addmm_(h[:size], transposed)
-            gate[:, : 2 * size_h].sigmoid_()
-            gate[:, 2 * size_h : 3 * size_h].tanh_()
-            gate[:, 3 * size_h :].sigmoid_()
-            i, f, g, o = gate.chunk(4, 1)
-            previous, c = c[:size], cells[start : start + size]
-            torch.mul(f, previous, out=c).addcmul_(i, g)
-            h = hiddens[start : start + size]
-            torch.tanh(c, out=h).mul_(o)
-        ctx.save_for_backward(hidden, cell, weight, gates, cells, hiddens)
-        ctx.position, ctx.sizes, ctx.num_projected = position, sizes, len(projected)
-        ctx.num_context_rows = None if context is None else len(context)
+        num_directions, num_positions, _ = gates.shape
+        cells, squashed, hiddens = (
+            gates.new_empty(num_directions, num_positions, hidden.shape[2]) for _ in range(3)
+        )
+        transposed, previous = weight.transpose(1, 2), _previous(hiddens, hidden, sizes)
+        steps = zip(
+            _split_gates(gates, sizes), previous, _previous(cells, cell, sizes),
+            *(states.split(sizes, 1) for states in (cells, squashed, hiddens)),
+            strict=True,
+        )  # fmt: skip
+        for (gate, i_f, i, f, g, o), h_before, c_before, c, c_squashed, h in steps:
+            _add_products(gate, h_before, transposed)
+            i_f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(f, c_before, out=c).addcmul_(i, g)
+            torch.tanh(c, out=c_squashed)
+            torch.mul(c_squashed, o, out=h)
+        ctx.save_for_backward(hidden, cell, weight, gates, cells, squashed, hiddens)
+        ctx.position, ctx.sizes, ctx.num_projected = position, sizes, projected.shape[1]
+        ctx.num_context_rows = None if context is None else context.shape[1]
         return hiddens
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, cell, weight, gates, cells, hiddens = ctx.saved_tensors
-        steps = _steps(ctx.sizes)
+        hidden, cell, weight, gates, cells, squashed, hiddens = ctx.saved_tensors
+        sizes = ctx.sizes
         d_gates = torch.empty_like(gates)
         d_h, d_c = torch.zeros_like(hidden), torch.zeros_like(cell)
-        for time in reversed(range(len(steps))):
-            start, size = steps[time]
-            i, f, g, o = gates[start : start + size].chunk(4, 1)
-            d_i, d_f, d_g, d_o = d_gates[start : start + size].chunk(4, 1)
-            if time:
-                before = steps[time - 1][0]
-                previous = cells[before : before + size]
-            else:
-                previous = cell[:size]
-            squashed = torch.tanh(cells[start : start + size])
-            d_h_t = d_h[:size].add_(gradient[start : start + size])
-            d_c_t = d_c[:size]
-            torch.mul(d_h_t, squashed, out=d_o).mul_(o).mul_(1 - o)
-            d_c_t.add_(d_h_t.mul_(o).mul_(1 - squashed.square_()))
-            torch.mul(d_c_t, g, out=d_i).mul_(i).mul_(1 - i)
-            torch.mul(d_c_t, previous, out=d_f).mul_(f).mul_(1 - f)
-            torch.mul(d_c_t, i, out=d_g).mul_(1 - g * g)
-            torch.mm(d_gates[start : start + size], weight, out=d_h_t)
+        steps = zip(
+            sizes, _split_gates(gates, sizes), _split_gates(d_gates, sizes),
+            _previous(cells, cell, sizes), squashed.split(sizes, 1), gradient.split(sizes, 1),
+            strict=True,
+        )  # fmt: skip
+        for size, gate, d_gate, c_before, c_squashed, d_out in reversed(list(steps)):
+            _, i_f, i, f, g, o = gate
+            d_all, d_i_f, d_i, d_f, d_g, d_o = d_gate
+            d_h_t, d_c_t = d_h[:, :size].add_(d_out), d_c[:, :size]
+            torch.mul(d_h_t, c_squashed, out=d_o)
+            _tanh_backward(d_h_t.mul_(o), c_squashed)
+            d_c_t.add_(d_h_t)
+            torch.mul(d_c_t, g, out=d_i)
+            torch.mul(d_c_t, c_before, out=d_f)
+            torch.mul(d_c_t, i, out=d_g)
+            _sigmoid_backward(d_i_f, i_f)
+            _tanh_backward(d_g, g)
+            _sigmoid_backward(d_o, o)
+            torch.bmm(d_all, weight, out=d_h_t)
             d_c_t.mul_(f)
-        d_weight = d_gates.t() @ _previous(hiddens, hidden, steps)
+        d_weight = _weight_gradient(d_gates, _previous(hiddens, hidden, sizes), weight)
         d_projected, d_context = _input_gradients(ctx, d_gates)
-        return d_projected, None, d_context, None, d_h, d_weight, d_c
+        return d_projected, None, d_context, None, d_weight, d_h, d_c
+
+
+def _split_gates(gates: Tensor, sizes: tuple[int, ...]) -> Iterable[tuple[Tensor, ...]]:
+    """Views of an LSTM's gates at each time: all of them, i and f together, and i, f, g, o."""
+    size = gates.shape[2] // 4
+    parts = [gates, gates[..., : 2 * size], *gates.split(size, 2)]
+    return zip(*(part.split(sizes, 1) for part in parts), strict=True)
 
 
 class _GRU(torch.autograd.Function):
@@ -240,50 +347,61 @@ class _GRU(torch.autograd.Function):
         position: Tensor | None,
         context: Tensor | None,
         sizes: tuple[int, ...],
-        hidden: Tensor,
         weight: Tensor,
+        hidden: Tensor,
         new_bias: Tensor,
     ) -> Tensor:
         gates = _gates(projected, position, context, sizes)
-        size_h, steps = hidden.shape[1], _steps(sizes)
-        hiddens = gates.new_empty(len(gates), size_h)
+        num_directions, num_positions, _ = gates.shape
+        two = 2 * hidden.shape[2]
+        hiddens = gates.new_empty(num_directions, num_positions, hidden.shape[2])
         news = torch.empty_like(hiddens)  # the recurrent part of the new gate
-        transposed, h = weight.t(), hidden
-        for start, size in steps:
-            gate, new = gates[start : start + size], news[start : start + size]
-            gate[:, : 2 * size_h].addmm_(h[:size], transposed[:, : 2 * size_h]).sigmoid_()
-            torch.addmm(new_bias, h[:size], transposed[:, 2 * size_h :], out=new)
-            r, z, n = gate.chunk(3, 1)
+        transposed = weight.transpose(1, 2)
+        steps = zip(
+            gates.split(sizes, 1), news.split(sizes, 1), hiddens.split(sizes, 1),
+            _previous(hiddens, hidden, sizes),
+            strict=True,
+        )  # fmt: skip
+        for gate, new, h, h_before in steps:
+            r_z = gate[..., :two]
+            _add_products(r_z, h_before, transposed[..., :two])
+            r_z.sigmoid_()
+            torch.baddbmm(new_bias, h_before, transposed[..., two:], out=new)
+            r, z, n = gate.chunk(3, 2)
             n.addcmul_(r, new).tanh_()
-            previous, h = h[:size], hiddens[start : start + size]
-            torch.lerp(n, previous, z, out=h)
+            torch.lerp(n, h_before, z, out=h)
         ctx.save_for_backward(hidden, weight, gates, news, hiddens)
-        ctx.position, ctx.sizes, ctx.num_projected = position, sizes, len(projected)
-        ctx.num_context_rows = None if context is None else len(context)
+        ctx.position, ctx.sizes, ctx.num_projected = position, sizes, projected.shape[1]
+        ctx.num_context_rows = None if context is None else context.shape[1]
         return hiddens
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, gates, news, hiddens = ctx.saved_tensors
-        steps, size_h = _steps(ctx.sizes), hidden.shape[1]
+        sizes, two = ctx.sizes, 2 * hidden.shape[2]
         d_gates = torch.empty_like(gates)  # of the input's part
         d_recurrent = torch.empty_like(gates)  # of the recurrence's part
         d_h = torch.zeros_like(hidden)
-        previous = _previous(hiddens, hidden, steps)
-        for start, size in reversed(steps):
-            window = slice(start, start + size)
-            r, z, n = gates[window].chunk(3, 1)
-            d_r, d_z, d_n = d_gates[window].chunk(3, 1)
-            d_h_t = d_h[:size].add_(gradient[window])
-            torch.sub(previous[window], n, out=d_z).mul_(d_h_t).mul_(z).mul_(1 - z)
-            torch.mul(d_h_t, 1 - z, out=d_n).mul_(1 - n * n)
-            torch.mul(d_n, news[window], out=d_r).mul_(r).mul_(1 - r)
-            recurrent = d_recurrent[window]
-            recurrent[:, : 2 * size_h] = d_gates[window, : 2 * size_h]
-            torch.mul(d_n, r, out=recurrent[:, 2 * size_h :])
-            d_h_t.mul_(z).addmm_(recurrent, weight)
-        d_weight = d_recurrent.t() @ previous
+        previous = _previous(hiddens, hidden, sizes)
+        parts = (part.split(sizes, 1) for part in (gates, news, d_gates, d_recurrent, gradient))
+        for size, h_before, gate, new, d_gate, recurrent, d_out in reversed(
+            list(zip(sizes, previous, *parts, strict=True))
+        ):
+            r, z, n = gate.chunk(3, 2)
+            d_r, d_z, d_n = d_gate.chunk(3, 2)
+            d_h_t = d_h[:, :size].add_(d_out)
+            torch.sub(h_before, n, out=d_z).mul_(d_h_t)
+            torch.mul(d_h_t, z, out=recurrent[..., two:])
+            torch.sub(d_h_t, recurrent[..., two:], out=d_n)
+            d_h_t.copy_(recurrent[..., two:])
+            _tanh_backward(d_n, n)
+            torch.mul(d_n, new, out=d_r)
+            _sigmoid_backward(d_gate[..., :two], gate[..., :two])
+            recurrent[..., :two] = d_gate[..., :two]
+            torch.mul(d_n, r, out=recurrent[..., two:])
+            _add_products(d_h_t, recurrent, weight)
+        d_weight = _weight_gradient(d_recurrent, previous, weight)
         d_projected, d_context = _input_gradients(ctx, d_gates)
-        d_bias = d_recurrent[:, 2 * size_h :].sum(0)
-        return d_projected, None, d_context, None, d_h, d_weight, d_bias
+        d_bias = d_recurrent[..., two:].sum(1, keepdim=True)
+        return d_projected, None, d_context, None, d_weight, d_h, d_bias
