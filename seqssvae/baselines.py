@@ -117,7 +117,7 @@ class Logistic(Baseline):
         if len(np.unique(y)) < 2:
             only = spread(np.ones((1, 1)), np.unique(y), task.num_classes)
             return lambda sequences: np.repeat(only, len(sequences), 0)
-        if self.self_trained:
+        if self.self_trained and len(task.unlabelled):
             model = SelfTrainingClassifier(model, threshold=0.9)
             y, x = np.concatenate([y, np.full(len(task.unlabelled), -1)]), features
         model.fit(x, y)

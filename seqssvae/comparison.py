@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from seqssvae.baselines import BASELINES, Sequences, Task
 from seqssvae.config import Config, InputError, to_mapping
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import calibration_error, macro_f1
+from seqssvae.fitting import with_estimator
 from seqssvae.preparation import Prepared, prepare, read_like, read_sequences
 from seqssvae.trained import classify_table
 from seqssvae.training import Trainer, build
@@ -86,7 +88,8 @@ def compare(
     for arm in arms:
         if arm not in ARMS:
             raise InputError(f"--arms: wanted some of {', '.join(ARMS)}, got {arm}")
-    settings = json.dumps([to_mapping(config), str(source), str(test_source)], sort_keys=True)
+    files = [None if name is None else str(name) for name in (source, test_source, unlabelled)]
+    settings = json.dumps([to_mapping(config), *files], sort_keys=True)
     done = _read(out)
     records = []
     for num_labels in budgets:
@@ -224,6 +227,8 @@ def _neural(
     config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
 ) -> Probabilities:
     """The SS-VAE."""
+    if config.estimator.name == "auto":
+        config = with_estimator(config, prepared)
     model = build(config, prepared)
     Trainer(config, model, prepared).train()
     return classify_table(model, test[1])
@@ -240,11 +245,13 @@ def _baseline(
         def sequences(part: str) -> list[Any]:
             return [corpus.sequence(int(i)) for i in where[part]]
 
+        extra = prepared.extra
+        more = [] if extra is None else [extra.sequence(i) for i in range(len(extra))]
         known = prepared.labelled.y >= 0
         task = Task(
             labelled=[s for s, k in zip(sequences("labelled"), known, strict=True) if k],
             y=prepared.labelled.y[known],
-            unlabelled=sequences("unlabelled"),
+            unlabelled=[*sequences("unlabelled"), *more],
             dev=sequences("dev"),
             dev_y=prepared.dev.y[: len(where["dev"])],
             num_classes=len(prepared.labels.names),
@@ -277,5 +284,8 @@ def _read(path: Path) -> dict[tuple[Cell, str], dict[str, Any]]:
 
 def _append(path: Path, record: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(record) + "\n")
+    with path.open("ab+") as lines:
+        end = lines.seek(0, os.SEEK_END)
+        lines.seek(max(0, end - 1))
+        torn = lines.read() not in (b"", b"\n")  # a kill cut the last line short
+        lines.write(b"\n" * torn + json.dumps(record).encode() + b"\n")

@@ -129,6 +129,7 @@ class TrainingConfig:
     streams: Literal["both", "alternate"] = "both"
     balanced: bool = False  # labelled classes drawn equally often
     learning_rate: float = 2e-3
+    final_learning_rate: float = 0.05  # as a share of the first, reached at the last step
     weight_decay: float = 1e-4
     clip: float = 5.0  # norm of the gradient
     evaluate_every: int = 100  # steps
@@ -206,6 +207,7 @@ def _ranges(config: Config) -> Iterator[tuple[str, float, float, float]]:
         "training.labelled_batch_size": (1, largest),
         "training.unlabelled_batch_size": (1, largest),
         "training.learning_rate": (1e-12, 100),
+        "training.final_learning_rate": (0, 1),
         "training.weight_decay": (0, 100),
         "training.clip": (1e-6, largest),
         "training.evaluate_every": (1, largest),

@@ -1,6 +1,7 @@
 """From a file to a run: prepare, train, save."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import logging
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from seqssvae.costs import (
     estimate,
     flops_per_second,
 )
+from seqssvae.encoded import EncodedRows
 from seqssvae.preparation import Prepared, prepare
 from seqssvae.runs import (
     RunContents,
@@ -26,7 +28,7 @@ from seqssvae.runs import (
 )
 from seqssvae.training import Trainer, build
 
-__all__ = ["fit"]
+__all__ = ["fit", "with_estimator"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +78,12 @@ def fit(
             prepared.labelled.num_truncated + prepared.unlabelled.num_truncated,
             config.data.max_length,
         )
-    config = _with_estimator(config, prepared)
-    identity = {"config": to_mapping(config), "split": prepared.split}
+    config = with_estimator(config, prepared)
+    identity = {
+        "config": to_mapping(config),
+        "split": prepared.split,
+        "rows": [_digest(rows) for rows in (prepared.labelled, prepared.unlabelled, prepared.dev)],
+    }
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         append_metrics(out, record)
@@ -117,7 +123,15 @@ def fit(
     return summary
 
 
-def _with_estimator(config: Config, prepared: Prepared) -> Config:
+def _digest(rows: EncodedRows) -> str:
+    """A checksum of what training reads of rows."""
+    parts = (rows.symbols, rows.offsets, rows.y)
+    content = b"".join(hashlib.sha256(part.tobytes()).digest() for part in parts)
+    candidates = repr(sorted(rows.candidates.items())).encode()
+    return hashlib.sha256(content + candidates).hexdigest()
+
+
+def with_estimator(config: Config, prepared: Prepared) -> Config:
     """Tell what a step will take, and choose the estimator where that is left to us."""
     lengths = [*prepared.labelled.lengths.tolist(), *prepared.unlabelled.lengths.tolist()]
     costs = estimate(

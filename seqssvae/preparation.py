@@ -37,6 +37,7 @@ class Prepared:
         split: Ids of the rows by what they are used for.
         corpus: The training file, for those who want the sequences as they stood.
         positions: Where the rows of each part of the split stand in it.
+        extra: More unlabelled rows, which stand last in `unlabelled`; None without any.
     """
 
     vocabulary: Vocabulary
@@ -47,6 +48,7 @@ class Prepared:
     split: dict[str, list[str]]
     corpus: Corpus
     positions: dict[str, Positions]
+    extra: Corpus | None = None
 
 
 def prepare(
@@ -123,6 +125,7 @@ def prepare(
         },
         corpus=corpus,
         positions=positions,
+        extra=extra,
     )
 
 

@@ -1,8 +1,8 @@
-"""Schedules: the KL weight and the temperature as functions of the step, and of nothing else."""
+"""Schedules: KL weight, learning rate and temperature, functions of the step and of nothing else."""
 
 import math
 
-__all__ = ["kl_weight", "temperature"]
+__all__ = ["kl_weight", "learning_rate", "temperature"]
 
 SIGMOID_SPAN = 12.0  # the logistic function is read from -6 to 6
 
@@ -46,6 +46,24 @@ def kl_weight(step: int, *, schedule: str, final: float, warmup_steps: int, cycl
             within_cycle = step * cycles % warmup_steps / warmup_steps  # from 0 to 1
             return final * min(1.0, 2.0 * within_cycle)
     raise ValueError(f"schedule: wanted constant, linear, sigmoid or cyclical, got {schedule}")
+
+
+def learning_rate(step: int, *, start: float, final_share: float, steps: int) -> float:
+    """The learning rate, falling linearly from `start` to `final_share * start`.
+
+    Args:
+        step: Steps done before this one; the first step is 0.
+        start: The rate of step 0.
+        final_share: What is left of it from step `steps` on; 1 for a constant rate.
+        steps: How long the fall takes; 0 for none.
+
+    Raises:
+        ValueError: a negative number of steps.
+    """
+    _check_steps(step, "step")
+    _check_steps(steps, "steps")
+    done = step / steps if step < steps else 1.0
+    return start * (1 - done * (1 - final_share))
 
 
 def temperature(step: int, *, start: float, end: float, steps: int) -> float:

@@ -105,7 +105,8 @@ class TrainedModel:
             >>> [row["label"] for row in seqssvae.load(run).classify(["abab", "cdcdcd"])]
             ['left', 'right']
         """
-        return list(self.classify_rows(self._encode(sequences), mode=mode, num_samples=num_samples))
+        rows = self._encode(sequences)
+        return list(self.classify_rows(rows, mode=mode, num_samples=num_samples, seed=seed))
 
     def classify_rows(
         self, rows: EncodedRows, *, mode: str = "q", num_samples: int = 8, seed: int = 0
@@ -164,7 +165,7 @@ class TrainedModel:
         z = z.to(weight)
         y = self._label(label, n)
         ids = self.vocabulary.encode(prefix) if prefix else []
-        longest = max_length or int(self.config.data.max_length * EXTRA_LENGTH)
+        longest = self._longest() if max_length is None else max_length
         decoder = self.model.decoder
         if strategy == "sample":
             found = sample(
@@ -235,7 +236,7 @@ class TrainedModel:
             raise InputError(f"steps: wanted at least 2, got {steps}")
         rows = self._encode([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
-        y = None if label is None or not self.labels.names else self._class(label)
+        y = None if label is None else self._class(label)
         found = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
         return [self.vocabulary.decode(ids) for ids in found]
 

@@ -16,13 +16,13 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seqssvae.batches import TwoStreams
-from seqssvae.config import Config
+from seqssvae.config import Config, InputError
 from seqssvae.encoded import EncodedRows
-from seqssvae.estimators import RelaxedLabels, build_estimator
+from seqssvae.estimators import RelaxedLabels, ScoreFunction, build_estimator
 from seqssvae.evaluation import evaluate
 from seqssvae.model import SSVAE, build_model
 from seqssvae.preparation import Prepared
-from seqssvae.schedules import kl_weight, temperature
+from seqssvae.schedules import kl_weight, learning_rate, temperature
 
 __all__ = ["Progress", "Trainer", "build", "format_metrics"]
 
@@ -57,7 +57,11 @@ class Progress:
 
 
 def build(config: Config, prepared: Prepared) -> SSVAE:
-    """A new model for prepared rows; its first weights depend on the seed alone."""
+    """A new model for prepared rows; its first weights depend on the seed alone.
+
+    Raises:
+        InputError: `model.prior` has no positive number for each class.
+    """
     torch.manual_seed(config.training.seed)
     num_classes = len(prepared.labels.names)
     prior: Tensor | None = None
@@ -66,6 +70,12 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
         counts = np.bincount(y[y >= 0], minlength=num_classes) + 1.0  # no class is impossible
         prior = torch.tensor(counts, dtype=torch.get_default_dtype())
     elif isinstance(config.model.prior, tuple):
+        given = config.model.prior
+        if len(given) != num_classes or not all(0 < one < math.inf for one in given):
+            raise InputError(
+                f"model.prior: wanted {num_classes} numbers above 0, one for each class, "
+                f"got {list(given)}"
+            )
         prior = torch.tensor(config.model.prior, dtype=torch.get_default_dtype())
     return build_model(
         config.model,
@@ -131,6 +141,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": dataclasses.asdict(self.progress),
+            "estimator": self.elbo.state() if isinstance(self.elbo, ScoreFunction) else {},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -138,6 +149,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
+        if isinstance(self.elbo, ScoreFunction):
+            self.elbo.restore(state["estimator"])
 
     def train(self) -> Progress:
         """Train until the steps, the patience or the time are spent; keep the best weights."""
@@ -183,6 +196,14 @@ class Trainer:
                 end=self.config.estimator.final_temperature,
                 steps=self.config.estimator.temperature_steps,
             )
+        rate = learning_rate(
+            step,
+            start=settings.learning_rate,
+            final_share=settings.final_learning_rate,
+            steps=settings.num_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.model.train()
         batch = self.streams.batch(step)
         self.optimizer.zero_grad(set_to_none=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqssvae.schedules import kl_weight, temperature
+from seqssvae.schedules import kl_weight, learning_rate, temperature
 
 SCHEDULES = ("constant", "linear", "sigmoid", "cyclical")
 
@@ -96,3 +96,12 @@ def test_what_is_refused() -> None:
         temperature(0, start=1.0, end=1.0, steps=-1)
     with pytest.raises(ValueError, match="wanted positive start and end, got 1.0 and 0.0"):
         temperature(0, start=1.0, end=0.0, steps=5)
+
+
+def test_the_learning_rate_is_a_line_with_a_floor() -> None:
+    found = [learning_rate(s, start=0.2, final_share=0.1, steps=10) for s in range(13)]
+    assert found == pytest.approx([0.2 - 0.018 * min(s, 10) for s in range(13)])
+    assert learning_rate(7, start=0.2, final_share=1.0, steps=10) == pytest.approx(0.2)
+    assert learning_rate(0, start=0.2, final_share=0.5, steps=0) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="steps: wanted 0 or more, got -1"):
+        learning_rate(0, start=0.2, final_share=0.5, steps=-1)

@@ -67,7 +67,7 @@ class PairELBO(ELBO, abc.ABC):
         """
 
     def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
-        """A term of value 0 for the gradient's sake.
+        """A term of mean 0, added to lower the variance.
 
         Args:
             pairs: What `choose` returned.

@@ -1,5 +1,6 @@
 """`sum-and-sample` and `score-function`: some labels stand for all of them, without bias."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -26,8 +27,10 @@ class SumAndSample(PairELBO):
 
     One sample y of the rest has the weight q(y) / r(y), r being q among the rest. Several are
     drawn without replacement as the largest of perturbed log-probabilities, each with the weight
-    q(y) / P(it lies above the first one that was left out) (Kool et al. 2019). Value and gradient
-    are unbiased, and the decoder sees at most `k + num_samples` rows for each example and particle.
+    q(y) / P(it lies above the first one that was left out) (Kool et al. 2019). The weights sum to 1
+    in the mean; with k > 0 the value at the likeliest label is a control variate for their sum.
+    Value and gradient are unbiased, and the decoder sees at most `k + num_samples` rows for each
+    example and particle.
 
     Args:
         k: Labels that are summed; 0 to sample all.
@@ -70,6 +73,16 @@ class SumAndSample(PairELBO):
         label, probability = label[particle, example, slot], probability[particle, example, slot]
         weight = log_prob[particle, example, label].exp() / probability
         return Pairs(particle, example, label, weight)
+
+    def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
+        """Minus the likeliest label's value times what the weights sum to beyond 1."""
+        if not self.k:
+            return values.new_zeros(())
+        row = pairs.particle * len(lengths) + pairs.example
+        _, owner, counts = row.unique_consecutive(return_inverse=True, return_counts=True)
+        likeliest = values[counts.cumsum(0) - counts]  # a row's first pair
+        surplus = torch.full_like(likeliest, -1.0).index_add(0, owner, pairs.weight)
+        return -(likeliest * surplus).sum()
 
     def _sample(self, rest: Tensor) -> tuple[Tensor, Tensor]:
         """Labels drawn from log r(y), `[S, B, K]`, and how they divide q(y), `[S, B, m]` each.
@@ -121,6 +134,18 @@ class ScoreFunction(PairELBO):
         self.baseline: Baseline = baseline
         self._mean = _Forgetful()
         self._products, self._targets = _Forgetful(), _Forgetful()
+
+    def state(self) -> dict[str, Tensor | None]:
+        """What the baselines remember; a run that goes on needs it."""
+        return {name: memory.value for name, memory in self._memories().items()}
+
+    def restore(self, state: Mapping[str, Tensor | None]) -> None:
+        """Remember what `state` gave."""
+        for name, memory in self._memories().items():
+            memory.value = state[name]
+
+    def _memories(self) -> dict[str, "_Forgetful"]:
+        return {"mean": self._mean, "products": self._products, "targets": self._targets}
 
     def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
         """One label for each example and particle; its weight is 1 and carries the score."""

@@ -1,0 +1,74 @@
+"""Every experiment, small."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SYLLABLES = {
+    "en": ["th", "ow", "w", "ee"],
+    "fi": ["yö", "kk", "ä", "yy"],
+    "pl": ["sz", "cz", "ż", "ą"],
+}
+
+
+def write_words(path: Path, num_words: int) -> list[dict[str, str]]:
+    """Short words of three languages, which share no letter, the languages in turn."""
+    syllables = [itertools.product(own, repeat=2) for own in SYLLABLES.values()]
+    rows = [
+        {"text": "".join(word), "label": label}
+        for words in itertools.islice(zip(*syllables, strict=True), num_words)
+        for label, word in zip(SYLLABLES, words, strict=True)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return rows
+
+
+def run_script(name: str, *words: object, folder: Path) -> str:
+    """What an experiment prints."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / name), *map(str, words)],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "HF_HOME": str(folder)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> None:
+    """`demo.py` trains, compares, generates and transfers."""
+    write_words(tmp_path / "train.jsonl", 15)
+    test_rows = write_words(tmp_path / "test.jsonl", 5)
+    shown = run_script(
+        "demo.py", "--train", "train.jsonl", "--test", "test.jsonl", "--out", "run",
+        "--labels-per-class", 5, "--steps", 20, folder=tmp_path,
+    )  # fmt: skip
+    table, new, transferred = re.split(r"\n(?:new words|words transferred.*)\n", shown)
+    assert "15 held-out words, 3 languages, 5 labelled and 10 unlabelled words each" in table
+    accuracies = re.findall(r"^(\S.*?) +(\d+\.\d)% +\d+$", table, re.MULTILINE)
+    assert [title.split(",")[0] for title, _ in accuracies] == [
+        "the SS-VAE's encoder",
+        "TF-IDF of characters",
+        "SS-VAE",
+        "SS-VAE",
+    ]
+    assert all(0 <= float(accuracy) <= 100 for _, accuracy in accuracies)
+    assert float(accuracies[1][1]) == 100.0
+
+    generated = [line.split()[0] for line in new.splitlines() if line]
+    assert generated == sorted(SYLLABLES)
+    assert max(len(line.split()) for line in new.splitlines()) > 3
+
+    labels = {row["text"]: row["label"] for row in test_rows}
+    moves = re.findall(r"^  (\w+) (\w+)  ->  (\w+) .*$", transferred, re.MULTILINE)
+    assert len(moves) == 5
+    for own, word, to in moves:
+        assert labels[word] == own != to and to in SYLLABLES
+    assert (tmp_path / "run" / "manifest.json").exists()

@@ -1,0 +1,236 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqssvae.config import Config, InputError, override
+from seqssvae.fitting import fit
+from seqssvae.runs import CHECKPOINT, METRICS, load_run, read_metrics, save_checkpoint
+from seqssvae.trained import load
+from seqssvae.training import Trainer
+
+SMALL = {
+    "data.vocabulary": "characters",
+    "model.embedding_size": 4,
+    "model.encoder_size": 4,
+    "model.decoder_size": 4,
+    "model.latent_size": 2,
+    "objective.kl_warmup_steps": 3,
+    "training.num_steps": 9,
+    "training.evaluate_every": 2,
+    "training.labelled_batch_size": 4,
+    "training.unlabelled_batch_size": 6,
+    "training.num_threads": 1,
+}
+
+
+class Killed(BaseException):
+    """What stops a run in the middle."""
+
+
+def config(**changes: Any) -> Config:
+    return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+def write(path: Path, num_unlabelled: int = 30, symbols: str = "abcd") -> Path:
+    """Ten labelled rows of each of two classes, and unlabelled ones."""
+    rows: list[dict[str, str]] = [
+        {"text": pair * (1 + i % 4), "label": label, "id": f"{label}{i}"}
+        for i in range(10)
+        for pair, label in ((symbols[:2], "left"), (symbols[2:], "right"))
+    ]
+    rows += [{"text": symbols[i % 4] * (1 + i % 5), "id": f"u{i}"} for i in range(num_unlabelled)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "rows.jsonl")
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: int) -> Callable[[], None]:
+    """Stop the run before a step; returns what ends this."""
+    plain_step = Trainer.step
+
+    def step(trainer: Trainer, number: int) -> float:
+        if number == wanted:
+            raise Killed
+        return plain_step(trainer, number)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    return lambda: monkeypatch.setattr(Trainer, "step", plain_step)
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    want, got = load_run(first).weights, load_run(second).weights
+    assert want.keys() == got.keys()
+    assert all(torch.equal(want[name], got[name]) for name in want)
+
+
+def test_a_run_is_written_and_can_be_loaded(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "new" / "run"
+    summary = fit(config(), data, out)
+    assert summary["run"] == str(out) and summary["num_steps"] == 9
+    assert summary["stopped_by"] == "steps"
+    assert (summary["num_labelled"], summary["num_unlabelled"]) == (16, 30)
+    contents = load_run(out)
+    assert contents.config == config() and contents.labels.names == ("left", "right")
+    assert {part: len(ids) for part, ids in contents.split.items()} == {
+        "labelled": 16, "dev": 4, "dev_unlabelled": 0
+    }  # fmt: skip
+    assert contents.manifest["summary"] == json.loads(json.dumps(summary))
+    assert contents.manifest["source"] == str(data)
+    metrics = read_metrics(out)
+    assert [record["step"] for record in metrics] == [2, 4, 6, 8, 9]
+    best = next(record for record in metrics if record["step"] == summary["best_step"])
+    assert best["elbo"] == summary["dev"]["elbo"]
+    assert not (out / CHECKPOINT).exists()
+    assert load(out).classify(["ab"])[0]["label"] in ("left", "right")
+
+
+@pytest.mark.parametrize(
+    ("step", "estimator"), [(1, "fused-enum"), (5, "fused-enum"), (8, "score-function")]
+)
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, step: int, estimator: str
+) -> None:
+    """Before the first evaluation, between two, and just after one."""
+    settings = config(estimator__name=estimator)
+    whole = fit(settings, data, tmp_path / "whole")
+    stop = kill_at(monkeypatch, step)
+    with pytest.raises(Killed):
+        fit(settings, data, tmp_path / "broken")
+    stop()
+    assert (tmp_path / "broken" / CHECKPOINT).exists() == (step > 1)
+    steps: list[int] = []
+    plain_step = Trainer.step
+
+    def noted_step(trainer: Trainer, number: int) -> float:
+        steps.append(number)
+        return plain_step(trainer, number)
+
+    monkeypatch.setattr(Trainer, "step", noted_step)
+    resumed = fit(settings, data, tmp_path / "broken", resume=True)
+    assert steps == list(range(step - step % 2, 9))
+    assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
+    assert not (tmp_path / "broken" / CHECKPOINT).exists()
+    for key in ("num_steps", "best_step", "stopped_by", "dev"):
+        assert whole[key] == resumed[key]
+    one, other = (read_metrics(tmp_path / name) for name in ("whole", "broken"))
+    assert [record["elbo"] for record in one] == [record["elbo"] for record in other]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(config(), data, tmp_path / "whole")
+    calls: list[Path] = []
+
+    def save(folder: Path, state: dict[str, Any]) -> None:
+        calls.append(folder)
+        if len(calls) == 3:
+            raise Killed
+        save_checkpoint(folder, state)
+
+    monkeypatch.setattr("seqssvae.fitting.save_checkpoint", save)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "broken")
+    assert [record["step"] for record in read_metrics(tmp_path / "broken")] == [2, 4, 6]
+    fit(config(), data, tmp_path / "broken", resume=True)
+    assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
+    assert [record["step"] for record in read_metrics(tmp_path / "broken")] == [2, 4, 6, 8, 9]
+
+
+def test_without_resume_a_checkpoint_is_not_read(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = kill_at(monkeypatch, 5)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "run")
+    stop()
+    fit(config(training__seed=4), data, tmp_path / "run")
+    fit(config(training__seed=4), data, tmp_path / "other")
+    assert_equal_weights(tmp_path / "other", tmp_path / "run")
+
+
+@pytest.mark.parametrize("other", ["settings", "rows", "unlabelled", "more"])
+def test_a_checkpoint_of_other_settings_or_rows_is_refused(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """The other rows have the same labels and ids, and as many symbols as those before."""
+    stop = kill_at(monkeypatch, 5)
+    more = write(tmp_path / "more.jsonl", 3)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "run", unlabelled=more)
+    stop()
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    settings = config(objective__w=0.5) if other == "settings" else config()
+    if other == "rows":
+        write(data, symbols="badc")
+    elif other == "unlabelled":
+        write(data, 33)
+    elif other == "more":
+        write(more, 2)
+    with pytest.raises(InputError, match=r"run: wanted the settings and rows of the checkpoint"):
+        fit(settings, data, tmp_path / "run", unlabelled=more, resume=True)
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.parametrize(("megabytes", "wanted"), [(1e6, "fused-enum"), (1e-6, "sum-and-sample")])
+def test_the_estimator_that_was_chosen_is_written_down(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float, wanted: str
+) -> None:
+    monkeypatch.setattr("seqssvae.fitting.available_megabytes", lambda: megabytes)
+    fit(config(estimator__name="auto"), data, tmp_path / "auto")
+    assert load_run(tmp_path / "auto").config == config(estimator__name=wanted)
+    fit(config(estimator__name=wanted), data, tmp_path / "named")
+    assert_equal_weights(tmp_path / "named", tmp_path / "auto")
+
+
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        ('{"text": 7, "label": "left"}', {}),
+        ('{"text": "", "label": "left"}', {}),
+        ('{"text": "ab", "label": "left"}', {"data.text_column": "word"}),
+        ('{"text": "ab", "label": "left"}', {"data.vocabulary": "tokens"}),
+        ('{"text": "ab", "label": "left"}', {"model.prior": [0.2, 0.3, 0.5]}),
+        (
+            '{"text": "ab", "label": "left"}',
+            {"estimator.name": "score-function", "estimator.baseline": "leave-one-out"},
+        ),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(
+    tmp_path: Path, line: str, changes: dict[str, Any]
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "ab", "label": "right"}\n' + line + "\n")
+    with pytest.raises(InputError):
+        fit(override(config(), changes), source, tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, data: Path) -> None:
+    weights: list[dict[str, Tensor]] = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit(config(training__seed=seed), data, tmp_path / name)
+        weights.append(load_run(tmp_path / name).weights)
+    assert_equal_weights(tmp_path / "a", tmp_path / "b")
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_evaluations_are_on_the_disk_while_the_run_goes_on(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_at(monkeypatch, 4)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [CHECKPOINT, METRICS]
+    with pytest.raises(InputError, match="an unfinished one"):
+        load(tmp_path / "run")

@@ -1,0 +1,257 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from seqssvae.classification import MODES
+from seqssvae.config import Config, InputError, override
+from seqssvae.fitting import fit
+from seqssvae.preparation import prepare
+from seqssvae.runs import RunContents, load_run, save_run
+from seqssvae.trained import EXTRA_LENGTH, TrainedModel, classify_table, load
+from seqssvae.training import build
+
+Small = tuple[Path, Path]
+QUICK = {
+    "data.max_length": 12,
+    "model.embedding_size": 4,
+    "model.encoder_size": 4,
+    "model.decoder_size": 4,
+    "model.latent_size": 2,
+    "objective.kl_warmup_steps": 2,
+    "training.num_steps": 4,
+    "training.num_threads": 1,
+}
+TEXTS = ["abab", "cd", "ab", "cdcdcdcd", "acbd", "a", "abababababab", "dcba"]
+
+
+@pytest.fixture
+def model(small_run: Small) -> TrainedModel:
+    return load(small_run[0])
+
+
+def train(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> TrainedModel:
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    fit(override(Config(), {**QUICK, **changes}), data, folder / "run")
+    return load(folder / "run")
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> TrainedModel:
+    """A VAE without classes."""
+    return train(tmp_path, [{"text": "ab" * (1 + i % 3)} for i in range(20)])
+
+
+@pytest.fixture
+def of_tokens(tmp_path: Path) -> TrainedModel:
+    rows = [{"tokens": ["x y", "z"] * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]
+    return train(tmp_path, rows)
+
+
+def table(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    return np.array([list(row["probabilities"].values()) for row in rows])
+
+
+def test_what_is_loaded_classifies_as_what_was_saved(small_run: Small, tmp_path: Path) -> None:
+    """Random weights of a new model, in the dtype that the tests use."""
+    config = override(Config(), {**QUICK, "model.prior": [0.3, 0.7]})
+    prepared = prepare(config, small_run[1])
+    model = build(config, prepared).eval()
+    contents = RunContents(
+        config=config,
+        vocabulary=prepared.vocabulary,
+        labels=prepared.labels,
+        split=prepared.split,
+        weights=model.state_dict(),
+        manifest={"note": "kept"},
+    )
+    save_run(tmp_path / "run", contents)
+    loaded = load(tmp_path / "run")
+    assert not loaded.model.training and loaded.manifest["note"] == "kept"
+    assert loaded.labels == prepared.labels and loaded.config == config
+    for mode in MODES:
+        want = classify_table(model, prepared.labelled, mode=mode, seed=3)
+        got = table(list(loaded.classify_rows(prepared.labelled, mode=mode, seed=3)))
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_classify(model: TrainedModel, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Probabilities sum to 1 and depend neither on the order of rows nor on their batch."""
+    found = model.classify(TEXTS, mode=mode)
+    assert len(found) == len(TEXTS)
+    for row in found:
+        assert list(row["probabilities"]) == ["left", "right"]
+        assert row["probability"] == max(row["probabilities"].values())
+        assert row["probabilities"][row["label"]] == row["probability"]
+    probabilities = table(found)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-9)
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    permuted = model.classify([TEXTS[i] for i in order], mode=mode)
+    np.testing.assert_allclose(table(permuted), probabilities[order], atol=1e-6)
+    monkeypatch.setattr("seqssvae.trained.BATCH_SIZE", 3)
+    np.testing.assert_allclose(table(model.classify(TEXTS, mode=mode)), probabilities, atol=1e-6)
+    assert [row["label"] for row in found[:4]] == ["left", "right", "left", "right"]
+    assert model.classify([], mode=mode) == []
+
+
+def test_the_seed_of_classify_is_of_the_samples(model: TrainedModel) -> None:
+    texts = ["acbd", "dcba"]
+
+    def found(seed: int, mode: str = "posterior") -> NDArray[np.float64]:
+        return table(model.classify(texts, mode=mode, num_samples=2, seed=seed))
+
+    np.testing.assert_array_equal(found(1), found(1))
+    assert np.abs(found(1) - found(2)).max() > 1e-9
+    np.testing.assert_array_equal(found(1, "q"), found(2, "q"))
+
+
+def test_generate_goes_by_its_seed(model: TrainedModel) -> None:
+    first, same, other = (model.generate("left", 8, seed=seed) for seed in (1, 1, 2))
+    assert first == same != other
+    assert len(set(map(str, first))) > 1
+    random_state = torch.get_rng_state()
+    model.generate("left", 2)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("strategy", ["sample", "greedy", "beam"])
+def test_generate_keeps_prefix_and_length(model: TrainedModel, strategy: str) -> None:
+    for longest in (4, 6):
+        found = model.generate(
+            "left", 6, prefix="dca", strategy=strategy, max_length=longest, width=3
+        )
+        assert len(found) == 6
+        assert all(str(text).startswith("dca") and len(text) <= longest for text in found)
+    short, long = (
+        model.generate("left", 20, strategy=strategy, max_length=n, temperature=50.0)
+        for n in (2, 40)
+    )
+    assert max(map(len, short)) == 2 < max(map(len, long))
+    with pytest.raises(InputError, match="max_length"):
+        model.generate("left", strategy=strategy, max_length=0)
+
+
+def test_generate_is_of_the_label(model: TrainedModel) -> None:
+    """Sequences of a label are classified as that label, mostly."""
+    for label in ("left", "right"):
+        texts = [str(text) for text in model.generate(label, 20, temperature=0.5)]
+        right = [row["label"] == label for row in model.classify(texts)]
+        assert np.mean(right) > 0.8
+
+
+def test_sequences_may_be_longer_than_the_longest_that_training_kept(
+    plain: TrainedModel,
+) -> None:
+    longest = int(12 * EXTRA_LENGTH)
+    state = plain.model.state_dict()
+    bias = next(name for name in state if name.startswith("decoder") and state[name].shape == (6,))
+    state[bias][3] = -1e9  # no EOS
+    assert {len(text) for text in plain.generate(n=3)} == {longest}
+
+
+def test_mistakes_are_told(model: TrainedModel) -> None:
+    with pytest.raises(InputError, match=r"label: .*'left', 'right'.*got 'lef'.*mean 'left'"):
+        model.generate("lef")
+    with pytest.raises(InputError, match="label: wanted one of left, right, got none"):
+        model.generate()
+    with pytest.raises(InputError, match="strategy: wanted sample, greedy or beam, got best"):
+        model.generate("left", strategy="best")
+    with pytest.raises(InputError, match="got 'up'"):
+        model.transfer(["ab"], to="up")
+    with pytest.raises(InputError, match="got 'up'"):
+        model.interpolate("ab", "cd", label="up")
+    with pytest.raises(InputError, match="steps: wanted at least 2, got 1"):
+        model.interpolate("ab", "cd", steps=1)
+    with pytest.raises(InputError, match="mode: .*got best"):
+        model.classify(["ab"], mode="best")
+    with pytest.raises(InputError, match=r"sequence 2: wanted a text, got \['a'\]"):
+        model.classify(["ab", ["a"]])
+    with pytest.raises(InputError, match="TEXT 2: wanted a sequence, got an empty one"):
+        model.read_texts(["ab", " "])
+
+
+def test_transfer_interpolate_encode(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each sequence, in order, whatever the batches."""
+    moved = model.transfer(TEXTS, to="right")
+    places = model.encode(TEXTS)
+    assert {name: value.shape for name, value in places.items()} == {
+        "loc": (8, 2), "scale": (8, 2), "probabilities": (8, 2)
+    }  # fmt: skip
+    assert (places["scale"] > 0).all()
+    np.testing.assert_allclose(places["probabilities"], table(model.classify(TEXTS)), atol=1e-6)
+    monkeypatch.setattr("seqssvae.trained.BATCH_SIZE", 1)
+    assert [model.transfer([text], to="right")[0] for text in TEXTS] == moved
+    for i, text in enumerate(TEXTS):
+        for name, value in model.encode([text]).items():
+            np.testing.assert_allclose(value[0], places[name][i], atol=1e-5)
+    for steps in (2, 5):
+        walk = model.interpolate("abab", "cdcd", steps, label="left")
+        assert len(walk) == steps
+    ends = [model.transfer([text], to="left")[0] for text in ("abab", "cdcd")]
+    assert [walk[0], walk[-1]] == ends
+    assert model.interpolate("abab", "cdcd", 2) == [
+        model.transfer([text], to="left")[0] for text in ("abab", "cdcd")
+    ]  # the likeliest label of the first
+
+
+def test_the_plain_vae(plain: TrainedModel) -> None:
+    assert plain.labels.names == ()
+    assert len(plain.generate(n=4)) == 4
+    assert len(plain.interpolate("ab", "abab", 3)) == 3
+    assert plain.encode(["ab"])["probabilities"].shape == (1, 0)
+    for refused in (
+        lambda: plain.classify(["ab"]),
+        lambda: plain.generate("left"),
+        lambda: plain.transfer(["ab"], to="left"),
+        lambda: plain.interpolate("ab", "abab", label="left"),
+    ):
+        with pytest.raises(InputError, match="without classes|no labels"):
+            refused()
+
+
+def test_tokens(of_tokens: TrainedModel) -> None:
+    assert of_tokens.classify([["x y", "z"]])[0]["label"] in "uv"
+    assert of_tokens.generate("u", 2, prefix=["z", "x y"], max_length=5)[0][:2] == ["z", "x y"]
+    assert of_tokens.split_texts(["z z"]) == [["z", "z"]]
+    with pytest.raises(InputError, match="sequence 1: wanted a list of tokens, got 'x y z'"):
+        of_tokens.classify(["x y z"])
+    with pytest.raises(InputError, match="lists of tokens"):
+        of_tokens.generate("u", prefix="z")
+
+
+def test_evaluate_reads_the_labels_of_a_file(
+    model: TrainedModel, small_run: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": "abab", "label": "left"}, {"text": "cdxx", "label": "left"}, {"text": "ab"}]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figures = model.evaluate(data, num_samples=2)
+    labels = [row["label"] for row in model.classify(["abab", "cdxx"])]
+    assert figures["num_rows"] == 3
+    assert figures["accuracy"] == sum(label == "left" for label in labels) / 2
+    assert "2 symbols are not in the vocabulary" in caplog.text
+    assert model.read(data).y.tolist() == [-1, -1, -1]
+    assert model.read(data, labels=True).y.tolist() == [0, 0, -1]
+
+
+def test_weights_that_do_not_fit_are_refused(small_run: Small, tmp_path: Path) -> None:
+    """Every file is whole, but the settings are another run's."""
+    contents = load_run(small_run[0])
+    other = override(contents.config, {"model.decoder_size": 5})
+    save_run(tmp_path / "run", dataclasses.replace(contents, config=other))
+    with pytest.raises(
+        InputError, match=r"run: wanted the weights that config.json .*decoder"
+    ) as e:
+        load(tmp_path / "run")
+    assert "\n" not in str(e.value)
+    few = {k: v for k, v in contents.weights.items() if not k.startswith("decoder.rnn")}
+    save_run(tmp_path / "few", dataclasses.replace(contents, weights=few))
+    with pytest.raises(InputError, match=r"few: wanted the weights .*Missing key.*decoder\.rnn"):
+        load(tmp_path / "few")
