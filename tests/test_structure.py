@@ -18,11 +18,12 @@ LAYERS = [
         "batches",
         "ngrams",
         "interpolated",
+        "bags",
     ],
     ["recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
-    ["baselines", "regression", "members", "teacher"],
+    ["baselines", "regression", "views", "members", "pooling", "teacher"],
     ["checking", "preparation", "training", "runs", "fitting", "trained", "comparison", "plots"],
     ["cli"],
 ]

@@ -1,0 +1,154 @@
+"""Hashed n-grams against counts by plain loops."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqssvae.ngrams import count_matrix, hash_ngrams
+from seqssvae.vocabulary import BOS, EOS, PAD
+from tests.flat_rows import make_rows
+
+MANY = 2**31 - 1  # buckets: as many as there are hashes
+
+
+def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    x = torch.full((len(sequences), int(lengths.max()) + 2), padding)
+    for row, sequence in enumerate(sequences):
+        x[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
+    return x, lengths
+
+
+def list_ngrams(sequence: list[int], order: int, num_positions: int) -> list[tuple[Any, ...]]:
+    """By plain loops: what is counted in one row."""
+    padded = [BOS, *sequence]
+    found: list[tuple[Any, ...]] = []
+    for size in range(1, order + 1):
+        for start in range(1 if size == 1 else 0, len(padded) - size + 1):
+            found.append(tuple(padded[start : start + size]))
+    for place, symbol in enumerate(sequence[:num_positions]):
+        found.append(("start", place, symbol))
+    for place, symbol in enumerate(sequence[::-1][:num_positions]):
+        found.append(("end", place, symbol))
+    if num_positions:
+        pairs = list(zip(sequence, sequence[1:], strict=False))
+        for place, pair in enumerate(pairs[: min(num_positions, 8)]):
+            found.append(("pair", place, *pair))
+    return found
+
+
+def hash_by_hand(gram: tuple[Any, ...]) -> int:
+    """The hash of what `list_ngrams` lists; saved weights are tied to it."""
+    prime, base = 2**31 - 1, 1_103_515_245
+    value = 0
+    match gram:
+        case ("start", place, symbol):
+            value = (4 * place + 1) * base % prime * 1_000_003 + symbol
+        case ("end", place, symbol):
+            value = (4 * place + 2) * base % prime * 1_000_003 + symbol
+        case ("pair", place, first, second):
+            pair = (first + 1) * base % prime + second
+            value = (4 * (place + 1) + 3) * base % prime * 1_000_003 + pair
+        case _:
+            for symbol in gram:
+                value = (value * base + symbol + 1) % prime
+            value += 362_437 * len(gram)
+    return value % prime * 1_812_433_253 % prime
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 50_000), max_size=12), min_size=1, max_size=5),
+    st.integers(1, 5),
+    st.sampled_from([0, 2, 20]),
+    st.sampled_from([MANY, 100]),
+)
+def test_buckets_are_those_of_the_ngrams_of_plain_loops(
+    sequences: list[list[int]], order: int, num_positions: int, num_buckets: int
+) -> None:
+    x, lengths = make_batch(sequences)
+    buckets, rows = hash_ngrams(
+        x, lengths, order=order, num_buckets=num_buckets, num_positions=num_positions
+    )
+    assert rows.tolist() == sorted(rows.tolist())
+    for row, sequence in enumerate(sequences):
+        grams = list_ngrams(sequence, order, num_positions)
+        expected = Counter(hash_by_hand(gram) % num_buckets for gram in grams)
+        assert Counter(buckets[rows == row].tolist()) == expected
+
+
+def test_no_two_ngrams_of_a_small_vocabulary_share_a_hash() -> None:
+    sequences = [[a, b, c, EOS] for a in range(4, 24) for b in range(4, 24) for c in range(4, 24)]
+    grams = {gram for row in sequences for gram in list_ngrams(row, 4, 4)}
+    x, lengths = make_batch(sequences)
+    buckets, _ = hash_ngrams(x, lengths, order=4, num_buckets=MANY, num_positions=4)
+    assert len(grams) - 2 <= len(set(buckets.tolist())) <= len(grams)
+
+
+def test_buckets_are_about_evenly_filled() -> None:
+    x, lengths = make_batch([[a, b, EOS] for a in range(4, 104) for b in range(4, 104)])
+    distinct, _ = hash_ngrams(x, lengths, order=3, num_buckets=MANY)
+    per_bucket = torch.bincount(distinct.unique() % 64, minlength=64).double()
+    # counts of a uniform hash have a standard deviation of about the mean's square root
+    assert per_bucket.std() < 2 * per_bucket.mean().sqrt()
+
+
+@pytest.mark.parametrize("num_positions", [0, 3])
+def test_counts_of_a_corpus_are_those_of_its_batches(
+    num_positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    sequences = [random.integers(3, 9, size).tolist() for size in (5, 0, 1, 30, 0, 2, 17)]
+    x, lengths = make_batch(sequences)
+    buckets, rows = hash_ngrams(x, lengths, order=3, num_buckets=50, num_positions=num_positions)
+    expected = torch.zeros(len(sequences), 50)
+    expected.index_put_((rows, buckets), torch.ones(len(rows)), accumulate=True)
+    for chunk in (10**6, 20):  # in one piece and in many
+        monkeypatch.setattr("seqssvae.ngrams.CHUNK", chunk)
+        counts = count_matrix(
+            make_rows(sequences), order=3, num_buckets=50, num_positions=num_positions
+        )
+        assert counts.has_sorted_indices
+        assert counts.dtype == np.float32
+        np.testing.assert_array_equal(counts.toarray(), expected.numpy())
+
+
+def test_padding_and_neighbours_change_nothing() -> None:
+    sequences = [[5, 6, EOS], [7, 7, 7, 8, EOS]]
+    together = hash_ngrams(*make_batch(sequences), order=3, num_buckets=MANY, num_positions=2)
+    others = make_batch(sequences, padding=9)
+    assert all(
+        map(torch.equal, together, hash_ngrams(*others, order=3, num_buckets=MANY, num_positions=2))
+    )
+    for row, sequence in enumerate(sequences):
+        alone, _ = hash_ngrams(*make_batch([sequence]), order=3, num_buckets=MANY, num_positions=2)
+        assert torch.equal(together[0][together[1] == row], alone)
+
+
+def test_a_batch_without_symbols_has_no_ngrams() -> None:
+    for x in (torch.zeros(0, 3, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.int64)):
+        lengths = torch.zeros(len(x), dtype=torch.int64)
+        buckets, rows = hash_ngrams(x, lengths, order=3, num_buckets=8, num_positions=2)
+        assert buckets.shape == rows.shape == (0,)
+        assert buckets.dtype == rows.dtype == torch.int64
+    assert count_matrix(make_rows([]), order=2, num_buckets=8).shape == (0, 8)
+    assert count_matrix(make_rows([[], []]), order=2, num_buckets=8).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "num_buckets", "num_positions"), [(0, 8, 0), (1, 0, 0), (1, 2**31, 0), (1, 8, -1)]
+)
+def test_settings_out_of_range_are_refused(
+    order: int, num_buckets: int, num_positions: int
+) -> None:
+    settings = {"order": order, "num_buckets": num_buckets, "num_positions": num_positions}
+    x, lengths = make_batch([[5, EOS]])
+    with pytest.raises(ValueError, match="wanted .*, got "):
+        hash_ngrams(x, lengths, **settings)
+    with pytest.raises(ValueError, match="wanted .*, got "):
+        count_matrix(make_rows([[5, EOS]]), **settings)
