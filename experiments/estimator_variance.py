@@ -78,7 +78,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/estimators"))
     arguments = parser.parse_args()
     rows = []
-    print(f"{'K':>4s} {'q(y|x)':>8s}  {'estimator':30s} {'variance':>9s} {'bias':>7s} (chance)   time")
+    print(
+        f"{'K':>4s} {'q(y|x)':>8s}  {'estimator':30s} {'variance':>9s} {'bias':>7s} (chance)   time"
+    )
     for num_classes in arguments.classes:
         for posterior, sharpness in (("flat", 1.0), ("sharp", 30.0)):
             torch.manual_seed(0)

@@ -218,6 +218,7 @@ def _supervised(
         config,
         objective=dataclasses.replace(config.objective, w=0.0),
         estimator=dataclasses.replace(config.estimator, name="fused-enum"),
+        training=dataclasses.replace(config.training, teacher=False),
     )
     nothing = prepared.unlabelled.take(np.arange(0))
     return _neural(alone, dataclasses.replace(prepared, unlabelled=nothing), test)
@@ -240,20 +241,13 @@ def _baseline(
     def run(
         config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
     ) -> Probabilities:
-        corpus, where = prepared.corpus, prepared.positions
-
-        def sequences(part: str) -> list[Any]:
-            return [corpus.sequence(int(i)) for i in where[part]]
-
-        extra = prepared.extra
-        more = [] if extra is None else [extra.sequence(i) for i in range(len(extra))]
-        known = prepared.labelled.y >= 0
+        known = (prepared.labelled.y >= 0).nonzero()[0]
         task = Task(
-            labelled=[s for s, k in zip(sequences("labelled"), known, strict=True) if k],
+            labelled=prepared.sequences("labelled", known),
             y=prepared.labelled.y[known],
-            unlabelled=[*sequences("unlabelled"), *more],
-            dev=sequences("dev"),
-            dev_y=prepared.dev.y[: len(where["dev"])],
+            unlabelled=prepared.sequences("unlabelled"),
+            dev=prepared.sequences("dev"),
+            dev_y=prepared.dev.y[: len(prepared.positions["dev"])],
             num_classes=len(prepared.labels.names),
         )
         return BASELINES[name].fit(task, config.training.seed)(test[0])

@@ -89,13 +89,12 @@ def fit(
         append_metrics(out, record)
         save_checkpoint(out, {**state, "identity": identity})
 
-    trainer = Trainer(
-        config, build(config, prepared), prepared, show_bar=show_bar, on_evaluation=on_evaluation
-    )
     checkpoint = load_checkpoint(out) if resume else None
+    if checkpoint is not None and checkpoint["identity"] != identity:
+        raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got others")
+    model = build(config, prepared, taught=checkpoint is None)
+    trainer = Trainer(config, model, prepared, show_bar=show_bar, on_evaluation=on_evaluation)
     if checkpoint is not None:
-        if checkpoint["identity"] != identity:
-            raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got others")
         trainer.restore(checkpoint)
     progress = trainer.train()
     summary = {
@@ -106,7 +105,7 @@ def fit(
         "minutes": round(progress.minutes, 3),
         "num_labelled": len(prepared.labelled),
         "num_unlabelled": len(prepared.unlabelled),
-        "dev": progress.best_figures,
+        "dev": progress.figures,
         "warnings": trainer.warnings,
     }
     versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}

@@ -19,6 +19,7 @@ from pyro import poutine
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
+from seqssvae.bags import NGramLogits
 from seqssvae.batches import Batch
 from seqssvae.config import ModelConfig
 from seqssvae.decoder import Decoder
@@ -41,10 +42,12 @@ class Features:
     Attributes:
         y: For q(y | x), `[B, F]`.
         z: For q(z | x, y), `[B, F]`.
+        ngrams: Logits of y that n-grams give, `[B, K]`, or None.
     """
 
     y: Tensor
     z: Tensor
+    ngrams: Tensor | None = None
 
 
 class SSVAE(PyroModule):
@@ -61,6 +64,7 @@ class SSVAE(PyroModule):
         factorisation: "z-given-y", q(y|x) q(z|x,y); "independent", q(y|x) q(z|x);
             "y-given-z", q(z|x) q(y|x,z).
         prior: p(y), `[K]`; it is normalised. Uniform when None.
+        ngrams: Adds to the logits of q(y | x); None for recurrent states alone.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class SSVAE(PyroModule):
         decoder: Decoder,
         factorisation: str = "z-given-y",
         prior: Tensor | None = None,
+        ngrams: NGramLogits | None = None,
     ) -> None:
         super().__init__()
         self.factorisation = factorisation
@@ -89,6 +94,7 @@ class SSVAE(PyroModule):
             num_classes=self.num_classes if factorisation == "z-given-y" else 0,
             latent_size=self.latent_size,
         )
+        self.ngrams = ngrams if self.num_classes else None
         weights = torch.ones(self.num_classes) if prior is None else prior
         self.register_buffer("prior_logits", (weights / weights.sum()).log())
         self.prior_logits: Tensor
@@ -101,9 +107,23 @@ class SSVAE(PyroModule):
             lengths: `[B]`.
         """
         for_z = self.encoder_z(x, lengths)
-        if self.encoder_y is self.encoder_z or not self.num_classes:
+        if not self.num_classes:
             return Features(for_z, for_z)
-        return Features(self.encoder_y(x, lengths), for_z)
+        for_y = for_z if self.encoder_y is self.encoder_z else self.encoder_y(x, lengths)
+        return Features(for_y, for_z, None if self.ngrams is None else self.ngrams(x, lengths))
+
+    def start_from_ngrams(self) -> None:
+        """Let q(y | x) begin as what its n-gram part says: the recurrent part gives zeros."""
+        if self.head_y is not None:
+            for parameter in self.head_y.parameters():
+                torch.nn.init.zeros_(parameter)
+
+    def classifier_names(self) -> set[str]:
+        """Names in the state dict that q(y | x) alone reads; none if it shares its encoder."""
+        if self.encoder_y is self.encoder_z:
+            return set()
+        mine = ("encoder_y.", "head_y.", "ngrams.")
+        return {name for name in self.state_dict() if name.startswith(mine)}
 
     def y_logits(self, features: Features, z: Tensor | None = None) -> Tensor:
         """Log-probabilities of q(y | x), or of q(y | x, z) under "y-given-z".
@@ -118,6 +138,8 @@ class SSVAE(PyroModule):
         if self.head_y is None:
             raise ValueError("wanted a model with classes, got K = 0")
         logits: Tensor = self.head_y(features.y, z)
+        if features.ngrams is not None:
+            logits = logits + features.ngrams
         return logits.float().log_softmax(-1) if _is_half(logits) else logits.log_softmax(-1)
 
     def z_posterior(self, features: Features, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -289,11 +311,20 @@ def build_model(
         class_bias=config.class_bias,
         tied_embeddings=config.tied_embeddings,
     )
+    ngrams = None
+    if config.ngram_order and num_classes:
+        ngrams = NGramLogits(
+            order=config.ngram_order,
+            num_buckets=config.ngram_buckets,
+            num_positions=config.ngram_positions,
+            num_classes=num_classes,
+        )
     return SSVAE(
         encoders=(bodies[0], bodies[-1]),
         decoder=decoder,
         factorisation=config.factorisation,
         prior=prior,
+        ngrams=ngrams,
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,23 @@ class Prepared:
     corpus: Corpus
     positions: dict[str, Positions]
     extra: Corpus | None = None
+
+    def sequences(self, part: str, rows: Positions | None = None) -> list[Any]:
+        """Sequences as they stood in the files, texts or lists of tokens.
+
+        Args:
+            part: "labelled", "unlabelled" or "dev" (without its unlabelled rows).
+            rows: Which of the part's rows; all when None.
+        """
+        where, extra = self.positions[part], self.extra if part == "unlabelled" else None
+        if rows is None:
+            rows = np.arange(len(where) + (0 if extra is None else len(extra)))
+        return [
+            extra.sequence(int(row) - len(where))
+            if extra is not None and row >= len(where)
+            else self.corpus.sequence(int(where[row]))
+            for row in rows
+        ]
 
 
 def prepare(

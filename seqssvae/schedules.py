@@ -1,4 +1,4 @@
-"""Schedules: KL weight, learning rate and temperature, functions of the step and of nothing else."""
+"""Schedules: KL weight, learning rate and temperature as functions of the step alone."""
 
 import math
 

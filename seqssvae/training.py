@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seqssvae.batches import TwoStreams
 from seqssvae.config import Config, InputError
-from seqssvae.encoded import EncodedRows
+from seqssvae.distillation import distil
 from seqssvae.estimators import RelaxedLabels, ScoreFunction, build_estimator
 from seqssvae.evaluation import evaluate
 from seqssvae.model import SSVAE, build_model
@@ -39,9 +39,11 @@ class Progress:
         step: Steps done.
         best_score: The best evaluation's score and ELBO.
         best_step: When that was.
-        best_weights: The weights then.
-        best_figures: What was measured then.
-        evaluations_since: Evaluations since.
+        best_weights: The weights then, of q(y | x).
+        best_elbo: The best ELBO.
+        best_elbo_weights: The weights then, of all else.
+        evaluations_since: Evaluations since either was found.
+        figures: What was measured of the weights that were kept in the end.
         minutes: Time spent in the loop.
         stopped_by: "steps", "patience" or "time"; None while it runs.
     """
@@ -49,15 +51,23 @@ class Progress:
     step: int = 0
     best_score: tuple[float, float] = (-math.inf, -math.inf)
     best_step: int = 0
-    best_weights: dict[str, Tensor] | None = None
-    best_figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    best_elbo: float = -math.inf
+    best_elbo_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     evaluations_since: int = 0
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     minutes: float = 0.0
     stopped_by: str | None = None
 
 
-def build(config: Config, prepared: Prepared) -> SSVAE:
-    """A new model for prepared rows; its first weights depend on the seed alone.
+def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
+    """A new model for prepared rows; its first weights depend on the rows and the seed alone.
+
+    Args:
+        config: The settings.
+        prepared: The rows.
+        taught: Start q(y | x) from a teacher, if the settings say so; not needed where weights
+            will be restored.
 
     Raises:
         InputError: `model.prior` has no positive number for each class.
@@ -77,16 +87,24 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
                 f"got {list(given)}"
             )
         prior = torch.tensor(config.model.prior, dtype=torch.get_default_dtype())
-    return build_model(
+    model = build_model(
         config.model,
         vocabulary_size=len(prepared.vocabulary),
         num_classes=num_classes,
         prior=prior,
     )
+    if taught and config.training.teacher and model.ngrams is not None:
+        model.start_from_ngrams()
+        distil(model.ngrams, prepared, config.training.seed)
+    return model
 
 
 class Trainer:
     """Trains a model on prepared rows.
+
+    What it keeps are the weights of q(y | x) from the evaluation with the best score (accuracy,
+    say), and all others from the one with the best ELBO; all from the former if both share an
+    encoder.
 
     Args:
         config: The settings.
@@ -153,7 +171,7 @@ class Trainer:
             self.elbo.restore(state["estimator"])
 
     def train(self) -> Progress:
-        """Train until the steps, the patience or the time are spent; keep the best weights."""
+        """Train until the steps, the patience or the time are spent, and keep the best weights."""
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
@@ -162,6 +180,8 @@ class Trainer:
             total=settings.num_steps, initial=progress.step, disable=not self.show_bar, unit="step"
         )
         with bar, logging_redirect_tqdm():
+            if progress.step == 0:
+                self._evaluate()
             while progress.stopped_by is None:
                 loss = self.step(progress.step)
                 progress.step += 1
@@ -174,8 +194,11 @@ class Trainer:
                     progress.stopped_by = "time"
                 if progress.stopped_by or progress.step % settings.evaluate_every == 0:
                     self._evaluate()
-        if progress.best_weights is not None:
-            self.model.load_state_dict(progress.best_weights)
+        self.model.load_state_dict({**progress.best_elbo_weights, **progress.best_weights})
+        progress.figures = self._measure()
+        self.warnings = ignored_variables(progress.figures, self.model)
+        for warning in self.warnings:
+            logger.warning(warning)
         return progress
 
     def step(self, step: int) -> float:
@@ -222,35 +245,42 @@ class Trainer:
     def _evaluate(self) -> None:
         """Measure the held-out rows, keep the weights if they are the best so far."""
         progress, settings = self.progress, self.config.training
-        rows = self._measured_rows()
-        figures = evaluate(self.model, rows, num_samples=1, seed=settings.seed)
+        figures = self._measure()
         record = {"step": progress.step, "minutes": progress.minutes, **figures}
-        score = self._score(figures)
+        score, elbo = self._score(figures), figures["elbo"]
+        progress.evaluations_since += 1
         if score > progress.best_score:
             progress.best_score, progress.best_step = score, progress.step
-            progress.best_figures = dict(figures)
-            progress.best_weights = copy.deepcopy(self.model.state_dict())
+            progress.best_weights = self._weights(of_classifier=True)
             progress.evaluations_since = 0
-        else:
-            progress.evaluations_since += 1
+        if elbo > progress.best_elbo:
+            progress.best_elbo = elbo
+            progress.best_elbo_weights = self._weights(of_classifier=False)
+            progress.evaluations_since = 0
         warmed = progress.step >= self.config.objective.kl_warmup_steps
         spent = settings.patience and progress.evaluations_since >= settings.patience
         if warmed and spent and progress.stopped_by is None:
             progress.stopped_by = "patience"
         logger.info(format_metrics(record))
-        if progress.stopped_by:
-            self.warnings = ignored_variables(progress.best_figures, self.model)
-            for warning in self.warnings:
-                logger.warning(warning)
         if self.on_evaluation is not None:
             self.on_evaluation(record, self.state())
 
-    def _measured_rows(self) -> EncodedRows:
-        """The held-out rows, or some training rows where none were held out."""
-        if len(self.prepared.dev):
-            return self.prepared.dev
-        rows = self.prepared.unlabelled if len(self.prepared.unlabelled) else self.prepared.labelled
-        return rows.take(np.arange(min(len(rows), 256)))
+    def _measure(self) -> dict[str, Any]:
+        """Figures of the held-out rows, or of some training rows where none were held out."""
+        rows = self.prepared.dev
+        if not len(rows):
+            parts = (self.prepared.unlabelled, self.prepared.labelled)
+            rows = next(part for part in parts if len(part))
+            rows = rows.take(np.arange(min(len(rows), 256)))
+        return evaluate(self.model, rows, num_samples=1, seed=self.config.training.seed)
+
+    def _weights(self, *, of_classifier: bool) -> dict[str, Tensor]:
+        """A copy of the weights of q(y | x), or of all else."""
+        weights = self.model.state_dict()
+        ours = self.model.classifier_names()
+        if not ours:  # one body for both
+            return copy.deepcopy(weights) if of_classifier else {}
+        return {n: w.clone() for n, w in weights.items() if (n in ours) == of_classifier}
 
     def _score(self, figures: Mapping[str, Any]) -> tuple[float, float]:
         """What early stopping compares; the ELBO decides between equals."""

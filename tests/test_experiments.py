@@ -72,3 +72,18 @@ def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> No
     for own, word, to in moves:
         assert labels[word] == own != to and to in SYLLABLES
     assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_the_variance_of_every_estimator_is_measured_and_drawn(tmp_path: Path) -> None:
+    """`estimator_variance.py` prints a row an estimator, and exact ones show no bias."""
+    shown = run_script(
+        "estimator_variance.py", "--classes", 3, "--draws", 3, "--rows", 2, "--length", 4,
+        "--symbols", 3, "--size", 4, "--out", "table", folder=tmp_path,
+    )  # fmt: skip
+    rows = json.loads((tmp_path / "table" / "table.json").read_text())["rows"]
+    assert len(rows) == 2 * len({row["estimator"] for row in rows}) > 20
+    assert all(row["estimator"] in shown and row["seconds"] > 0 for row in rows)
+    summed = [r for r in rows if r["estimator"] in ("fused-enum", "sum-and-sample k=3")]
+    assert len(summed) == 4 and all(row["bias"] < 1e-4 for row in summed)
+    assert all(row["variance"] > 0 for row in rows)
+    assert (tmp_path / "table" / "variance.png").stat().st_size > 10_000

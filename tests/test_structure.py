@@ -24,7 +24,17 @@ LAYERS = [
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
     ["baselines", "regression", "views", "members", "pooling", "teacher"],
-    ["checking", "preparation", "training", "runs", "fitting", "trained", "comparison", "plots"],
+    [
+        "checking",
+        "preparation",
+        "distillation",
+        "training",
+        "runs",
+        "fitting",
+        "trained",
+        "comparison",
+        "plots",
+    ],
     ["cli"],
 ]
 FREE_OF_TORCH = ["config", "rows", "readers", "splits", "vocabulary", "corpora", "encoded"]

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from seqssvae.bags import NGramLogits
+from seqssvae.batches import collate
 from seqssvae.config import Config, override
 from seqssvae.encoded import EncodedRows
 from seqssvae.preparation import Prepared
@@ -22,6 +24,7 @@ SMALL = {
     "model.decoder_size": 4,
     "model.latent_size": 2,
     "objective.kl_warmup_steps": 3,
+    "training.teacher": False,
     "training.num_steps": 8,
     "training.evaluate_every": 4,
     "training.labelled_batch_size": 3,
@@ -92,7 +95,7 @@ def test_a_resumed_run_ends_with_the_same_weights() -> None:
     )
     whole.train()
     again = Trainer(settings, build(settings, data), data)
-    again.restore(states[0])
+    again.restore(states[1])
     assert again.progress.step == 3
     again.train()
     want, got = weights(whole), weights(again)
@@ -150,15 +153,52 @@ def test_patience_counts_evaluations_after_the_warm_up() -> None:
     )  # fmt: skip
     trainer = trained(settings)
     progress = trainer.progress
-    assert progress.stopped_by == "patience"
-    assert progress.step == max(9, progress.best_step + 2)
+    assert progress.stopped_by == "patience" and progress.best_step < 8
+    assert progress.step == 9
 
 
-def test_the_best_weights_are_the_ones_kept() -> None:
-    trainer = trained(config())
-    best = trainer.progress.best_weights
-    assert best is not None
-    assert all(torch.equal(value, best[name]) for name, value in weights(trainer).items())
+@pytest.mark.parametrize("shared", [False, True])
+def test_classifier_and_generator_are_kept_from_their_own_best(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The score is best at step 2, the ELBO at step 3."""
+    scripted = iter([(0.1, -9.0), (0.2, -8.0), (0.9, -7.0), (0.3, -5.0), (0.4, -6.0), (0.0, 0.0)])
+    seen: list[dict[str, Tensor]] = []
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        seen.append(weights(trainer))
+        accuracy, elbo = next(scripted)
+        return {"accuracy": accuracy, "elbo": elbo, "kl": 1.0, "likelihood": 0.0}
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    trainer = trained(
+        config(training__num_steps=4, training__evaluate_every=1, model__shared_encoder=shared)
+    )
+    of_classifier = trainer.model.classifier_names()
+    assert bool(of_classifier) != shared
+    for name, value in weights(trainer).items():
+        expected = seen[2 if shared or name in of_classifier else 3]
+        assert torch.equal(value, expected[name])
+    assert trainer.progress.best_step == 2
+    assert trainer.progress.figures["elbo"] == 0.0
+
+
+def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is what the n-gram part says, before the first step."""
+
+    def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
+        torch.nn.init.normal_(ngrams.weight)
+
+    monkeypatch.setattr("seqssvae.training.distil", distil)
+    data = prepared()
+    model = build(config(training__teacher=True), data).eval()
+    batch = collate(data.dev, range(4), num_classes=2)
+    assert model.ngrams is not None
+    want = model.ngrams(batch.x, batch.lengths).log_softmax(-1)
+    torch.testing.assert_close(model.y_logits(model.encode(batch.x, batch.lengths)), want)
+    assert want.std() > 0.1
+    untaught = build(config(training__teacher=True), data, taught=False)
+    assert untaught.ngrams is not None and not untaught.ngrams.weight.any()
 
 
 def test_time_is_a_limit() -> None:

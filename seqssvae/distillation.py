@@ -1,0 +1,65 @@
+"""Start q(y | x) from a teacher: the n-gram part of the encoder learns its posteriors."""
+
+import logging
+
+import numpy as np
+import torch
+
+from seqssvae.bags import NGramLogits
+from seqssvae.ngrams import count_matrix
+from seqssvae.preparation import Prepared
+from seqssvae.regression import fit_student
+from seqssvae.teacher import Teacher, fit_teacher
+
+__all__ = ["distil"]
+
+logger = logging.getLogger(__name__)
+
+UNLABELLED_ROWS = 20_000  # that teacher and student read, at most
+
+
+def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher | None:
+    """Fit a teacher to the prepared rows and give the encoder's n-gram part what it found.
+
+    Args:
+        ngrams: Its weights are replaced; it is left alone if fewer than two classes have labels.
+        prepared: The rows; labelled dev rows are not read.
+        seed: Of the rows that are read and of the teacher.
+
+    Returns:
+        The teacher, or None without one.
+    """
+    known = (prepared.labelled.y >= 0).nonzero()[0]
+    y = prepared.labelled.y[known]
+    if len(np.unique(y)) < 2:
+        return None
+    free = np.random.default_rng(seed).permutation(len(prepared.unlabelled))[:UNLABELLED_ROWS]
+    sequences = [
+        *prepared.sequences("labelled", known),
+        *prepared.sequences("unlabelled", free),
+    ]
+    num_classes = len(prepared.labels.names)
+    teacher = fit_teacher(sequences, np.arange(len(known)), y, num_classes=num_classes, seed=seed)
+    labelled, unlabelled = (
+        count_matrix(
+            rows,
+            order=ngrams.order,
+            num_buckets=ngrams.num_buckets,
+            num_positions=ngrams.num_positions,
+        )
+        for rows in (prepared.labelled.take(known), prepared.unlabelled.take(free))
+    )
+    student = fit_student(
+        labelled,
+        y,
+        unlabelled,
+        teacher.posteriors[len(known) :].astype(np.float64),
+        num_classes=num_classes,
+        seed=seed,
+    )
+    ngrams.assign(*(torch.from_numpy(part) for part in student))
+    logger.info(
+        "q(y|x) starts from n-gram models with EM: accuracy %.3f on labels held out in turn",
+        teacher.held_out_accuracy,
+    )
+    return teacher

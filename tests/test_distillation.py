@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seqssvae.bags import NGramLogits
+from seqssvae.batches import collate
+from seqssvae.config import Config, override
+from seqssvae.distillation import distil
+from seqssvae.preparation import Prepared, prepare
+
+
+def prepared(folder: Path, num_labelled: int) -> Prepared:
+    """Words of two languages that share no pair of letters, a few with a label."""
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(200):
+        label = number % 2
+        word = "".join(random.choice(["ab", "ca"] if label else ["ba", "ac"], 4))
+        known = number < 2 * num_labelled
+        rows.append({"text": word, "label": "xy"[label] if known else None})
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return prepare(override(Config(), {"data.dev_fraction": 0.0}), path)
+
+
+def ngrams(order: int = 3) -> NGramLogits:
+    return NGramLogits(order=order, num_buckets=512, num_positions=4, num_classes=2)
+
+
+def test_the_ngram_part_learns_what_the_teacher_says(tmp_path: Path) -> None:
+    data, part = prepared(tmp_path, 4), ngrams()
+    teacher = distil(part, data, seed=0)
+    assert teacher is not None
+    batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
+    found = part(batch.x, batch.lengths).argmax(1)
+    texts = data.sequences("unlabelled")
+    truth = torch.tensor([int(text[:2] in ("ab", "ca")) for text in texts])
+    assert (found == truth).double().mean() > 0.95
+    assert (torch.from_numpy(teacher.predict(texts)).argmax(1) == found).double().mean() > 0.95
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    data, first, second = prepared(tmp_path, 4), ngrams(), ngrams()
+    distil(first, data, seed=1)
+    distil(second, data, seed=1)
+    assert torch.equal(first.weight, second.weight) and first.weight.any()
+
+
+@pytest.mark.parametrize("num_labelled", [0, 0.5])
+def test_without_two_labelled_classes_nothing_is_changed(
+    tmp_path: Path, num_labelled: float
+) -> None:
+    part = ngrams()
+    assert distil(part, prepared(tmp_path, num_labelled), seed=0) is None  # type: ignore[arg-type]
+    assert not part.weight.any()
