@@ -40,17 +40,22 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--draws, --budgets: wanted at least 1, got less")
     from seqssvae.comparison import ARMS, compare, summarise
 
-    logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
-    records = compare(
-        config,
-        arguments.data,
-        arguments.test,
-        budgets=budgets,
-        num_draws=arguments.draws,
-        arms=arguments.arms.split(",") if arguments.arms else list(ARMS),
-        out=arguments.out,
-        unlabelled=arguments.unlabelled,
-    )
+    of_training = logging.getLogger("seqssvae.training")
+    level = of_training.level
+    of_training.setLevel(logging.ERROR)
+    try:
+        records = compare(
+            config,
+            arguments.data,
+            arguments.test,
+            budgets=budgets,
+            num_draws=arguments.draws,
+            arms=arguments.arms.split(",") if arguments.arms else list(ARMS),
+            out=arguments.out,
+            unlabelled=arguments.unlabelled,
+        )
+    finally:
+        of_training.setLevel(level)
     summary = summarise(records)
     if not arguments.json:
         print(
