@@ -362,7 +362,7 @@ class TwoStreams:
             `batches_l + batches_u` steps there are `batches_l` labelled ones, spread evenly, the
             first of them first.
         balanced: Draw labelled classes equally often.
-        w: Of every row; None is 1.
+        w: Of labelled and of unlabelled rows; None is 1 for all.
         alpha: Of every row; None is 1.
         rank: Which share of each batch is wanted.
         world: How many shares there are.
@@ -382,7 +382,7 @@ class TwoStreams:
         seed: int,
         mode: str = "both",
         balanced: bool = False,
-        w: float | None = None,
+        w: tuple[float, float] | None = None,
         alpha: float | None = None,
         rank: int = 0,
         world: int = 1,
@@ -406,7 +406,7 @@ class TwoStreams:
                 rank=rank,
                 world=world,
             )
-            return _Source(rows, stream, num_classes, w, alpha)
+            return _Source(rows, stream, num_classes, None if w is None else w[number], alpha)
 
         self.labelled = source(labelled, sizes[0], 0, labelled.y if balanced else None)
         self.unlabelled = source(unlabelled, sizes[1], 1, None)

@@ -97,6 +97,7 @@ class ObjectiveConfig:
     """The weights of the terms; a term is in nats per sequence, whatever the batch."""
 
     w: float = 0.1  # of L(x, y) and U(x)
+    w_by_rows: bool = True  # rows that come round more often weigh less in L and U
     alpha: float = 1.0  # of log q(y|x), for each labelled example
     kl: Literal["analytic", "sampled"] = "analytic"
     kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = "linear"

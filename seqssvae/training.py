@@ -147,7 +147,7 @@ class Trainer:
             seed=settings.seed,
             mode=settings.streams,
             balanced=settings.balanced,
-            w=config.objective.w,
+            w=stream_weights(config, len(prepared.labelled), len(prepared.unlabelled)),
             alpha=config.objective.alpha,
         )
         self.progress = Progress()
@@ -287,6 +287,23 @@ class Trainer:
         key = self.config.training.early_stopping.replace("-", "_")
         first = figures["elbo"] if figures.get(key) is None else figures[key]
         return (float(first), float(figures["elbo"]))
+
+
+def stream_weights(config: Config, num_labelled: int, num_unlabelled: int) -> tuple[float, float]:
+    """w of labelled and of unlabelled rows.
+
+    In steps with rows of both streams, few labelled rows come round many times while the others
+    come once. With `objective.w_by_rows` the stream that comes round more often weighs so much
+    less that L and U sum over the rows of the data, each counted alike.
+    """
+    w, settings = config.objective.w, config.training
+    if not config.objective.w_by_rows or settings.streams != "both":
+        return w, w
+    if not num_labelled or not num_unlabelled:
+        return w, w
+    passes = settings.labelled_batch_size / num_labelled  # in a step
+    ratio = passes * num_unlabelled / settings.unlabelled_batch_size
+    return w / max(1.0, ratio), w * min(1.0, ratio)
 
 
 def _noise_seed(seed: int, step: int) -> int:

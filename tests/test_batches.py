@@ -236,7 +236,7 @@ def test_both_puts_labelled_rows_first_in_fixed_numbers() -> None:
         sizes=(2, 3),
         num_classes=2,
         seed=0,
-        w=0.1,
+        w=(0.1, 0.1),
         alpha=2.0,
     )
     for step in range(20):

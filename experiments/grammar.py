@@ -1,0 +1,128 @@
+"""Every estimator on sequences whose truth is known: accuracy beside Bayes', NLL beside the entropy.
+
+    python data/prepare_grammar.py --out data/grammar
+    python experiments/grammar.py --out runs/grammar
+
+Trains a model for each estimator and seed with 10 labels per class, all other rows unlabelled, and
+measures it on the test rows. Accuracy is q(y | x)'s as a share of the Bayes-optimal classifier's on
+the same rows. NLL is the un-annealed importance-weighted one, by how much it exceeds the mean of
+-log p(x) over the same rows, with the standard error of that difference over parts of the rows. The
+encoder starts from random weights (`training.teacher` is off) unless `--teacher` is given, so that what is
+compared is what the estimators made of the unlabelled rows.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from seqssvae.config import Config, EstimatorName, override
+from seqssvae.evaluation import evaluate
+from seqssvae.preparation import prepare, read_like
+from seqssvae.training import Trainer, build
+
+SETTINGS = {
+    "data.labels_per_class": 10,
+    "model.embedding_size": 16,
+    "model.encoder_size": 64,
+    "model.decoder_size": 64,
+    "model.latent_size": 4,
+    "model.dropout": 0.1,
+    "model.word_dropout": 0.0,
+    "objective.w": 1.0,
+    "training.learning_rate": 8e-3,
+    "training.patience": 0,
+}
+NUM_SAMPLES = 64  # of z for each row and label
+PARTS = 20  # of the test rows, whose spread gives the standard error
+
+
+def main() -> None:
+    """Train, measure, print."""
+    known = [name for name in get_args(EstimatorName) if name != "auto"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data/grammar"))
+    parser.add_argument("--estimators", nargs="+", choices=known, default=known)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--teacher", action="store_true", help="start q(y|x) from n-gram models")
+    parser.add_argument("--out", type=Path, default=Path("runs/grammar"))
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    truth = json.loads((arguments.data / "truth.json").read_text(encoding="utf-8"))
+    settings = {
+        **SETTINGS,
+        "training.num_steps": arguments.steps,
+        "training.teacher": arguments.teacher,
+        "objective.kl_warmup_steps": min(Config().objective.kl_warmup_steps, arguments.steps),
+    }
+    records = []
+    print(f"{'estimator':24s} seed  accuracy  of Bayes'  NLL above entropy  minutes")
+    for name in arguments.estimators:
+        for seed in range(arguments.seeds):
+            changes = {**settings, "estimator.name": name, "training.seed": seed}
+            record = run(override(Config(), changes), arguments.data, truth)
+            records.append({"estimator": name, "seed": seed, **record})
+            print(
+                f"{name:24s} {seed:4d}  {100 * record['accuracy']:7.1f}%  "
+                f"{100 * record['of_bayes']:8.1f}%  {100 * record['excess']:+6.2f}% "
+                f"+- {100 * record['excess_standard_error']:.2f}%  {record['minutes']:8.1f}",
+                flush=True,
+            )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    table = {"command": sys.argv, "settings": settings, "rows": records}
+    (arguments.out / "table.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+def run(config: Config, data: Path, truth: dict[str, Any]) -> dict[str, float]:
+    """Train one model and measure it on the test rows."""
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, max_minutes=60.0)
+    )
+    prepared = prepare(config, data / "train.jsonl")
+    model = build(config, prepared)
+    progress = Trainer(config, model, prepared).train()
+    rows = read_like(data / "test.jsonl", config, prepared.vocabulary, prepared.labels)
+    figures = evaluate(model, rows, num_samples=NUM_SAMPLES)
+    true = true_nll(data / "test_log_prob.jsonl", truth)
+    parts = np.array_split(np.arange(len(rows)), PARTS)
+    excess = [
+        evaluate(model, rows.take(part), num_samples=NUM_SAMPLES)["nll"] - true[part].mean()
+        for part in parts
+    ]
+    entropy = true.mean()
+    return {
+        "accuracy": figures["accuracy"],
+        "of_bayes": figures["accuracy"] / truth["bayes_accuracy"],
+        "excess": float((figures["nll"] - entropy) / entropy),
+        "excess_standard_error": float(np.std(excess, ddof=1) / math.sqrt(PARTS) / entropy),
+        "minutes": progress.minutes,
+    }
+
+
+def true_nll(path: Path, truth: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """-log p(x) of each test row, from log p(x | y) and the prior of the labels, `[n]`."""
+    grammar = truth["grammar"]
+    log_prior = np.log(grammar["prior"])
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    table = np.array(
+        [
+            [-math.inf if row[label] is None else row[label] for label in grammar["labels"]]
+            for row in rows
+        ]
+    )
+    found: np.ndarray[Any, np.dtype[np.float64]] = -np.logaddexp.reduce(table + log_prior, axis=1)
+    return found
+
+
+if __name__ == "__main__":
+    main()
