@@ -1,40 +1,42 @@
 """A linear map of hashed n-grams: logits of q(y | x) from the model's own symbol ids."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqssvae.ngrams import hash_ngrams
+from seqssvae.ngrams import BLOCKS, Block, hash_ngrams
 
 __all__ = ["NGramLogits"]
 
 
 @final
 class NGramLogits(nn.Module):
-    """Logits W^T f(x) + b, where f(x) is the TF-IDF of the n-grams of x, of Euclidean norm 1.
+    """Logits W^T f(x) + b, where f(x) is the TF-IDF of the n-grams of x.
 
-    It is what `regression.fit_student` fits, for batches and with gradients: an n-gram that x has
-    c times weighs (1 + log c) idf. W and b begin as 0, idf as 1. The gradient of W is dense.
+    It is what `regression.fit_student` fits to `ngrams.count_blocks`, for batches and with
+    gradients: an n-gram that x has c times weighs (1 + log c) idf, and each block of features is
+    divided by its Euclidean norm. W and b begin as 0, idf as 1. The gradient of W is dense.
 
     Args:
-        order: The longest n-grams; see `ngrams.hash_ngrams` for these three.
-        num_buckets: F.
-        num_positions: Places from either end that are features too.
+        num_buckets: Of each block; F of all blocks together.
         num_classes: K.
+        blocks: Kinds of n-grams.
     """
 
     idf: Tensor
 
     def __init__(
-        self, *, order: int, num_buckets: int, num_positions: int, num_classes: int
+        self, *, num_buckets: int, num_classes: int, blocks: Sequence[Block] = BLOCKS
     ) -> None:
         super().__init__()
-        self.order, self.num_buckets, self.num_positions = order, num_buckets, num_positions
-        self.weight = nn.Parameter(torch.zeros(num_buckets, num_classes))
+        self.num_buckets, self.blocks = num_buckets, tuple(blocks)
+        num_features = num_buckets * len(self.blocks)
+        self.weight = nn.Parameter(torch.zeros(num_features, num_classes))
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        self.register_buffer("idf", torch.ones(num_buckets))
+        self.register_buffer("idf", torch.ones(num_features))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits of q(y | x), `[B, K]`; those of a row without symbols are b.
@@ -58,18 +60,23 @@ class NGramLogits(nn.Module):
 
     def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f(x), sparse: different buckets, their rows (ascending) and their values, all `[M]`."""
-        buckets, rows = hash_ngrams(
-            x,
-            lengths,
-            order=self.order,
-            num_buckets=self.num_buckets,
-            num_positions=self.num_positions,
-        )
-        keys, counts = torch.unique(rows * self.num_buckets + buckets, return_counts=True)
-        rows, buckets = keys // self.num_buckets, keys % self.num_buckets
+        num_features, num_blocks = len(self.idf), len(self.blocks)
+        keys = []
+        for number, block in enumerate(self.blocks):
+            buckets, rows = hash_ngrams(
+                x,
+                lengths,
+                order=block.order,
+                num_buckets=self.num_buckets,
+                num_positions=block.num_positions,
+            )
+            keys.append(rows * num_features + number * self.num_buckets + buckets)
+        different, counts = torch.unique(torch.cat(keys), return_counts=True)
+        rows, buckets = different // num_features, different % num_features
         values = (1 + counts.to(self.idf).log()) * self.idf[buckets]
-        squares = values.new_zeros(len(x)).index_add(0, rows, values.square())
-        return buckets, rows, values * squares.clamp(min=1e-24).rsqrt()[rows]
+        part = different // self.num_buckets  # row times num_blocks plus block
+        squares = values.new_zeros(len(x) * num_blocks).index_add(0, part, values.square())
+        return buckets, rows, values * squares.clamp(min=1e-24).rsqrt()[part]
 
     @torch.no_grad()
     def assign(self, weight: Tensor, bias: Tensor, idf: Tensor) -> None:

@@ -4,18 +4,19 @@ An n-gram's bucket is computed in integers below 2**62 (a polynomial modulo the 
 so that it is the same on every platform, device and library.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix, hstack, vstack
 from torch import Tensor
 
 from seqssvae.shapes import length_mask
 from seqssvae.vocabulary import BOS
 
-__all__ = ["SymbolRows", "count_matrix", "hash_ngrams"]
+__all__ = ["BLOCKS", "Block", "SymbolRows", "count_blocks", "count_matrix", "hash_ngrams"]
 
 PRIME = 2**31 - 1
 BASE = 1_103_515_245  # of the polynomial in the symbols of an n-gram
@@ -37,6 +38,17 @@ class SymbolRows(Protocol):
     @property
     def offsets(self) -> NDArray[np.int64]:
         """Where each row begins, and at last M, `[n + 1]`."""
+
+
+class Block(NamedTuple):
+    """Features that are weighed among themselves: see `hash_ngrams` for the two numbers."""
+
+    order: int
+    num_positions: int = 0
+
+
+# Apart, short n-grams are not drowned by long ones, nor either by places, and the other way round.
+BLOCKS = (Block(2), Block(4), Block(1, 40))
 
 
 def hash_ngrams(
@@ -105,6 +117,26 @@ def count_matrix(
         blocks.append(_add_up(buckets.numpy(), in_row.numpy(), (after - first, num_buckets)))
         first = after
     return vstack([csr_matrix((0, num_buckets), dtype=np.float32), *blocks], format="csr")
+
+
+def count_blocks(rows: SymbolRows, blocks: Sequence[Block], *, num_buckets: int) -> csr_matrix:
+    """Counts of several blocks side by side, float32 `[n, len(blocks) * num_buckets]`.
+
+    Args:
+        rows: As in `count_matrix`.
+        blocks: At least one.
+        num_buckets: Of each block.
+
+    Raises:
+        ValueError: as `hash_ngrams`.
+    """
+    counts = [
+        count_matrix(
+            rows, order=block.order, num_buckets=num_buckets, num_positions=block.num_positions
+        )
+        for block in blocks
+    ]
+    return hstack(counts, format="csr")
 
 
 def _add_up(

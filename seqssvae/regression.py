@@ -29,22 +29,23 @@ def inverse_frequencies(counts: csr_matrix) -> Doubles:
     return idf
 
 
-def weigh_counts(counts: csr_matrix, idf: Doubles) -> csr_matrix:
+def weigh_counts(counts: csr_matrix, idf: Doubles, num_blocks: int = 1) -> csr_matrix:
     """(1 + log count) idf, each row divided by its Euclidean norm; an empty row stays 0.
 
     Args:
         counts: `[n, F]`, without explicit zeros.
         idf: `[F]`.
+        num_blocks: Of columns, all of one size, in each of which a row gets the norm 1.
 
     Returns:
         Float32 `[n, F]`.
     """
     values = (1 + np.log(counts.data)) * idf[counts.indices].astype(np.float32)
-    weighted = csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
-    norms = np.sqrt(weighted.multiply(weighted).sum(1).A1)
-    sizes = np.diff(counts.indptr)
-    weighted.data = (values / np.repeat(np.maximum(norms, 1e-12), sizes)).astype(np.float32)
-    return weighted
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    part = row * num_blocks + counts.indices // max(counts.shape[1] // num_blocks, 1)
+    norms = np.sqrt(np.bincount(part, values.astype(np.float64) ** 2))
+    weighted = (values / np.maximum(norms[part], 1e-12)).astype(np.float32)
+    return csr_matrix((weighted, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def regression_loss(
@@ -138,24 +139,27 @@ def fit_student(
     soft: Doubles,
     *,
     num_classes: int,
-    strength: float = 0.5,
+    num_blocks: int = 1,
+    strength: float = 0.1,
     seed: int = 0,
-    num_steps: int = 30,
+    num_steps: int = 60,
 ) -> tuple[Doubles, Doubles, Doubles]:
     """A linear q(y | x) that learns from labels and from a teacher's posteriors.
 
     Args:
-        features_labelled: Counts of n-grams, `[n, F]`, as of `ngrams.count_matrix`.
+        features_labelled: Counts of n-grams, `[n, F]`, as of `ngrams.count_blocks`.
         y: Their classes, `[n]`.
         features_unlabelled: Counts, `[m, F]`; m may be 0.
         soft: The teacher's p(y | x) of those, `[m, K]`.
         num_classes: K.
+        num_blocks: As in `weigh_counts`.
         strength: Of the penalty on the weights.
         seed: Chooses which 10,000 unlabelled rows are read, if there are more.
         num_steps: Of L-BFGS; few steps regularise too.
 
     Returns:
-        W `[F, K]`, b `[K]` and idf `[F]`: logits are `weigh_counts(counts, idf) @ W + b`.
+        W `[F, K]`, b `[K]` and idf `[F]`; logits are
+        `weigh_counts(counts, idf, num_blocks) @ W + b`.
 
     Raises:
         ValueError: numbers of rows, columns or classes that do not fit together.
@@ -173,7 +177,8 @@ def fit_student(
         counts = vstack((features_labelled, features_unlabelled[chosen]), format="csr")
     targets = np.concatenate((np.eye(num_classes)[y], sharpen(soft[chosen].astype(np.float64))))
     row_weights = np.repeat([1.0, UNLABELLED_WEIGHT], [len(y), len(chosen)])
+    features = weigh_counts(counts, idf, num_blocks)
     weight, bias = fit_regression(
-        weigh_counts(counts, idf), targets, row_weights, strength=strength, num_steps=num_steps
+        features, targets, row_weights, strength=strength, num_steps=num_steps
     )
     return weight, bias, idf

@@ -27,7 +27,7 @@ LABELLED_ROWS = 5_000
 FIT_ROWS, FIT_SYMBOLS = 20_000, 1_000_000
 FOLD_ROWS, FOLD_SYMBOLS = 3_500, 200_000  # without label, in cross-validation
 CHARACTERS = 1_200_000  # more than these are not read by n-gram models of characters
-MANY_CLASSES = 10  # of more, fewer symbols are read in proportion
+MANY_CLASSES = 5  # of more, fewer symbols are read in proportion
 CHUNK = 10_000_000  # symbols times classes of rows that are scored at once
 ORDER_OF_WORDS, ORDER = 3, 4
 STEPS, FOLD_STEPS = 8, 5  # of EM
@@ -73,7 +73,7 @@ def fit_teacher(
     """Fit a pool to rows of which some have labels.
 
     Of more than 20,000 rows, or of more than a million words, characters or tokens (fewer for
-    more than 10 classes), a random part is fitted to, and the rest is predicted like other rows;
+    more than 5 classes), a random part is fitted to, and the rest is predicted like other rows;
     of more than 5,000 labels, 5,000 are used.
 
     Args:
@@ -145,7 +145,8 @@ class _Fitting:
         self.members: Sequence[Member] = list_members(
             self.order,
             has_characters=characters is not None,
-            has_long_characters=characters is not None and len(characters.symbols) < CHARACTERS,
+            has_long_characters=characters is not None
+            and len(characters.symbols) < _scale(CHARACTERS, num_classes),
         )
         counts = np.bincount(y, minlength=num_classes) + 0.5
         self.prior: Doubles = counts / counts.sum()
@@ -193,11 +194,16 @@ def _cut(
     views: Views, least: int, most: int, num_symbols: int, num_classes: int
 ) -> tuple[Views, int]:
     """The first rows, from `least` to `most`, with at most so many main symbols in all."""
-    limit = num_symbols * MANY_CLASSES // max(num_classes, MANY_CLASSES)
+    limit = _scale(num_symbols, num_classes)
     ends = views.by_name["main"].offsets[1:]
     within = int(np.searchsorted(ends, limit, side="right"))
     kept = min(max(within, least), most)
     return (views if kept == len(ends) else views.take(np.arange(kept))), kept
+
+
+def _scale(num_symbols: int, num_classes: int) -> int:
+    """How many symbols are read: fewer for many classes, since the work grows with both."""
+    return num_symbols * MANY_CLASSES // max(num_classes, MANY_CLASSES)
 
 
 def _chunks(sequences: Sequences, size: int) -> Iterator[tuple[int, int]]:

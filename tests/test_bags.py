@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.bags import NGramLogits
-from seqssvae.ngrams import count_matrix
+from seqssvae.ngrams import BLOCKS, Block, count_blocks
 from seqssvae.regression import fit_student, weigh_counts
 from seqssvae.vocabulary import EOS, PAD
 from tests.flat_rows import make_rows
@@ -29,26 +29,25 @@ def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[Tensor, 
     return x, lengths
 
 
-def make_module(num_positions: int = 2, num_buckets: int = 64) -> NGramLogits:
-    module = NGramLogits(
-        order=3, num_buckets=num_buckets, num_positions=num_positions, num_classes=5
-    )
-    module.assign(torch.randn(num_buckets, 5), torch.randn(5), 1 + torch.rand(num_buckets))
+def make_module(
+    num_buckets: int = 32, blocks: tuple[Block, ...] = (Block(1, 2), Block(3))
+) -> NGramLogits:
+    module = NGramLogits(num_buckets=num_buckets, num_classes=5, blocks=blocks)
+    num_features = num_buckets * len(blocks)
+    module.assign(torch.randn(num_features, 5), torch.randn(5), 1 + torch.rand(num_features))
     return module
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("num_positions", [0, 3])
+@pytest.mark.parametrize("blocks", [BLOCKS, (Block(3),), (Block(2, 3), Block(1))])
 @pytest.mark.parametrize("num_buckets", [2**12, 7])
 def test_logits_are_those_of_the_scipy_path(
-    num_buckets: int, num_positions: int, dtype: torch.dtype
+    num_buckets: int, blocks: tuple[Block, ...], dtype: torch.dtype
 ) -> None:
     sequences = make_sequences()
-    module = make_module(num_positions, num_buckets).to(dtype)
-    counts = count_matrix(
-        make_rows(sequences), order=3, num_buckets=num_buckets, num_positions=num_positions
-    )
-    features = weigh_counts(counts, module.idf.double().numpy())
+    module = make_module(num_buckets, blocks).to(dtype)
+    counts = count_blocks(make_rows(sequences), blocks, num_buckets=num_buckets)
+    features = weigh_counts(counts, module.idf.double().numpy(), len(blocks))
     expected = features @ module.weight.detach().numpy() + module.bias.detach().numpy()
     found = module(*make_batch(sequences)).detach()
     assert found.dtype == dtype
@@ -59,12 +58,14 @@ def test_logits_are_those_of_the_scipy_path(
 def test_a_fitted_student_says_the_same_in_the_module() -> None:
     sequences = make_sequences()
     y = np.arange(len(sequences)) % 2
-    counts = count_matrix(make_rows(sequences), order=2, num_buckets=100)
-    weight, bias, idf = fit_student(counts, y, counts[:0], np.zeros((0, 2)), num_classes=2)
-    module = NGramLogits(order=2, num_buckets=100, num_positions=0, num_classes=2)
+    counts = count_blocks(make_rows(sequences), BLOCKS, num_buckets=100)
+    weight, bias, idf = fit_student(
+        counts, y, counts[:0], np.zeros((0, 2)), num_classes=2, num_blocks=3
+    )
+    module = NGramLogits(num_buckets=100, num_classes=2)
     assert not module(*make_batch(sequences)).any()  # before it knows anything
     module.assign(*map(torch.from_numpy, (weight, bias, idf)))
-    expected = weigh_counts(counts, idf) @ weight + bias
+    expected = weigh_counts(counts, idf, 3) @ weight + bias
     np.testing.assert_allclose(module(*make_batch(sequences)).detach(), expected, atol=1e-5)
 
 
@@ -91,7 +92,8 @@ def test_gradients_are_those_of_the_dense_product() -> None:
     x, lengths = make_batch(sequences)
     buckets, rows, values = module.features(x, lengths)
     dense = torch.zeros(len(x), 64).index_put((rows, buckets), values)
-    torch.testing.assert_close(dense.norm(dim=1), (lengths > 0).double())
+    norms = dense.unflatten(1, (2, 32)).norm(dim=2)  # of each block
+    torch.testing.assert_close(norms, (lengths > 0).double().unsqueeze(1).expand(-1, 2))
     towards = torch.randn(len(x), 5)
     (module(x, lengths) * towards).sum().backward()
     assert module.weight.grad is not None and module.bias.grad is not None

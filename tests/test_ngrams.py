@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae.ngrams import count_matrix, hash_ngrams
+from seqssvae.ngrams import Block, count_blocks, count_matrix, hash_ngrams
 from seqssvae.vocabulary import BOS, EOS, PAD
 from tests.flat_rows import make_rows
 
@@ -116,6 +116,16 @@ def test_counts_of_a_corpus_are_those_of_its_batches(
         assert counts.has_sorted_indices
         assert counts.dtype == np.float32
         np.testing.assert_array_equal(counts.toarray(), expected.numpy())
+
+
+def test_blocks_stand_side_by_side() -> None:
+    rows = make_rows([[5, 6, EOS], [], [7, 7, 8, EOS]])
+    found = count_blocks(rows, (Block(2), Block(1, 3)), num_buckets=50)
+    first = count_matrix(rows, order=2, num_buckets=50)
+    second = count_matrix(rows, order=1, num_buckets=50, num_positions=3)
+    assert found.shape == (3, 100)
+    np.testing.assert_array_equal(found[:, :50].toarray(), first.toarray())
+    np.testing.assert_array_equal(found[:, 50:].toarray(), second.toarray())
 
 
 def test_padding_and_neighbours_change_nothing() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
@@ -43,6 +43,14 @@ def test_weights_of_counts_are_scikit_learns() -> None:
     assert weighted.dtype == np.float32
     np.testing.assert_allclose(weighted.toarray(), expected, rtol=1e-5)
     assert weighted[1].nnz == 0
+
+
+def test_blocks_of_columns_are_weighed_each_on_its_own() -> None:
+    counts = make_counts()
+    idf = inverse_frequencies(counts)
+    halves = [weigh_counts(counts[:, part], idf[part]) for part in (slice(4), slice(4, 8))]
+    found = weigh_counts(counts, idf, 2)
+    np.testing.assert_allclose(found.toarray(), hstack(halves).toarray(), rtol=1e-6)
 
 
 def test_the_loss_is_that_of_plain_loops() -> None:
