@@ -104,11 +104,16 @@ def main() -> None:
 def make_model(num_classes: int, num_symbols: int, size: int, sharpness: float) -> SSVAE:
     """A model with random weights whose logits of y are `sharpness` times as large."""
     settings = ModelConfig(
-        embedding_size=size // 2, encoder_size=size, decoder_size=size, latent_size=8
+        embedding_size=size // 2,
+        encoder_size=size,
+        decoder_size=size,
+        latent_size=8,
+        ngram_buckets=0,
     )
     model = build_model(
         settings, vocabulary_size=num_symbols + NUM_SPECIAL, num_classes=num_classes
     )
+    assert model.head_y is not None
     with torch.no_grad():
         model.head_y.features.weight.mul_(sharpness)
     return model.eval()

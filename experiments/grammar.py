@@ -1,4 +1,4 @@
-"""Every estimator on sequences whose truth is known: accuracy beside Bayes', NLL beside the entropy.
+"""Every estimator on sequences whose truth is known: accuracy and NLL beside Bayes' and entropy.
 
     python data/prepare_grammar.py --out data/grammar
     python experiments/grammar.py --out runs/grammar
@@ -7,8 +7,8 @@ Trains a model for each estimator and seed with 10 labels per class, all other r
 measures it on the test rows. Accuracy is q(y | x)'s as a share of the Bayes-optimal classifier's on
 the same rows. NLL is the un-annealed importance-weighted one, by how much it exceeds the mean of
 -log p(x) over the same rows, with the standard error of that difference over parts of the rows. The
-encoder starts from random weights (`training.teacher` is off) unless `--teacher` is given, so that what is
-compared is what the estimators made of the unlabelled rows.
+encoder starts from random weights (`training.teacher` is off) unless `--teacher` is given, so that
+what is compared is what the estimators made of the unlabelled rows.
 """
 
 import argparse

@@ -9,7 +9,9 @@ from torch.nn import functional
 
 from seqssvae.ngrams import BLOCKS, Block, hash_ngrams
 
-__all__ = ["NGramLogits"]
+__all__ = ["NGramLogits", "build_ngrams"]
+
+MOST_WEIGHTS = 2**21  # of each kind of n-gram: with more than 32 classes there are fewer buckets
 
 
 @final
@@ -92,3 +94,16 @@ class NGramLogits(nn.Module):
                     f"{name}: wanted shape {tuple(own.shape)}, got {tuple(value.shape)}"
                 )
             own.copy_(value)
+
+
+def build_ngrams(num_buckets: int, num_classes: int) -> NGramLogits | None:
+    """The n-gram part of q(y | x), or None without buckets or classes.
+
+    Args:
+        num_buckets: Of each kind of n-gram; many classes get fewer.
+        num_classes: K.
+    """
+    if not (num_buckets and num_classes):
+        return None
+    most = max(1, MOST_WEIGHTS // num_classes)
+    return NGramLogits(num_buckets=min(num_buckets, most), num_classes=num_classes)

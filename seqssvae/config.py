@@ -86,9 +86,7 @@ class ModelConfig:
     class_bias: bool = True  # an output bias per class
     tied_embeddings: bool = False
     factorisation: Factorisation = "z-given-y"
-    ngram_order: int = 5  # of the n-grams that q(y|x) reads beside the recurrent states; 0: none
-    ngram_buckets: int = 65536  # that n-grams are hashed to
-    ngram_positions: int = 40  # places from either end whose symbols are read too
+    ngram_buckets: int = 65536  # to hash the n-grams to that q(y|x) reads besides; 0: none
     prior: Literal["uniform", "labelled"] | tuple[float, ...] = "uniform"
 
 
@@ -195,9 +193,7 @@ def _ranges(config: Config) -> Iterator[tuple[str, float, float, float]]:
         "model.dropout": (0, 0.95),
         "model.word_dropout": (0, 1),
         "model.encoder_word_dropout": (0, 0.95),
-        "model.ngram_order": (0, 16),
-        "model.ngram_buckets": (1, 2**31 - 1),
-        "model.ngram_positions": (0, 10**6),
+        "model.ngram_buckets": (0, 2**24),
         "objective.w": (0, largest),
         "objective.alpha": (0, largest),
         "objective.kl_weight": (0, largest),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from seqssvae.bags import NGramLogits
-from seqssvae.ngrams import count_matrix
+from seqssvae.ngrams import count_blocks
 from seqssvae.preparation import Prepared
 from seqssvae.regression import fit_student
 from seqssvae.teacher import Teacher, fit_teacher
@@ -18,21 +18,19 @@ logger = logging.getLogger(__name__)
 UNLABELLED_ROWS = 20_000  # that teacher and student read, at most
 
 
-def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher | None:
+def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
     """Fit a teacher to the prepared rows and give the encoder's n-gram part what it found.
 
     Args:
-        ngrams: Its weights are replaced; it is left alone if fewer than two classes have labels.
-        prepared: The rows; labelled dev rows are not read.
+        ngrams: Its weights are replaced.
+        prepared: The rows, of which at least one has a label; labelled dev rows are not read.
         seed: Of the rows that are read and of the teacher.
 
     Returns:
-        The teacher, or None without one.
+        The teacher.
     """
     known = (prepared.labelled.y >= 0).nonzero()[0]
     y = prepared.labelled.y[known]
-    if len(np.unique(y)) < 2:
-        return None
     free = np.random.default_rng(seed).permutation(len(prepared.unlabelled))[:UNLABELLED_ROWS]
     sequences = [
         *prepared.sequences("labelled", known),
@@ -41,12 +39,7 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher | None
     num_classes = len(prepared.labels.names)
     teacher = fit_teacher(sequences, np.arange(len(known)), y, num_classes=num_classes, seed=seed)
     labelled, unlabelled = (
-        count_matrix(
-            rows,
-            order=ngrams.order,
-            num_buckets=ngrams.num_buckets,
-            num_positions=ngrams.num_positions,
-        )
+        count_blocks(rows, ngrams.blocks, num_buckets=ngrams.num_buckets)
         for rows in (prepared.labelled.take(known), prepared.unlabelled.take(free))
     )
     student = fit_student(
@@ -55,6 +48,7 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher | None
         unlabelled,
         teacher.posteriors[len(known) :].astype(np.float64),
         num_classes=num_classes,
+        num_blocks=len(ngrams.blocks),
         seed=seed,
     )
     ngrams.assign(*(torch.from_numpy(part) for part in student))

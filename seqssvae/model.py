@@ -19,7 +19,7 @@ from pyro import poutine
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
-from seqssvae.bags import NGramLogits
+from seqssvae.bags import NGramLogits, build_ngrams
 from seqssvae.batches import Batch
 from seqssvae.config import ModelConfig
 from seqssvae.decoder import Decoder
@@ -113,8 +113,9 @@ class SSVAE(PyroModule):
         return Features(for_y, for_z, None if self.ngrams is None else self.ngrams(x, lengths))
 
     def start_from_ngrams(self) -> None:
-        """Let q(y | x) begin as what its n-gram part says: the recurrent part gives zeros."""
-        if self.head_y is not None:
+        """Let q(y | x) begin as what its n-gram part says, which stays as it is from now on."""
+        if self.head_y is not None and self.ngrams is not None:
+            self.ngrams.requires_grad_(False)
             for parameter in self.head_y.parameters():
                 torch.nn.init.zeros_(parameter)
 
@@ -311,20 +312,12 @@ def build_model(
         class_bias=config.class_bias,
         tied_embeddings=config.tied_embeddings,
     )
-    ngrams = None
-    if config.ngram_order and num_classes:
-        ngrams = NGramLogits(
-            order=config.ngram_order,
-            num_buckets=config.ngram_buckets,
-            num_positions=config.ngram_positions,
-            num_classes=num_classes,
-        )
     return SSVAE(
         encoders=(bodies[0], bodies[-1]),
         decoder=decoder,
         factorisation=config.factorisation,
         prior=prior,
-        ngrams=ngrams,
+        ngrams=build_ngrams(config.ngram_buckets, num_classes),
     )
 
 

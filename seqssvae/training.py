@@ -93,9 +93,12 @@ def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
         num_classes=num_classes,
         prior=prior,
     )
-    if taught and config.training.teacher and model.ngrams is not None:
-        model.start_from_ngrams()
-        distil(model.ngrams, prepared, config.training.seed)
+    if config.training.teacher and model.ngrams is not None:
+        seen = prepared.labelled.y[prepared.labelled.y >= 0]
+        if len(np.unique(seen)) > 1:
+            model.start_from_ngrams()
+            if taught:
+                distil(model.ngrams, prepared, config.training.seed)
     return model
 
 
@@ -128,8 +131,9 @@ class Trainer:
         self.on_evaluation = on_evaluation
         self.elbo = build_estimator(config.estimator, config.objective)
         settings = config.training
-        decayed = [p for p in model.parameters() if p.dim() > 1]
-        plain = [p for p in model.parameters() if p.dim() <= 1]
+        trained = [p for p in model.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.dim() > 1]
+        plain = [p for p in trained if p.dim() <= 1]
         groups: list[dict[str, Any]] = [
             {"params": decayed},
             {"params": plain, "weight_decay": 0.0},

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqssvae.bags import NGramLogits
+from seqssvae.bags import NGramLogits, build_ngrams
 from seqssvae.ngrams import BLOCKS, Block, count_blocks
 from seqssvae.regression import fit_student, weigh_counts
 from seqssvae.vocabulary import EOS, PAD
@@ -116,3 +116,10 @@ def test_weights_of_another_shape_are_refused() -> None:
         wrong = [value[:3] if number == place else value for number, value in enumerate(good)]
         with pytest.raises(ValueError, match=r"wanted shape \(.*, got \(3,"):
             module.assign(*wrong)
+
+
+def test_many_classes_get_fewer_buckets() -> None:
+    few, many = build_ngrams(2**16, 4), build_ngrams(2**16, 1000)
+    assert few is not None and few.num_buckets == 2**16
+    assert many is not None and 1000 * many.num_buckets <= 2**21
+    assert build_ngrams(0, 4) is None and build_ngrams(2**16, 0) is None

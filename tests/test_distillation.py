@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from seqssvae.bags import NGramLogits
@@ -26,14 +25,13 @@ def prepared(folder: Path, num_labelled: int) -> Prepared:
     return prepare(override(Config(), {"data.dev_fraction": 0.0}), path)
 
 
-def ngrams(order: int = 3) -> NGramLogits:
-    return NGramLogits(order=order, num_buckets=512, num_positions=4, num_classes=2)
+def ngrams() -> NGramLogits:
+    return NGramLogits(num_buckets=512, num_classes=2)
 
 
 def test_the_ngram_part_learns_what_the_teacher_says(tmp_path: Path) -> None:
     data, part = prepared(tmp_path, 4), ngrams()
     teacher = distil(part, data, seed=0)
-    assert teacher is not None
     batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
     found = part(batch.x, batch.lengths).argmax(1)
     texts = data.sequences("unlabelled")
@@ -47,12 +45,3 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     distil(first, data, seed=1)
     distil(second, data, seed=1)
     assert torch.equal(first.weight, second.weight) and first.weight.any()
-
-
-@pytest.mark.parametrize("num_labelled", [0, 0.5])
-def test_without_two_labelled_classes_nothing_is_changed(
-    tmp_path: Path, num_labelled: float
-) -> None:
-    part = ngrams()
-    assert distil(part, prepared(tmp_path, num_labelled), seed=0) is None  # type: ignore[arg-type]
-    assert not part.weight.any()

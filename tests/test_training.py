@@ -14,7 +14,7 @@ from seqssvae.config import Config, override
 from seqssvae.encoded import EncodedRows
 from seqssvae.preparation import Prepared
 from seqssvae.splits import Labels
-from seqssvae.training import Trainer, build, ignored_variables
+from seqssvae.training import Trainer, build, ignored_variables, stream_weights
 from seqssvae.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
 from tests.small import make_model
 
@@ -53,11 +53,12 @@ def prepared() -> Prepared:
     return Prepared(
         vocabulary=CharacterVocabulary("abc"),
         labels=Labels(("a", "b")),
+        labelled=parts["labelled"],
+        unlabelled=parts["unlabelled"],
         dev=rows([0, 1, -1, -1], 2),
         split={},
         corpus=None,  # type: ignore[arg-type] # not read in training
         positions={},
-        **parts,
     )
 
 
@@ -197,8 +198,29 @@ def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     want = model.ngrams(batch.x, batch.lengths).log_softmax(-1)
     torch.testing.assert_close(model.y_logits(model.encode(batch.x, batch.lengths)), want)
     assert want.std() > 0.1
+    before = model.ngrams.weight.clone()
+    trainer = Trainer(config(training__teacher=True), model, data)
+    trainer.train()
+    assert torch.equal(model.ngrams.weight, before)
     untaught = build(config(training__teacher=True), data, taught=False)
     assert untaught.ngrams is not None and not untaught.ngrams.weight.any()
+
+
+def test_with_one_labelled_class_there_is_no_teacher() -> None:
+    data = dataclasses.replace(prepared(), labelled=rows([1, 1], 0))
+    model = build(config(training__teacher=True), data)
+    assert model.ngrams is not None and model.ngrams.weight.requires_grad
+
+
+def test_rows_of_the_data_weigh_alike() -> None:
+    """4 labelled rows come round 30 times while 200 unlabelled ones come round twice."""
+    settings = config(training__labelled_batch_size=6, training__unlabelled_batch_size=20)
+    assert stream_weights(settings, 4, 200) == pytest.approx((0.1 / 15, 0.1))
+    assert stream_weights(settings, 600, 20) == pytest.approx((0.1, 0.001))
+    alike = config(objective__w_by_rows=False)
+    for changed, sizes in ((alike, (4, 200)), (settings, (4, 0)), (settings, (0, 4)),
+                           (config(training__streams="alternate"), (4, 200))):  # fmt: skip
+        assert stream_weights(changed, *sizes) == (0.1, 0.1)
 
 
 def test_time_is_a_limit() -> None:
