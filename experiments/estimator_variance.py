@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from seqssvae.batches import Batch
+from seqssvae.building import build_model
 from seqssvae.config import EstimatorConfig, ModelConfig, ObjectiveConfig
 from seqssvae.estimators import Estimator, build_estimator
-from seqssvae.model import SSVAE, build_model
+from seqssvae.model import SSVAE
 from seqssvae.vocabulary import EOS, NUM_SPECIAL
 
 ESTIMATORS = {

@@ -22,10 +22,11 @@ from typing import Any, get_args
 
 import numpy as np
 
+from seqssvae.building import build
 from seqssvae.config import Config, EstimatorName, override
 from seqssvae.evaluation import evaluate
 from seqssvae.preparation import prepare, read_like
-from seqssvae.training import Trainer, build
+from seqssvae.training import Trainer
 
 SETTINGS = {
     "data.labels_per_class": 10,

@@ -15,13 +15,14 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 
 from seqssvae.baselines import BASELINES, Sequences, Task
+from seqssvae.building import build
 from seqssvae.config import Config, InputError, to_mapping
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import calibration_error, macro_f1
 from seqssvae.fitting import with_estimator
 from seqssvae.preparation import Prepared, prepare, read_like, read_sequences
 from seqssvae.trained import classify_table
-from seqssvae.training import Trainer, build
+from seqssvae.training import Trainer
 
 __all__ = ["ARMS", "Cell", "classification_figures", "compare", "run_arm", "summarise"]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from seqssvae.building import build
 from seqssvae.config import Config, InputError, to_mapping
 from seqssvae.costs import (
     available_megabytes,
@@ -26,7 +27,7 @@ from seqssvae.runs import (
     save_checkpoint,
     save_run,
 )
-from seqssvae.training import Trainer, build
+from seqssvae.training import Trainer
 
 __all__ = ["fit", "with_estimator"]
 

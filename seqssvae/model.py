@@ -19,14 +19,13 @@ from pyro import poutine
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
-from seqssvae.bags import NGramLogits, build_ngrams
+from seqssvae.bags import NGramLogits
 from seqssvae.batches import Batch
-from seqssvae.config import ModelConfig
 from seqssvae.decoder import Decoder
 from seqssvae.encoders import CategoricalHead, NormalHead, SequenceEncoder
 from seqssvae.likelihood import SequenceLikelihood
 
-__all__ = ["SSVAE", "Features", "build_model"]
+__all__ = ["SSVAE", "Features"]
 
 # Parameters stay in their module and out of Pyro's global store: two models in one process do not
 # share them, and deepcopy, pickle and state_dict work.
@@ -118,6 +117,11 @@ class SSVAE(PyroModule):
             self.ngrams.requires_grad_(False)
             for parameter in self.head_y.parameters():
                 torch.nn.init.zeros_(parameter)
+
+    @property
+    def ngrams_are_fixed(self) -> bool:
+        """Whether q(y | x) began as its n-gram part."""
+        return self.ngrams is not None and not self.ngrams.weight.requires_grad
 
     def classifier_names(self) -> set[str]:
         """Names in the state dict that q(y | x) alone reads; none if it shares its encoder."""
@@ -270,55 +274,6 @@ def auxiliary_log_prob(log_prob: Tensor, batch: Batch) -> Tensor:
     chosen = log_prob.masked_fill(~possible, IMPOSSIBLE).logsumexp(-1)
     chosen = torch.where(possible.all(-1), torch.zeros_like(chosen), chosen)
     return chosen if batch.alpha is None else batch.alpha.to(chosen.dtype) * chosen
-
-
-def build_model(
-    config: ModelConfig, *, vocabulary_size: int, num_classes: int, prior: Tensor | None = None
-) -> SSVAE:
-    """The networks that a config describes.
-
-    Args:
-        config: The settings.
-        vocabulary_size: V.
-        num_classes: K, 0 for the plain VAE.
-        prior: p(y) `[K]`, uniform when None.
-    """
-    bodies = [
-        SequenceEncoder(
-            vocabulary_size=vocabulary_size,
-            embedding_size=config.embedding_size,
-            hidden_size=config.encoder_size,
-            num_layers=config.encoder_layers,
-            cell=config.cell,
-            bidirectional=config.bidirectional,
-            pooling=config.pooling,
-            dropout=config.dropout,
-            word_dropout=config.encoder_word_dropout,
-        )
-        for _ in range(1 if config.shared_encoder or not num_classes else 2)
-    ]
-    decoder = Decoder(
-        vocabulary_size=vocabulary_size,
-        num_classes=num_classes,
-        latent_size=config.latent_size,
-        embedding_size=config.embedding_size,
-        hidden_size=config.decoder_size,
-        num_layers=config.decoder_layers,
-        cell=config.cell,
-        dropout=config.dropout,
-        word_dropout=config.word_dropout,
-        feed_y=config.feed_y,
-        feed_z=config.feed_z,
-        class_bias=config.class_bias,
-        tied_embeddings=config.tied_embeddings,
-    )
-    return SSVAE(
-        encoders=(bodies[0], bodies[-1]),
-        decoder=decoder,
-        factorisation=config.factorisation,
-        prior=prior,
-        ngrams=build_ngrams(config.ngram_buckets, num_classes),
-    )
 
 
 def _all_labelled(batch: Batch) -> bool:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqssvae.batches import Batch, collate, evaluation_batches
+from seqssvae.building import build_model
 from seqssvae.classification import classify
 from seqssvae.config import Config, InputError
 from seqssvae.corpora import encode_sequences
@@ -19,7 +20,7 @@ from seqssvae.decoding import beam, greedy, sample
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import encode_z, interpolate, transfer
-from seqssvae.model import SSVAE, build_model
+from seqssvae.model import SSVAE
 from seqssvae.preparation import read_like
 from seqssvae.runs import load_run
 from seqssvae.splits import Labels

@@ -16,15 +16,14 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seqssvae.batches import TwoStreams
-from seqssvae.config import Config, InputError
-from seqssvae.distillation import distil
+from seqssvae.config import Config
 from seqssvae.estimators import RelaxedLabels, ScoreFunction, build_estimator
 from seqssvae.evaluation import evaluate
-from seqssvae.model import SSVAE, build_model
+from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
 from seqssvae.schedules import kl_weight, learning_rate, temperature
 
-__all__ = ["Progress", "Trainer", "build", "format_metrics"]
+__all__ = ["Progress", "Trainer", "format_metrics"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +36,7 @@ class Progress:
 
     Attributes:
         step: Steps done.
+        first_accuracy: Before the first step, on labelled dev rows.
         best_score: The best evaluation's score and ELBO.
         best_step: When that was.
         best_weights: The weights then, of q(y | x).
@@ -49,6 +49,7 @@ class Progress:
     """
 
     step: int = 0
+    first_accuracy: float | None = None
     best_score: tuple[float, float] = (-math.inf, -math.inf)
     best_step: int = 0
     best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -60,54 +61,13 @@ class Progress:
     stopped_by: str | None = None
 
 
-def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
-    """A new model for prepared rows; its first weights depend on the rows and the seed alone.
-
-    Args:
-        config: The settings.
-        prepared: The rows.
-        taught: Start q(y | x) from a teacher, if the settings say so; not needed where weights
-            will be restored.
-
-    Raises:
-        InputError: `model.prior` has no positive number for each class.
-    """
-    torch.manual_seed(config.training.seed)
-    num_classes = len(prepared.labels.names)
-    prior: Tensor | None = None
-    if config.model.prior == "labelled" and num_classes:
-        y = prepared.labelled.y
-        counts = np.bincount(y[y >= 0], minlength=num_classes) + 1.0  # no class is impossible
-        prior = torch.tensor(counts, dtype=torch.get_default_dtype())
-    elif isinstance(config.model.prior, tuple):
-        given = config.model.prior
-        if len(given) != num_classes or not all(0 < one < math.inf for one in given):
-            raise InputError(
-                f"model.prior: wanted {num_classes} numbers above 0, one for each class, "
-                f"got {list(given)}"
-            )
-        prior = torch.tensor(config.model.prior, dtype=torch.get_default_dtype())
-    model = build_model(
-        config.model,
-        vocabulary_size=len(prepared.vocabulary),
-        num_classes=num_classes,
-        prior=prior,
-    )
-    if config.training.teacher and model.ngrams is not None:
-        seen = prepared.labelled.y[prepared.labelled.y >= 0]
-        if len(np.unique(seen)) > 1:
-            model.start_from_ngrams()
-            if taught:
-                distil(model.ngrams, prepared, config.training.seed)
-    return model
-
-
 class Trainer:
     """Trains a model on prepared rows.
 
     What it keeps are the weights of q(y | x) from the evaluation with the best score (accuracy,
     say), and all others from the one with the best ELBO; all from the former if both share an
-    encoder.
+    encoder. A q(y | x) that a teacher has started is left for one that is more accurate by more
+    than a standard error, no other.
 
     Args:
         config: The settings.
@@ -200,6 +160,10 @@ class Trainer:
                     self._evaluate()
         self.model.load_state_dict({**progress.best_elbo_weights, **progress.best_weights})
         progress.figures = self._measure()
+        if self.model.ngrams_are_fixed and progress.best_step == 0:
+            logger.info(
+                "q(y|x) stays as it started: no step made it clearly better on labelled dev rows"
+            )
         self.warnings = ignored_variables(progress.figures, self.model)
         for warning in self.warnings:
             logger.warning(warning)
@@ -253,7 +217,7 @@ class Trainer:
         record = {"step": progress.step, "minutes": progress.minutes, **figures}
         score, elbo = self._score(figures), figures["elbo"]
         progress.evaluations_since += 1
-        if score > progress.best_score:
+        if score > progress.best_score and self._outdoes_teacher(figures):
             progress.best_score, progress.best_step = score, progress.step
             progress.best_weights = self._weights(of_classifier=True)
             progress.evaluations_since = 0
@@ -285,6 +249,16 @@ class Trainer:
         if not ours:  # one body for both
             return copy.deepcopy(weights) if of_classifier else {}
         return {n: w.clone() for n, w in weights.items() if (n in ours) == of_classifier}
+
+    def _outdoes_teacher(self, figures: Mapping[str, Any]) -> bool:
+        """Whether a classifier is better than the one it started from by a standard error."""
+        first, taught = self.progress.first_accuracy, self.model.ngrams_are_fixed
+        if not taught or first is None or figures.get("accuracy") is None:
+            if self.progress.first_accuracy is None:
+                self.progress.first_accuracy = figures.get("accuracy")
+            return True
+        error = math.sqrt(first * (1 - first) / figures["num_labelled"])
+        return bool(figures["accuracy"] > first + error)
 
     def _score(self, figures: Mapping[str, Any]) -> tuple[float, float]:
         """What early stopping compares; the ELBO decides between equals."""

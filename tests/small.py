@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from seqssvae.batches import Batch
+from seqssvae.building import build_model
 from seqssvae.config import ModelConfig
-from seqssvae.model import SSVAE, build_model
+from seqssvae.model import SSVAE
 from seqssvae.vocabulary import BOS, EOS, NUM_SPECIAL, PAD
 
 SMALL = ModelConfig(

@@ -28,6 +28,7 @@ LAYERS = [
         "checking",
         "preparation",
         "distillation",
+        "building",
         "training",
         "runs",
         "fitting",

@@ -8,13 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from seqssvae.building import build
 from seqssvae.classification import MODES
 from seqssvae.config import Config, InputError, override
 from seqssvae.fitting import fit
 from seqssvae.preparation import prepare
 from seqssvae.runs import RunContents, load_run, save_run
 from seqssvae.trained import EXTRA_LENGTH, TrainedModel, classify_table, load
-from seqssvae.training import build
 
 Small = tuple[Path, Path]
 QUICK = {

@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 import logging
 from typing import Any
 
@@ -10,11 +9,12 @@ from torch import Tensor
 
 from seqssvae.bags import NGramLogits
 from seqssvae.batches import collate
+from seqssvae.building import build
 from seqssvae.config import Config, override
 from seqssvae.encoded import EncodedRows
 from seqssvae.preparation import Prepared
 from seqssvae.splits import Labels
-from seqssvae.training import Trainer, build, ignored_variables, stream_weights
+from seqssvae.training import Trainer, ignored_variables, stream_weights
 from seqssvae.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
 from tests.small import make_model
 
@@ -190,7 +190,7 @@ def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
         torch.nn.init.normal_(ngrams.weight)
 
-    monkeypatch.setattr("seqssvae.training.distil", distil)
+    monkeypatch.setattr("seqssvae.building.distil", distil)
     data = prepared()
     model = build(config(training__teacher=True), data).eval()
     batch = collate(data.dev, range(4), num_classes=2)
@@ -204,12 +204,6 @@ def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(model.ngrams.weight, before)
     untaught = build(config(training__teacher=True), data, taught=False)
     assert untaught.ngrams is not None and not untaught.ngrams.weight.any()
-
-
-def test_with_one_labelled_class_there_is_no_teacher() -> None:
-    data = dataclasses.replace(prepared(), labelled=rows([1, 1], 0))
-    model = build(config(training__teacher=True), data)
-    assert model.ngrams is not None and model.ngrams.weight.requires_grad
 
 
 def test_rows_of_the_data_weigh_alike() -> None:
@@ -226,12 +220,6 @@ def test_rows_of_the_data_weigh_alike() -> None:
 def test_time_is_a_limit() -> None:
     trainer = trained(config(training__max_minutes=0.001, training__num_steps=10**6))
     assert trainer.progress.stopped_by == "time"
-
-
-def test_a_prior_from_the_labelled_rows() -> None:
-    data = dataclasses.replace(prepared(), labelled=rows([0, 0, 0, 1], 0))
-    model = build(config(model__prior="labelled"), data)
-    torch.testing.assert_close(model.prior_logits.exp(), torch.tensor([4 / 6, 2 / 6]))
 
 
 @pytest.mark.parametrize("name", ["trace-enum", "trace-enum-sequential", "fused-enum",
