@@ -12,7 +12,6 @@ what is compared is what the estimators made of the unlabelled rows.
 """
 
 import argparse
-import dataclasses
 import json
 import logging
 import math
@@ -28,18 +27,7 @@ from seqssvae.evaluation import evaluate
 from seqssvae.preparation import prepare, read_like
 from seqssvae.training import Trainer
 
-SETTINGS = {
-    "data.labels_per_class": 10,
-    "model.embedding_size": 16,
-    "model.encoder_size": 64,
-    "model.decoder_size": 64,
-    "model.latent_size": 4,
-    "model.dropout": 0.1,
-    "model.word_dropout": 0.0,
-    "objective.w": 1.0,
-    "training.learning_rate": 8e-3,
-    "training.patience": 0,
-}
+SETTINGS = {"data.labels_per_class": 10, "training.patience": 0, "training.max_minutes": 60.0}
 NUM_SAMPLES = 64  # of z for each row and label
 PARTS = 20  # of the test rows, whose spread gives the standard error
 
@@ -53,7 +41,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/grammar"))
     parser.add_argument("--estimators", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=Config().training.num_steps)
     parser.add_argument("--teacher", action="store_true", help="start q(y|x) from n-gram models")
     parser.add_argument("--out", type=Path, default=Path("runs/grammar"))
     arguments = parser.parse_args()
@@ -85,9 +73,6 @@ def main() -> None:
 
 def run(config: Config, data: Path, truth: dict[str, Any]) -> dict[str, float]:
     """Train one model and measure it on the test rows."""
-    config = dataclasses.replace(
-        config, training=dataclasses.replace(config.training, max_minutes=60.0)
-    )
     prepared = prepare(config, data / "train.jsonl")
     model = build(config, prepared)
     progress = Trainer(config, model, prepared).train()

@@ -124,7 +124,7 @@ class TrainingConfig:
     """The loop."""
 
     seed: int = 0
-    num_steps: int = 1200
+    num_steps: int = 1000
     teacher: bool = True  # start q(y|x) from n-gram models with EM
     max_minutes: float = 4.0  # training stops in time, whatever is left
     labelled_batch_size: int = 32

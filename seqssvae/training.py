@@ -15,13 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from seqssvae.batches import TwoStreams
 from seqssvae.config import Config
 from seqssvae.estimators import RelaxedLabels, ScoreFunction, build_estimator
 from seqssvae.evaluation import evaluate
 from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
 from seqssvae.schedules import kl_weight, learning_rate, temperature
+from seqssvae.streams import TwoStreams
 
 __all__ = ["Progress", "Trainer", "format_metrics"]
 
@@ -102,6 +102,7 @@ class Trainer:
             groups,
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.streams = TwoStreams(
             prepared.labelled,

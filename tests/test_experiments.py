@@ -87,3 +87,22 @@ def test_the_variance_of_every_estimator_is_measured_and_drawn(tmp_path: Path) -
     assert len(summed) == 4 and all(row["bias"] < 1e-4 for row in summed)
     assert all(row["variance"] > 0 for row in rows)
     assert (tmp_path / "table" / "variance.png").stat().st_size > 10_000
+
+
+def test_every_estimator_meets_the_grammar(tmp_path: Path) -> None:
+    """`grammar.py` measures accuracy and NLL beside the truth."""
+    from data.prepare_grammar import main as prepare_grammar
+
+    folder = tmp_path / "grammar"
+    prepare_grammar(["--out", str(folder), "--train", "120", "--test", "40"])
+    shown = run_script(
+        "grammar.py", "--data", folder, "--estimators", "fused-enum", "score-function",
+        "--steps", 3, "--out", "table", folder=tmp_path,
+    )  # fmt: skip
+    rows = json.loads((tmp_path / "table" / "table.json").read_text())["rows"]
+    assert [row["estimator"] for row in rows] == ["fused-enum", "score-function"]
+    truth = json.loads((folder / "truth.json").read_text())
+    for row in rows:
+        assert row["of_bayes"] == row["accuracy"] / truth["bayes_accuracy"]
+        assert row["excess"] > 0.1  # three steps teach little
+        assert row["excess_standard_error"] > 0 and row["estimator"] in shown

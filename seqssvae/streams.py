@@ -1,0 +1,259 @@
+"""Streams: batch = f(seed, step, rank), for labelled and unlabelled rows, in length buckets.
+
+No order is stored and none is lost: a run that goes on at step s sees what an unbroken one sees.
+"""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from seqssvae.batches import Batch, Indices, collate, concatenate
+from seqssvae.encoded import EncodedRows
+
+__all__ = ["Stream", "TwoStreams"]
+
+BATCHES_PER_WINDOW = 50  # rows are sorted by length among so many batches
+LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
+ORDERS_KEPT = 2  # a batch may end one pass and begin the next
+
+
+class Stream:
+    """The endless sequence of rows that is cut into batches of one size.
+
+    It runs in passes. A pass holds each row once, in an order that the seed and the number of the
+    pass decide; a batch may end one pass and begin the next. Within a window of 50 batches, rows of
+    similar length share a batch; the batches then stand in random order.
+
+    With `classes`, a pass holds each class equally often instead, and the rows of a class equally
+    often in the long run: no row comes twice before every other of its class came once, counted
+    over passes. Rows of class -1 (partial labels) come once a pass.
+
+    Nothing is computed before the first batch; then each pass costs one sort.
+
+    Args:
+        lengths: Symbols of each row, `[n]`; n is at least 1.
+        size: Rows of a batch, counted over all ranks.
+        seed: 0 or more.
+        number: Tells streams of one seed apart.
+        classes: The class of each row, int `[n]`, for balanced passes.
+        rank: Which share of each batch is wanted.
+        world: How many shares there are; their rows are disjoint, and sizes differ by one at most.
+
+    Attributes:
+        num_rows: Rows of a pass.
+
+    Raises:
+        ValueError: no rows, a size below `world`, a rank out of range, a negative seed.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.ArrayLike,
+        size: int,
+        *,
+        seed: int,
+        number: int = 0,
+        classes: npt.ArrayLike | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        if not len(self.lengths):
+            raise ValueError("wanted a stream of at least one row, got none")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank: wanted 0 to {world - 1}, got {rank}")
+        if size < world:
+            raise ValueError(f"size: wanted a row for each of {world} ranks, got {size}")
+        if seed < 0:
+            raise ValueError(f"seed: wanted 0 or more, got {seed}")
+        self.size, self.seed, self.number = size, seed, number
+        self.rank, self.world = rank, world
+        self._groups = _groups(len(self.lengths), classes)
+        self.num_rows = sum(quota for _, quota in self._groups)
+        self._orders: dict[int, Indices] = {}
+
+    def indices(self, step: int) -> Indices:
+        """This rank's rows of a batch, `[size / world]`, rounded up on the first ranks."""
+        position, missing = step * self.size, self.size
+        pieces = []
+        while missing:
+            number, offset = divmod(position, self.num_rows)
+            piece = self._order(number)[offset : offset + missing]
+            pieces.append(piece)
+            position, missing = position + len(piece), missing - len(piece)
+        return np.concatenate(pieces)[self.rank :: self.world]
+
+    def _order(self, number: int) -> Indices:
+        """The rows of a pass in order, `[num_rows]`; the last few passes are kept."""
+        if number not in self._orders:
+            while len(self._orders) >= ORDERS_KEPT:
+                del self._orders[next(iter(self._orders))]
+            self._orders[number] = self._make_order(number)
+        return self._orders[number]
+
+    def _make_order(self, number: int) -> Indices:
+        drawn = [self._draw(group, number) for group in range(len(self._groups))]
+        generator = self._generator(0, number)
+        order = generator.permutation(np.concatenate(drawn))
+        # the rows that complete the batch which the last pass began, and those of a last,
+        # incomplete batch, stay apart; between them are whole batches
+        head = min(len(order), -number * self.num_rows % self.size)
+        tail = len(order) - (len(order) - head) % self.size
+        middle = order[head:tail]
+        jitter = generator.uniform(1, 1 + LENGTH_JITTER, len(middle))
+        window = np.arange(len(middle)) // (self.size * BATCHES_PER_WINDOW)
+        middle = middle[np.lexsort((self.lengths[middle] * jitter, window))]
+        batches = generator.permutation(middle.reshape(-1, self.size))
+        return np.concatenate([order[:head], batches.ravel(), order[tail:]])
+
+    def _draw(self, group: int, number: int) -> Indices:
+        """A group's rows of a pass, `[quota]`: the next ones of its own endless permutations."""
+        members, quota = self._groups[group]
+        first, last = number * quota, (number + 1) * quota
+        (begun, skipped), (ended, taken) = divmod(first, len(members)), divmod(last, len(members))
+        if begun == ended:
+            return self._permuted(group, begun)[skipped:taken]
+        pieces = []
+        if skipped:
+            pieces.append(self._permuted(group, begun)[skipped:])
+            begun += 1
+        pieces.append(np.tile(members, ended - begun))  # the pass is shuffled as a whole later
+        if taken:
+            pieces.append(self._permuted(group, ended)[:taken])
+        return np.concatenate(pieces)
+
+    def _permuted(self, group: int, number: int) -> Indices:
+        return self._generator(group + 1, number).permutation(self._groups[group][0])
+
+    def _generator(self, purpose: int, number: int) -> np.random.Generator:
+        key = (self.number, purpose, number)
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+
+def _groups(num_rows: int, classes: npt.ArrayLike | None) -> list[tuple[Indices, int]]:
+    """Rows that are drawn equally often, and how many of their draws a pass holds."""
+    if classes is None:
+        return [(np.arange(num_rows), num_rows)]
+    labels = np.asarray(classes)
+    present = np.unique(labels[labels >= 0])
+    groups: list[tuple[Indices, int]] = []
+    if len(present):
+        quota = -(-int((labels >= 0).sum()) // len(present))
+        groups = [(np.flatnonzero(labels == y), quota) for y in present]
+    others = np.flatnonzero(labels < 0)
+    return [*groups, (others, len(others))] if len(others) else groups
+
+
+class TwoStreams:
+    """Batches of labelled and unlabelled rows, each stream in passes of its own.
+
+    If one of the two has no rows, the batches are the other's.
+
+    Args:
+        labelled: Rows with a label, or with a partial one.
+        unlabelled: Rows without; no row should be in both, or it counts twice.
+        sizes: Labelled and unlabelled rows of a step, counted over all ranks.
+        num_classes: K.
+        seed: 0 or more.
+        mode: "both": each step has rows of both streams. "alternate": each step has rows of one,
+            in the proportion of their numbers of batches, which is fixed: in every
+            `batches_l + batches_u` steps there are `batches_l` labelled ones, spread evenly, the
+            first of them first.
+        balanced: Draw labelled classes equally often.
+        w: Of labelled and of unlabelled rows; None is 1 for all.
+        alpha: Of every row; None is 1.
+        rank: Which share of each batch is wanted.
+        world: How many shares there are.
+
+    Raises:
+        ValueError: no rows at all, a labelled row among the unlabelled or the other way round, an
+            unknown mode, or what `Stream` refuses.
+    """
+
+    def __init__(
+        self,
+        labelled: EncodedRows,
+        unlabelled: EncodedRows,
+        *,
+        sizes: tuple[int, int],
+        num_classes: int,
+        seed: int,
+        mode: str = "both",
+        balanced: bool = False,
+        w: tuple[float, float] | None = None,
+        alpha: float | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if mode not in ("both", "alternate"):
+            raise ValueError(f"mode: wanted both or alternate, got {mode}")
+        _check_kinds(labelled, unlabelled)
+        self.mode = mode
+
+        def source(
+            rows: EncodedRows, size: int, number: int, classes: Indices | None
+        ) -> _Source | None:
+            if not len(rows):
+                return None
+            stream = Stream(
+                rows.lengths,
+                size,
+                seed=seed,
+                number=number,
+                classes=classes,
+                rank=rank,
+                world=world,
+            )
+            return _Source(rows, stream, num_classes, None if w is None else w[number], alpha)
+
+        self.labelled = source(labelled, sizes[0], 0, labelled.y if balanced else None)
+        self.unlabelled = source(unlabelled, sizes[1], 1, None)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, labelled rows first; steps are counted from 0."""
+        labelled, unlabelled = self.labelled, self.unlabelled
+        if labelled is None or unlabelled is None:
+            source = labelled or unlabelled
+            assert source is not None  # _check_kinds saw rows
+            return source.batch(step)
+        if self.mode == "both":
+            return concatenate(labelled.batch(step), unlabelled.batch(step))
+        share, whole = labelled.num_batches, labelled.num_batches + unlabelled.num_batches
+        before, after = (-(-number * share // whole) for number in (step, step + 1))
+        return labelled.batch(before) if after > before else unlabelled.batch(step - before)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """One stream and the rows it counts."""
+
+    rows: EncodedRows
+    stream: Stream
+    num_classes: int
+    w: float | None
+    alpha: float | None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of a pass, rounded up, so never 0."""
+        return -(-self.stream.num_rows // self.stream.size)
+
+    def batch(self, step: int) -> Batch:
+        return collate(
+            self.rows,
+            self.stream.indices(step),
+            num_classes=self.num_classes,
+            w=self.w,
+            alpha=self.alpha,
+        )
+
+
+def _check_kinds(labelled: EncodedRows, unlabelled: EncodedRows) -> None:
+    if not len(labelled) + len(unlabelled):
+        raise ValueError("wanted rows to learn from, got none")
+    for row in np.flatnonzero(labelled.y < 0).tolist():
+        if row not in labelled.candidates:
+            raise ValueError(f"labelled row {row}: wanted a label, got none")
+    if unlabelled.candidates or (unlabelled.y >= 0).any():
+        raise ValueError("unlabelled rows: wanted no labels, got some; such a row counts twice")
