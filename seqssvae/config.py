@@ -126,7 +126,7 @@ class TrainingConfig:
     seed: int = 0
     num_steps: int = 1000
     teacher: bool = True  # start q(y|x) from n-gram models with EM
-    max_minutes: float = 4.0  # training stops in time, whatever is left
+    max_minutes: float = 3.5  # training stops in time, whatever is left
     labelled_batch_size: int = 32
     unlabelled_batch_size: int = 64
     streams: Literal["both", "alternate"] = "both"

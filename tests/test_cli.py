@@ -279,3 +279,11 @@ def test_python_m_seqssvae(small_run: Small) -> None:
     words = [sys.executable, "-m", "seqssvae", "classify", str(small_run[0]), "abab", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["predictions"][0]["label"] == "left"
+
+
+def test_texts_may_stand_behind_a_flag(run: Run, small_run: Small) -> None:
+    folder = str(small_run[0])
+    before = run("classify", folder, "abab", "cdcd", "--mode", "mix", "--json").json
+    for words in (("--mode", "mix", "abab", "cdcd"), ("abab", "--mode", "mix", "cdcd")):
+        assert run("classify", folder, *words, "--json").json == before
+    assert run("classify", folder, "--mode", "mix", "abab", "--odd").status == 2

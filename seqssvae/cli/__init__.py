@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
+    if "texts" in arguments and not any(word.startswith("-") for word in rest):
+        arguments.texts, rest = [*arguments.texts, *rest], []  # texts that stood behind a flag
     if rest and arguments.command not in TAKE_SETTINGS:
         commands.choices[arguments.command].error(f"unknown arguments: {' '.join(rest)}")
     arguments.rest = rest
