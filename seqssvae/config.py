@@ -113,7 +113,7 @@ class EstimatorConfig:
     num_particles: int = 1
     k: int = 1  # sum-and-sample: labels that are summed
     num_samples: int = 1  # sum-and-sample: labels sampled from the rest
-    baseline: Literal["none", "running-mean", "leave-one-out", "learned"] = "running-mean"
+    baseline: Literal["none", "running-mean", "leave-one-out", "learned"] = "learned"
     temperature: float = 1.0  # of the relaxations, at the first step
     final_temperature: float = 0.5
     temperature_steps: int = 1000

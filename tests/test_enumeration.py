@@ -102,3 +102,16 @@ def test_particles_equal_the_loop(name: str, factorisation: str, fix_noise: FixN
     cls, options = EXACT[name]
     elbo = cls(num_particles=4, **options)
     _agree(elbo, model, make_batch(MIXED), torch.randn(4, 2), fix_noise, "analytic")
+
+
+def test_sequential_enumeration_sees_one_dropout() -> None:
+    """Every label's trace hides the same symbols from the encoders; else q(y | x) sums to no 1."""
+    model = make_model(3, encoder_word_dropout=0.5, latent_size=0).train()
+    batch = make_batch([-1, -1, -1], max_length=6)
+    values = []
+    for seed in range(4):
+        for elbo in (TraceEnum(strategy="sequential"), FusedEnum()):
+            torch.manual_seed(seed)
+            values.append(elbo.differentiable_loss(model.model, model.guide, batch))
+        torch.testing.assert_close(values[-2], values[-1], rtol=0, atol=1e-10)
+    assert torch.stack(values[::2]).std() > 1e-3  # seeds hide other symbols

@@ -1,6 +1,6 @@
 """`trace-enum` and `trace-enum-sequential`: Pyro's own enumeration of y."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ class TraceEnum(TraceEnum_ELBO):
     """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.
 
     With the analytic KL the guide's term of "z" becomes KL(q(z|x,y) || p(z)) and the model's
-    becomes 0; scales, masks and the sum over y stay Pyro's.
+    becomes 0; scales, masks and the sum over y stay Pyro's. "sequential" runs the guide anew for
+    each label, each time with the same noise, so that dropout gives all labels the same q(y | x).
 
     Args:
         strategy: "parallel", or "sequential": K decoder calls and a K-th of the memory.
@@ -40,12 +41,14 @@ class TraceEnum(TraceEnum_ELBO):
         analytic_kl: bool = True,
         free_bits: float = 0.0,
     ) -> None:
+        in_parallel = strategy == "parallel"
         super().__init__(  # type: ignore[no-untyped-call]
-            num_particles=num_particles,
+            num_particles=num_particles if in_parallel else 1,
             max_plate_nesting=1,
-            vectorize_particles=strategy == "parallel" and num_particles > 1,
+            vectorize_particles=in_parallel and num_particles > 1,
             strict_enumeration_warning=False,
         )
+        self.num_rounds = 1 if in_parallel else num_particles
         self.strategy, self.expand = strategy, expand
         self.analytic_kl, self.free_bits = analytic_kl, free_bits
 
@@ -68,19 +71,17 @@ class TraceEnum(TraceEnum_ELBO):
             TypeError: the two are not the bound methods of one SSVAE.
         """
         owner(model, guide)
-        enumerated = config_enumerate(guide, self.strategy, expand=self.expand)
         one: Any = super().differentiable_loss
-        losses = [one(model, enumerated, part, kl_weight) for part in parts(batch)]
-        return torch.stack(losses).sum()
+        total: Tensor = sum(self._losses(one, model, guide, batch, kl_weight))
+        return total / self.num_rounds
 
     def loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
     ) -> float:
         """As `differentiable_loss`, without a gradient."""
-        enumerated = config_enumerate(guide, self.strategy, expand=self.expand)
         with torch.no_grad():
             one: Any = super().loss
-            return float(sum(one(model, enumerated, part, *args) for part in parts(batch)))
+            return float(sum(self._losses(one, model, guide, batch, *args)) / self.num_rounds)
 
     def loss_and_grads(
         self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
@@ -90,6 +91,29 @@ class TraceEnum(TraceEnum_ELBO):
         loss.backward()
         value: float = torch_item(loss)
         return value
+
+    def _losses(
+        self, one: Any, model: Any, guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> Iterator[Any]:
+        """The loss `one` of observed and unobserved rows, and of each of the particles in turn."""
+        for part in parts(batch):
+            for _ in range(self.num_rounds):
+                yield one(model, self._enumerated(guide), part, *args)
+
+    def _enumerated(self, guide: Callable[..., Any]) -> Callable[..., Any]:
+        """The guide with its y enumerated; sequentially, each call begins with the same noise."""
+        enumerated: Callable[..., Any] = config_enumerate(guide, self.strategy, expand=self.expand)
+        if self.strategy == "parallel":
+            return enumerated
+        state = torch.get_rng_state()
+        on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+        def with_the_same_noise(*args: Any, **kwargs: Any) -> Any:
+            torch.set_rng_state(state)
+            torch.cuda.set_rng_state_all(on_gpus)
+            return enumerated(*args, **kwargs)
+
+        return with_the_same_noise
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         run: Any = super()._get_trace

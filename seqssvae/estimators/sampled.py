@@ -123,7 +123,7 @@ class ScoreFunction(PairELBO):
     def __init__(
         self,
         *,
-        baseline: Baseline = "running-mean",
+        baseline: Baseline = "learned",
         num_particles: int = 1,
         analytic_kl: bool = True,
         free_bits: float = 0.0,
