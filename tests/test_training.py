@@ -259,3 +259,25 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     torch.nn.init.constant_(next(model.parameters()), torch.nan)
     with pytest.raises(FloatingPointError, match="step 0"):
         Trainer(settings, model, data).step(0)
+
+
+@pytest.mark.parametrize(("accuracy", "left"), [(0.89, False), (0.97, True)])
+def test_a_teacher_is_left_for_what_is_clearly_better(
+    accuracy: float, left: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.8 over 64 rows has a standard error of 0.05."""
+    scripted = iter([0.8, accuracy, 0.85, 0.0])
+    monkeypatch.setattr("seqssvae.building.distil", lambda *_: None)
+    monkeypatch.setattr(
+        Trainer,
+        "_measure",
+        lambda _: {
+            "accuracy": next(scripted), "num_labelled": 64, "elbo": -5.0, "kl": 1.0,
+            "likelihood": 0.0,
+        },
+    )  # fmt: skip
+    settings = config(
+        training__teacher=True, training__num_steps=2, training__evaluate_every=1,
+        objective__kl_warmup_steps=2,
+    )  # fmt: skip
+    assert trained(settings).progress.best_step == (1 if left else 0)
