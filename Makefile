@@ -13,11 +13,12 @@ BIN := .venv/bin
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
+# Waiting threads that spin cost most where something else uses a core.
+demo test: export OMP_WAIT_POLICY = PASSIVE
 demo: install words ## train on words of eight languages with few labels, and show what came out
 	$(BIN)/python experiments/demo.py
 
 test: export OMP_NUM_THREADS = 1
-test: export OMP_WAIT_POLICY = PASSIVE
 test: install ## lint, types, tests and doctests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
