@@ -169,7 +169,7 @@ def _estimators(
         ("trace-enum", "exact", TraceEnum(num_particles=num_particles)),
         ("fused-enum", "exact", FusedEnum(num_particles=num_particles)),
     ]
-    if num_particles == 1:  # Pyro draws z anew for each of sequential enumeration's particles
+    if num_particles == 1:  # its particles run in turn, and cannot share the noise fixed here
         sequential = TraceEnum(strategy="sequential")
         found.insert(1, ("trace-enum-sequential", "exact", sequential))
     for num_samples in (1, 2):
