@@ -20,7 +20,9 @@ from seqssvae.config import Config, InputError, to_mapping
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import calibration_error, macro_f1
 from seqssvae.fitting import with_estimator
+from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared, prepare, read_like, read_sequences
+from seqssvae.rivals import fit_pretrained, fit_self_trained, fit_supervised
 from seqssvae.trained import classify_table
 from seqssvae.training import Trainer
 
@@ -211,18 +213,15 @@ class _Draw:
         return {**figures, "seconds": seconds}
 
 
-def _supervised(
-    config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
-) -> Probabilities:
-    """The SS-VAE's encoder of y, trained on the labelled rows alone."""
-    alone = dataclasses.replace(
-        config,
-        objective=dataclasses.replace(config.objective, w=0.0),
-        estimator=dataclasses.replace(config.estimator, name="fused-enum"),
-        training=dataclasses.replace(config.training, teacher=False),
-    )
-    nothing = prepared.unlabelled.take(np.arange(0))
-    return _neural(alone, dataclasses.replace(prepared, unlabelled=nothing), test)
+def _rival(
+    fit: Callable[[Config, Prepared], SSVAE],
+) -> Callable[[Config, Prepared, tuple[Sequences, EncodedRows]], Probabilities]:
+    def run(
+        config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+    ) -> Probabilities:
+        return classify_table(fit(config, prepared), test[1])
+
+    return run
 
 
 def _neural(
@@ -258,7 +257,9 @@ def _baseline(
 
 ARMS: dict[str, Callable[[Config, Prepared, tuple[Sequences, EncodedRows]], Probabilities]] = {
     **{name: _baseline(name) for name in BASELINES},
-    "supervised": _supervised,
+    "supervised": _rival(fit_supervised),
+    "self-trained": _rival(fit_self_trained),
+    "pretrained": _rival(fit_pretrained),
     "ssvae": _neural,
 }
 

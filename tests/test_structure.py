@@ -34,6 +34,7 @@ LAYERS = [
         "runs",
         "fitting",
         "trained",
+        "rivals",
         "comparison",
         "plots",
     ],
