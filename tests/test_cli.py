@@ -71,6 +71,9 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
     ).split()
     assert set(wanted) <= set(figures)
     assert figures["nll"] <= -figures["elbo"] + 1e-3
+    assert "swap_success" not in figures
+    judged = run("evaluate", folder, "--data", data, "--num-samples", 2, "--judge", data, "--json")
+    assert judged.json["num_swaps"] == 40 and figures.items() <= judged.json.items()
 
 
 def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:

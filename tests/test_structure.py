@@ -35,6 +35,7 @@ LAYERS = [
         "fitting",
         "trained",
         "rivals",
+        "swaps",
         "comparison",
         "plots",
     ],
