@@ -46,8 +46,10 @@ def read(path: Path) -> list[Row]:
 
 def table(rows: list[list[str]], delimiter: str, end: str) -> bytes:
     stream = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL  # before Python 3.13 the writer leaves a lone CR without quotes
-    csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
+    writer = csv.writer(  # without quotes a lone CR would end a row
+        stream, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL
+    )
+    writer.writerows(rows)
     return stream.getvalue().encode()
 
 

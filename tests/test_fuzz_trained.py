@@ -73,7 +73,7 @@ def test_any_generation(model: TrainedModel, n: Any, **settings: Any) -> None:
     with told():
         found = model.generate(settings.pop("label"), n, **settings)
         assert len(found) == n
-        assert all(text.startswith(settings["prefix"]) for text in found)
+        assert all(str(text).startswith(settings["prefix"]) for text in found)
 
 
 @cases(40)
