@@ -358,7 +358,7 @@ def _check_samples(num_samples: int, seed: int) -> None:
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:
     wanted = "a whole number"
-    if isinstance(value, int | np.integer):
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
         if low <= value <= high:
             return
         wanted = f"at least {low}" if value < low else f"at most {high:,}"
