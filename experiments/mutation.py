@@ -78,19 +78,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.exit(f"{room}: wanted tests that pass on the code as it is, got some that fail")
         mutants = list(find_mutants(source))
         random.Random(arguments.seed).shuffle(mutants)
-        start, killed, survivors = time.monotonic(), 0, []
+        start, killed, survivors = time.monotonic(), 0, 0
         for number, line, what, mutated in mutants[: arguments.sample or None]:
-            if killed + len(survivors) and time.monotonic() - start > 60 * arguments.minutes:
+            if killed + survivors and time.monotonic() - start > 60 * arguments.minutes:
                 break
             if passes(module, mutated, path, tests):
-                survivors.append((line, what))
+                survivors += 1
                 print(f"{room}.py:{line}: survived ({number}): {what}", flush=True)
             else:
                 killed += 1
-        tried = killed + len(survivors)
+        tried = killed + survivors
         totals = [totals[0] + killed, totals[1] + tried]
         share = f"{100 * killed / max(1, tried):.1f} %"
-        print(f"{room}: {killed} of {tried} tried ({len(mutants)} there are) killed, {share}")
+        print(
+            f"{room}: {killed} of {tried} tried ({len(mutants)} there are) killed, {share}",
+            flush=True,
+        )
     killed, tried = totals
     print(json.dumps({"killed": killed, "tried": tried, "share": killed / max(1, tried)}))
     return 0
@@ -152,7 +155,7 @@ def change_node(node: ast.AST, change: str) -> None:
             else:
                 node.op = SWAPS[type(node.op)]()  # type: ignore[assignment]
         case ast.Compare():
-            node.ops[0] = SWAPS[type(node.ops[0])]()  # type: ignore[assignment]
+            node.ops[0] = SWAPS[type(node.ops[0])]()  # type: ignore[call-overload]
         case ast.Constant(value=bool(value)):
             node.value = not value
         case ast.Constant(value=int(value) | float(value)):
@@ -202,8 +205,12 @@ def passes(module: str, source: str, path: Path, tests: Sequence[str]) -> bool:
 
 
 def _test(module: str, source: str, path: Path, tests: Sequence[str]) -> int:
+    import hypothesis
     import pytest
 
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # no time for the least example
+    hypothesis.settings.register_profile("unshrunk", deadline=None, derandomize=True, phases=phases)
+    os.environ["HYPOTHESIS_PROFILE"] = "unshrunk"  # read by conftest.py
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
