@@ -13,6 +13,8 @@ import torch
 # new ones and 20 times as many.
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2000)
+_phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # mutants need no least example
+hypothesis.settings.register_profile("unshrunk", deadline=None, derandomize=True, phases=_phases)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -205,11 +205,8 @@ def passes(module: str, source: str, path: Path, tests: Sequence[str]) -> bool:
 
 
 def _test(module: str, source: str, path: Path, tests: Sequence[str]) -> int:
-    import hypothesis
     import pytest
 
-    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # no time for the least example
-    hypothesis.settings.register_profile("unshrunk", deadline=None, derandomize=True, phases=phases)
     os.environ["HYPOTHESIS_PROFILE"] = "unshrunk"  # read by conftest.py
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
