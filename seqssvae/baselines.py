@@ -26,8 +26,8 @@ __all__ = ["BASELINES", "Baseline", "Sequences", "Task"]
 Sequences = Sequence[str] | Sequence[Sequence[str]]
 Array = NDArray[np.float64]
 
-SELF_TRAINING_THRESHOLDS = (0.5, 0.7, 0.9)  # of a guess that is taken for a label
-SELF_TRAINING_FEATURES = 50_000  # the most frequent ones, for it fits again and again
+SELF_TRAINING_FEATURES, SELF_TRAINING_ROWS = 20_000, 4_000  # for it fits again and again
+SELF_TRAINING_ROUNDS = 4
 EM_WEIGHTS = (0.0, 0.01, 0.1, 1.0)  # of an unlabelled row; 0 is plain naive Bayes
 EM_STEPS = 10
 EM_SMOOTHING = 0.1
@@ -130,10 +130,16 @@ class Logistic(Baseline):
         model = LogisticRegression(C=self.strength, max_iter=1000)
         used = np.arange(features.shape[1])
         if self.self_trained and len(task.unlabelled):
-            y = np.concatenate([y, np.full(len(task.unlabelled), -1)])
+            free = np.random.default_rng(seed).permutation(len(task.unlabelled))
+            free = len(y) + free[:SELF_TRAINING_ROWS]
+            rows = np.concatenate([np.arange(len(y)), free])
+            y = np.concatenate([y, np.full(len(free), -1)])
+            surest = {"criterion": "k_best", "k_best": -(-len(free) // SELF_TRAINING_ROUNDS)}
             candidates = [
-                SelfTrainingClassifier(clone(model), threshold=threshold).fit(features, y)
-                for threshold in SELF_TRAINING_THRESHOLDS
+                SelfTrainingClassifier(clone(model), max_iter=SELF_TRAINING_ROUNDS, **options).fit(
+                    features[rows], y
+                )
+                for options in ({"threshold": 0.9}, surest)
             ]
             model = max(candidates, key=lambda candidate: _dev_score(candidate, task, transform))
         else:
@@ -150,11 +156,13 @@ class Logistic(Baseline):
 
 def _dev_score(
     model: SelfTrainingClassifier, task: Task, transform: Callable[[Sequences], Any]
-) -> float:
-    """Accuracy on labelled dev rows; 0 without any."""
+) -> tuple[float, float]:
+    """Accuracy, then mean log-likelihood, on labelled dev rows; zeros without any."""
     if not len(task.dev):
-        return 0.0
-    return float((model.predict(transform(task.dev)) == task.dev_y).mean())
+        return (0.0, 0.0)
+    table = spread(model.predict_proba(transform(task.dev)), model.classes_, task.num_classes)
+    chosen = table[np.arange(len(table)), task.dev_y]
+    return (float((table.argmax(1) == task.dev_y).mean()), float(np.log(chosen + 1e-12).mean()))
 
 
 @dataclasses.dataclass(frozen=True)

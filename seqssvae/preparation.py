@@ -12,10 +12,11 @@ import numpy.typing as npt
 from seqssvae.config import Config, DataConfig, InputError
 from seqssvae.corpora import Corpus, encode_corpus, read_corpus
 from seqssvae.encoded import EncodedRows
+from seqssvae.oddities import count_shared, find_oddities
 from seqssvae.splits import Labels, choose_labels, split_dev
 from seqssvae.vocabulary import Vocabulary, build_vocabulary
 
-__all__ = ["Prepared", "prepare", "read_like", "read_sequences"]
+__all__ = ["Prepared", "count_test_rows_seen", "prepare", "read_like", "read_sequences"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Prepared:
         corpus: The training file, for those who want the sequences as they stood.
         positions: Where the rows of each part of the split stand in it.
         extra: More unlabelled rows, which stand last in `unlabelled`; None without any.
+        oddities: What is likely not meant, a line each; see `find_oddities`.
     """
 
     vocabulary: Vocabulary
@@ -50,6 +52,7 @@ class Prepared:
     corpus: Corpus
     positions: dict[str, Positions]
     extra: Corpus | None = None
+    oddities: tuple[str, ...] = ()
 
     def sequences(self, part: str, rows: Positions | None = None) -> list[Any]:
         """Sequences as they stood in the files, texts or lists of tokens.
@@ -144,6 +147,7 @@ def prepare(
         corpus=corpus,
         positions=positions,
         extra=extra,
+        oddities=tuple(find_oddities(corpus, labels.names, y, seen=seen)),
     )
 
 
@@ -167,6 +171,24 @@ def read_like(
         wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
         raise InputError(f"{source}: wanted {wanted} as in training, got {got}")
     return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
+
+
+def count_test_rows_seen(
+    config: Config,
+    source: str | Path,
+    test_source: str | Path,
+    *,
+    unlabelled_source: str | Path | None = None,
+) -> int:
+    """How many test rows training sees, with or without their labels.
+
+    Raises:
+        InputError: bad input.
+    """
+    training = [_read(source, config.data)]
+    if unlabelled_source is not None:
+        training.append(_read(unlabelled_source, config.data, read_labels=False))
+    return count_shared(_read(test_source, config.data), training)
 
 
 def read_sequences(source: str | Path, config: Config) -> list[str | list[str]]:

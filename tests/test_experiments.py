@@ -160,3 +160,46 @@ def test_the_vae_is_held_to_a_language_model(tmp_path: Path) -> None:
     assert 10 < vae[0] < 20 and 10 < plain[0] < 20  # five symbols and EOS of about 16
     (difference,) = map(float, re.findall(r"language model: ([+-][\d.]+) ", shown))
     assert abs(difference - (vae[0] - plain[0])) < 0.011
+
+
+def test_memory_is_watched(tmp_path: Path) -> None:
+    """`soak.py` plays its rounds, and fails where memory grew by more than the limit."""
+    shown = run_script(
+        "soak.py", "--minutes", 0, "--rows", 12, "--steps", 2, "--limit", 1000, folder=tmp_path
+    )
+    result = json.loads(shown.splitlines()[-1])
+    assert result["rounds"] == 4 == shown.count("round ") and result["megabytes"] > 50
+    assert result["grew"] is False
+
+
+def test_growth_is_told() -> None:
+    from experiments.soak import growth
+
+    assert growth([100, 100, 100, 100]) == 0
+    assert abs(growth([100.0, 500.0, 103.0]) - 3) < 1e-9
+    assert abs(growth([90, 110, 1, 1, 1, 1, 120, 130]) - 25) < 1e-9
+
+
+def test_faults_are_noticed_or_listed(tmp_path: Path) -> None:
+    """`mutation.py` tries two mutants of a small room."""
+    shown = run_script("mutation.py", "--rooms", "shapes", "--sample", 2, folder=tmp_path)
+    result = json.loads(shown.splitlines()[-1])
+    assert result["tried"] == 2 and result["killed"] + shown.count("survived") == 2
+
+
+def test_mutants_change_one_place_each() -> None:
+    import ast
+
+    from experiments.mutation import find_mutants
+
+    source = (
+        'def f(x: int = 1) -> int:\n    """Doc."""\n    if not x < 2 and x:\n        print(x)\n'
+    )
+    mutants = {what: text for _, _, what, text in find_mutants(source)}
+    assert len(mutants) == 8
+    for change in ("x < 2 -> x <= 2", "1 -> 2", "2 -> 3", "not x < 2 -> not not x < 2"):
+        assert change in mutants
+    plain = ast.unparse(ast.parse(source)).splitlines()
+    for text in mutants.values():
+        lines = ast.unparse(ast.parse(text)).splitlines()
+        assert sum(a != b for a, b in zip(plain, lines, strict=True)) == 1

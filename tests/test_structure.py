@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seqssvae"
 LAYERS = [
-    ["config", "shapes", "vocabulary", "pieces"],
+    ["config", "plain_yaml", "shapes", "vocabulary", "pieces"],
     [
         "rows",
         "arrow_rows",
@@ -15,6 +15,7 @@ LAYERS = [
         "splits",
         "encoded",
         "corpora",
+        "oddities",
         "batches",
         "streams",
         "ngrams",
