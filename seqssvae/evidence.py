@@ -71,7 +71,8 @@ def _evidence(counts: csr_matrix, posteriors: Doubles, idf: Doubles, num_blocks:
     shares /= shares.sum(2, keepdims=True)
     totals = blocks.sum(2, keepdims=True)
     says = np.log((blocks + PSEUDO_COUNT * shares) / ((totals + PSEUDO_COUNT) * shares))
-    return says.reshape(by_class.shape) / idf[:, None]
+    result: Doubles = says.reshape(by_class.shape) / idf[:, None]
+    return result
 
 
 def _fit_scales(sums: Doubles, targets: Doubles, row_weights: Doubles) -> tuple[Doubles, Doubles]:

@@ -69,13 +69,13 @@ def test_a_block_that_only_knows_its_own_rows_gets_no_weight() -> None:
     counts, posteriors = make_telling()
     weight, _, logits = fit(counts, posteriors, 2)
     half = len(weight) // 2
-    assert np.abs(weight[:2]).min() > 1
+    assert (weight[[0, 1], [0, 1]] - weight[[0, 1], [1, 0]]).min() > 4  # nats times idf
     assert np.abs(weight[half:]).max() < 0.05 * np.abs(weight[:2]).max()
     told = np.arange(len(posteriors)) % 4 > 0
     assert (logits.argmax(1) == posteriors.argmax(1))[told].all()
 
 
-def test_scales_and_bias_are_at_the_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scales_and_bias_are_at_the_minimum() -> None:
     random = np.random.default_rng(1)
     sums, targets = random.normal(size=(3, 50, 4)), random.dirichlet(np.ones(4), 50)
     sums[0] += np.log(targets)
@@ -88,7 +88,7 @@ def test_scales_and_bias_are_at_the_minimum(monkeypatch: pytest.MonkeyPatch) -> 
         return float(penalty - (row_weights[:, None] * targets * log_probs).sum())
 
     scales, bias = room._fit_scales(sums, targets, row_weights)
-    assert scales.min() >= 0 and scales[0] > 0.5
+    assert scales.min() >= 0 and scales[0] > 0.2
     best = loss(scales, bias)
     for _ in range(50):
         near = np.maximum(scales + 0.05 * random.normal(size=3), 0)
