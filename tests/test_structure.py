@@ -25,7 +25,7 @@ LAYERS = [
     ["cells", "recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
-    ["baselines", "regression", "views", "members", "pooling", "teacher"],
+    ["baselines", "regression", "evidence", "views", "members", "pooling", "teacher"],
     [
         "checking",
         "preparation",
