@@ -147,17 +147,20 @@ class SSVAE(PyroModule):
             logits = logits + features.ngrams
         return logits.float().log_softmax(-1) if _is_half(logits) else logits.log_softmax(-1)
 
-    def z_posterior(self, features: Features, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def z_posterior(
+        self, features: Features, y: Tensor | None = None, example: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Location and scale of q(z | x, y); y is ignored unless under "z-given-y".
 
         Args:
             features: Of `encode`.
             y: Classes, int64 `[*L, B]` (or `[K, 1]`), or weights of them, float `[*L, B, K]`.
+            example: For pairs, the example of each, `[P]`; y is then `[P]` or `[P, K]`.
 
         Returns:
-            Both `[*L, B, Z]`.
+            Both `[*L, B, Z]`, or `[P, Z]` for pairs.
         """
-        loc, scale = self.head_z(features.z, y)
+        loc, scale = self.head_z(features.z, y, example)
         return (loc.float(), scale.float()) if _is_half(loc) else (loc, scale)
 
     def likelihood(self, lengths: Tensor, z: Tensor, y: Tensor | None) -> SequenceLikelihood:
