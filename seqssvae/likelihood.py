@@ -22,7 +22,7 @@ from seqssvae.vocabulary import BOS
 
 __all__ = ["SequenceLikelihood", "sequence_log_prob", "weighted_sequence_log_prob"]
 
-CHUNK_ELEMENTS = 2**21  # logits that exist at once
+CHUNK_ELEMENTS = 2**22  # logits that exist at once
 CACHED_ELEMENTS = 2**17  # of them, for each thread of a CPU, that a core's cache holds
 
 

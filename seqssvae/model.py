@@ -98,17 +98,19 @@ class SSVAE(PyroModule):
         self.register_buffer("prior_logits", (weights / weights.sum()).log())
         self.prior_logits: Tensor
 
-    def encode(self, x: Tensor, lengths: Tensor) -> Features:
+    def encode(self, x: Tensor, lengths: Tensor, *, only_y: bool = False) -> Features:
         """Read the sequences once.
 
         Args:
             x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
             lengths: `[B]`.
+            only_y: For q(y | x) alone: the features for z are left out, and are those for y.
         """
-        for_z = self.encoder_z(x, lengths)
-        if not self.num_classes:
+        for_y = self.encoder_y(x, lengths) if self.num_classes else None
+        same = self.encoder_y is self.encoder_z or only_y
+        for_z = for_y if same and for_y is not None else self.encoder_z(x, lengths)
+        if for_y is None:
             return Features(for_z, for_z)
-        for_y = for_z if self.encoder_y is self.encoder_z else self.encoder_y(x, lengths)
         return Features(for_y, for_z, None if self.ngrams is None else self.ngrams(x, lengths))
 
     def start_from_ngrams(self) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
         "interpolated",
         "bags",
     ],
-    ["cells", "recurrent", "encoders", "decoder"],
+    ["buffers", "cells", "recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
     ["baselines", "regression", "views", "members", "pooling", "teacher"],
