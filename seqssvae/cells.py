@@ -120,7 +120,9 @@ class _Block(NamedTuple):
     def gather(self, inputs: _Inputs, target: Tensor) -> None:
         """Put what the gates get without the recurrence into `target`, `[M', G]`."""
         source = inputs.projected[self.direction]
-        places = self.times if inputs.position is None else self.at_times(inputs.position)
+        places: Sequence[slice | Tensor] = self.times
+        if inputs.position is not None:
+            places = self.at_times(inputs.position)
         for (part,), place in zip(self.split(target), places, strict=True):
             if isinstance(place, slice):
                 part.copy_(source[place])
@@ -132,7 +134,9 @@ class _Block(NamedTuple):
     def scatter(self, gradient: Tensor, position: Tensor | None, sums: _Inputs) -> None:
         """Add the gradient of the gates, `[M', G]`, to that of the inputs."""
         target = sums.projected[self.direction]
-        places = self.times if position is None else self.at_times(position)
+        places: Sequence[slice | Tensor] = self.times
+        if position is not None:
+            places = self.at_times(position)
         for (part,), place in zip(self.split(gradient), places, strict=True):
             if isinstance(place, slice):
                 target[place] = part

@@ -280,7 +280,7 @@ class _TokenLogProb(torch.autograd.Function):
         ctx.softmax = softmax
         ctx.save_for_backward(hidden)
         log_prob = hidden.new_empty(len(hidden))
-        for window, chunk, _ in softmax.chunks(hidden, None):
+        for window, chunk, _logits in softmax.chunks(hidden, None):
             log_prob[window] = chunk
         return log_prob
 

@@ -72,7 +72,7 @@ class Networks(nn.Module):
         return self.z_loc(hidden), self.z_log_scale(hidden).clamp(-8, 8).exp()
 
     def decode(self, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
-        """Logits of every position, `[*L, B, T, V]`, from x `[B, T]`, z `[*L, B, Z]`, y `[*L, B]`."""
+        """Logits at all positions, `[*L, B, T, V]`; x `[B, T]`, z `[*L, B, Z]`, y `[*L, B]`."""
         shape, num_steps = y.shape, x.shape[-1]
         previous = functional.pad(x[:, :-1], (1, 0), value=BOS)
         repeated = previous.expand(*shape, num_steps).reshape(-1, num_steps)  # [N, T]
@@ -185,7 +185,8 @@ class PlainStep:
         ).view(len(y), *x.shape)
         kl = (0.5 * (loc.square() + scale.square() - 1) - scale.log()).sum(-1)
         bound = -nats.sum(-1) - kl - torch.tensor(float(len(y))).log()
-        return -(log_q.exp() * (bound - log_q)).sum()
+        total: Tensor = (log_q.exp() * (bound - log_q)).sum()
+        return -total
 
 
 def _copy(own: nn.Module, theirs: nn.Module) -> None:

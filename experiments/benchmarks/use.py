@@ -130,12 +130,12 @@ def in_order(model: TrainedModel, rows: EncodedRows) -> None:
 
 def generation(model: TrainedModel, number: int) -> dict[str, float]:
     """Many at once beside one after the other."""
-    found = {}
+    found: dict[str, float] = {}
     few = min(ONE_AT_A_TIME, number)
     for strategy in ("sample", "beam"):
 
-        def make(n: int, seed: int, strategy: str = strategy) -> None:
-            model.generate(LABELS[0], n, strategy=strategy, max_length=30, seed=seed)
+        def make(n: int, seed: int, strategy: str = strategy) -> object:
+            return model.generate(LABELS[0], n, strategy=strategy, max_length=30, seed=seed)
 
         make(few, 0)
         together = _seconds(lambda: make(number, 0), 1)
