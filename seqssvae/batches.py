@@ -213,7 +213,7 @@ def _join_weights(
 
 
 def evaluation_batches(
-    rows: EncodedRows, batch_size: int, *, num_classes: int
+    rows: EncodedRows, batch_size: int, *, num_classes: int, num_symbols: int | None = None
 ) -> Iterator[tuple[Indices, Batch]]:
     """Every row once, rows of similar length together, the last, short batch included.
 
@@ -221,11 +221,18 @@ def evaluation_batches(
         rows: What is evaluated; no rows give no batches.
         batch_size: Rows of a batch, at least 1.
         num_classes: K.
+        num_symbols: B times T of a batch of more than one row, at most; None for no such limit.
 
     Yields:
         Which rows, `[B]`, and the batch of them.
     """
     order = np.argsort(rows.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
+    start = 0
+    while start < len(order):
         indices = order[start : start + batch_size]
+        if num_symbols is not None:
+            area = rows.offsets[indices + 1] - rows.offsets[indices]
+            area *= np.arange(1, len(indices) + 1)  # rows are sorted: the last one is the longest
+            indices = indices[: max(1, int(np.searchsorted(area, num_symbols, side="right")))]
         yield indices, collate(rows, indices, num_classes=num_classes)
+        start += len(indices)

@@ -9,7 +9,6 @@ from torch import Tensor
 from seqssvae.bags import build_ngrams
 from seqssvae.config import Config, InputError, ModelConfig
 from seqssvae.decoder import Decoder
-from seqssvae.distillation import distil
 from seqssvae.encoders import SequenceEncoder
 from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
@@ -104,5 +103,7 @@ def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
         if len(np.unique(seen)) > 1:
             model.start_from_ngrams()
             if taught:
+                from seqssvae.distillation import distil  # its scikit-learn takes long to import
+
                 distil(model.ngrams, prepared, config.training.seed)
     return model

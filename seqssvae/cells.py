@@ -1,17 +1,21 @@
 """The loops over time of LSTM and GRU, each one autograd function, over packed rows.
 
-D directions with weights of their own run side by side. The gradient of the recurrent weights is
-one product over all positions.
+Rows run in blocks, each through all of its times before the next, so that what a step reads and
+writes stays in a core's cache. The gradient of the recurrent weights is one product a block.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqssvae.buffers import Buffer
+
 __all__ = ["gru", "lstm"]
+
+BLOCK_ELEMENTS = 2**16  # of the hidden states of a block at one time, for each thread of a CPU
 
 
 def lstm(
@@ -72,57 +76,113 @@ def gru(
     return states
 
 
-def _gates(
-    projected: Tensor, position: Tensor | None, context: Tensor | None, sizes: tuple[int, ...]
-) -> Tensor:
-    """What the gates get without the recurrence, `[D, M, G]`, memory of its own."""
-    if position is None:
-        gates = projected.clone()
-    else:
-        gates = projected.new_empty(len(projected), position.shape[1], projected.shape[2])
-        for target, source, index in zip(gates, projected, position, strict=True):
-            torch.index_select(source, 0, index, out=target)
-    if context is not None:
-        for part, size in zip(gates.split(sizes, 1), sizes, strict=True):
-            part += context[:, :size]
-    return gates
+class _Inputs(NamedTuple):
+    """What the gates get without the recurrence; see `lstm`."""
+
+    projected: Tensor
+    position: Tensor | None
+    context: Tensor | None
 
 
-def _input_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Gradients of `projected` and `context` from that of the gates, `[D, M, G]`."""
-    num_directions, _, num_gates = gradient.shape
-    context = None
-    if ctx.num_context_rows is not None:
-        context = gradient.new_zeros(num_directions, ctx.num_context_rows, num_gates)
-        for part, size in zip(gradient.split(ctx.sizes, 1), ctx.sizes, strict=True):
-            context[:, :size] += part
-    if ctx.position is None:
-        return gradient, context
-    projected = gradient.new_zeros(num_directions, ctx.num_projected, num_gates)
-    for target, source, index in zip(projected, gradient, ctx.position, strict=True):
-        target.index_add_(0, index, source)
-    return projected, context
+class _Block(NamedTuple):
+    """Rows of one direction, and where their symbols lie.
+
+    Attributes:
+        direction: Which one.
+        rows: Which packed rows.
+        own: Their positions in memory that holds block after block.
+        times: Their packed positions at each time.
+        sizes: Rows of the block that still hold a symbol at each time.
+    """
+
+    direction: int
+    rows: slice
+    own: slice
+    times: list[slice]
+    sizes: list[int]
+
+    def split(self, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """The values at each time, from values of all the block's positions, `[M', ...]` each."""
+        return zip(*(value.split(self.sizes) for value in values), strict=True)
+
+    def previous(self, states: Sequence[Tensor], initial: Tensor) -> list[Tensor]:
+        """Views of the state before each time, from those at each time."""
+        if not self.sizes:
+            return []
+        before = [initial[self.direction, self.rows], *states[:-1]]
+        return [state[:size] for state, size in zip(before, self.sizes, strict=True)]
+
+    def at_times(self, values: Tensor) -> list[Tensor]:
+        """The same of packed values, `[D, M, ...]`."""
+        here = values[self.direction]
+        return [here[time] for time in self.times]
+
+    def gather(self, inputs: _Inputs, target: Tensor) -> None:
+        """Put what the gates get without the recurrence into `target`, `[M', G]`."""
+        source = inputs.projected[self.direction]
+        places: Sequence[slice | Tensor] = self.times
+        if inputs.position is not None:
+            places = self.at_times(inputs.position)
+        for (part,), place in zip(self.split(target), places, strict=True):
+            if isinstance(place, slice):
+                part.copy_(source[place])
+            else:
+                torch.index_select(source, 0, place, out=part)
+            if inputs.context is not None:
+                part += inputs.context[self.direction, self.rows][: len(part)]
+
+    def scatter(self, gradient: Tensor, position: Tensor | None, sums: _Inputs) -> None:
+        """Add the gradient of the gates, `[M', G]`, to that of the inputs."""
+        target = sums.projected[self.direction]
+        places: Sequence[slice | Tensor] = self.times
+        if position is not None:
+            places = self.at_times(position)
+        for (part,), place in zip(self.split(gradient), places, strict=True):
+            if isinstance(place, slice):
+                target[place] = part
+            else:
+                target.index_add_(0, place, part)
+            if sums.context is not None:
+                sums.context[self.direction, self.rows][: len(part)] += part
 
 
-def _previous(states: Tensor, initial: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
-    """Views of the state before each time, each `[D, size, H]`."""
-    if not sizes:
-        return []
-    before = [initial, *states.split(sizes, 1)[:-1]]
-    return [state[:, :size] for state, size in zip(before, sizes, strict=True)]
+def _blocks(sizes: tuple[int, ...], like: Tensor) -> list[_Block]:
+    """All rows in blocks, for hidden states `like`, `[D, N, H]`; one a direction off the CPU."""
+    num_directions, num_rows, size = like.shape
+    most = max(num_rows, 1)
+    if like.device.type == "cpu":
+        most = max(16, BLOCK_ELEMENTS * torch.get_num_threads() // size)
+        most = max(1, -(-num_rows // max(1, -(-num_rows // most))))  # blocks of one size
+    starts = [sum(sizes[:time]) for time in range(len(sizes))]
+    found, end = [], 0
+    for direction in range(num_directions):
+        for first in range(0, num_rows, most):
+            active = [min(size - first, most) for size in sizes if size > first]
+            times = [
+                slice(start + first, start + first + here)
+                for start, here in zip(starts, active, strict=False)
+            ]
+            own = slice(end, end + sum(active))
+            found.append(_Block(direction, slice(first, first + most), own, times, active))
+            end = own.stop
+    return found
 
 
-def _weight_gradient(gradient: Tensor, previous: list[Tensor], weight: Tensor) -> Tensor:
-    """Gradient of the recurrent weight `[D, G, H]`, one product for all times."""
-    if not previous:
-        return torch.zeros_like(weight)
-    return gradient.transpose(1, 2) @ torch.cat(previous, 1)
+def _longest(blocks: list[_Block]) -> int:
+    """Positions of the block that has most."""
+    return max((block.own.stop - block.own.start for block in blocks), default=0)
 
 
-def _add_products(target: Tensor, left: Tensor, right: Tensor) -> None:
-    """target += left @ right for each direction; `baddbmm_` would copy a target of strides."""
-    for one, a, b in zip(target, left, right, strict=True):
-        one.addmm_(a, b)
+def _empty_gradients(inputs: _Inputs) -> _Inputs:
+    """Sums for the gradients of the inputs."""
+    context = None if inputs.context is None else torch.zeros_like(inputs.context)
+    return _Inputs(torch.zeros_like(inputs.projected), None, context)
+
+
+def _add_weight_gradient(total: Tensor, gradient: Tensor, previous: list[Tensor]) -> None:
+    """Add a block's gradient of the recurrent weight, `[G, H]`: one product for all times."""
+    if previous:
+        total.addmm_(gradient.t(), torch.cat(previous))
 
 
 def _sigmoid_backward(gradient: Tensor, output: Tensor) -> None:
@@ -149,67 +209,73 @@ class _LSTM(torch.autograd.Function):
         hidden: Tensor,
         cell: Tensor,
     ) -> Tensor:
-        gates = _gates(projected, position, context, sizes)
-        num_directions, num_positions, _ = gates.shape
-        cells, squashed, hiddens = (
-            gates.new_empty(num_directions, num_positions, hidden.shape[2]) for _ in range(3)
-        )
-        transposed, previous = weight.transpose(1, 2), _previous(hiddens, hidden, sizes)
-        steps = zip(
-            _split_gates(gates, sizes), previous, _previous(cells, cell, sizes),
-            *(states.split(sizes, 1) for states in (cells, squashed, hiddens)),
-            strict=True,
-        )  # fmt: skip
-        for (gate, i_f, i, f, g, o), h_before, c_before, c, c_squashed, h in steps:
-            _add_products(gate, h_before, transposed)
-            i_f.sigmoid_()
-            g.tanh_()
-            o.sigmoid_()
-            torch.mul(f, c_before, out=c).addcmul_(i, g)
-            torch.tanh(c, out=c_squashed)
-            torch.mul(c_squashed, o, out=h)
-        ctx.save_for_backward(hidden, cell, weight, gates, cells, squashed, hiddens)
-        ctx.position, ctx.sizes, ctx.num_projected = position, sizes, projected.shape[1]
-        ctx.num_context_rows = None if context is None else context.shape[1]
+        inputs, size = _Inputs(projected, position, context), hidden.shape[2]
+        blocks, num_directions = _blocks(sizes, hidden), len(hidden)
+        num_positions = num_directions * sum(sizes)
+        buffers = [Buffer(hidden, (num_positions, width * size)) for width in (4, 1, 1)]
+        hiddens = hidden.new_empty(num_directions, sum(sizes), size)
+        for block in blocks:
+            gates, cells, squashed = (buffer.tensor[block.own] for buffer in buffers)
+            block.gather(inputs, gates)
+            transposed = weight[block.direction].t()
+            h_before = hidden[block.direction, block.rows]
+            steps = zip(
+                block.split(gates, gates[:, : 2 * size], *gates.split(size, 1), cells, squashed),
+                block.previous(cells.split(block.sizes), cell), block.at_times(hiddens),
+                strict=True,
+            )  # fmt: skip
+            for (gate, i_f, i, f, g, o, c, c_squashed), c_before, h in steps:
+                gate.addmm_(h_before[: len(gate)], transposed)
+                i_f.sigmoid_()
+                g.tanh_()
+                o.sigmoid_()
+                torch.mul(f, c_before, out=c).addcmul_(i, g)
+                torch.tanh(c, out=c_squashed)
+                torch.mul(c_squashed, o, out=h)
+                h_before = h
+        ctx.save_for_backward(hidden, cell, weight, hiddens)
+        ctx.inputs, ctx.buffers, ctx.blocks = inputs, buffers, blocks
         return hiddens
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, cell, weight, gates, cells, squashed, hiddens = ctx.saved_tensors
-        sizes = ctx.sizes
-        d_gates = torch.empty_like(gates)
-        d_h, d_c = torch.zeros_like(hidden), torch.zeros_like(cell)
-        steps = zip(
-            sizes, _split_gates(gates, sizes), _split_gates(d_gates, sizes),
-            _previous(cells, cell, sizes), squashed.split(sizes, 1), gradient.split(sizes, 1),
-            strict=True,
-        )  # fmt: skip
-        for size, gate, d_gate, c_before, c_squashed, d_out in reversed(list(steps)):
-            _, i_f, i, f, g, o = gate
-            d_all, d_i_f, d_i, d_f, d_g, d_o = d_gate
-            d_h_t, d_c_t = d_h[:, :size].add_(d_out), d_c[:, :size]
-            torch.mul(d_h_t, c_squashed, out=d_o)
-            _tanh_backward(d_h_t.mul_(o), c_squashed)
-            d_c_t.add_(d_h_t)
-            torch.mul(d_c_t, g, out=d_i)
-            torch.mul(d_c_t, c_before, out=d_f)
-            torch.mul(d_c_t, i, out=d_g)
-            _sigmoid_backward(d_i_f, i_f)
-            _tanh_backward(d_g, g)
-            _sigmoid_backward(d_o, o)
-            torch.bmm(d_all, weight, out=d_h_t)
-            d_c_t.mul_(f)
-        d_weight = _weight_gradient(d_gates, _previous(hiddens, hidden, sizes), weight)
-        d_projected, d_context = _input_gradients(ctx, d_gates)
-        return d_projected, None, d_context, None, d_weight, d_h, d_c
-
-
-def _split_gates(gates: Tensor, sizes: tuple[int, ...]) -> Iterable[tuple[Tensor, ...]]:
-    """Views of an LSTM's gates at each time: all of them, i and f together, and i, f, g, o."""
-    size = gates.shape[2] // 4
-    parts = [gates, gates[..., : 2 * size], *gates.split(size, 2)]
-    return zip(*(part.split(sizes, 1) for part in parts), strict=True)
+        hidden, cell, weight, hiddens = ctx.saved_tensors
+        size, sums = hidden.shape[2], _empty_gradients(ctx.inputs)
+        d_hidden, d_cell, d_weight = map(torch.zeros_like, (hidden, cell, weight))
+        memory = Buffer(hidden, (_longest(ctx.blocks), 4 * size))
+        for block in ctx.blocks:
+            direction = block.direction
+            gates, cells, squashed = (buffer.tensor[block.own] for buffer in ctx.buffers)
+            d_gates = memory.tensor[: len(gates)]
+            own_weight, parts = weight[direction], (gates, d_gates)
+            d_h_rows, d_c_rows = d_hidden[direction, block.rows], d_cell[direction, block.rows]
+            steps = zip(
+                block.split(
+                    squashed, *parts, *(part[:, : 2 * size] for part in parts),
+                    *(one for part in parts for one in part.split(size, 1)),
+                ),
+                block.previous(cells.split(block.sizes), cell), block.at_times(gradient),
+                strict=True,
+            )  # fmt: skip
+            for values, c_before, d_out in reversed(list(steps)):
+                c_squashed, _, d_all, i_f, d_i_f, i, f, g, o, d_i, d_f, d_g, d_o = values
+                d_h, d_c = d_h_rows[: len(d_all)].add_(d_out), d_c_rows[: len(d_all)]
+                torch.mul(d_h, c_squashed, out=d_o)
+                _tanh_backward(d_h.mul_(o), c_squashed)
+                d_c.add_(d_h)
+                torch.mul(d_c, g, out=d_i)
+                torch.mul(d_c, c_before, out=d_f)
+                torch.mul(d_c, i, out=d_g)
+                _sigmoid_backward(d_i_f, i_f)
+                _tanh_backward(d_g, g)
+                _sigmoid_backward(d_o, o)
+                torch.mm(d_all, own_weight, out=d_h)
+                d_c.mul_(f)
+            previous = block.previous(block.at_times(hiddens), hidden)
+            _add_weight_gradient(d_weight[direction], d_gates, previous)
+            block.scatter(d_gates, ctx.inputs.position, sums)
+        return sums.projected, None, sums.context, None, d_weight, d_hidden, d_cell
 
 
 class _GRU(torch.autograd.Function):
@@ -226,57 +292,69 @@ class _GRU(torch.autograd.Function):
         hidden: Tensor,
         new_bias: Tensor,
     ) -> Tensor:
-        gates = _gates(projected, position, context, sizes)
-        num_directions, num_positions, _ = gates.shape
-        two = 2 * hidden.shape[2]
-        hiddens = gates.new_empty(num_directions, num_positions, hidden.shape[2])
-        news = torch.empty_like(hiddens)  # the recurrent part of the new gate
-        transposed = weight.transpose(1, 2)
-        steps = zip(
-            gates.split(sizes, 1), news.split(sizes, 1), hiddens.split(sizes, 1),
-            _previous(hiddens, hidden, sizes),
-            strict=True,
-        )  # fmt: skip
-        for gate, new, h, h_before in steps:
-            r_z = gate[..., :two]
-            _add_products(r_z, h_before, transposed[..., :two])
-            r_z.sigmoid_()
-            torch.baddbmm(new_bias, h_before, transposed[..., two:], out=new)
-            r, z, n = gate.chunk(3, 2)
-            n.addcmul_(r, new).tanh_()
-            torch.lerp(n, h_before, z, out=h)
-        ctx.save_for_backward(hidden, weight, gates, news, hiddens)
-        ctx.position, ctx.sizes, ctx.num_projected = position, sizes, projected.shape[1]
-        ctx.num_context_rows = None if context is None else context.shape[1]
+        inputs, size = _Inputs(projected, position, context), hidden.shape[2]
+        blocks, num_directions, two = _blocks(sizes, hidden), len(hidden), 2 * hidden.shape[2]
+        num_positions = num_directions * sum(sizes)
+        # the gates, and the new gate's recurrent part
+        buffers = [Buffer(hidden, (num_positions, width * size)) for width in (3, 1)]
+        hiddens = hidden.new_empty(num_directions, sum(sizes), size)
+        for block in blocks:
+            gates, news = (buffer.tensor[block.own] for buffer in buffers)
+            block.gather(inputs, gates)
+            transposed, bias = weight[block.direction].t(), new_bias[block.direction]
+            for_r_z, for_new = transposed[:, :two], transposed[:, two:]
+            before = hidden[block.direction, block.rows]
+            steps = zip(
+                block.split(gates[:, :two], *gates.split(size, 1), news), block.at_times(hiddens),
+                strict=True,
+            )  # fmt: skip
+            for (r_z, r, z, n, new), h in steps:
+                before = before[: len(h)]
+                r_z.addmm_(before, for_r_z).sigmoid_()
+                torch.addmm(bias, before, for_new, out=new)
+                n.addcmul_(r, new).tanh_()
+                before = torch.lerp(n, before, z, out=h)
+        ctx.save_for_backward(hidden, weight, hiddens)
+        ctx.inputs, ctx.buffers, ctx.blocks = inputs, buffers, blocks
         return hiddens
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, gates, news, hiddens = ctx.saved_tensors
-        sizes, two = ctx.sizes, 2 * hidden.shape[2]
-        d_gates = torch.empty_like(gates)  # of the input's part
-        d_recurrent = torch.empty_like(gates)  # of the recurrence's part
-        d_h = torch.zeros_like(hidden)
-        previous = _previous(hiddens, hidden, sizes)
-        parts = (part.split(sizes, 1) for part in (gates, news, d_gates, d_recurrent, gradient))
-        for size, h_before, gate, new, d_gate, recurrent, d_out in reversed(
-            list(zip(sizes, previous, *parts, strict=True))
-        ):
-            r, z, n = gate.chunk(3, 2)
-            d_r, d_z, d_n = d_gate.chunk(3, 2)
-            d_h_t = d_h[:, :size].add_(d_out)
-            torch.sub(h_before, n, out=d_z).mul_(d_h_t)
-            torch.mul(d_h_t, z, out=recurrent[..., two:])
-            torch.sub(d_h_t, recurrent[..., two:], out=d_n)
-            d_h_t.copy_(recurrent[..., two:])
-            _tanh_backward(d_n, n)
-            torch.mul(d_n, new, out=d_r)
-            _sigmoid_backward(d_gate[..., :two], gate[..., :two])
-            recurrent[..., :two] = d_gate[..., :two]
-            torch.mul(d_n, r, out=recurrent[..., two:])
-            _add_products(d_h_t, recurrent, weight)
-        d_weight = _weight_gradient(d_recurrent, previous, weight)
-        d_projected, d_context = _input_gradients(ctx, d_gates)
-        d_bias = d_recurrent[..., two:].sum(1, keepdim=True)
-        return d_projected, None, d_context, None, d_weight, d_h, d_bias
+        hidden, weight, hiddens = ctx.saved_tensors
+        size, two, sums = hidden.shape[2], 2 * hidden.shape[2], _empty_gradients(ctx.inputs)
+        d_hidden, d_weight = torch.zeros_like(hidden), torch.zeros_like(weight)
+        d_bias = hidden.new_zeros(len(hidden), 1, size)
+        memories = [Buffer(hidden, (_longest(ctx.blocks), 3 * size)) for _ in range(2)]
+        for block in ctx.blocks:
+            direction = block.direction
+            gates, news = (buffer.tensor[block.own] for buffer in ctx.buffers)
+            # of the input's part of the gates, and of the recurrence's
+            d_gates, recurrent = (memory.tensor[: len(gates)] for memory in memories)
+            own_weight, d_rows = weight[direction], d_hidden[direction, block.rows]
+            previous = block.previous(block.at_times(hiddens), hidden)
+            steps = zip(
+                block.split(
+                    news, gates[:, :two], *gates.split(size, 1), d_gates[:, :two],
+                    *d_gates.split(size, 1), recurrent, recurrent[:, :two], recurrent[:, two:],
+                ),
+                previous, block.at_times(gradient),
+                strict=True,
+            )  # fmt: skip
+            for values, before, d_out in reversed(list(steps)):
+                new, r_z, r, z, n, d_r_z, d_r, d_z, d_n, by_all, by_r_z, by_new = values
+                d_h = d_rows[: len(before)].add_(d_out)
+                torch.sub(before, n, out=d_z).mul_(d_h)
+                torch.mul(d_h, z, out=by_new)
+                torch.sub(d_h, by_new, out=d_n)
+                d_h.copy_(by_new)
+                _tanh_backward(d_n, n)
+                torch.mul(d_n, new, out=d_r)
+                _sigmoid_backward(d_r_z, r_z)
+                by_r_z.copy_(d_r_z)
+                torch.mul(d_n, r, out=by_new)
+                d_h.addmm_(by_all, own_weight)
+            _add_weight_gradient(d_weight[direction], recurrent, previous)
+            block.scatter(d_gates, ctx.inputs.position, sums)
+            d_bias[direction] += recurrent[:, two:].sum(0)
+        return sums.projected, None, sums.context, None, d_weight, d_hidden, d_bias

@@ -64,7 +64,8 @@ def classify(
         shape = (num_samples if model.latent_size else 1, 1, model.latent_size)
         noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float64)
         noise = noise.to(model.prior_logits)  # [S, 1, Z]
-        features = model.encode(batch.x, batch.lengths)
+        only_y = mode == "q" and model.factorisation != "y-given-z"
+        features = model.encode(batch.x, batch.lengths, only_y=only_y)
         log_prob = []
         if mode != "posterior":
             log_prob.append(log_mean_exp(label_log_prob(model, features, noise)))  # [B, K]

@@ -88,8 +88,13 @@ class SequenceEncoder(nn.Module):
         x = x.masked_fill(~length_mask(lengths, x.shape[1]), PAD)
         lengths = lengths.clamp(min=1)
         packing = pack(x, lengths, torch.arange(len(x), device=x.device))
-        embedded = self.dropout(self.embedding(packing.symbols))
-        return rnn_states(self.rnn, embedded, lengths, packing)
+        drops = self.training and self.dropout.p > 0  # then no two occurrences are alike
+        if self.embedding.num_embeddings < len(packing.symbols) and not drops:
+            every = torch.arange(self.embedding.num_embeddings, device=x.device)
+            inputs, source = self.embedding(every), packing.symbols
+        else:
+            inputs, source = self.dropout(self.embedding(packing.symbols)), None
+        return rnn_states(self.rnn, inputs, lengths, packing, source)
 
     def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Features `[B, F]` of the states of rows that stand one after the other, `[S, F]`."""
@@ -166,9 +171,16 @@ class NormalHead(nn.Module):
         self.loc = nn.Linear(num_features, latent_size) if latent_size else None
         self.log_scale = nn.Linear(num_features, latent_size) if latent_size else None
 
-    def forward(self, features: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Both `[*L, B, Z]`, from features `[B, F]` and y, int64 `[*L, B]` or `[*L, B, K]`."""
+    def forward(
+        self, features: Tensor, y: Tensor | None = None, example: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both `[*L, B, Z]`, from features `[B, F]` and y, int64 `[*L, B]` or `[*L, B, K]`.
+
+        With `example`, `[P]`, row p is that of features `example[p]` and `y[p]`: both are `[P, Z]`.
+        """
         hidden = self.x(features)
+        if example is not None:
+            hidden = hidden.index_select(0, example)
         if self.y is not None and y is not None:
             hidden = hidden + self.y(y)  # [K, 1, F] + [B, F] where y is enumerated
         hidden = torch.tanh(hidden)

@@ -14,6 +14,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqssvae.buffers import Buffer
 from seqssvae.decoder import Decoder
 from seqssvae.recurrent import Packing, pack
 from seqssvae.shapes import fold, length_mask, unfold
@@ -21,7 +22,8 @@ from seqssvae.vocabulary import BOS
 
 __all__ = ["SequenceLikelihood", "sequence_log_prob", "weighted_sequence_log_prob"]
 
-CHUNK_ELEMENTS = 2**21  # logits that exist at once
+CHUNK_ELEMENTS = 2**22  # logits that exist at once
+CACHED_ELEMENTS = 2**17  # of them, for each thread of a CPU, that a core's cache holds
 
 
 class SequenceLikelihood(TorchDistribution):
@@ -134,7 +136,7 @@ def weighted_sequence_log_prob(
     """
     packing, hidden, softmax = _expanded(decoder, x, lengths, example, z, y)
     total, log_prob = _WeightedLogProb.apply(  # type: ignore[no-untyped-call]
-        softmax, weights[packing.order][packing.row], *softmax.parameters(hidden)
+        softmax, weights.index_select(0, packing.order[packing.row]), *softmax.parameters(hidden)
     )
     return total, packing.per_row(log_prob)
 
@@ -179,29 +181,50 @@ class _Softmax:
         relaxed = self.y if self.y is not None and self.y.dtype.is_floating_point else None
         return hidden, self.weight, self.bias, self.table, relaxed
 
-    def exponentials(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """Yield a chunk, its log-probabilities, exp(logits - max), and the sums of those.
+    def chunks(
+        self, hidden: Tensor, upstream: Tensor | None
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield a chunk, its log-probabilities, and the gradient of its logits.
 
-        The exponentials lie in memory that the next chunk uses again.
+        The latter lies in memory that the next chunk uses again, and is the one for `upstream`, the
+        gradient of each position's log-probability, `[M]`; without that it means nothing.
         """
         num_positions, size = len(hidden), len(self.bias)
         chunk = min(num_positions, max(64, CHUNK_ELEMENTS // size))
-        memory = hidden.new_empty(chunk, size)
+        memory = Buffer(hidden, (chunk, size))
         transposed = self.weight.t()
+        cached = max(1, chunk)
+        if hidden.device.type == "cpu":
+            cached = max(8, CACHED_ELEMENTS * torch.get_num_threads() // size)
         for start in range(0, num_positions, max(chunk, 1)):
             window = slice(start, min(start + chunk, num_positions))
-            logits = memory[: window.stop - start]
+            logits = memory.tensor[: window.stop - start]
             torch.addmm(self.bias, hidden[window], transposed, out=logits)
-            if self.table is not None and self.y is not None:
-                y = self.y[self.row[window]]
-                if y.dtype.is_floating_point:
-                    logits.addmm_(y, self.table)
-                else:
-                    logits += self.table[y]
-            chosen = logits.gather(1, self.targets[window].unsqueeze(1)).squeeze(1)
-            largest = logits.amax(1)
-            sums = logits.sub_(largest.unsqueeze(1)).exp_().sum(1)
-            yield window, chosen - largest - sums.log(), logits, sums
+            log_prob = hidden.new_empty(len(logits))
+            for first in range(0, len(logits), cached):
+                part = slice(first, min(first + cached, len(logits)))
+                here = slice(start + part.start, start + part.stop)
+                log_prob[part] = self._normalise(
+                    logits[part], here, None if upstream is None else upstream[here]
+                )
+            yield window, log_prob, logits
+
+    def _normalise(self, logits: Tensor, here: slice, upstream: Tensor | None) -> Tensor:
+        """Log-probabilities of some positions; their logits become their gradients."""
+        if self.table is not None and self.y is not None:
+            y = self.y[self.row[here]]
+            if y.dtype.is_floating_point:
+                logits.addmm_(y, self.table)
+            else:
+                logits += self.table[y]
+        targets = self.targets[here].unsqueeze(1)
+        chosen = logits.gather(1, targets)
+        largest = logits.amax(1, keepdim=True)
+        sums = logits.sub_(largest).exp_().sum(1, keepdim=True)
+        if upstream is not None:
+            upstream = upstream.unsqueeze(1)
+            logits.mul_(-upstream / sums).scatter_add_(1, targets, upstream)
+        return (chosen - largest - sums.log()).squeeze(1)
 
     def gradients(self, hidden: Tensor) -> "_Gradients":
         """Empty sums for the gradient of every parameter."""
@@ -225,22 +248,8 @@ class _Gradients:
     table: Tensor | None
     y: Tensor | None
 
-    def add(
-        self,
-        softmax: _Softmax,
-        hidden: Tensor,
-        window: slice,
-        exponentials: Tensor,
-        scales: tuple[Tensor, Tensor],
-    ) -> None:
-        """Add a chunk's; `exponentials` is overwritten.
-
-        `scales` are the gradient with respect to each position's log-probability, and the sums
-        of the exponentials.
-        """
-        upstream, sums = scales
-        logits = exponentials.mul_((-upstream / sums).unsqueeze(1))
-        logits.scatter_add_(1, softmax.targets[window].unsqueeze(1), upstream.unsqueeze(1))
+    def add(self, softmax: _Softmax, hidden: Tensor, window: slice, logits: Tensor) -> None:
+        """Add a chunk's, from the gradient of its logits."""
         torch.mm(logits, softmax.weight, out=self.hidden[window])
         self.weight.addmm_(logits.t(), hidden[window])
         self.bias.add_(logits.sum(0))
@@ -271,7 +280,7 @@ class _TokenLogProb(torch.autograd.Function):
         ctx.softmax = softmax
         ctx.save_for_backward(hidden)
         log_prob = hidden.new_empty(len(hidden))
-        for window, chunk, _exponentials, _sums in softmax.exponentials(hidden):
+        for window, chunk, _logits in softmax.chunks(hidden, None):
             log_prob[window] = chunk
         return log_prob
 
@@ -280,8 +289,8 @@ class _TokenLogProb(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (hidden,) = ctx.saved_tensors
         gradients = ctx.softmax.gradients(hidden)
-        for window, _chunk, exponentials, sums in ctx.softmax.exponentials(hidden):
-            gradients.add(ctx.softmax, hidden, window, exponentials, (upstream[window], sums))
+        for window, _, logits in ctx.softmax.chunks(hidden, upstream):
+            gradients.add(ctx.softmax, hidden, window, logits)
         return (None, *gradients.plain())
 
 
@@ -295,10 +304,10 @@ class _WeightedLogProb(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad[2:])
         gradients = softmax.gradients(hidden) if wanted else None
         log_prob = hidden.new_empty(len(hidden))
-        for window, chunk, exponentials, sums in softmax.exponentials(hidden):
+        for window, chunk, logits in softmax.chunks(hidden, weights if wanted else None):
             log_prob[window] = chunk
             if gradients is not None:
-                gradients.add(softmax, hidden, window, exponentials, (weights[window], sums))
+                gradients.add(softmax, hidden, window, logits)
         ctx.gradients = gradients
         ctx.save_for_backward(log_prob)
         ctx.mark_non_differentiable(log_prob)

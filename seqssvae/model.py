@@ -98,17 +98,19 @@ class SSVAE(PyroModule):
         self.register_buffer("prior_logits", (weights / weights.sum()).log())
         self.prior_logits: Tensor
 
-    def encode(self, x: Tensor, lengths: Tensor) -> Features:
+    def encode(self, x: Tensor, lengths: Tensor, *, only_y: bool = False) -> Features:
         """Read the sequences once.
 
         Args:
             x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
             lengths: `[B]`.
+            only_y: For q(y | x) alone: the features for z are left out, and are those for y.
         """
-        for_z = self.encoder_z(x, lengths)
-        if not self.num_classes:
+        for_y = self.encoder_y(x, lengths) if self.num_classes else None
+        same = self.encoder_y is self.encoder_z or only_y
+        for_z = for_y if same and for_y is not None else self.encoder_z(x, lengths)
+        if for_y is None:
             return Features(for_z, for_z)
-        for_y = for_z if self.encoder_y is self.encoder_z else self.encoder_y(x, lengths)
         return Features(for_y, for_z, None if self.ngrams is None else self.ngrams(x, lengths))
 
     def start_from_ngrams(self) -> None:
@@ -147,17 +149,20 @@ class SSVAE(PyroModule):
             logits = logits + features.ngrams
         return logits.float().log_softmax(-1) if _is_half(logits) else logits.log_softmax(-1)
 
-    def z_posterior(self, features: Features, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def z_posterior(
+        self, features: Features, y: Tensor | None = None, example: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Location and scale of q(z | x, y); y is ignored unless under "z-given-y".
 
         Args:
             features: Of `encode`.
             y: Classes, int64 `[*L, B]` (or `[K, 1]`), or weights of them, float `[*L, B, K]`.
+            example: For pairs, the example of each, `[P]`; y is then `[P]` or `[P, K]`.
 
         Returns:
-            Both `[*L, B, Z]`.
+            Both `[*L, B, Z]`, or `[P, Z]` for pairs.
         """
-        loc, scale = self.head_z(features.z, y)
+        loc, scale = self.head_z(features.z, y, example)
         return (loc.float(), scale.float()) if _is_half(loc) else (loc, scale)
 
     def likelihood(self, lengths: Tensor, z: Tensor, y: Tensor | None) -> SequenceLikelihood:

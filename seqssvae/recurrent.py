@@ -104,19 +104,26 @@ def packed_rnn(
     return hidden
 
 
-def rnn_states(rnn: nn.LSTM | nn.GRU, inputs: Tensor, lengths: Tensor, packing: Packing) -> Tensor:
+def rnn_states(
+    rnn: nn.LSTM | nn.GRU,
+    inputs: Tensor,
+    lengths: Tensor,
+    packing: Packing,
+    source: Tensor | None = None,
+) -> Tensor:
     """States of the last layer at every symbol, both directions side by side if it has two.
 
     Equal to `rnn` on each row's own sequence, from zeros.
 
     Args:
         rnn: With one direction or two; its dropout acts between layers.
-        inputs: One row after the other without padding, `[S, E]`.
+        inputs: One row after the other without padding, `[S, E]`; or distinct ones.
         lengths: Symbols of each row, `[B]`.
         packing: Of those B rows, each reading its own sequence.
+        source: Which of distinct inputs each symbol reads, `[S]`; None for each its own.
 
     Returns:
-        `[S, H]` or `[S, 2 H]`, in the order of `inputs`.
+        `[S, H]` or `[S, 2 H]`, in the order of the symbols.
     """
     positions, suffixes = [packing.position], [""]
     if rnn.bidirectional:
@@ -132,7 +139,8 @@ def rnn_states(rnn: nn.LSTM | nn.GRU, inputs: Tensor, lengths: Tensor, packing: 
         if layer:
             states = nn.functional.dropout(states, rnn.dropout, rnn.training)
         names = [f"l{layer}{suffix}" for suffix in suffixes]
-        packed = _run(rnn, names, states, position, None, initial, packing.sizes)  # [D, S, H]
+        reads = position if layer or source is None else source[position]
+        packed = _run(rnn, names, states, reads, None, initial, packing.sizes)  # [D, S, H]
         states = torch.cat([one[order] for one, order in zip(packed, back, strict=True)], 1)
     return states
 

@@ -22,7 +22,7 @@ import os
 import pickle
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,7 @@ def remove_checkpoint(folder: Path) -> None:
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file beside `path`, flush it to the disk, and rename it.
 
     Whoever reads `path` finds the old content or the new one, whole. What is no regular file
@@ -262,14 +262,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Args:
         path: In a folder that exists.
-        content: What to write.
+        content: What to write, as a whole or piece by piece.
 
     Raises:
         InputError: the folder is missing or cannot be written to.
     """
     with _writable(path):
         if path.exists() and not path.is_file():
-            path.write_bytes(content)
+            with path.open("wb") as file:
+                file.writelines(_pieces(content))
             return
         target = path.resolve()
         beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
@@ -283,10 +284,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         _flush(target.parent)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _pieces(content: bytes | Iterable[bytes]) -> Iterable[bytes]:
+    return (content,) if isinstance(content, bytes) else content
+
+
+def _write(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a new file, its mode as the umask wants it."""
     with open(path, "xb") as file:
-        file.write(content)
+        file.writelines(_pieces(content))
 
 
 def _flush(path: Path) -> None:

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 256
 MOST_SEQUENCES, MOST_SAMPLES = 10_000_000, 1_000_000  # that are asked for at once
 LARGEST_SEED = 2**63 - 1
+MOST_ROWS, NUM_SYMBOLS = 4096, 2**14  # of a batch that is classified
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than the longest that training kept
 
 
@@ -370,7 +371,10 @@ def classify_table(
 ) -> NDArray[np.float64]:
     """Probabilities of every label for every row, `[n, K]`; arguments as of `classify`."""
     table = np.zeros((len(rows), model.num_classes))
-    for indices, batch in evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes):
+    batches = evaluation_batches(
+        rows, MOST_ROWS, num_classes=model.num_classes, num_symbols=NUM_SYMBOLS
+    )
+    for indices, batch in batches:
         generator = torch.Generator().manual_seed(seed)
         found = classify(model, batch, mode=mode, num_samples=num_samples, generator=generator)
         table[indices] = found.double().numpy()

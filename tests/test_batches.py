@@ -146,6 +146,18 @@ def test_evaluation_takes_every_row_once(lengths: list[int], batch_size: int) ->
     assert widths == sorted(widths)
 
 
+def test_evaluation_limits_the_symbols_of_a_batch() -> None:
+    """No batch of several rows is larger than that, and one more row would be too many."""
+    rows = make_rows([3, 50, 2, 7, 7, 1, 4, 5], [0] * 8)
+    found = list(evaluation_batches(rows, 5, num_classes=1, num_symbols=20))
+    assert sorted(int(i) for indices, _ in found for i in indices) == list(range(8))
+    for number, (_, batch) in enumerate(found):
+        assert batch.num_rows == 1 or batch.x.numel() <= 20
+        if number + 1 < len(found) and batch.num_rows < 5:
+            longest = int(found[number + 1][1].lengths[0])
+            assert (batch.num_rows + 1) * longest > 20
+
+
 def test_a_batch_counts_by_its_weights() -> None:
     x, lengths = torch.full((2, 1), 3), torch.ones(2, dtype=torch.int64)
     none, one = torch.zeros(2), torch.ones(2)

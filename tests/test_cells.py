@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqssvae.cells import gru, lstm
+import seqssvae.cells
+from seqssvae.cells import _blocks, gru, lstm
 
 SIZES = (3, 2, 2, 1)
 POSITION = torch.tensor([[0, 4, 2, 1, 3, 5, 0, 4], [5, 5, 0, 3, 2, 1, 4, 4]])
@@ -29,6 +30,24 @@ def test_gradients_equal_finite_differences(with_position: bool, with_context: b
             return cell(projected, position, given, SIZES, *rest)  # noqa: B023
 
         assert torch.autograd.gradcheck(run, (projected, context, weight, hidden, other))
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty rows in one block, and in blocks of 16 rows at most; value and gradients."""
+    sizes, found = (40, 33, 17, 16, 2), []
+    position = torch.randint(6, (2, sum(sizes)))
+    for cell, num_gates, last in ((lstm, 4, (2, 40, 3)), (gru, 3, (2, 1, 3))):
+        shapes = [(2, 6, num_gates * 3), (2, 40, num_gates * 3), (2, num_gates * 3, 3), (2, 40, 3)]
+        values = [torch.randn(shape, requires_grad=True) for shape in (*shapes, last)]
+        upstream = torch.randn(2, sum(sizes), 3)
+        for elements in (2**16, 1):
+            monkeypatch.setattr(seqssvae.cells, "BLOCK_ELEMENTS", elements)
+            projected, context, *rest = values
+            hidden = cell(projected, position, context, sizes, *rest)
+            gradients = torch.autograd.grad((hidden * upstream).sum(), values)
+            found.append((hidden, *gradients))
+        torch.testing.assert_close(found[-1], found[-2], rtol=0, atol=1e-12)
+    assert len(_blocks(sizes, values[3])) == 2 * 3
 
 
 def test_directions_do_not_mix() -> None:

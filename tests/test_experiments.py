@@ -8,6 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
+from experiments.benchmarks.rivals import ForumProgram, Networks, PlainStep
+from experiments.benchmarks.step import LATENT_SIZE, Setting, make_batch, make_model
+from seqssvae.estimators import FusedEnum
+from tests.conftest import FixNoise
+
 ROOT = Path(__file__).parent.parent
 SYLLABLES = {
     "en": ["th", "ow", "w", "ee"],
@@ -203,3 +211,69 @@ def test_mutants_change_one_place_each() -> None:
     for text in mutants.values():
         lines = ast.unparse(ast.parse(text)).splitlines()
         assert sum(a != b for a, b in zip(plain, lines, strict=True)) == 1
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_rivals_compute_what_we_do(cell: str, fix_noise: FixNoise) -> None:
+    """`rivals.py`, with our weights and noise, gives our value and gradient."""
+    setting = Setting(12, 3, 3, 5, 4)
+    ssvae, batch = make_model(setting, cell), make_batch(setting)
+    networks = Networks(
+        cell=cell, vocabulary_size=12, num_classes=3, size=4, latent_size=LATENT_SIZE
+    )
+    networks.take_weights(ssvae)
+    noise = torch.randn(1, LATENT_SIZE)
+    fix_noise(noise)
+    losses = {
+        True: [PlainStep(networks).loss(batch.x, batch.lengths, noise)],
+        False: [
+            ForumProgram(networks, strategy).loss(batch.x, batch.lengths)
+            for strategy in ("parallel", "sequential")
+        ],
+    }
+    for analytic, found in losses.items():
+        elbo = FusedEnum(analytic_kl=analytic)
+        want = elbo.differentiable_loss(ssvae.model, ssvae.guide, batch)
+        (gradient,) = torch.autograd.grad(want, [ssvae.get_parameter("decoder.rnn.weight_hh_l0")])
+        for loss in found:
+            torch.testing.assert_close(loss, want, rtol=0, atol=1e-10)
+            (mine,) = torch.autograd.grad(loss, [networks.get_parameter("decoder.weight_hh_l0")])
+            torch.testing.assert_close(mine, gradient, rtol=0, atol=1e-10)
+
+
+def test_the_step_is_measured_beside_its_rivals(tmp_path: Path) -> None:
+    """`step.py`, with `measure.py`: every figure is there and above 0."""
+    shown = run_script(
+        "benchmarks/step.py", "--settings", "20,2,3,4,8", "--repeats", 1, "--json", "--markdown",
+        folder=tmp_path,
+    )  # fmt: skip
+    lines = shown.splitlines()
+    assert lines[2].startswith("| 20, 2, 3, 4, 8 |")
+    (record,) = json.loads(lines[-1])["settings"]
+    assert [record[key] for key in "VKBTH"] == [20, 2, 3, 4, 8]
+    wanted = {"ours_s", "forum_s", "torch_s", "limit_s", "forum_lstm_s", "forum_sequential_s"}
+    wanted |= {"sum_and_sample_s", "ours_gru_s", "ours_mb", "forum_mb", "torch_mb"}
+    assert wanted <= set(record)
+    assert all(record[key] > 0 for key in wanted if key.endswith("_s"))
+
+
+def test_growth_is_measured(tmp_path: Path) -> None:
+    """`scaling.py` prints a line for each size."""
+    shown = run_script(
+        "benchmarks/scaling.py", "--start", 30, 2, 2, 4, 4, "--most", 1, "--repeats", 1, "--json",
+        folder=tmp_path,
+    )  # fmt: skip
+    (record,) = json.loads(shown.splitlines()[-1])["sizes"]
+    assert (record["grows"], record["K"], record["V"]) == ("K", 1, 30)
+    assert record["ours_s"] > 0 and record["gradients_mb"] > 0
+
+
+def test_use_is_measured(tmp_path: Path) -> None:
+    """`use.py` classifies, generates and starts."""
+    shown = run_script(
+        "benchmarks/use.py", "--rows", 200, "--alone", 100, "--number", 4, "--starts", 1, "--json",
+        folder=tmp_path,
+    )  # fmt: skip
+    found = json.loads(shown.splitlines()[-1])
+    assert found["start: import torch, s"] > found["start: --help, s"] > 0
+    assert all(value > 0 for value in found.values())

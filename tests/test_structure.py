@@ -22,7 +22,7 @@ LAYERS = [
         "interpolated",
         "bags",
     ],
-    ["cells", "recurrent", "encoders", "decoder"],
+    ["buffers", "cells", "recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
     ["baselines", "regression", "evidence", "views", "members", "pooling", "teacher"],

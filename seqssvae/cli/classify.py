@@ -32,16 +32,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     model = load(arguments.run)
     rows = model.read(arguments.data) if arguments.data else model.read_texts(arguments.texts)
-    predictions = list(
-        model.classify_rows(
-            rows, mode=arguments.mode, num_samples=arguments.num_samples, seed=arguments.seed
-        )
+    found = model.classify_rows(
+        rows, mode=arguments.mode, num_samples=arguments.num_samples, seed=arguments.seed
     )
-    if arguments.out is not None:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
-        write_atomically(arguments.out, "".join(lines).encode())
-        return {"num_rows": len(predictions), "out": str(arguments.out)}
+    if arguments.out is not None:  # row by row: a file may hold many millions
+        lines = (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in found)
+        write_atomically(arguments.out, lines)
+        return {"num_rows": len(rows), "out": str(arguments.out)}
     if not arguments.json:
-        for row in predictions:
+        for row in found:
             print(f"{row['label']}\t{row['probability']:.4f}")
+        return {"num_rows": len(rows)}
+    predictions = list(found)
     return {"num_rows": len(predictions), "predictions": predictions}

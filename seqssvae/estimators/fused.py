@@ -15,7 +15,14 @@ from pyro.infer.util import torch_item
 from torch import Tensor
 
 from seqssvae.batches import Batch
-from seqssvae.estimators.terms import normal_kl, owner, sampled_kl, scaled, standard_normal
+from seqssvae.estimators.terms import (
+    normal_kl,
+    owner,
+    pair_normal,
+    sampled_kl,
+    scaled,
+    standard_normal,
+)
 from seqssvae.likelihood import weighted_sequence_log_prob
 from seqssvae.model import SSVAE, Features, auxiliary_log_prob, restrict
 
@@ -98,9 +105,8 @@ class PairELBO(ELBO, abc.ABC):
         ssvae = owner(model, guide)
         ssvae.announce_parameters()
         features = ssvae.encode(batch.x, batch.lengths)
-        noise = standard_normal(
-            (self.num_particles, batch.num_rows, ssvae.latent_size), features.z
-        )  # shared by the labels of an example: their differences are what q(y | x) learns from
+        shape = (self.num_particles, batch.num_rows, ssvae.latent_size)
+        noise = standard_normal(shape, features.z)  # where z does not depend on y
         if not ssvae.num_classes:
             return -self._unclassified(ssvae, batch, features, noise, kl_weight)
         if ssvae.factorisation == "y-given-z":
@@ -169,13 +175,14 @@ class PairELBO(ELBO, abc.ABC):
         z, noise = samples
         particle, example = pairs.particle, pairs.example
         posterior = (
-            ssvae.z_posterior(Features(features.y[example], features.z[example]), pairs.label)
+            ssvae.z_posterior(features, pairs.label, example)
             if ssvae.factorisation == "z-given-y"
             else ssvae.z_posterior(features)
         )  # [P, Z], or [B, Z] where z does not depend on y
         if ssvae.factorisation == "z-given-y":
             loc, scale = posterior
-            chosen = loc + scale * noise[particle, example]
+            # noise of its own for every label: a sum of independent terms varies less
+            chosen = loc + scale * pair_normal(particle, noise)
             kl = self._kl(chosen, loc, scale)  # [P]
         else:
             z = posterior[0] + posterior[1] * noise if z is None else z  # [S, B, Z]

@@ -17,6 +17,7 @@ __all__ = [
     "fixed_noise",
     "normal_kl",
     "owner",
+    "pair_normal",
     "parts",
     "sampled_kl",
     "scaled",
@@ -80,6 +81,19 @@ def standard_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
     if fixed is None:
         return torch.randn(shape, dtype=like.dtype, device=like.device)
     return fixed.unsqueeze(1).to(like).expand(shape)
+
+
+def pair_normal(particle: Tensor, like: Tensor) -> Tensor:
+    """Noise `[P, Z]` for pairs of which each has its own z, or what `fixed_noise` says.
+
+    Args:
+        particle: The particle of each pair, `[P]`.
+        like: `[..., Z]`.
+    """
+    fixed = _noise.get()
+    if fixed is None:
+        return torch.randn(len(particle), like.shape[-1], dtype=like.dtype, device=like.device)
+    return fixed.to(like)[particle % len(fixed)]
 
 
 class _FixedNoise(Messenger):

@@ -1,0 +1,176 @@
+"""The rest of a user's time: classifying many short sequences, generating, and cold starts.
+
+    python experiments/benchmarks/use.py --json
+
+* classify: `seqssvae classify RUN --data FILE` on short random sequences, start and reading
+  included, its peak memory beside it; and the model alone on the first rows, in batches of similar
+  length beside padded batches in the file's order, which is what a loader makes unless told.
+* generate: sampled sequences and beams, a thousand at once beside one at a time (of which fewer
+  are made, and counted up).
+* cold starts: `import torch`, `--help`, and one classified text, each in a new process.
+"""
+
+import argparse
+import json
+import os
+import random
+import string
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqssvae.batches import Batch, collate
+from seqssvae.classification import classify
+from seqssvae.config import Config, override
+from seqssvae.encoded import EncodedRows
+from seqssvae.fitting import fit
+from seqssvae.trained import TrainedModel, classify_table, load
+
+LABELS = ("first", "second", "third", "fourth")
+SETTINGS = {
+    "training.num_steps": 5,
+    "training.teacher": False,
+    "objective.kl_warmup_steps": 1,
+    "data.vocabulary": "characters",
+}
+PADDED_ROWS = 64  # of a batch in the file's order
+LONGEST = 60
+ONE_AT_A_TIME = 20
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=1_000_000, help="to classify from a file")
+    parser.add_argument("--alone", type=int, default=50_000, help="of them, by the model alone")
+    parser.add_argument("--number", type=int, default=1000, help="sequences to generate")
+    parser.add_argument("--starts", type=int, default=3, help="cold starts of each kind")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["HF_HOME"] = name  # the file's cache goes with it
+        write_rows(folder / "train.jsonl", 400)
+        write_rows(folder / "many.jsonl", arguments.rows)
+        fit(override(Config(), SETTINGS), folder / "train.jsonl", folder / "run")
+        found = {
+            **of_a_file(folder, arguments.rows),
+            **in_batches(load(folder / "run"), folder / "many.jsonl", arguments.alone),
+            **generation(load(folder / "run"), arguments.number),
+            **cold_starts(folder, arguments.starts),
+        }
+    for key, value in found.items():
+        print(f"{key:36s} {value:12.3f}")
+    if arguments.json:
+        print(json.dumps(found))
+
+
+def write_rows(path: Path, num_rows: int) -> None:
+    """Random words of letters; most are short, some are long."""
+    generator = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(num_rows):
+            size = min(LONGEST, 1 + int(generator.expovariate(1 / 8)))
+            text = "".join(generator.choices(string.ascii_lowercase, k=size))
+            row = {"text": text, "label": LABELS[number % len(LABELS)]}
+            file.write(json.dumps(row) + "\n")
+
+
+def of_a_file(folder: Path, num_rows: int) -> dict[str, float]:
+    """The command on the whole file, the cold start included."""
+    words = ["classify", folder / "run", "--data", folder / "many.jsonl"]
+    words += ["--out", folder / "predictions.jsonl"]
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "seqssvae", *map(str, words)])
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"seqssvae classify: exit status {os.waitstatus_to_exitcode(status)}")
+    return {
+        "classify a file, s": seconds,
+        "classify a file, rows a second": num_rows / seconds,
+        "classify a file, peak MB": usage.ru_maxrss * 1024 / 1e6,
+    }
+
+
+def in_batches(model: TrainedModel, path: Path, num_rows: int) -> dict[str, float]:
+    """The model alone: rows of similar length together, and padded rows in the file's order."""
+    rows = model.read(path)
+    rows = rows.take(np.arange(min(num_rows, len(rows))))
+    ours, padded = (
+        _seconds(run, 3)
+        for run in (lambda: classify_table(model.model, rows), lambda: in_order(model, rows))
+    )
+    return {
+        "classify by length, rows a second": len(rows) / ours,
+        "classify in file order, rows a second": len(rows) / padded,
+        "by length over file order": padded / ours,
+    }
+
+
+def in_order(model: TrainedModel, rows: EncodedRows) -> None:
+    """Classify batches as they come, each row padded to the longest and read as long as that."""
+    num_classes = model.model.num_classes
+    for start in range(0, len(rows), PADDED_ROWS):
+        indices = np.arange(start, min(start + PADDED_ROWS, len(rows)))
+        batch = collate(rows, indices, num_classes=num_classes)
+        full = torch.full_like(batch.lengths, batch.x.shape[1])
+        classify(model.model, Batch(x=batch.x, lengths=full, y=batch.y))
+
+
+def generation(model: TrainedModel, number: int) -> dict[str, float]:
+    """Many at once beside one after the other."""
+    found: dict[str, float] = {}
+    few = min(ONE_AT_A_TIME, number)
+    for strategy in ("sample", "beam"):
+
+        def make(n: int, seed: int, strategy: str = strategy) -> object:
+            return model.generate(LABELS[0], n, strategy=strategy, max_length=30, seed=seed)
+
+        make(few, 0)
+        together = _seconds(lambda: make(number, 0), 1)
+        alone = _seconds(lambda: [make(1, seed) for seed in range(few)], 1) * number / few
+        found |= {
+            f"{strategy} {number}, s": together,
+            f"{strategy} one at a time, s": alone,
+            f"{strategy}, times faster together": alone / together,
+        }
+    return found
+
+
+def cold_starts(folder: Path, repeats: int) -> dict[str, float]:
+    """Median seconds of new processes."""
+    command = [sys.executable, "-m", "seqssvae"]
+    starts = {
+        "import torch": [sys.executable, "-c", "import torch"],
+        "--help": [*command, "--help"],
+        "classify one text": [*command, "classify", str(folder / "run"), "text"],
+    }
+
+    def start(words: list[str]) -> Callable[[], object]:
+        return lambda: subprocess.run(words, check=True, capture_output=True)
+
+    return {f"start: {name}, s": _seconds(start(words), repeats) for name, words in starts.items()}
+
+
+def _seconds(run: Callable[[], Any], repeats: int) -> float:
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    return median(found)
+
+
+if __name__ == "__main__":
+    main()
