@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seqssvae"
 LAYERS = [
-    ["config", "shapes", "vocabulary", "pieces"],
+    ["config", "shapes", "vocabulary", "pieces", "stopping", "files", "manifests", "metrics"],
     [
         "rows",
         "arrow_rows",
@@ -30,7 +30,11 @@ LAYERS = [
         "preparation",
         "distillation",
         "building",
+        "badsteps",
+        "steps",
         "training",
+        "tensors",
+        "checkpoints",
         "runs",
         "fitting",
         "trained",
