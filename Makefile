@@ -8,17 +8,17 @@ PIP_FLAGS ?=
 BIN := .venv/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz coverage install words
+.PHONY: help demo test test-faults fuzz coverage install words
 
 help: ## show these lines
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 # Waiting threads that spin cost most where something else uses a core.
-demo test: export OMP_WAIT_POLICY = PASSIVE
+demo test test-faults: export OMP_WAIT_POLICY = PASSIVE
 demo: install words ## train on words of eight languages with few labels, and show what came out
 	$(BIN)/python experiments/demo.py
 
-test: export OMP_NUM_THREADS = 1
+test test-faults: export OMP_NUM_THREADS = 1
 test: install ## lint, types, tests and doctests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,6 +32,9 @@ fuzz: install ## 10,000 malformed inputs, new ones each time
 coverage: export OMP_NUM_THREADS = 1
 coverage: install ## which lines and branches the tests run; below 95 % is an error
 	$(BIN)/python -m pytest -n 2 --cov
+
+test-faults: install ## many kills, signals, flipped bits and stops at every step
+	$(BIN)/python -m pytest -n 2 -m faults
 
 install: .venv/installed ## make .venv with the versions in constraints.txt
 words: data/words/test.jsonl ## prepare data/words

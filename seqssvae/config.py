@@ -128,7 +128,8 @@ class TrainingConfig:
     seed: int = 0
     num_steps: int = 1000
     teacher: bool = True  # start q(y|x) from n-gram models with EM
-    max_minutes: float = 3.5  # training stops in time, whatever is left
+    max_minutes: float = 3.5  # of training, a resumed run's earlier ones included
+    max_bad_steps: int = 10  # in a row whose numbers are not finite: training ends
     labelled_batch_size: int = 32
     unlabelled_batch_size: int = 64
     streams: Literal["both", "alternate"] = "both"
@@ -214,6 +215,7 @@ def _ranges(config: Config) -> Iterator[tuple[str, float, float, float]]:
         "training.seed": (0, 2**62),  # compare counts draws from it; torch takes less than 2**64
         "training.num_steps": (1, largest),
         "training.max_minutes": (0.001, largest),
+        "training.max_bad_steps": (1, largest),
         "training.labelled_batch_size": (1, largest),
         "training.unlabelled_batch_size": (1, largest),
         "training.learning_rate": (1e-12, 100),

@@ -212,16 +212,25 @@ class TwoStreams:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, labelled rows first; steps are counted from 0."""
+        parts = [source.batch(number) for source, number in self._parts(step)]
+        return parts[0] if len(parts) == 1 else concatenate(*parts)
+
+    def ids(self, step: int) -> list[str]:
+        """Ids of the rows of `batch(step)`, in its order."""
+        return [id for source, number in self._parts(step) for id in source.ids(number)]
+
+    def _parts(self, step: int) -> list[tuple["_Source", int]]:
+        """The one or two streams that a step reads, and the number of each one's batch."""
         labelled, unlabelled = self.labelled, self.unlabelled
         if labelled is None or unlabelled is None:
             source = labelled or unlabelled
             assert source is not None  # _check_kinds saw rows
-            return source.batch(step)
+            return [(source, step)]
         if self.mode == "both":
-            return concatenate(labelled.batch(step), unlabelled.batch(step))
+            return [(labelled, step), (unlabelled, step)]
         share, whole = labelled.num_batches, labelled.num_batches + unlabelled.num_batches
         before, after = (-(-number * share // whole) for number in (step, step + 1))
-        return labelled.batch(before) if after > before else unlabelled.batch(step - before)
+        return [(labelled, before) if after > before else (unlabelled, step - before)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +247,9 @@ class _Source:
     def num_batches(self) -> int:
         """Batches of a pass, rounded up, so never 0."""
         return -(-self.stream.num_rows // self.stream.size)
+
+    def ids(self, step: int) -> list[str]:
+        return [self.rows.ids[row] for row in self.stream.indices(step).tolist()]
 
     def batch(self, step: int) -> Batch:
         return collate(

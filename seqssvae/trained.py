@@ -388,13 +388,14 @@ def load(run: str | Path) -> TrainedModel:
         run: The folder that `seqssvae train --out` wrote.
 
     Raises:
-        InputError: the folder is missing, or a file in it is missing or damaged.
+        InputError: the folder is missing, or a file in it is missing, damaged, or not to be
+            trusted: a link, a pickle, weights of other sizes than the config's.
 
     Example:
         >>> seqssvae.load(run).labels.names
         ('left', 'right')
     """
-    contents = load_run(Path(run))
+    contents = load_run(Path(run), make_weights=_weights_on_paper)
     model = build_model(
         contents.config.model,
         vocabulary_size=len(contents.vocabulary),
@@ -414,3 +415,12 @@ def load(run: str | Path) -> TrainedModel:
         labels=contents.labels,
         manifest=contents.manifest,
     )
+
+
+def _weights_on_paper(
+    config: Config, vocabulary_size: int, num_classes: int
+) -> dict[str, torch.Tensor]:
+    """Names, shapes and types of a model's weights; nothing of their size is made."""
+    with torch.device("meta"):
+        model = build_model(config.model, vocabulary_size=vocabulary_size, num_classes=num_classes)
+    return dict(model.state_dict())

@@ -1,4 +1,4 @@
-"""The training loop: batch and noise are functions of (seed, step), so a run can go on exactly."""
+"""The training loop: steps, evaluations, and what they leave to go on from exactly."""
 
 import copy
 import dataclasses
@@ -15,18 +15,19 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from seqssvae.badsteps import not_finite_allowed
 from seqssvae.config import Config
-from seqssvae.estimators import RelaxedLabels, ScoreFunction, build_estimator
 from seqssvae.evaluation import evaluate
 from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
-from seqssvae.schedules import kl_weight, learning_rate, temperature
-from seqssvae.streams import TwoStreams
+from seqssvae.steps import Stepper
+from seqssvae.stopping import Diverged
 
 __all__ = ["Progress", "Trainer", "format_metrics"]
 
 logger = logging.getLogger(__name__)
 
+BAD_NUMBERS = "bad-numbers"
 CLEARLY = 2.0  # standard errors
 IGNORED_NATS = 0.1  # a KL or a y-gap below this means that z or y does nothing
 
@@ -36,7 +37,8 @@ class Progress:
     """Where a run stands; with the weights, all that going on needs.
 
     Attributes:
-        step: Steps done.
+        step: Steps done, those that were skipped included.
+        evaluated_step: Of the last evaluation; -1 before the first.
         first_accuracy: Before the first step, on labelled dev rows.
         best_score: The best evaluation's score and ELBO.
         best_step: When that was.
@@ -44,12 +46,17 @@ class Progress:
         best_elbo: The best ELBO.
         best_elbo_weights: The weights then, of all else.
         evaluations_since: Evaluations since either was found.
-        figures: What was measured of the weights that were kept in the end.
-        minutes: Time spent in the loop.
-        stopped_by: "steps", "patience" or "time"; None while it runs.
+        figures: What was measured of the weights that were kept in the end; empty before that.
+        skipped_steps: Steps that were skipped, for their numbers were not finite.
+        skipped_in_a_row: Those of them since the last good step.
+        bad_ids: Ids of the sequences that did it, each once.
+        minutes: Time spent in the loop, before a checkpoint too.
+        stopped_by: "steps", "patience", "time" or "bad-numbers"; None while it runs, and where it
+            was stopped from outside.
     """
 
     step: int = 0
+    evaluated_step: int = -1
     first_accuracy: float | None = None
     best_score: tuple[float, float] = (-math.inf, -math.inf)
     best_step: int = 0
@@ -58,6 +65,9 @@ class Progress:
     best_elbo_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     evaluations_since: int = 0
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    bad_ids: list[str] = dataclasses.field(default_factory=list)
     minutes: float = 0.0
     stopped_by: str | None = None
 
@@ -70,12 +80,20 @@ class Trainer:
     encoder. A q(y | x) that a teacher has started is left for one that is more accurate by more
     than two standard errors, no other: labelled dev rows are few, and they are asked often.
 
+    A step whose loss, gradient or weights hold a NaN or an infinity is skipped and told; after
+    `training.max_bad_steps` of them in a row training ends, with weights that are finite.
+
     Args:
         config: The settings.
         model: Its weights are changed in place.
         prepared: The rows.
         show_bar: Draw a progress bar on stderr, if that is a terminal.
         on_evaluation: Called with every evaluation's figures and with the state to go on from.
+        should_stop: Asked between steps; once it says so, `train` returns, and `state` is what to
+            go on from.
+
+    Raises:
+        ValueError: a weight is not finite.
     """
 
     def __init__(
@@ -86,81 +104,47 @@ class Trainer:
         *,
         show_bar: bool = False,
         on_evaluation: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.config, self.model, self.prepared = config, model, prepared
         self.show_bar = show_bar and sys.stderr.isatty()
         self.on_evaluation = on_evaluation
-        self.elbo = build_estimator(config.estimator, config.objective)
-        settings = config.training
-        trained = [p for p in model.parameters() if p.requires_grad]
-        decayed = [p for p in trained if p.dim() > 1]
-        plain = [p for p in trained if p.dim() <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        self.streams = TwoStreams(
-            prepared.labelled,
-            prepared.unlabelled,
-            sizes=(settings.labelled_batch_size, settings.unlabelled_batch_size),
-            num_classes=model.num_classes,
-            seed=settings.seed,
-            mode=settings.streams,
-            balanced=settings.balanced,
-            w=stream_weights(config, len(prepared.labelled), len(prepared.unlabelled)),
-            alpha=config.objective.alpha,
-        )
+        self.should_stop = should_stop or (lambda: False)
+        self.stepper = Stepper(config, model, prepared)
         self.progress = Progress()
         self.warnings: list[str] = []
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": dataclasses.asdict(self.progress),
-            "estimator": self.elbo.state() if isinstance(self.elbo, ScoreFunction) else {},
-        }
+        return {**self.stepper.state(), "progress": dataclasses.asdict(self.progress)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, as if the loop had never stopped."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Go on from a state, as if the loop had never stopped.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: it is no state of this model's training.
+        """
+        self.stepper.restore(state)
         self.progress = Progress(**state["progress"])
-        if isinstance(self.elbo, ScoreFunction):
-            self.elbo.restore(state["estimator"])
 
     def train(self) -> Progress:
-        """Train until the steps, the patience or the time are spent, and keep the best weights."""
+        """Train until the steps, the patience or the time are spent, and keep the best weights.
+
+        Raises:
+            Diverged: the model's first weights cannot be evaluated.
+        """
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
-        spent, start = progress.minutes, time.monotonic()
         bar = tqdm(
             total=settings.num_steps, initial=progress.step, disable=not self.show_bar, unit="step"
         )
         with bar, logging_redirect_tqdm():
-            if progress.step == 0:
-                self._evaluate()
-            while progress.stopped_by is None:
-                loss = self.step(progress.step)
-                progress.step += 1
-                progress.minutes = spent + (time.monotonic() - start) / 60
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
-                if progress.step >= settings.num_steps:
-                    progress.stopped_by = "steps"
-                elif progress.minutes >= settings.max_minutes:
-                    progress.stopped_by = "time"
-                if progress.stopped_by or progress.step % settings.evaluate_every == 0:
-                    self._evaluate()
-        self.model.load_state_dict({**progress.best_elbo_weights, **progress.best_weights})
+            self._loop(bar)
+        if self.should_stop():
+            return progress
+        best = {**progress.best_elbo_weights, **progress.best_weights}
+        self.model.load_state_dict({**self.model.state_dict(), **best})
         progress.figures = self._measure()
         if self.model.ngrams_are_fixed and progress.best_step == 0:
             logger.info(
@@ -171,52 +155,55 @@ class Trainer:
             logger.warning(warning)
         return progress
 
+    def _loop(self, bar: "tqdm[Any]") -> None:
+        """Take steps and evaluate, until something says that it is enough."""
+        settings, progress = self.config.training, self.progress
+        spent, start = progress.minutes, time.monotonic()
+        while not self.should_stop():
+            is_due = progress.step % settings.evaluate_every == 0 or progress.stopped_by is not None
+            if is_due and progress.evaluated_step != progress.step:
+                self._evaluate()
+            if progress.stopped_by is not None or self.should_stop():
+                return
+            loss = self.step(progress.step)
+            progress.step += 1
+            progress.minutes = spent + (time.monotonic() - start) / 60
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+            if progress.step >= settings.num_steps:
+                progress.stopped_by = "steps"
+            elif progress.minutes >= settings.max_minutes:
+                progress.stopped_by = "time"
+            if progress.skipped_in_a_row >= settings.max_bad_steps:
+                progress.stopped_by = BAD_NUMBERS
+
     def step(self, step: int) -> float:
-        """One step of the optimiser; returns the loss in nats per row."""
-        objective, settings = self.config.objective, self.config.training
-        torch.manual_seed(_noise_seed(settings.seed, step))
-        weight = kl_weight(
-            step,
-            schedule=objective.kl_schedule,
-            final=objective.kl_weight,
-            warmup_steps=objective.kl_warmup_steps,
-            cycles=objective.kl_cycles,
+        """One step of the optimiser; returns the loss in nats per row, NaN if it was skipped."""
+        progress = self.progress
+        loss, bad = self.stepper.step(step)
+        if bad is None:
+            progress.skipped_in_a_row = 0
+            return loss
+        progress.skipped_steps += 1
+        progress.skipped_in_a_row += 1
+        progress.bad_ids += [id for id in bad.ids if id not in progress.bad_ids]
+        logger.warning(
+            "step %d skipped, %d in a row: %s", step, progress.skipped_in_a_row, bad.reason
         )
-        if isinstance(self.elbo, RelaxedLabels):
-            self.elbo.temperature = temperature(
-                step,
-                start=self.config.estimator.temperature,
-                end=self.config.estimator.final_temperature,
-                steps=self.config.estimator.temperature_steps,
-            )
-        rate = learning_rate(
-            step,
-            start=settings.learning_rate,
-            final_share=settings.final_learning_rate,
-            steps=settings.num_steps,
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        batch = self.streams.batch(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch, weight)
-        loss = loss / batch.num_rows
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"step {step}: wanted a finite loss, got {value}")
-        if not batch.counts:  # no gradient: neither momentum nor decay may move a weight
-            return value
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self.optimizer.step()
-        return value
+        return loss
 
     def _evaluate(self) -> None:
         """Measure the held-out rows, keep the weights if they are the best so far."""
         progress, settings = self.progress, self.config.training
-        figures = self._measure()
-        record = {"step": progress.step, "minutes": progress.minutes, **figures}
+        progress.evaluated_step = progress.step
+        with not_finite_allowed() as refusals:
+            figures = self._measure()
+        if refusals:
+            if not progress.best_elbo_weights | progress.best_weights:
+                raise Diverged("the first weights give figures that are not finite")
+            progress.stopped_by = BAD_NUMBERS
+            return
+        record = {"step": progress.step, "skipped_steps": progress.skipped_steps, **figures}
         score, elbo = self._score(figures), figures["elbo"]
         progress.evaluations_since += 1
         if score > progress.best_score and self._outdoes_teacher(figures):
@@ -266,29 +253,8 @@ class Trainer:
         """What early stopping compares; the ELBO decides between equals."""
         key = self.config.training.early_stopping.replace("-", "_")
         first = figures["elbo"] if figures.get(key) is None else figures[key]
-        return (float(first), float(figures["elbo"]))
-
-
-def stream_weights(config: Config, num_labelled: int, num_unlabelled: int) -> tuple[float, float]:
-    """w of labelled and of unlabelled rows.
-
-    In steps with rows of both streams, few labelled rows come round many times while the others
-    come once. With `objective.w_by_rows` the stream that comes round more often weighs so much
-    less that L and U sum over the rows of the data, each counted alike.
-    """
-    w, settings = config.objective.w, config.training
-    if not config.objective.w_by_rows or settings.streams != "both":
-        return w, w
-    if not num_labelled or not num_unlabelled:
-        return w, w
-    passes = settings.labelled_batch_size / num_labelled  # in a step
-    ratio = passes * num_unlabelled / settings.unlabelled_batch_size
-    return w / max(1.0, ratio), w * min(1.0, ratio)
-
-
-def _noise_seed(seed: int, step: int) -> int:
-    """A seed for the noise of one step, the same wherever the run began."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+        score = (float(first), float(figures["elbo"]))
+        return score if all(map(math.isfinite, score)) else (-math.inf, -math.inf)
 
 
 def ignored_variables(figures: Mapping[str, Any], model: SSVAE) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from seqssvae.cli import COMMANDS, main
+from seqssvae.estimators import FusedEnum
 
 Small = tuple[Path, Path]
 
@@ -65,7 +66,7 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
     assert trained.status == 0, trained.err
     assert trained.json["run"] == str(folder) and trained.json["num_steps"] == 4
     assert trained.json["test"]["num_rows"] == 40
-    assert not (folder / "checkpoint.pt").exists()
+    assert not (folder / "checkpoints").exists()
     figures = run("evaluate", folder, "--data", data, "--num-samples", 2, "--json").json
     wanted = (
         "accuracy macro_f1 elbo nll kl mutual_information active_units y_gap nats_per_symbol"
@@ -335,3 +336,32 @@ def test_odd_words_get_one_line(
     run: Run, tmp_path: Path, small_run: Small, words: Sequence[str], wanted: str
 ) -> None:
     test_mistakes_get_one_line(run, tmp_path, small_run, words, wanted)
+
+
+def test_numbers_that_stay_bad_exit_with_3(
+    run: Run, tmp_path: Path, small_run: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = FusedEnum.differentiable_loss
+    monkeypatch.setattr(
+        FusedEnum, "differentiable_loss", lambda *words: plain(*words) * float("inf")
+    )
+    folder = tmp_path / "run"
+    ended = run(
+        "train", "--data", small_run[1], "--out", folder, "--training.max_bad_steps=2", *QUICK
+    )
+    assert ended.status == 3
+    last = ended.err.splitlines()[-1]
+    assert last.startswith(f"seqssvae train: error: {folder}: wanted finite numbers, got 2 steps")
+    monkeypatch.undo()
+    assert run("classify", folder, "abab").status == 0  # what is saved is finite
+
+
+def test_an_interruption_is_told_in_a_line(
+    run: Run, small_run: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seqssvae.trained.load", interrupted)
+    ended = run("classify", small_run[0], "abab")
+    assert (ended.status, ended.err) == (130, "seqssvae classify: stopped by SIGINT\n")

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from seqssvae.batches import Batch
+from seqssvae.checkpoints import CHECKPOINTS, load_checkpoint, save_checkpoint
 from seqssvae.config import Config, InputError, override
+from seqssvae.estimators import FusedEnum
 from seqssvae.fitting import fit
-from seqssvae.runs import CHECKPOINT, METRICS, load_run, read_metrics, save_checkpoint
+from seqssvae.metrics import METRICS, read_metrics
+from seqssvae.runs import load_run
+from seqssvae.steps import Stepper
+from seqssvae.stopping import Diverged, Interrupted
 from seqssvae.trained import load
 from seqssvae.training import Trainer
 
@@ -19,6 +27,7 @@ SMALL = {
     "model.encoder_size": 4,
     "model.decoder_size": 4,
     "model.latent_size": 2,
+    "model.ngram_buckets": 64,
     "objective.kl_warmup_steps": 3,
     "training.num_steps": 9,
     "training.evaluate_every": 2,
@@ -66,6 +75,14 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: int) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(Trainer, "step", plain_step)
 
 
+def assert_same_files(first: Path, second: Path) -> None:
+    """All files of two runs but the manifest, which knows the time it took, bit for bit."""
+    names = {path.name for path in first.iterdir()}
+    assert names == {path.name for path in second.iterdir()} and METRICS in names
+    for name in names - {"manifest.json"}:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
 def assert_equal_weights(first: Path, second: Path) -> None:
     want, got = load_run(first).weights, load_run(second).weights
     assert want.keys() == got.keys()
@@ -90,7 +107,7 @@ def test_a_run_is_written_and_can_be_loaded(tmp_path: Path, data: Path) -> None:
     best = next(record for record in metrics if record["step"] == summary["best_step"])
     assert best["accuracy"] == summary["dev"]["accuracy"]
     assert summary["dev"]["elbo"] == pytest.approx(max(r["elbo"] for r in metrics), abs=2.0)
-    assert not (out / CHECKPOINT).exists()
+    assert not (out / CHECKPOINTS).exists()
     assert load(out).classify(["ab"])[0]["label"] in ("left", "right")
 
 
@@ -107,7 +124,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     with pytest.raises(Killed):
         fit(settings, data, tmp_path / "broken")
     stop()
-    assert (tmp_path / "broken" / CHECKPOINT).exists()
+    assert (tmp_path / "broken" / CHECKPOINTS).exists()
     steps: list[int] = []
     plain_step = Trainer.step
 
@@ -119,11 +136,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     resumed = fit(settings, data, tmp_path / "broken", resume=True)
     assert steps == list(range(step - step % 2, 9))
     assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
-    assert not (tmp_path / "broken" / CHECKPOINT).exists()
+    assert not (tmp_path / "broken" / CHECKPOINTS).exists()
     for key in ("num_steps", "best_step", "stopped_by", "dev"):
         assert whole[key] == resumed[key]
-    one, other = (read_metrics(tmp_path / name) for name in ("whole", "broken"))
-    assert [record["elbo"] for record in one] == [record["elbo"] for record in other]
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
@@ -143,20 +159,146 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
         fit(config(), data, tmp_path / "broken")
     assert [record["step"] for record in read_metrics(tmp_path / "broken")] == [0, 2, 4]
     fit(config(), data, tmp_path / "broken", resume=True)
-    assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
-    assert [record["step"] for record in read_metrics(tmp_path / "broken")] == [0, 2, 4, 6, 8, 9]
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_without_resume_a_checkpoint_is_not_read(
+@pytest.mark.parametrize(
+    ("number", "status", "step"),
+    [(signal.SIGTERM, 143, 5), (signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 0)],
+)
+def test_a_signal_ends_a_run_in_good_order(
+    tmp_path: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    status: int,
+    step: int,
+) -> None:
+    """It comes in the middle of a step, which is finished first."""
+    fit(config(), data, tmp_path / "whole")
+    plain_step = Stepper._differentiate
+
+    def differentiate(stepper: Stepper, batch: Batch, here: int, weight: float) -> Any:
+        if here == step and (tmp_path / "broken").exists():
+            os.kill(os.getpid(), number)
+        return plain_step(stepper, batch, here, weight)
+
+    monkeypatch.setattr(Stepper, "_differentiate", differentiate)
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Interrupted, match=f"{number.name}; --resume goes on from step") as caught:
+        fit(config(), data, tmp_path / "broken")
+    assert caught.value.status == status
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
+    state = load_checkpoint(tmp_path / "broken")
+    assert state is not None and state["progress"]["step"] == step + 1
+    monkeypatch.undo()
+    fit(config(), data, tmp_path / "broken", resume=True)
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "run"
+    first = fit(config(estimator__name="auto"), data, out)
+    save_checkpoint(out, {"left": "by a kill"})
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert fit(config(estimator__name="auto"), data, out, resume=True) == first
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(InputError, match="run: wanted the settings and rows of the finished run"):
+        fit(config(training__seed=5), data, out, resume=True)
+    with pytest.raises(InputError, match="run: wanted a new or an empty folder, got one with"):
+        fit(config(), data, out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_without_resume_a_checkpoint_is_not_lost(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = kill_at(monkeypatch, 5)
     with pytest.raises(Killed):
         fit(config(), data, tmp_path / "run")
     stop()
-    fit(config(training__seed=4), data, tmp_path / "run")
-    fit(config(training__seed=4), data, tmp_path / "other")
-    assert_equal_weights(tmp_path / "other", tmp_path / "run")
+    with pytest.raises(InputError, match="--resume goes on from its checkpoint"):
+        fit(config(training__seed=4), data, tmp_path / "run")
+
+
+def test_time_is_counted_over_all_parts_of_a_run(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock stands still but for a minute before step 5; the limit may change."""
+    ticks = [0.0]
+    plain_step = Trainer.step
+
+    def step(trainer: Trainer, number: int) -> float:
+        ticks[0] += 60.0 * (number == 5)
+        return plain_step(trainer, number)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr("seqssvae.training.time.monotonic", lambda: ticks[0])
+    stop = kill_at(monkeypatch, 7)
+    with pytest.raises(Killed):
+        fit(config(training__max_minutes=3.0), data, tmp_path / "run")
+    stop()
+    state = load_checkpoint(tmp_path / "run")
+    assert state is not None and state["progress"]["minutes"] == 1.0
+    ticks[0] = 5000.0  # what passes between the parts does not count
+    summary = fit(config(training__max_minutes=0.9), data, tmp_path / "run", resume=True)
+    assert (summary["stopped_by"], summary["num_steps"], summary["minutes"]) == ("time", 7, 1.0)
+
+
+def test_the_estimator_that_was_chosen_stays(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, with less memory, would choose another one."""
+    stop = kill_at(monkeypatch, 5)
+    with pytest.raises(Killed):
+        fit(config(estimator__name="auto"), data, tmp_path / "run")
+    stop()
+    monkeypatch.setattr("seqssvae.fitting.available_megabytes", lambda: 1e-6)
+    fit(config(estimator__name="auto"), data, tmp_path / "run", resume=True)
+    assert load_run(tmp_path / "run").config == config(estimator__name="fused-enum")
+
+
+def test_rot_in_the_newest_checkpoint_costs_no_bit(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(config(), data, tmp_path / "whole")
+    stop = kill_at(monkeypatch, 7)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "broken")
+    stop()
+    newest = max((tmp_path / "broken" / CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
+    content = bytearray((newest / "tensors.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "tensors.safetensors").write_bytes(content)
+    fit(config(), data, tmp_path / "broken", resume=True)
+    assert "tensors.safetensors: wanted the file that this run wrote" in caplog.text
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, data: Path) -> None:
+    save_checkpoint(tmp_path / "run", {"step": 1})
+    with pytest.raises(InputError, match="run: wanted a checkpoint of format 1, got None"):
+        fit(config(), data, tmp_path / "run", resume=True)
+
+
+def test_numbers_that_stay_bad_end_a_run_that_is_saved(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = FusedEnum.differentiable_loss
+
+    def differentiable_loss(elbo: FusedEnum, model: Any, guide: Any, *args: Any) -> Tensor:
+        return plain(elbo, model, guide, *args) * torch.nan
+
+    monkeypatch.setattr(FusedEnum, "differentiable_loss", differentiable_loss)
+    settings = config(training__max_bad_steps=3)
+    for resume in (False, True):  # the second time it is only told again
+        with pytest.raises(Diverged, match="run: wanted finite numbers, got 3 steps without"):
+            fit(settings, data, tmp_path / "run", resume=resume)
+    contents = load_run(tmp_path / "run")
+    assert all(bool(value.isfinite().all()) for value in contents.weights.values())
+    assert contents.manifest["summary"]["stopped_by"] == "bad-numbers"
+    assert contents.manifest["summary"]["skipped_steps"] == 3
+    assert load(tmp_path / "run").classify(["ab"])
 
 
 @pytest.mark.parametrize("other", ["settings", "rows", "unlabelled", "more"])
@@ -169,7 +311,7 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(
     with pytest.raises(Killed):
         fit(config(), data, tmp_path / "run", unlabelled=more)
     stop()
-    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     settings = config(objective__w=0.5) if other == "settings" else config()
     if other == "rows":
         write(data, symbols="badc")
@@ -177,9 +319,10 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(
         write(data, 33)
     elif other == "more":
         write(more, 2)
-    with pytest.raises(InputError, match=r"run: wanted the settings and rows of the checkpoint"):
+    found = "got another objective.w$" if other == "settings" else "got other rows$"
+    with pytest.raises(InputError, match=f"run: wanted the settings and rows of the.*{found}"):
         fit(settings, data, tmp_path / "run", unlabelled=more, resume=True)
-    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
 
 
 @pytest.mark.parametrize(("megabytes", "wanted"), [(1e6, "fused-enum"), (1e-6, "sum-and-sample")])
@@ -232,6 +375,6 @@ def test_evaluations_are_on_the_disk_while_the_run_goes_on(
     kill_at(monkeypatch, 4)
     with pytest.raises(Killed):
         fit(config(), data, tmp_path / "run")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [CHECKPOINT, METRICS]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [CHECKPOINTS, METRICS]
     with pytest.raises(InputError, match="an unfinished one"):
         load(tmp_path / "run")

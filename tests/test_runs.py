@@ -1,12 +1,11 @@
-"""A run's folder: round trips, every kind of damage, and kills at every moment."""
+"""A run's folder: round trips, every kind of damage, and what strangers may put there."""
 
+import hashlib
 import json
 import math
 import os
+import re
 import stat
-import subprocess
-import sys
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae import runs
+from seqssvae.checkpoints import save_checkpoint
 from seqssvae.config import Config, InputError, override
 from seqssvae.corpora import Labels
-from seqssvae.runs import (
-    RunContents,
-    append_metrics,
-    check_new_run,
-    load_checkpoint,
-    load_run,
-    read_metrics,
-    remove_checkpoint,
-    save_checkpoint,
-    save_run,
-    write_atomically,
-)
+from seqssvae.manifests import seal
+from seqssvae.metrics import append_metrics
+from seqssvae.runs import FORMAT, RunContents, check_new_run, check_old_run, load_run, save_run
 from seqssvae.vocabulary import build_vocabulary
+from tests.faults import Full, assert_rot_is_seen
 
 TEXTS = ["the cat sat", "a dog\nran", "größe 東京", "the dog sat"]
 
@@ -101,7 +92,9 @@ def test_modes_follow_the_umask(tmp_path: Path) -> None:
         append_metrics(tmp_path / "run", {})
     finally:
         os.umask(before)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run").iterdir()}
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} > {"manifest.json", "state.json", "metrics.jsonl"}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}
     assert set(modes.values()) == {0o640}, modes
 
 
@@ -112,38 +105,28 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
     assert is_equal(load_run(tmp_path), second)
 
 
-def one_byte_off(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def check_rot(folder: Path, num_flips: int) -> int:
+    append_metrics(folder, {"step": 1, "elbo": -1.5})
+    save_run(folder, make_contents("sentencepiece"))
+    return assert_rot_is_seen(folder, lambda: load_run(folder), num_flips=num_flips)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "config.json",
-        "vocabulary.json",
-        "sentencepiece.model",
-        "labels.json",
-        "split.json",
-        "weights.safetensors",
-    ],
-)
-def test_damage_is_told_with_the_file(tmp_path: Path, name: str) -> None:
-    save_run(tmp_path, make_contents("sentencepiece"))
-    path = tmp_path / name
-    content = path.read_bytes()
-    one_byte_off(path)
-    with pytest.raises(InputError, match=rf"{name}: wanted the file that this run wrote, sha256 "):
-        load_run(tmp_path)
-    path.write_bytes(content[:-1])
-    with pytest.raises(InputError, match=rf"{name}: wanted .* got a damaged or foreign one"):
-        load_run(tmp_path)
-    path.unlink()
+def test_rot_is_seen(tmp_path: Path) -> None:
+    assert check_rot(tmp_path, 10) >= 8 * 15
+
+
+@pytest.mark.faults
+def test_rot_is_seen_wherever_it_is(tmp_path: Path) -> None:
+    assert check_rot(tmp_path, 200) >= 8 * 205
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "metrics.jsonl"])
+def test_a_file_that_is_gone_is_told(tmp_path: Path, name: str) -> None:
+    append_metrics(tmp_path, {"step": 1})
+    save_run(tmp_path, make_contents())
+    (tmp_path / name).unlink()
     with pytest.raises(InputError, match=rf"{name}: wanted a readable file, got No such file"):
         load_run(tmp_path)
-    path.write_bytes(content)
-    load_run(tmp_path)
 
 
 def test_weights_of_another_run(tmp_path: Path) -> None:
@@ -154,10 +137,18 @@ def test_weights_of_another_run(tmp_path: Path) -> None:
         load_run(tmp_path / "a")
 
 
-def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def reseal(folder: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
+    """Write a manifest anew, as a stranger could."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").unlink()
+    del manifest["files"], manifest["sha256"]
+    seal(folder, manifest, format=FORMAT)
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["sha256"]
+    body = json.dumps(manifest, indent=1).encode().removesuffix(b"\n}")
+    checksum = hashlib.sha256(body).hexdigest().encode()
+    (folder / "manifest.json").write_bytes(body + b',\n "sha256": "' + checksum + b'"\n}\n')
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
@@ -177,17 +168,90 @@ def test_what_is_no_run(tmp_path: Path) -> None:
         (b"", "manifest.json: wanted JSON, got"),
         (b"\xff", "manifest.json: wanted JSON, got"),
         (b"[]", "manifest.json: wanted a JSON dict, got list"),
-        (b"{}", "manifest.json: wanted format 1, got None"),
-        (b'{"format": 1}', "manifest.json: wanted a sha256 for each file, got None"),
-        (b'{"format": 1, "files": {}}', "manifest.json: wanted an entry for config.json, got none"),
+        (b"[" * 200_000, "manifest.json: wanted JSON, got"),
+        (b"{}", "manifest.json: wanted format 2, got None"),
+        (b'{"format": 1}', "manifest.json: wanted format 2, got 1"),
+        (b'{"format": 2}', "manifest.json: wanted the manifest that was written, got a damaged"),
     ):
         (folder / "manifest.json").write_bytes(content)
         with pytest.raises(InputError, match=message):
             load_run(folder)
-    save_run(folder, make_contents())
-    change_manifest(folder, lambda m: m["files"].update({"../x": {"sha256": ""}}))
-    with pytest.raises(InputError, match="wanted a sha256 for each file"):
-        load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("../x", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got '../x'"),
+        ("/etc/passwd", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got"),
+        ("..", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got '..'"),
+        ("C:\\x", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got"),
+        ("a\0b", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got"),
+        ("", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got ''"),
+        ("x", {"sha256": ""}, "wanted a size and a sha256 for x, got"),
+        ("x", {"size": "1", "sha256": ""}, "wanted a size and a sha256 for x, got"),
+        ("x", [], "wanted a size and a sha256 for x, got"),
+        ("x", {"size": 1, "sha256": "", "url": ""}, "wanted a size and a sha256 for x, got"),
+        ("config.json", None, "manifest.json: wanted an entry for config.json, got none"),
+    ],
+)
+def test_what_a_stranger_may_write_into_a_manifest(
+    tmp_path: Path, name: str, entry: Any, message: str
+) -> None:
+    save_run(tmp_path, make_contents())
+    reseal(tmp_path)
+    load_run(tmp_path)  # what is sealed anew is taken
+    if entry is None:
+        reseal(tmp_path, lambda manifest: manifest["files"].pop(name))
+    else:
+        reseal(tmp_path, lambda manifest: manifest["files"].update({name: entry}))
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_run(tmp_path)
+
+
+def test_links_and_pickles_are_refused(tmp_path: Path) -> None:
+    save_run(tmp_path / "run", make_contents())
+    (tmp_path / "latest").symlink_to(tmp_path / "run")
+    load_run(tmp_path / "latest")  # a link to the whole folder is the user's own affair
+    for name in ("weights.safetensors", "labels.json", "manifest.json"):
+        path = tmp_path / "run" / name
+        path.rename(tmp_path / name)
+        path.symlink_to(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name}: wanted files of this folder's own, got a"):
+            load_run(tmp_path / "run")
+        (tmp_path / name).rename(path)
+    load_run(tmp_path / "run")
+    (tmp_path / "run" / "notes").symlink_to("/etc")
+    with pytest.raises(InputError, match="notes: wanted files of this folder's own, got a link"):
+        load_run(tmp_path / "run")
+    (tmp_path / "run" / "notes").unlink()
+    (tmp_path / "run" / "notes.txt").write_text("mine")  # what is not read does no harm
+    load_run(tmp_path / "run")
+    torch.save({"a": torch.ones(1)}, tmp_path / "run" / "optimizer.PT")
+    with pytest.raises(InputError, match=r"optimizer.PT: wanted weights in safetensors, got what"):
+        load_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("new_zip", [True, False])
+def test_a_pickle_in_the_place_of_weights(tmp_path: Path, new_zip: bool) -> None:
+    save_run(tmp_path, make_contents())
+    torch.save(
+        {"a": torch.ones(1)},
+        tmp_path / "weights.safetensors",
+        _use_new_zipfile_serialization=new_zip,
+    )
+    with pytest.raises(InputError, match="weights.safetensors: wanted the file that this run"):
+        load_run(tmp_path)
+    reseal(tmp_path)
+    with pytest.raises(InputError, match="weights.safetensors: wanted safetensors, got a pickle"):
+        load_run(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    save_run(tmp_path, make_contents())
+    (tmp_path / "labels.json").unlink()
+    os.mkfifo(tmp_path / "labels.json")
+    with pytest.raises(InputError, match="labels.json: wanted a regular file"):
+        load_run(tmp_path)
 
 
 def test_files_that_fit_their_sum_but_say_nonsense(tmp_path: Path) -> None:
@@ -196,11 +260,14 @@ def test_files_that_fit_their_sum_but_say_nonsense(tmp_path: Path) -> None:
         ("labels.json", b"{}", "labels.json: wanted a list of labels, got"),
         ("split.json", b"[]", "split.json: wanted a JSON dict, got list"),
         ("config.json", b'{"model": {"cel": "gru"}}', "config.json: unknown setting model.cel"),
+        ("config.json", b'{"modal": {}}', "config.json: unknown setting modal"),
+        ("labels.json", b"[" * 200_000, "wanted JSON, got brackets too deep"),
+        ("vocabulary.json", b"[" * 200_000, "wanted JSON, got brackets too deep"),
+        ("vocabulary.json", b'{"format": 9}', "vocabulary.json: wanted a vocabulary, got"),
     ):
         save_run(tmp_path, make_contents())
         (tmp_path / name).write_bytes(content)
-        digest = {"sha256": runs._sha256(content)}
-        change_manifest(tmp_path, lambda m, n=name, d=digest: m["files"].update({n: d}))  # type: ignore[misc]
+        reseal(tmp_path)
         with pytest.raises(InputError, match=message):
             load_run(tmp_path)
 
@@ -232,143 +299,28 @@ def test_check_new_run_where_nothing_can_be_written(
         check_new_run(tmp_path / "run")
 
 
-# metrics
+def test_check_old_run(tmp_path: Path) -> None:
+    check_old_run(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match="other: wanted a run to go on with, got a folder of"):
+        check_old_run(tmp_path / "other")
+    run = tmp_path / "run"
+    append_metrics(run, {"step": 0})
+    check_old_run(run)
+    save_checkpoint(run, {})
+    for debris in (run / ".unfinished", run / "checkpoints" / ".unfinished"):
+        debris.mkdir()
+        (debris / "weights.safetensors").write_bytes(b"half")
+    check_old_run(run)
+    assert sorted(str(path.relative_to(run)) for path in run.glob("*/*")) == ["checkpoints/1"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="wanted a folder, got the file"):
+        check_old_run(tmp_path / "file")
 
 
-def test_metrics(tmp_path: Path) -> None:
-    assert read_metrics(tmp_path / "run") == []
-    records: list[dict[str, Any]] = [
-        {"step": 1, "elbo": -3.5, "accuracy": None},
-        {"step": 2, "elbo": np.float64(-2)},
-    ]
-    for record in records:
-        append_metrics(tmp_path / "run", record)
-    append_metrics(tmp_path / "run", {"step": 3, "elbo": math.inf, "text": "größe"})
-    assert read_metrics(tmp_path / "run") == [
-        {"step": 1, "elbo": -3.5, "accuracy": None},
-        {"step": 2, "elbo": -2.0},
-        {"step": 3, "elbo": None, "text": "größe"},
-    ]
-
-
-def test_every_torn_last_line_is_left_out_and_then_replaced(tmp_path: Path) -> None:
-    append_metrics(tmp_path, {"step": 1})
-    whole = (tmp_path / "metrics.jsonl").read_bytes()
-    append_metrics(tmp_path, {"step": 2, "elbo": -1.0})
-    both = (tmp_path / "metrics.jsonl").read_bytes()
-    for size in range(len(both)):
-        (tmp_path / "metrics.jsonl").write_bytes(both[:size])
-        expected = [{"step": 1}] if size >= len(whole) else []
-        assert read_metrics(tmp_path) == expected
-        append_metrics(tmp_path, {"step": 3})
-        assert read_metrics(tmp_path) == [*expected, {"step": 3}]
-
-
-def test_metrics_after_a_resumed_run(tmp_path: Path) -> None:
-    for step, number in ((1, 0), (2, 0), (3, 0), (2, 1), (3, 1), (4, 1)):
-        append_metrics(tmp_path, {"step": step, "number": number})
-    found = [(record["step"], record["number"]) for record in read_metrics(tmp_path)]
-    assert found == [(1, 0), (2, 1), (3, 1), (4, 1)]
-
-
-def test_a_damaged_line_of_metrics_is_told(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(InputError, match="metrics.jsonl:2: wanted JSON, got"):
-        read_metrics(tmp_path)
-
-
-# checkpoints
-
-
-def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    layer = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(layer.parameters())
-    layer(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    state = {
-        "model": layer.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "score": (-math.inf, np.float64(2.5)),
-        "best": OrderedDict(a=None, b=[True, "x"]),
-    }
-    assert load_checkpoint(tmp_path / "run") is None
-    save_checkpoint(tmp_path / "run", state)
-    found = load_checkpoint(tmp_path / "run")
-    assert found is not None
-    assert torch.equal(found["model"]["weight"], layer.weight)
-    assert found["score"] == (-math.inf, 2.5) and found["best"] == {"a": None, "b": [True, "x"]}
-    torch.optim.AdamW(layer.parameters()).load_state_dict(found["optimizer"])
-    remove_checkpoint(tmp_path / "run")
-    remove_checkpoint(tmp_path / "run")
-    assert load_checkpoint(tmp_path / "run") is None
-
-
-def test_a_checkpoint_that_could_not_be_loaded_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"state\['a'\]\[1\]: wanted a tensor or .* got Path|Posix"):
-        save_checkpoint(tmp_path, {"a": [0, Path("x")]})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, {"a": torch.arange(4.0)})
-    content = (tmp_path / "checkpoint.pt").read_bytes()
-    for place in range(0, len(content), 7):
-        damaged = bytearray(content)
-        damaged[place] ^= 4
-        (tmp_path / "checkpoint.pt").write_bytes(damaged)
-        with pytest.raises(InputError, match="checkpoint.pt: wanted a whole checkpoint"):
-            load_checkpoint(tmp_path)
-    for size in (0, 5, 32, len(content) // 2, len(content) - 1):
-        (tmp_path / "checkpoint.pt").write_bytes(content[:size])
-        with pytest.raises(InputError, match="checkpoint.pt: wanted a whole checkpoint"):
-            load_checkpoint(tmp_path)
-
-
-# single files, failing disks, kills
-
-
-def test_write_atomically(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    write_atomically(path, b"one")
-    write_atomically(path, b"two")
-    (tmp_path / "link").symlink_to(path)
-    write_atomically(tmp_path / "link", b"three")
-    assert path.read_bytes() == b"three" and (tmp_path / "link").is_symlink()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.txt", "link"]
-    long_name = tmp_path / ("ü" * 120)
-    write_atomically(long_name, b"five")
-    assert long_name.read_bytes() == b"five"
-    with pytest.raises(InputError, match="none/a.txt: wanted to write it, got No such file"):
-        write_atomically(tmp_path / "none" / "a.txt", b"")
-    with pytest.raises(InputError, match="wanted to write it, got Is a directory"):
-        write_atomically(tmp_path, b"")
-    with pytest.raises(InputError, match="wanted to write it, got Not a directory"):
-        write_atomically(path / "b.txt", b"")
-
-
-def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"  # never a file of /dev: a mistake would replace it for everyone
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        write_atomically(pipe, b"four")
-        assert os.read(reader, 100) == b"four"
-    finally:
-        os.close(reader)
-    assert stat.S_ISFIFO(pipe.stat().st_mode)
-
-
-class Full:
-    """A disk that is full from the n-th call of an `os` function on."""
-
-    def __init__(self, name: str, calls_before: int) -> None:
-        self.real, self.calls_left = getattr(os, name), calls_before
-
-    def __call__(self, *arguments: Any) -> Any:
-        self.calls_left -= 1
-        if self.calls_left < 0:
-            raise OSError(28, "No space left on device")
-        return self.real(*arguments)
+# failing disks
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
@@ -400,56 +352,3 @@ def test_a_save_that_fails_at_any_call(tmp_path: Path, function: str, old: bool)
         save_run(folder, second)  # all can be mended
         assert is_equal(load_run(folder), second)
     assert num_failed > 5
-
-
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_checkpoint_that_fails_leaves_the_old_one(tmp_path: Path, function: str) -> None:
-    save_checkpoint(tmp_path, {"step": 1})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, function, Full(function, 0))
-        with pytest.raises(InputError, match="checkpoint.pt: wanted to write it, got No space"):
-            save_checkpoint(tmp_path, {"step": 2})
-    assert load_checkpoint(tmp_path) == {"step": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-
-
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch
-from seqssvae.runs import append_metrics, load_checkpoint, read_metrics, save_checkpoint
-folder = Path(sys.argv[1])
-random.seed(0)
-reached = 0
-for number in range(15):
-    child = os.fork()
-    if child == 0:
-        step = reached
-        while True:
-            step += 1
-            append_metrics(folder, {"step": step})
-            save_checkpoint(folder, {"step": step, "weights": torch.full((20000,), float(step))})
-    time.sleep(random.uniform(0.01, 0.08))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    state = load_checkpoint(folder)
-    if state is not None:
-        assert state["step"] >= reached and (state["weights"] == state["step"]).all()
-        reached = state["step"]
-    steps = [record["step"] for record in read_metrics(folder)]
-    assert steps == list(range(1, len(steps) + 1)) and len(steps) - reached in (0, 1), steps
-print("reached", reached)
-"""
-
-
-def test_kills_leave_the_checkpoint_and_the_metrics_whole(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert result.returncode == 0, result.stderr
-    assert int(result.stdout.split()[1]) > 15

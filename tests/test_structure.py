@@ -7,7 +7,17 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seqssvae"
 LAYERS = [
-    ["config", "plain_yaml", "shapes", "vocabulary", "pieces"],
+    [
+        "config",
+        "plain_yaml",
+        "shapes",
+        "vocabulary",
+        "pieces",
+        "stopping",
+        "files",
+        "manifests",
+        "metrics",
+    ],
     [
         "rows",
         "arrow_rows",
@@ -31,7 +41,11 @@ LAYERS = [
         "preparation",
         "distillation",
         "building",
+        "badsteps",
+        "steps",
         "training",
+        "tensors",
+        "checkpoints",
         "runs",
         "fitting",
         "trained",

@@ -1,5 +1,8 @@
 import dataclasses
+import hashlib
 import json
+import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 
 from seqssvae.building import build
 from seqssvae.classification import MODES
+from seqssvae.cli import main
 from seqssvae.config import Config, InputError, override
 from seqssvae.fitting import fit
 from seqssvae.preparation import prepare
@@ -247,14 +251,87 @@ def test_evaluate_reads_the_labels_of_a_file(
 def test_weights_that_do_not_fit_are_refused(small_run: Small, tmp_path: Path) -> None:
     """Every file is whole, but the settings are another run's."""
     contents = load_run(small_run[0])
-    other = override(contents.config, {"model.decoder_size": 5})
-    save_run(tmp_path / "run", dataclasses.replace(contents, config=other))
-    with pytest.raises(
-        InputError, match=r"run: wanted the weights that config.json .*decoder"
-    ) as e:
-        load(tmp_path / "run")
-    assert "\n" not in str(e.value)
+    for changes, message in (
+        ({"model.decoder_size": 5}, r"weights.safetensors: wanted decoder\..* of shape .*, got \["),
+        ({"model.decoder_layers": 2}, r"weights.safetensors: wanted the weights .* got none: dec"),
+        ({"model.feed_z": False, "model.cell": "gru"}, "weights.safetensors: wanted "),
+        ({"model.ngram_buckets": 0}, r"weights.safetensors: wanted .* got .*"),
+    ):
+        folder = tmp_path / "".join(changes)
+        other = override(contents.config, changes)
+        save_run(folder, dataclasses.replace(contents, config=other))
+        with pytest.raises(InputError, match=message) as caught:
+            load(folder)
+        assert "\n" not in str(caught.value)
     few = {k: v for k, v in contents.weights.items() if not k.startswith("decoder.rnn")}
     save_run(tmp_path / "few", dataclasses.replace(contents, weights=few))
-    with pytest.raises(InputError, match=r"few: wanted the weights .*Missing key.*decoder\.rnn"):
+    with pytest.raises(InputError, match=r"wanted the weights of the config, got none: decoder"):
         load(tmp_path / "few")
+    whole = {k: v.long() if v.dim() else v for k, v in contents.weights.items()}
+    save_run(tmp_path / "whole", dataclasses.replace(contents, weights=whole))
+    with pytest.raises(InputError, match=r"weights.safetensors: wanted .* got .* of I64"):
+        load(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.encoder_size": 10**9},
+        {"model.decoder_size": 200_000},
+        {"model.embedding_size": 10**9, "model.encoder_layers": 64},
+        {"model.latent_size": 10**9},
+    ],
+)
+def test_a_config_that_wants_huge_tensors_is_refused_before_they_are_made(
+    small_run: Small, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    contents = load_run(small_run[0])
+    save_run(tmp_path, dataclasses.replace(contents, config=override(contents.config, changes)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"(weights.safetensors|config.json): wanted") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_weights_larger_than_the_config_are_not_read(small_run: Small, tmp_path: Path) -> None:
+    """A terabyte of holes, and a manifest that says so."""
+    save_run(tmp_path, load_run(small_run[0]))
+    manifest = tmp_path / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    size, digest = facts["files"]["weights.safetensors"].values()
+    text = manifest.read_bytes().replace(b'"size": %d' % size, b'"size": %d' % 2**40)
+    body, mark, _ = text.rpartition(b',\n "sha256": "')
+    manifest.write_bytes(body + mark + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n')
+    with open(tmp_path / "weights.safetensors", "r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match=r"weights.safetensors: wanted at most \d+ bytes for the"):
+        load(tmp_path)
+
+
+def test_every_refusal_is_one_line_and_exit_2(
+    small_run: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(word: str) -> None:
+        assert main(["classify", str(tmp_path / "run"), "abab"]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and word in err and "Traceback" not in err
+
+    run = tmp_path / "run"
+    shutil.copytree(small_run[0], run)
+    assert main(["classify", str(run), "abab"]) == 0
+    capsys.readouterr()
+    torch.save({"a": torch.ones(2)}, run / "model.pt")
+    refused("model.pt")
+    (run / "model.pt").unlink()
+    (run / "more").symlink_to(tmp_path)
+    refused("more")
+    (run / "more").unlink()
+    for name in ("config.json", "weights.safetensors", "manifest.json"):
+        content = (run / name).read_bytes()
+        (run / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        refused(name)
+        (run / name).write_bytes(content)
+    text = (run / "manifest.json").read_text()
+    (run / "manifest.json").write_text(text.replace('"format": 2', '"format": 3'))
+    refused("wanted format 2, got 3")

@@ -1,21 +1,29 @@
 import copy
+import itertools
 import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from seqssvae.bags import NGramLogits
 from seqssvae.batches import collate
 from seqssvae.building import build
+from seqssvae.checkpoints import load_checkpoint, save_checkpoint
 from seqssvae.config import Config, override
 from seqssvae.encoded import EncodedRows
 from seqssvae.preparation import Prepared
 from seqssvae.splits import Labels
-from seqssvae.training import Trainer, ignored_variables, stream_weights
+from seqssvae.stopping import Diverged
+from seqssvae.training import BAD_NUMBERS, Trainer, ignored_variables
 from seqssvae.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
+from tests.faults import spoil
 from tests.small import make_model
 
 SMALL = {
@@ -23,6 +31,7 @@ SMALL = {
     "model.encoder_size": 4,
     "model.decoder_size": 4,
     "model.latent_size": 2,
+    "model.ngram_buckets": 64,
     "objective.kl_warmup_steps": 3,
     "training.teacher": False,
     "training.num_steps": 8,
@@ -83,25 +92,97 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_a_resumed_run_ends_with_the_same_weights() -> None:
-    """Stopped in the middle of a pass, restored into a new trainer."""
-    states: list[dict[str, Any]] = []
-    data = prepared()
-    settings = config(training__evaluate_every=3)
-    whole = Trainer(
-        settings,
-        build(settings, data),
-        data,
-        on_evaluation=lambda _, state: states.append(copy.deepcopy(dict(state))),
-    )
+def plain(trainer: Trainer, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """All that a resumed run must share with an unbroken one, the clock left out."""
+    state = copy.deepcopy(trainer.state())
+    del state["progress"]["minutes"]
+    return {**state, "records": [dict(record) for record in records]}
+
+
+def assert_same_bits(first: Any, second: Any, where: str = "") -> None:
+    assert type(first) is type(second), where
+    if isinstance(first, Tensor):
+        assert first.dtype == second.dtype and first.shape == second.shape, where
+        assert first.numpy().tobytes() == second.numpy().tobytes(), where
+    elif isinstance(first, dict):
+        assert list(first) == list(second), where
+        for key in first:
+            assert_same_bits(first[key], second[key], f"{where}[{key!r}]")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_same_bits(one, other, f"{where}[{number}]")
+    else:
+        assert repr(first) == repr(second), where
+
+
+RESUMED: dict[str, dict[str, Any]] = {
+    "linear KL": {},
+    "cyclical KL, streams in turn": {
+        "objective__kl_schedule": "cyclical", "objective__kl_warmup_steps": 8,
+        "training__streams": "alternate", "training__balanced": True,
+    },
+    "early stopping": {
+        "training__num_steps": 40, "training__evaluate_every": 1, "training__patience": 5,
+        "training__learning_rate": 5.0, "training__early_stopping": "elbo",
+    },
+    "a learned baseline": {"estimator__name": "score-function"},
+    "a running mean": {"estimator__name": "score-function", "estimator__baseline": "running-mean"},
+    "a temperature": {"estimator__name": "gumbel-softmax", "estimator__temperature_steps": 6},
+    "one body": {"model__shared_encoder": True, "model__tied_embeddings": True},
+}  # fmt: skip
+
+
+def check_resumed(changes: dict[str, Any], stops: Sequence[int], tmp_path: Path) -> None:
+    """Weights, optimiser, baselines, best weights and records; the state goes over the disk."""
+    torch.set_default_dtype(torch.float32)
+    data, settings = prepared(), config(**changes)
+    records: list[dict[str, Any]] = []
+
+    def make(should_stop: Callable[[], bool] | None = None) -> Trainer:
+        return Trainer(
+            settings,
+            build(settings, data),
+            data,
+            on_evaluation=lambda record, _: records.append(dict(record)),
+            should_stop=should_stop,
+        )
+
+    whole = make()
     whole.train()
-    again = Trainer(settings, build(settings, data), data)
-    again.restore(states[1])
-    assert again.progress.step == 3
-    again.train()
-    want, got = weights(whole), weights(again)
-    assert all(torch.equal(want[name], got[name]) for name in want)
-    assert again.progress.step == whole.progress.step == 8
+    want = plain(whole, records)
+    assert want["progress"]["figures"] and whole.progress.step > max(stops)
+    for stop in stops:
+        records.clear()
+        asked = itertools.count()
+        # the question comes twice a step: before an evaluation and after it
+        first = make(lambda stop=stop, asked=asked: next(asked) // 2 >= stop)  # type: ignore[misc]
+        first.train()
+        assert not first.progress.figures and first.progress.stopped_by is None
+        assert first.progress.step == stop
+        save_checkpoint(tmp_path, first.state())
+        state = load_checkpoint(tmp_path)
+        assert state is not None
+        second = make()
+        second.restore(state)
+        second.train()
+        assert_same_bits(want, plain(second, records))
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=list(RESUMED))
+def test_a_run_that_was_stopped_ends_in_the_same_bits(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Between evaluations and in the middle of a pass; and where an evaluation is due."""
+    check_resumed(changes, [3, 4], tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=list(RESUMED))
+def test_a_run_that_is_stopped_after_any_step_ends_in_the_same_bits(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    check_resumed(changes, range(8), tmp_path)
 
 
 def test_training_lowers_the_loss() -> None:
@@ -140,7 +221,7 @@ def test_no_weight_drifts_when_nothing_counts() -> None:
         before = weights(trainer)
         trainer.step(step)
         moved = any(not torch.equal(before[k], v) for k, v in weights(trainer).items())
-        labelled = bool(trainer.streams.batch(step).is_labelled.any())
+        labelled = bool(trainer.stepper.streams.batch(step).is_labelled.any())
         kinds.append(labelled)
         assert moved == labelled
     assert set(kinds) == {True, False}
@@ -206,17 +287,6 @@ def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert untaught.ngrams is not None and not untaught.ngrams.weight.any()
 
 
-def test_rows_of_the_data_weigh_alike() -> None:
-    """4 labelled rows come round 30 times while 200 unlabelled ones come round twice."""
-    settings = config(training__labelled_batch_size=6, training__unlabelled_batch_size=20)
-    assert stream_weights(settings, 4, 200) == pytest.approx((0.1 / 15, 0.1))
-    assert stream_weights(settings, 600, 20) == pytest.approx((0.1, 0.001))
-    alike = config(objective__w_by_rows=False)
-    for changed, sizes in ((alike, (4, 200)), (settings, (4, 0)), (settings, (0, 4)),
-                           (config(training__streams="alternate"), (4, 200))):  # fmt: skip
-        assert stream_weights(changed, *sizes) == (0.1, 0.1)
-
-
 def test_time_is_a_limit() -> None:
     trainer = trained(config(training__max_minutes=0.001, training__num_steps=10**6))
     assert trainer.progress.stopped_by == "time"
@@ -253,14 +323,6 @@ def test_ignored_variables_are_told(caplog: pytest.LogCaptureFixture) -> None:
     assert "y is ignored" in caplog.text
 
 
-def test_a_loss_that_is_not_finite_is_an_error() -> None:
-    data, settings = prepared(), config()
-    model = build(settings, data)
-    torch.nn.init.constant_(next(model.parameters()), torch.nan)
-    with pytest.raises(FloatingPointError, match="step 0"):
-        Trainer(settings, model, data).step(0)
-
-
 @pytest.mark.parametrize(("accuracy", "left"), [(0.89, False), (0.97, True)])
 def test_a_teacher_is_left_for_what_is_clearly_better(
     accuracy: float, left: bool, monkeypatch: pytest.MonkeyPatch
@@ -281,3 +343,72 @@ def test_a_teacher_is_left_for_what_is_clearly_better(
         objective__kl_warmup_steps=2,
     )  # fmt: skip
     assert trained(settings).progress.best_step == (1 if left else 0)
+
+
+def test_a_bad_step_is_told_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    data, settings = prepared(), config()
+    records: list[dict[str, Any]] = []
+    trainer = Trainer(
+        settings, build(settings, data), data, on_evaluation=lambda r, _: records.append(dict(r))
+    )
+    bad = spoil(trainer, at=[2], ids=["0-1"])
+    progress = trainer.train()
+    assert (progress.step, progress.stopped_by) == (8, "steps")
+    assert (progress.skipped_steps, progress.skipped_in_a_row) == (1, 0)
+    assert "0-1" in bad[2] and set(progress.bad_ids) == bad[2]
+    assert [record["skipped_steps"] for record in records] == [0, 1, 1]
+    told = [record.message for record in caplog.records if "skipped" in record.message]
+    ids = ", ".join(progress.bad_ids)
+    assert told == [f"step 2 skipped, 1 in a row: the loss is nan, by sequences {ids}"]
+
+
+@pytest.mark.parametrize("first_bad", [0, 3])
+def test_too_many_bad_steps_in_a_row_end_training(first_bad: int) -> None:
+    data, settings = prepared(), config(training__max_bad_steps=3)
+    trainer = Trainer(settings, build(settings, data), data)
+    spoil(trainer, at=[1, *range(first_bad, 8)] if first_bad else range(8), ids=None)
+    progress = trainer.train()
+    assert progress.stopped_by == BAD_NUMBERS and progress.step == first_bad + 3
+    assert all(bool(value.isfinite().all()) for value in weights(trainer).values())
+    assert progress.figures["elbo"] < 0  # what was kept can be evaluated
+
+
+def test_first_weights_that_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(_: Trainer) -> dict[str, Any]:
+        Normal(torch.tensor(torch.nan), 1.0)
+        return {}
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    with pytest.raises(Diverged, match="the first weights give figures that are not finite"):
+        trained(config())
+
+
+def test_weights_that_cannot_be_evaluated_are_left_for_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second evaluation is refused, the third would be fine."""
+    plain_measure, calls = Trainer._measure, itertools.count()
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        if next(calls) == 1:
+            Normal(torch.tensor(torch.nan), 1.0)
+        return plain_measure(trainer)
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    trainer = trained(config(training__teacher=False))
+    assert trainer.progress.stopped_by == BAD_NUMBERS and trainer.progress.step == 4
+    assert trainer.progress.best_step == 0 and trainer.progress.figures
+
+
+@pytest.mark.parametrize("figure", ["elbo", "accuracy"])
+def test_figures_that_are_not_finite_are_never_the_best(
+    figure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_measure, calls = Trainer._measure, itertools.count()
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        spoiled = {figure: math.nan, "accuracy": 2.0} if next(calls) == 1 else {}
+        return {**plain_measure(trainer), **spoiled, **({figure: math.nan} if spoiled else {})}
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    assert trained(config()).progress.best_step != 4

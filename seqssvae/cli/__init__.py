@@ -6,11 +6,13 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from seqssvae.config import InputError
+from seqssvae.stopping import Diverged
 
 __all__ = ["COMMANDS", "main"]
 
@@ -37,7 +39,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status: 0, or 2 after a user's mistake."""
+    """Run a command and return the exit status.
+
+    0; 2 after a user's mistake; 3 if training ended because of numbers that are not finite; 130
+    and 143 after SIGINT and SIGTERM.
+    """
     parser = _Parser(
         prog="seqssvae", description="Semi-supervised variational autoencoders over sequences."
     )
@@ -88,6 +94,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             line = f"wanted less memory (smaller sizes or batches, shorter rows), got: {line:.200}"
         print(f"seqssvae {arguments.command}: error: {line}", file=sys.stderr)
         return 2
+    except Diverged as error:
+        print(f"seqssvae {arguments.command}: error: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt as stop:
+        line = " ".join(str(stop).split()) or signal.SIGINT.name
+        print(f"seqssvae {arguments.command}: stopped by {line}", file=sys.stderr)
+        return int(getattr(stop, "status", 128 + signal.SIGINT))
     except BrokenPipeError:  # the reader went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

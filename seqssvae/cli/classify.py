@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Label."""
     if bool(arguments.texts) == bool(arguments.data):
         raise InputError("wanted TEXT ... or --data FILE, got both or neither")
-    from seqssvae.runs import write_atomically
+    from seqssvae.files import write_atomically
     from seqssvae.trained import load
 
     model = load(arguments.run)

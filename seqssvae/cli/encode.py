@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    from seqssvae.runs import write_atomically
+    from seqssvae.files import write_atomically
     from seqssvae.trained import load
 
     model = load(arguments.run)

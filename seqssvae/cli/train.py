@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--labels-per-class", metavar="N", help="hide all labels but N per class")
     budget.add_argument("--num-labels", metavar="N", help="hide all labels but N")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on from RUN's checkpoint")
     parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="a new folder")
     add_settings(parser)
 
@@ -55,10 +55,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, and save the run."""
     config = settings(arguments)
-    from seqssvae.runs import check_new_run
-
-    if not arguments.resume:
-        check_new_run(arguments.out)
     from seqssvae.fitting import fit
     from seqssvae.preparation import count_test_rows_seen
     from seqssvae.trained import load

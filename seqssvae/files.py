@@ -1,0 +1,169 @@
+"""Files that are whole or absent, and readers that tell in a line what is wrong with one."""
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqssvae.config import InputError
+
+__all__ = [
+    "flush",
+    "line_of",
+    "parse_json",
+    "read_bytes",
+    "readable",
+    "to_json",
+    "writable",
+    "write_atomically",
+    "write_new",
+]
+
+
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file beside `path`, flush it to the disk, and rename it.
+
+    Whoever reads `path` finds the old content or the new one, whole. What is no regular file
+    (`/dev/stdout`, a pipe) is written to as it is, and a link is followed.
+
+    Args:
+        path: In a folder that exists.
+        content: What to write, as a whole or piece by piece.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to.
+    """
+    with writable(path):
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.writelines(_pieces(content))
+            return
+        target = path.resolve()
+        beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
+        try:
+            write_new(beside, content)
+            flush(beside)
+            os.replace(beside, target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        flush(target.parent)
+
+
+def write_new(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file that is not there yet, its mode as the umask wants it.
+
+    Raises:
+        OSError: it cannot be written, or is there.
+    """
+    with open(path, "xb") as file:
+        file.writelines(_pieces(content))
+
+
+def _pieces(content: bytes | Iterable[bytes]) -> Iterable[bytes]:
+    return (content,) if isinstance(content, bytes) else content
+
+
+def flush(path: Path) -> None:
+    """Have a file's content, or a folder's entries, on the disk.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with readable(path):
+        return path.read_bytes()
+
+
+def parse_json(content: bytes, kind: type, where: object) -> Any:
+    """What a JSON text says.
+
+    Args:
+        content: UTF-8.
+        kind: What is wanted, `dict` or `list`.
+        where: The file, and the line if there are several; put before every error.
+
+    Raises:
+        InputError: bad UTF-8 or JSON, brackets too deep, or another kind of value.
+    """
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError
+        raise InputError(f"{where}: wanted JSON, got {line_of(error)}") from error
+    if not isinstance(value, kind):
+        raise InputError(f"{where}: wanted a JSON {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def to_json(value: Any, *, indent: int | None = 1) -> bytes:
+    """Plain values as a JSON text that ends with a newline; what is not finite becomes null."""
+    return json.dumps(_plain(value), allow_nan=False, indent=indent).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say: NumPy's numbers as numbers, paths as text, NaN and infinity as None."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case np.generic():
+            return _plain(value.item())
+        case float():
+            return value if math.isfinite(value) else None
+        case Path():
+            return str(value)
+    return value
+
+
+def line_of(error: Exception) -> str:
+    """An error in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into one line.
+
+    Raises:
+        InputError: something inside could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: wanted to write it, got {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """As `writable`, for reading.
+
+    Raises:
+        InputError: something inside could not be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: wanted a readable file, got {error.strerror}") from error
+    except ValueError as error:  # a NUL in a name
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: wanted a readable file, got {line_of(error)}") from error

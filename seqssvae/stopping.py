@@ -1,0 +1,67 @@
+"""How a run ends before its time: by a signal, or by numbers that are not finite."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+__all__ = ["Diverged", "Interrupted", "StopSignals"]
+
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that was obeyed in good order.
+
+    Args:
+        number: The signal.
+        message: What was saved, in a line.
+
+    Attributes:
+        status: What the process ends with, 128 and the signal's number: 143 or 130.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.status = 128 + number
+
+
+class Diverged(ArithmeticError):
+    """Training ended because its numbers were not finite; what was finite is saved."""
+
+
+class StopSignals:
+    """Within it, the first SIGTERM or SIGINT is noted; a second one ends the process at once.
+
+    Outside the main thread, where Python knows no signals, nothing is noted. A signal that was
+    ignored before stays so.
+
+    Attributes:
+        received: The signal that was noted, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in NUMBERS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        for other in self._before:
+            # the system's own way: it ends the process in the middle of a step too
+            signal.signal(other, signal.SIG_DFL)

@@ -1,0 +1,110 @@
+"""Single steps: what a bad one leaves as it was, and whom it names."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from seqssvae.building import build
+from seqssvae.estimators import ScoreFunction
+from seqssvae.steps import Stepper, stream_weights
+from tests.faults import spoil
+from tests.test_training import assert_same_bits, config, prepared
+
+
+def make(**changes: Any) -> Stepper:
+    data, settings = prepared(), config(**changes)
+    return Stepper(settings, build(settings, data), data)
+
+
+def test_rows_of_the_data_weigh_alike() -> None:
+    """4 labelled rows come round 30 times while 200 unlabelled ones come round twice."""
+    settings = config(training__labelled_batch_size=6, training__unlabelled_batch_size=20)
+    assert stream_weights(settings, 4, 200) == pytest.approx((0.1 / 15, 0.1))
+    assert stream_weights(settings, 600, 20) == pytest.approx((0.1, 0.001))
+    alike = config(objective__w_by_rows=False)
+    for changed, sizes in ((alike, (4, 200)), (settings, (4, 0)), (settings, (0, 4)),
+                           (config(training__streams="alternate"), (4, 200))):  # fmt: skip
+        assert stream_weights(changed, *sizes) == (0.1, 0.1)
+
+
+def test_ids_are_those_of_the_batch() -> None:
+    data, both = prepared(), (make().streams, make(training__streams="alternate").streams)
+    for step in range(9):
+        for streams in both:
+            batch, ids = streams.batch(step), streams.ids(step)
+            assert len(ids) == batch.num_rows
+            for row, id in enumerate(ids):
+                part = data.labelled if id.startswith("0-") else data.unlabelled
+                wanted = part.row(list(part.ids).index(id))
+                assert batch.x[row, : int(batch.lengths[row])].tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("estimator", ["fused-enum", "trace-enum", "score-function"])
+@pytest.mark.parametrize("kind", ["loss", "infinite loss", "gradient", "refusal"])
+def test_a_bad_step_leaves_no_trace(kind: str, estimator: str) -> None:
+    """The steps after it are those of a run whose step 2 did nothing."""
+    bad, good = make(estimator__name=estimator), make(estimator__name=estimator)
+    ids = bad.streams.ids(2)
+    wanted = spoil(bad, at=[2], ids=[ids[1], ids[-1]], kind=kind)[2]
+    assert wanted >= {ids[1], ids[-1]} and wanted < set(ids)
+    for step in range(5):
+        before = copy.deepcopy(bad.state())
+        loss, problem = bad.step(step)
+        if step != 2:
+            assert problem is None and good.step(step)[0] == loss
+            continue
+        assert math.isnan(loss) and problem is not None
+        assert set(problem.ids) == wanted
+        if kind == "gradient":
+            assert problem.reason.startswith("the norm of the gradient is")
+        else:
+            assert problem.reason.startswith("the loss is")
+        assert all(id in problem.reason for id in problem.ids)
+        after = bad.state()
+        for part in ("model", "estimator"):
+            assert_same_bits(dict(before[part]), dict(after[part]), part)
+        assert_same_bits(before["optimizer"]["state"], after["optimizer"]["state"])
+    if estimator == "score-function":
+        assert isinstance(good.elbo, ScoreFunction)
+    assert_same_bits(dict(good.model.state_dict()), dict(bad.model.state_dict()))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", ["decoder.", "encoder_y.", "ngrams.", "prior_logits"])
+def test_a_bad_weight_is_put_back(name: str, value: float) -> None:
+    """One that the batch reads, or one that it does not: an n-gram that no row has."""
+    bad, good = make(), make()
+    for step in range(5):
+        if step == 2:
+            found = next(n for n in bad.model.state_dict() if n.startswith(name))
+            bad.model.state_dict()[found].view(-1)[-1] = value
+            loss, problem = bad.step(step)
+            assert math.isnan(loss) and problem is not None and problem.ids == ()
+            assert problem.reason == f"{found} held numbers that are not finite"
+        else:
+            assert bad.step(step)[0] == good.step(step)[0]
+    assert_same_bits(dict(good.model.state_dict()), dict(bad.model.state_dict()))
+    assert_same_bits(good.optimizer.state_dict()["state"], bad.optimizer.state_dict()["state"])
+
+
+def test_an_optimiser_that_overflows_is_undone() -> None:
+    stepper = make()
+    stepper.step(0)
+    before = copy.deepcopy(dict(stepper.model.state_dict()))
+    stepper.optimizer.param_groups[0]["weight_decay"] = 1e308  # times rate and weight: infinite
+    stepper.optimizer.param_groups[0]["betas"] = (0.9, 0.999)
+    stepper.config = config(training__learning_rate=100.0)
+    _, problem = stepper.step(1)
+    assert problem is not None and "held numbers that are not finite" in problem.reason
+    assert_same_bits(before, dict(stepper.model.state_dict()))
+
+
+def test_a_loss_that_is_bad_whatever_the_rows_names_none() -> None:
+    stepper = make()
+    spoil(stepper, at=[0], ids=None, calls=1)
+    _, problem = stepper.step(0)
+    assert problem is not None and problem.ids == ()
+    assert problem.reason == "the loss is nan, by no sequence by itself"
