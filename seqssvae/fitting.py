@@ -10,6 +10,7 @@ from typing import Any
 
 from seqssvae.building import build
 from seqssvae.config import Config, InputError, to_mapping
+from seqssvae.corpora import Source
 from seqssvae.costs import (
     available_megabytes,
     cheapest_exact_or_sampled,
@@ -38,10 +39,10 @@ RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", 
 
 def fit(
     config: Config,
-    source: str | Path,
+    source: Source,
     out: Path,
     *,
-    unlabelled: str | Path | None = None,
+    unlabelled: Source | None = None,
     resume: bool = False,
     show_bar: bool = False,
 ) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def fit(
 
     Args:
         config: The settings.
-        source: A file or `hub:NAME`.
+        source: A file, `hub:NAME`, or a `datasets.Dataset`.
         out: The run's folder.
         unlabelled: More rows, their labels unread.
         resume: Go on from the checkpoint in `out`, if there is one.
@@ -116,7 +117,7 @@ def fit(
         labels=prepared.labels,
         split=prepared.split,
         weights=trainer.model.state_dict(),
-        manifest={"source": str(source), "versions": versions, "summary": summary},
+        manifest={"source": prepared.corpus.source, "versions": versions, "summary": summary},
     )
     save_run(out, contents)
     remove_checkpoint(out)

@@ -15,7 +15,7 @@ from seqssvae.batches import Batch, collate, evaluation_batches
 from seqssvae.building import build_model
 from seqssvae.classification import classify
 from seqssvae.config import Config, InputError
-from seqssvae.corpora import encode_sequences
+from seqssvae.corpora import Source, encode_sequences
 from seqssvae.decoding import beam, greedy, sample
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import evaluate
@@ -55,11 +55,11 @@ class TrainedModel:
     labels: Labels
     manifest: dict[str, Any]
 
-    def evaluate(self, data: str | Path, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
+    def evaluate(self, data: Source, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
         """Measure the model on a file's rows; see `seqssvae.evaluation.evaluate`.
 
         Args:
-            data: A file or `hub:NAME`.
+            data: A file, `hub:NAME`, or a `datasets.Dataset`.
             num_samples: Importance samples of z for each row and label.
             seed: Of the samples.
 
@@ -106,7 +106,7 @@ class TrainedModel:
             >>> [row["label"] for row in seqssvae.load(run).classify(["abab", "cdcdcd"])]
             ['left', 'right']
         """
-        rows = self._encode(sequences)
+        rows = self.read_sequences(sequences)
         return list(self.classify_rows(rows, mode=mode, num_samples=num_samples, seed=seed))
 
     def classify_rows(
@@ -200,7 +200,7 @@ class TrainedModel:
             >>> len(seqssvae.load(run).transfer(["abab"], to="right"))
             1
         """
-        rows = self._encode(sequences)
+        rows = self.read_sequences(sequences)
         y = int(self._class(to))
         found: list[list[int]] = [[] for _ in range(len(rows))]
         for indices, batch in self._batches(rows):
@@ -235,7 +235,7 @@ class TrainedModel:
         """
         if steps < 2:
             raise InputError(f"steps: wanted at least 2, got {steps}")
-        rows = self._encode([a, b])
+        rows = self.read_sequences([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
         y = None if label is None else self._class(label)
         found = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
@@ -243,7 +243,7 @@ class TrainedModel:
 
     def encode(
         self, sequences: Sequence[str] | Sequence[Sequence[str]]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[np.floating]]:
         """Each sequence's place in the latent space.
 
         Returns:
@@ -254,16 +254,14 @@ class TrainedModel:
             >>> seqssvae.load(run).encode(["ab", "cd"])["loc"].shape
             (2, 2)
         """
-        return self.encode_rows(self._encode(sequences))
+        return self.encode_rows(self.read_sequences(sequences))
 
-    def encode_rows(self, rows: EncodedRows) -> dict[str, NDArray[np.float32]]:
+    def encode_rows(self, rows: EncodedRows) -> dict[str, NDArray[np.floating]]:
         """As `encode`, for encoded rows."""
-        size, num_classes = self.model.latent_size, self.model.num_classes
-        found = {
-            "loc": np.zeros((len(rows), size), dtype=np.float32),
-            "scale": np.zeros((len(rows), size), dtype=np.float32),
-            "probabilities": np.zeros((len(rows), num_classes), dtype=np.float32),
-        }
+        sizes = {"loc": self.model.latent_size, "scale": self.model.latent_size}
+        sizes["probabilities"] = num_classes = self.model.num_classes
+        dtype = self.model.prior_logits.cpu().numpy().dtype
+        found = {name: np.zeros((len(rows), size), dtype) for name, size in sizes.items()}
         for indices, batch in self._batches(rows):
             loc, scale = encode_z(self.model, batch)
             found["loc"][indices], found["scale"][indices] = loc.numpy(), scale.numpy()
@@ -271,9 +269,26 @@ class TrainedModel:
                 found["probabilities"][indices] = classify(self.model, batch).numpy()
         return found
 
-    def read(self, data: str | Path, *, labels: bool = False) -> EncodedRows:
+    def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
         """A file's rows as this model reads them; labels are read if asked for."""
         rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
+        self._tell(rows)
+        return rows
+
+    def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
+        """Texts, or lists of tokens, as this model reads them.
+
+        Raises:
+            InputError: a sequence of the wrong kind.
+        """
+        wants_text = self.vocabulary.kind != "tokens"
+        for number, sequence in enumerate(sequences, start=1):
+            if isinstance(sequence, str) != wants_text:
+                wanted = "a text" if wants_text else "a list of tokens"
+                raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r}")
+        rows = encode_sequences(
+            list(sequences), self.vocabulary, max_length=self.config.data.max_length
+        )
         self._tell(rows)
         return rows
 
@@ -290,19 +305,7 @@ class TrainedModel:
         for number, text in enumerate(texts, start=1):
             if not text.strip():
                 raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
-        return self._encode(self.split_texts(texts))
-
-    def _encode(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
-        wants_text = self.vocabulary.kind != "tokens"
-        for number, sequence in enumerate(sequences, start=1):
-            if isinstance(sequence, str) != wants_text:
-                wanted = "a text" if wants_text else "a list of tokens"
-                raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r}")
-        rows = encode_sequences(
-            list(sequences), self.vocabulary, max_length=self.config.data.max_length
-        )
-        self._tell(rows)
-        return rows
+        return self.read_sequences(self.split_texts(texts))
 
     def _tell(self, rows: EncodedRows) -> None:
         """Say what could not be read as it stands."""

@@ -11,6 +11,7 @@ LAYERS = [
     [
         "rows",
         "arrow_rows",
+        "dataset_columns",
         "readers",
         "splits",
         "encoded",
@@ -37,6 +38,7 @@ LAYERS = [
         "comparison",
         "plots",
     ],
+    ["classifier"],
     ["cli"],
 ]
 FREE_OF_TORCH = ["config", "rows", "readers", "splits", "vocabulary", "corpora", "encoded"]
