@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,9 +22,14 @@ from seqssvae.evaluation import evaluate
 from seqssvae.latents import encode_z, interpolate, transfer
 from seqssvae.model import SSVAE
 from seqssvae.preparation import read_like
-from seqssvae.runs import load_run
+from seqssvae.runs import RunContents, load_run
 from seqssvae.splits import Labels
 from seqssvae.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import datasets
+
+    from seqssvae.sharing import SharedRun
 
 __all__ = ["TrainedModel", "classify_table", "load"]
 
@@ -269,6 +274,38 @@ class TrainedModel:
                 found["probabilities"][indices] = classify(self.model, batch).numpy()
         return found
 
+    def annotate(self, data: "datasets.Dataset", *, mode: str = "q") -> "datasets.Dataset":
+        """A data set with what the model says of each row.
+
+        Args:
+            data: Its columns are found as in training.
+            mode: Of the probabilities, as in `classify`.
+
+        Returns:
+            The same rows and columns, with `predicted_label` (a `ClassLabel`) and `probabilities`
+            if the model has classes, and `loc` and `scale` of q(z | x, y).
+
+        Raises:
+            InputError: bad input, or a column that has one of these names.
+        """
+        import datasets
+
+        rows = self.read(data)
+        found = self.encode_rows(rows)
+        numbers = datasets.List(datasets.Value("float32"))
+        columns = {"loc": list(found["loc"]), "scale": list(found["scale"])}
+        features: dict[str, Any] = {"loc": numbers, "scale": numbers}
+        if self.labels.names:
+            table = classify_table(self.model, rows, mode=mode)
+            columns.update(predicted_label=table.argmax(1).tolist(), probabilities=list(table))
+            classes = datasets.ClassLabel(names=list(self.labels.names))
+            features.update(predicted_label=classes, probabilities=numbers)
+        taken = sorted(set(columns) & set(data.column_names))
+        if taken:
+            raise InputError(f"dataset: wanted no column {taken[0]!r}, got one")
+        more = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+        return datasets.concatenate_datasets([data, more], axis=1)
+
     def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
         """A file's rows as this model reads them; labels are read if asked for."""
         rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
@@ -291,6 +328,89 @@ class TrainedModel:
         )
         self._tell(rows)
         return rows
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and a model card, README.md, into a folder, as for the hub.
+
+        An older README.md there is kept. Ids of the training rows are not written.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
+        self._shared().save_pretrained(folder)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        commit_message: str = "A model of seqssvae",
+    ) -> str:
+        """Put what `save_pretrained` writes on the Hugging Face hub.
+
+        Args:
+            name: "OWNER/NAME".
+            private: Of a new repository; None is the owner's default.
+            token: That of `hf auth login` when None.
+            branch: "main" when None.
+            commit_message: Of the commit.
+
+        Returns:
+            The commit's address.
+        """
+        url: str = self._shared().push_to_hub(
+            name, private=private, token=token, branch=branch, commit_message=commit_message
+        )
+        return url
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> "TrainedModel":
+        """Load a model of the hub, or a folder that `save_pretrained` or training wrote.
+
+        Args:
+            name: "OWNER/NAME" or a folder.
+            revision: A branch, tag or commit of the hub; "main" when None.
+            token: That of `hf auth login` when None.
+            cache_dir: The hub's own cache when None.
+            local_files_only: Look in the cache alone.
+
+        Raises:
+            InputError: no such model, or one that is damaged, or has a setting that is not known.
+        """
+        from seqssvae.sharing import load_shared
+
+        contents = load_shared(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return _restore(contents, str(name))
+
+    def _shared(self) -> "SharedRun":
+        from seqssvae.sharing import SharedRun  # the hub's client takes a second to import
+
+        return SharedRun(
+            RunContents(
+                config=self.config,
+                vocabulary=self.vocabulary,
+                labels=self.labels,
+                split={},
+                weights=self.model.state_dict(),
+                manifest=self.manifest,
+            )
+        )
 
     def split_texts(self, texts: Sequence[str]) -> list[Any]:
         """Words of a command line as sequences: split at spaces if the symbols are tokens."""
@@ -362,7 +482,11 @@ def load(run: str | Path) -> TrainedModel:
         >>> seqssvae.load(run).labels.names
         ('left', 'right')
     """
-    contents = load_run(Path(run))
+    return _restore(load_run(Path(run)), str(run))
+
+
+def _restore(contents: RunContents, where: str) -> TrainedModel:
+    """The networks that a run describes, with its weights."""
     model = build_model(
         contents.config.model,
         vocabulary_size=len(contents.vocabulary),
@@ -372,9 +496,9 @@ def load(run: str | Path) -> TrainedModel:
         model.load_state_dict(contents.weights)
     except RuntimeError as error:
         line = next(itertools.islice(str(error).splitlines(), 1, None), str(error)).strip()
-        raise InputError(f"{run}: wanted the weights that config.json describes, got {line}") from (
-            error
-        )
+        raise InputError(
+            f"{where}: wanted the weights that config.json describes, got {line}"
+        ) from (error)
     return TrainedModel(
         model=model.eval(),
         config=contents.config,

@@ -33,6 +33,8 @@ LAYERS = [
         "building",
         "training",
         "runs",
+        "cards",
+        "sharing",
         "fitting",
         "trained",
         "comparison",
