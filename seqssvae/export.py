@@ -1,8 +1,12 @@
 """q(y | x) as an ONNX file, held to the model it comes from, with what is needed to feed it."""
 
+import contextlib
+import copy
 import io
 import json
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +72,13 @@ def _features(encoder: SequenceEncoder, x: Tensor, lengths: Tensor) -> Tensor:
         encoder.embedding(x), lengths, batch_first=True, enforce_sorted=False
     )
     states, _ = encoder.rnn(packed)
-    states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)  # [B, T, F]
+    states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)  # [B, max(lengths), F]
     if encoder.pooling == "last":
         size = encoder.rnn.hidden_size
         places = (lengths - 1).view(-1, 1, 1).expand(-1, 1, size)
         ends = states[:, :, :size].gather(1, places).squeeze(1)
         return torch.cat([ends, states[:, 0, size:]], 1)
-    inside = length_mask(lengths, x.shape[1]).unsqueeze(-1)
+    inside = length_mask(lengths, states.shape[1]).unsqueeze(-1)
     if encoder.pooling == "mean":
         return states.masked_fill(~inside, 0.0).sum(1) / lengths.unsqueeze(1)
     return states.masked_fill(~inside, -torch.inf).amax(1)
@@ -107,7 +111,7 @@ def export_onnx(trained: TrainedModel, folder: Path) -> dict[str, Any]:
             written to.
     """
     if not trained.labels.names:
-        raise InputError("export: wanted a model with classes, got one that was trained on no labels")
+        raise InputError("export: wanted a model with classes, got one without labels")
     try:
         import onnx  # noqa: F401 - torch needs it
         import onnxruntime
@@ -116,7 +120,8 @@ def export_onnx(trained: TrainedModel, folder: Path) -> dict[str, Any]:
         raise InputError(f"export: wanted {wanted}, got no {error.name}") from error
     longest = trained.config.data.max_length
     with evaluation_mode(trained.model):
-        content = _trace(EncoderForExport(trained.model), len(trained.vocabulary), longest)
+        model = copy.deepcopy(trained.model).float()
+        content = _trace(EncoderForExport(model), len(trained.vocabulary), longest)
         difference = _check(trained, onnxruntime.InferenceSession(content), longest)
     about = {"max_length": longest, "UNK": UNK, "EOS": EOS, "first_symbol": NUM_SPECIAL}
     try:
@@ -136,8 +141,9 @@ def _trace(encoder: EncoderForExport, vocabulary_size: int, longest: int) -> byt
     lengths = torch.tensor([size, max(1, size // 2), 1])
     x = torch.randint(0, vocabulary_size, (3, size), generator=torch.Generator().manual_seed(0))
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # The exporter by tracing is deprecated; the other one freezes the length.
+    # The exporter by tracing is deprecated, but the other one freezes the length. It also warns of
+    # shapes that it does not know; they are dynamic.
+    with warnings.catch_warnings(), _quiet_stderr():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             encoder,
@@ -154,6 +160,19 @@ def _trace(encoder: EncoderForExport, vocabulary_size: int, longest: int) -> byt
             },
         )
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what libraries in C++ write from stderr."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _check(trained: TrainedModel, session: Any, longest: int) -> float:

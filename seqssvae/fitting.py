@@ -28,6 +28,7 @@ from seqssvae.runs import (
     save_checkpoint,
     save_run,
 )
+from seqssvae.scalars import check_tensorboard, write_scalars
 from seqssvae.training import Trainer
 
 __all__ = ["fit", "with_estimator"]
@@ -65,6 +66,8 @@ def fit(
     Raises:
         InputError: bad input, or a checkpoint of other settings or rows.
     """
+    if config.training.tensorboard:
+        check_tensorboard()
     prepared = prepare(config, source, unlabelled_source=unlabelled)
     logger.info(
         "%d labelled rows, %d unlabelled, %d held out; %d classes, %d symbols",
@@ -89,6 +92,8 @@ def fit(
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         append_metrics(out, record)
+        if config.training.tensorboard:
+            write_scalars(out, record)
         save_checkpoint(out, {**state, "identity": identity})
 
     checkpoint = load_checkpoint(out) if resume else None

@@ -35,12 +35,13 @@ LAYERS = [
         "runs",
         "cards",
         "sharing",
+        "scalars",
         "fitting",
         "trained",
         "comparison",
         "plots",
     ],
-    ["classifier"],
+    ["classifier", "export"],
     ["cli"],
 ]
 FREE_OF_TORCH = ["config", "rows", "readers", "splits", "vocabulary", "corpora", "encoded"]
