@@ -37,8 +37,8 @@ def write_scalars(run: Path, record: Mapping[str, Any]) -> None:
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
     step = int(record["step"])
-    with SummaryWriter(str(run / FOLDER), purge_step=step) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(run / FOLDER), purge_step=step) as writer:
         for name, value in record.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if is_number and name != "step" and math.isfinite(value):
-                writer.add_scalar(f"dev/{name}", value, step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(f"dev/{name}", value, step)
