@@ -8,7 +8,7 @@ PIP_FLAGS ?=
 BIN := .venv/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test install words
+.PHONY: help demo test fuzz coverage install words
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,14 @@ test: install ## lint, types, tests and doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
+
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: install ## 10,000 malformed inputs, new ones each time
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/test_fuzz_*.py
+
+coverage: export OMP_NUM_THREADS = 1
+coverage: install ## which lines and branches the tests run; below 95 % is an error
+	$(BIN)/python -m pytest -n 2 --cov
 
 install: .venv/installed ## make .venv with the versions in constraints.txt
 words: data/words/test.jsonl ## prepare data/words

@@ -1,6 +1,7 @@
 """What the examples in docstrings find: `seqssvae`, and the `run` and `data` of a small model."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,13 @@ import hypothesis
 import pytest
 import torch
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-hypothesis.settings.load_profile("untimed")
+# No deadline: a busy machine is no failure. `make test` tries the same cases each time, `make fuzz`
+# new ones and 20 times as many.
+hypothesis.settings.register_profile("quick", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2000)
+_phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # mutants need no least example
+hypothesis.settings.register_profile("unshrunk", deadline=None, derandomize=True, phases=_phases)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(autouse=True)

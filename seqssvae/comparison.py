@@ -20,7 +20,15 @@ from seqssvae.config import Config, InputError, to_mapping
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import calibration_error, macro_f1
 from seqssvae.fitting import with_estimator
-from seqssvae.preparation import Prepared, prepare, read_like, read_sequences
+from seqssvae.model import SSVAE
+from seqssvae.preparation import (
+    Prepared,
+    count_test_rows_seen,
+    prepare,
+    read_like,
+    read_sequences,
+)
+from seqssvae.rivals import fit_pretrained, fit_self_trained, fit_supervised
 from seqssvae.trained import classify_table
 from seqssvae.training import Trainer
 
@@ -84,7 +92,8 @@ def compare(
         One record for each cell.
 
     Raises:
-        InputError: bad input, or an unknown arm.
+        InputError: bad input, test rows without labels, an unknown arm, or an `out` that holds
+            something else.
     """
     for arm in arms:
         if arm not in ARMS:
@@ -92,6 +101,9 @@ def compare(
     files = [None if name is None else str(name) for name in (source, test_source, unlabelled)]
     settings = json.dumps([to_mapping(config), *files], sort_keys=True)
     done = _read(out)
+    seen = count_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
+    if seen:
+        logger.warning("%d test rows are among the training rows: figures flatter", seen)
     records = []
     for num_labels in budgets:
         for draw in range(num_draws):
@@ -199,7 +211,13 @@ class _Draw:
             training=dataclasses.replace(config.training, seed=config.training.seed + cell.draw),
         )
         prepared = prepare(drawn, source, unlabelled_source=unlabelled)
+        if not prepared.labels.names:
+            raise InputError(f"{source}: wanted rows with labels to compare on, got none")
         rows = read_like(test_source, drawn, prepared.vocabulary, prepared.labels)
+        if not (rows.y >= 0).any():
+            raise InputError(f"{test_source}: wanted test rows with labels, got none")
+        for oddity in prepared.oddities if cell.draw == 0 else ():
+            logger.warning(oddity)
         return cls(drawn, prepared, (read_sequences(test_source, drawn), rows))
 
     def run(self, arm: str) -> dict[str, Any]:
@@ -211,18 +229,15 @@ class _Draw:
         return {**figures, "seconds": seconds}
 
 
-def _supervised(
-    config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
-) -> Probabilities:
-    """The SS-VAE's encoder of y, trained on the labelled rows alone."""
-    alone = dataclasses.replace(
-        config,
-        objective=dataclasses.replace(config.objective, w=0.0),
-        estimator=dataclasses.replace(config.estimator, name="fused-enum"),
-        training=dataclasses.replace(config.training, teacher=False),
-    )
-    nothing = prepared.unlabelled.take(np.arange(0))
-    return _neural(alone, dataclasses.replace(prepared, unlabelled=nothing), test)
+def _rival(
+    fit: Callable[[Config, Prepared], SSVAE],
+) -> Callable[[Config, Prepared, tuple[Sequences, EncodedRows]], Probabilities]:
+    def run(
+        config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+    ) -> Probabilities:
+        return classify_table(fit(config, prepared), test[1])
+
+    return run
 
 
 def _neural(
@@ -258,23 +273,46 @@ def _baseline(
 
 ARMS: dict[str, Callable[[Config, Prepared, tuple[Sequences, EncodedRows]], Probabilities]] = {
     **{name: _baseline(name) for name in BASELINES},
-    "supervised": _supervised,
+    "supervised": _rival(fit_supervised),
+    "self-trained": _rival(fit_self_trained),
+    "pretrained": _rival(fit_pretrained),
     "ssvae": _neural,
 }
 
 
 def _read(path: Path) -> dict[tuple[Cell, str], dict[str, Any]]:
-    """What a file of results holds; a line cut short by a kill is left out."""
+    """What a file of results holds; a line cut short by a kill is left out.
+
+    Raises:
+        InputError: the file cannot be read, or another line is no result; the line is named.
+    """
     found = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise InputError(f"{path}: wanted a file of results, got: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if line[:8] == b'{"arm": '[: len(line)]:
                 continue
-            settings = record.pop("settings")
-            found[Cell(record["arm"], record["num_labels"], record["draw"]), settings] = record
+            record = None
+        if not isinstance(record, dict) or not _is_result(record):
+            got = f"another one: {line[:60]!r}"
+            raise InputError(f"{path}:{number}: wanted a line that compare wrote, got {got}")
+        settings = record.pop("settings")
+        found[Cell(record["arm"], record["num_labels"], record["draw"]), settings] = record
     return found
+
+
+def _is_result(record: dict[str, Any]) -> bool:
+    """Whether a line of a file is what `compare` wrote."""
+    kinds = {"arm": str, "settings": str, "num_labels": int, "draw": int}
+    figures = ("accuracy", "macro_f1", "calibration_error", "seconds")
+    return all(isinstance(record.get(key), kind) for key, kind in kinds.items()) and all(
+        isinstance(record.get(key), int | float) for key in figures
+    )
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:

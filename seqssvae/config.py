@@ -5,13 +5,15 @@ No torch here. Only builders see a config; the constructors of networks take pla
 
 import dataclasses
 import difflib
+import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from seqssvae.plain_yaml import read_yaml
 
 __all__ = [
     "Config",
@@ -210,6 +212,7 @@ def _ranges(config: Config) -> Iterator[tuple[str, float, float, float]]:
         "estimator.temperature": (1e-3, largest),
         "estimator.final_temperature": (1e-3, largest),
         "estimator.temperature_steps": (1, largest),
+        "training.seed": (0, 2**62),  # compare counts draws from it; torch takes less than 2**64
         "training.num_steps": (1, largest),
         "training.max_minutes": (0.001, largest),
         "training.labelled_batch_size": (1, largest),
@@ -255,13 +258,13 @@ def load_config(path: Path) -> Config:
         InputError: no such file, bad YAML, an unknown key, or a value of the wrong type.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: wanted a readable file, got {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
-        raise InputError(f"{path}: wanted YAML, got {line}") from error
-    return override(Config(), content or {}, where=f"{path}: ")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: wanted YAML, got no UTF-8: {error}") from error
+    content = _parse_yaml(text, str(path))
+    return override(Config(), {} if content is None else content, where=f"{path}: ")
 
 
 def override(config: Config, changes: Any, *, where: str = "") -> Config:
@@ -278,13 +281,17 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
     """
     sections = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     if not isinstance(changes, Mapping):
-        raise InputError(f"{where}wanted a mapping of settings, got {type(changes).__name__}")
+        raise InputError(f"{where}wanted a mapping of settings, got {_brief(changes)}")
     known = [key for key, _, _ in describe_fields()]
+    seen: set[str] = set()
     for key, value in _flatten(changes, sections, where):
+        if key in seen:  # `model.cell: gru` beside `model: {cell: lstm}`
+            raise InputError(f"{where}{key}: wanted it once, got it twice")
+        seen.add(key)
         if key not in known:
             near = difflib.get_close_matches(key, known, 1, 0.4)
             hint = f", did you mean {near[0]}?" if near else f"; sections are {', '.join(sections)}"
-            raise InputError(f"{where}unknown setting {key}{hint}")
+            raise InputError(f"{where}unknown setting {key:.80}{hint}")
         section, name = key.split(".")
         hint_type = typing.get_type_hints(type(sections[section]))[name]
         converted = _convert(value, hint_type, f"{where}{key}")
@@ -298,7 +305,7 @@ def _flatten(
     for key, value in changes.items():
         if key in sections:
             if not isinstance(value, Mapping):
-                raise InputError(f"{where}{key}: wanted settings below it, got {value!r}")
+                raise InputError(f"{where}{key}: wanted settings below it, got {_brief(value)}")
             yield from ((f"{key}.{name}", inner) for name, inner in value.items())
         else:
             yield str(key), value
@@ -317,29 +324,39 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if value is None or value in ("null", "none"):
             return None
     elif origin is Literal:
-        if value in typing.get_args(hint):
+        if isinstance(value, str) and value in typing.get_args(hint):
             return value
     elif origin is tuple:
-        items = yaml.safe_load(value) if isinstance(value, str) else value
+        items = _parse_yaml(value, where) if isinstance(value, str) else value
         if isinstance(items, list | tuple):
             return tuple(_convert(item, typing.get_args(hint)[0], where) for item in items)
     elif hint is str:
         if isinstance(value, str):
             return value
     else:
-        plain = yaml.safe_load(value) if isinstance(value, str) else value
-        if hint is float and isinstance(plain, str):  # YAML 1.1 takes '1e-3' for a string
-            try:
-                plain = float(plain)
-            except ValueError:
-                pass
+        plain = _parse_yaml(value, where) if isinstance(value, str) else value
         if hint is float and isinstance(plain, int | float) and not isinstance(plain, bool):
-            return float(plain)
+            try:
+                return float(plain)
+            except OverflowError:  # an int of hundreds of digits
+                return math.inf
         if hint is int and isinstance(plain, int) and not isinstance(plain, bool):
             return plain
         if hint is bool and isinstance(plain, bool):
             return plain
-    raise InputError(f"{where}: wanted {_type_name(hint)}, got {value!r}")
+    raise InputError(f"{where}: wanted {_type_name(hint)}, got {_brief(value)}")
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return read_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{where}: wanted YAML, got {error}") from error
+
+
+def _brief(value: Any) -> str:
+    """A value in a few words; aliases let a short YAML file describe an endless one."""
+    return reprlib.repr(value)
 
 
 def _type_name(hint: Any) -> str:

@@ -37,7 +37,7 @@ __all__ = [
 Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
 
 HUB_PREFIX = "hub:"
-READER_VERSION = 1  # raised when the same file gives other rows, so that no old cache is used
+READER_VERSION = 2  # raised when the same file gives other rows, so that no old cache is used
 
 
 @final
@@ -54,15 +54,22 @@ class Corpus:
         self._table = table
         self._sequences, self._labels = table.column("sequence"), table.column("label")
         self._ids, self._numbers = table.column("id"), table.column("number")
+        self._repeats = table.column("repeats_id")
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     def __iter__(self) -> Iterator[Row]:
         for batch in self._table.to_batches():
-            columns = [batch.column(name) for name in ("number", "sequence", "label", "id")]
-            for number, sequence, names, id in zip(*(c.to_pylist() for c in columns), strict=True):
-                yield Row(number, sequence, _label_of(names), id)
+            names = ("number", "sequence", "label", "id", "repeats_id")
+            columns = [batch.column(name).to_pylist() for name in names]
+            for number, sequence, label, id, repeats_id in zip(*columns, strict=True):
+                yield Row(number, sequence, _label_of(label), id, repeats_id)
+
+    @property
+    def num_repeated_ids(self) -> int:
+        """Rows whose `id` column holds what an earlier row's does."""
+        return sum(sum(chunk.to_pylist()) for chunk in self._repeats.chunks)
 
     def sequence(self, index: int) -> str | list[str]:
         """The text or tokens of a row, from 0.
@@ -72,6 +79,11 @@ class Corpus:
         """
         value: str | list[str] = self._sequences[index].as_py()
         return value
+
+    def sequences(self) -> Iterator[str | list[str]]:
+        """The text or tokens of every row in turn."""
+        for chunk in self._sequences.chunks:
+            yield from chunk.to_pylist()
 
     def label(self, index: int) -> str | tuple[str, ...] | None:
         """A class, several for 'one of these', or None for an unlabelled row.
@@ -185,6 +197,7 @@ def gather_corpus(
             "sequence": pyarrow.large_list(text) if is_tokens else text,
             "label": pyarrow.list_(pyarrow.string()),
             "id": pyarrow.string(),
+            "repeats_id": pyarrow.bool_(),
         }
     )
     return Corpus(pyarrow.Table.from_pylist(rows, schema=schema), source, is_tokens=is_tokens)
@@ -271,7 +284,13 @@ def _example(row: Row) -> dict[str, Any]:
         names: list[str] = []
     else:
         names = [row.label] if isinstance(row.label, str) else list(row.label)
-    return {"number": row.number, "sequence": row.sequence, "label": names, "id": row.id}
+    return {
+        "number": row.number,
+        "sequence": row.sequence,
+        "label": names,
+        "id": row.id,
+        "repeats_id": row.repeats_id,
+    }
 
 
 def _file_examples(
@@ -303,6 +322,7 @@ def _cached_table(
         sequence=datasets.LargeList(text) if is_tokens else text,
         label=datasets.List(datasets.Value("string")),
         id=datasets.Value("string"),
+        repeats_id=datasets.Value("bool"),
     )
     try:
         with _no_bars():

@@ -69,15 +69,27 @@ class SequenceEncoder(nn.Module):
         Returns:
             `[B, F]`.
         """
+        states = self.states(x, lengths)
+        features: Tensor = self.dropout(self._pool(states, lengths.clamp(min=1)))
+        return features
+
+    def states(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """States of the recurrent network at each symbol, the directions side by side.
+
+        Args:
+            x: Symbol ids, `[B, T]`.
+            lengths: Symbols of each row, `[B]`; an empty row reads one PAD.
+
+        Returns:
+            One row after the other without padding, `[S, F]`, S = sum(max(lengths, 1)).
+        """
         if self.training and self.word_dropout:
             x = hide_symbols(x, self.word_dropout)
         x = x.masked_fill(~length_mask(lengths, x.shape[1]), PAD)
         lengths = lengths.clamp(min=1)
         packing = pack(x, lengths, torch.arange(len(x), device=x.device))
         embedded = self.dropout(self.embedding(packing.symbols))
-        states = rnn_states(self.rnn, embedded, lengths, packing)  # [S, F]
-        features: Tensor = self.dropout(self._pool(states, lengths))
-        return features
+        return rnn_states(self.rnn, embedded, lengths, packing)
 
     def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Features `[B, F]` of the states of rows that stand one after the other, `[S, F]`."""

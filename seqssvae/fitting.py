@@ -83,6 +83,8 @@ def fit(
             prepared.labelled.num_truncated + prepared.unlabelled.num_truncated,
             config.data.max_length,
         )
+    for oddity in prepared.oddities:
+        logger.warning(oddity)
     config = with_estimator(config, prepared)
     identity = {
         "config": to_mapping(config),

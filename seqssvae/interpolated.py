@@ -28,6 +28,7 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 BACKGROUND = (1.0, 4.0)  # pseudo-counts of q: of its first level, of the others
+SETTLED = 0.002  # EM ends when guesses move by less, in the mean total variation
 LAST_PLACE = 64  # places from here on are one context
 CHUNK = 2**17  # numbers that one step of the arithmetic holds: they stay in the cache
 
@@ -182,7 +183,7 @@ class ClassNGrams:
             y: Their classes, `[n]`.
             num_classes: K.
             unlabelled_weight: What a row without label counts for; with 0 there is no EM.
-            num_steps: Of EM.
+            num_steps: Of EM, at most: it ends when guesses no longer move.
 
         Returns:
             Evidence of all rows, each without its own counts, in nats, `[N, K]`.
@@ -195,7 +196,11 @@ class ClassNGrams:
         evidence = self.own_evidence(weights)
         if unlabelled_weight:
             for _ in range(num_steps):
+                before = weights[:, is_free]
                 weights[:, is_free] = unlabelled_weight * softmax(evidence[is_free]).T
+                change = np.abs(weights[:, is_free] - before).sum() / 2
+                if change <= SETTLED * unlabelled_weight * is_free.sum():
+                    break
                 self.count(weights)
                 evidence = self.own_evidence(weights)
         return evidence

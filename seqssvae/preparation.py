@@ -11,10 +11,11 @@ import numpy.typing as npt
 from seqssvae.config import Config, DataConfig, InputError
 from seqssvae.corpora import Corpus, Source, encode_corpus, read_corpus
 from seqssvae.encoded import EncodedRows
+from seqssvae.oddities import count_shared, find_oddities
 from seqssvae.splits import Labels, choose_labels, split_dev
 from seqssvae.vocabulary import Vocabulary, build_vocabulary
 
-__all__ = ["Prepared", "prepare", "read_like", "read_sequences"]
+__all__ = ["Prepared", "count_test_rows_seen", "prepare", "read_like", "read_sequences"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Prepared:
         corpus: The training file, for those who want the sequences as they stood.
         positions: Where the rows of each part of the split stand in it.
         extra: More unlabelled rows, which stand last in `unlabelled`; None without any.
+        oddities: What is likely not meant, a line each; see `find_oddities`.
     """
 
     vocabulary: Vocabulary
@@ -49,6 +51,7 @@ class Prepared:
     corpus: Corpus
     positions: dict[str, Positions]
     extra: Corpus | None = None
+    oddities: tuple[str, ...] = ()
 
     def sequences(self, part: str, rows: Positions | None = None) -> list[Any]:
         """Sequences as they stood in the files, texts or lists of tokens.
@@ -143,6 +146,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         corpus=corpus,
         positions=positions,
         extra=extra,
+        oddities=tuple(find_oddities(corpus, labels.names, y, seen=seen)),
     )
 
 
@@ -166,6 +170,24 @@ def read_like(
         wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
         raise InputError(f"{corpus.source}: wanted {wanted} as in training, got {got}")
     return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
+
+
+def count_test_rows_seen(
+    config: Config,
+    source: Source,
+    test_source: Source,
+    *,
+    unlabelled_source: Source | None = None,
+) -> int:
+    """How many test rows training sees, with or without their labels.
+
+    Raises:
+        InputError: bad input.
+    """
+    training = [_read(source, config.data)]
+    if unlabelled_source is not None:
+        training.append(_read(unlabelled_source, config.data, read_labels=False))
+    return count_shared(_read(test_source, config.data), training)
 
 
 def read_sequences(source: Source, config: Config) -> list[str | list[str]]:

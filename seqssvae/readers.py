@@ -6,6 +6,7 @@ Values are taken as they stand: 'NA', '1e5' and 'null' in a csv file are texts.
 import csv
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,6 +100,14 @@ def iterate_rows(
 
 
 def _kind(path: Path) -> str:
+    try:
+        is_name = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise InputError(
+            f"{str(path)!r}: wanted the name of a file, got what no file can be called"
+        )
     suffixes = path.name.lower().split(".")[1:]
     gzipped = suffixes[-1:] == ["gz"]
     kind = suffixes[-2 if gzipped else -1] if len(suffixes) > gzipped else ""
@@ -248,7 +257,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if line.isspace():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             got = f"broken JSON at character {error.pos + 1}: {error.msg}"
             raise row_error(path, number, "a JSON object", got) from error
@@ -258,6 +267,16 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             got = {list: "a list", str: "a text", type(None): "null"}.get(type(record), "a number")
             raise row_error(path, number, "a JSON object", got)
         yield number, record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, if no key stands twice: `json` would keep the last value without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.80} twice")
+    return found
 
 
 class _LabelFinder:

@@ -43,12 +43,14 @@ class Row:
         label: A class; several for 'one of these'; None for an unlabelled row.
         id: The `id` column, or a checksum of sequence and label; `-2`, `-3`, ... is added to the
             second, third, ... row with the same one, so that ids differ within a corpus.
+        repeats_id: Whether its `id` column holds what an earlier row's does.
     """
 
     number: int
     sequence: str | list[str]
     label: str | tuple[str, ...] | None
     id: str
+    repeats_id: bool = False
 
 
 class RawRow(NamedTuple):
@@ -157,7 +159,8 @@ def checked_rows(raw_rows: Iterable[RawRow], source: str, *, is_tokens: bool) ->
             base = str(id)
         else:
             raise fail("an id that is a string or an integer", _describe(id))
-        yield Row(number, checked, known, unique(base))
+        name = unique(base)
+        yield Row(number, checked, known, name, id not in (None, "") and name != base)
 
 
 def row_error(source: object, number: int, wanted: str, got: str) -> InputError:

@@ -50,10 +50,10 @@ class Labels:
             return self.names.index(name)
         except ValueError:
             folded = {known.casefold(): known for known in self.names}
-            near = difflib.get_close_matches(name.casefold(), folded, 1, 0.6)
+            near = difflib.get_close_matches(str(name).casefold(), folded, 1, 0.6)
             hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
             raise InputError(
-                f"{where}: wanted a known label ({list_names(self.names)}), got {name!r}{hint}"
+                f"{where}: wanted a known label ({list_names(self.names)}), got {name!r:.80}{hint}"
             ) from None
 
     @classmethod

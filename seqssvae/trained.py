@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from seqssvae.evaluation import evaluate
 from seqssvae.latents import encode_z, interpolate, transfer
 from seqssvae.model import SSVAE
 from seqssvae.preparation import read_like
+from seqssvae.rows import MAX_SYMBOLS
 from seqssvae.runs import RunContents, load_run
 from seqssvae.splits import Labels
 from seqssvae.vocabulary import Vocabulary
@@ -36,6 +37,8 @@ __all__ = ["TrainedModel", "classify_table", "load"]
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256
+MOST_SEQUENCES, MOST_SAMPLES = 10_000_000, 1_000_000  # that are asked for at once
+LARGEST_SEED = 2**63 - 1
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than the longest that training kept
 
 
@@ -81,6 +84,7 @@ class TrainedModel:
         """
         rows = read_like(data, self.config, self.vocabulary, self.labels)
         self._tell(rows)
+        _check_samples(num_samples, seed)
         return evaluate(self.model, rows, num_samples=num_samples, seed=seed)
 
     def classify(
@@ -120,6 +124,7 @@ class TrainedModel:
         """Label encoded rows; as `classify`."""
         if not self.labels.names:
             raise InputError("wanted a model with classes, got one that was trained on no labels")
+        _check_samples(num_samples, seed)
         table = classify_table(self.model, rows, mode=mode, num_samples=num_samples, seed=seed)
         for row in table:
             best = int(row.argmax())
@@ -145,6 +150,8 @@ class TrainedModel:
     ) -> list[str | list[str]]:
         """Write new sequences of a label, each from a z of its own drawn from p(z).
 
+        Sequence i is a function of the seed and of i: more of them are the same and others.
+
         Args:
             label: A class's name; None for a model without classes.
             n: How many.
@@ -155,23 +162,27 @@ class TrainedModel:
             top_p: Sample among the likeliest symbols that hold this much probability.
             width: Of the beam.
             max_length: Symbols at most, EOS included.
-            seed: The same seed gives the same sequences.
+            seed: The same seed gives the same sequences; 0 or more.
 
         Raises:
-            InputError: an unknown label or strategy.
+            InputError: an unknown label or strategy, or a number out of range.
 
         Example:
             >>> model = seqssvae.load(run)
             >>> model.generate("left", 3, seed=1) == model.generate("left", 3, seed=1)
             True
         """
-        generator = torch.Generator().manual_seed(seed)
-        weight = self.model.prior_logits
-        z = torch.randn(n, self.model.latent_size, generator=generator, dtype=torch.float64)
-        z = z.to(weight)
+        _check_whole("n", n, 0, MOST_SEQUENCES)
+        _check_whole("seed", seed, 0, LARGEST_SEED)
+        _check_whole("top_k", top_k, 0, LARGEST_SEED)
         y = self._label(label, n)
+        drawn = np.empty((n, self.model.latent_size))
+        for row in range(n):
+            drawn[row] = np.random.default_rng([seed, row]).standard_normal(drawn.shape[1])
+        z = torch.from_numpy(drawn).to(self.model.prior_logits)
         ids = self.vocabulary.encode(prefix) if prefix else []
         longest = self._longest() if max_length is None else max_length
+        _check_whole("max_length", longest, 1, MAX_SYMBOLS)
         decoder = self.model.decoder
         if strategy == "sample":
             found = sample(
@@ -183,11 +194,12 @@ class TrainedModel:
                 top_k=top_k,
                 top_p=top_p,
                 prefix=ids,
-                generator=generator,
+                generator=torch.Generator().manual_seed(seed),
             )
         elif strategy == "greedy":
             found = greedy(decoder, z, y, max_length=longest, prefix=ids)
         elif strategy == "beam":
+            _check_whole("width", width, 1, MOST_SAMPLES)
             found = beam(decoder, z, y, max_length=longest, width=width, prefix=ids).sequences
         else:
             raise InputError(f"strategy: wanted sample, greedy or beam, got {strategy}")
@@ -238,8 +250,7 @@ class TrainedModel:
             >>> len(seqssvae.load(run).interpolate("ab", "abababab", steps=4))
             4
         """
-        if steps < 2:
-            raise InputError(f"steps: wanted at least 2, got {steps}")
+        _check_whole("steps", steps, 2, MOST_SAMPLES)
         rows = self.read_sequences([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
         y = None if label is None else self._class(label)
@@ -318,14 +329,15 @@ class TrainedModel:
         Raises:
             InputError: a sequence of the wrong kind.
         """
+        if isinstance(sequences, str):  # which holds texts, its characters
+            raise InputError(f"wanted a list of sequences, got the text {sequences!r:.40}")
+        sequences = list(sequences)
         wants_text = self.vocabulary.kind != "tokens"
         for number, sequence in enumerate(sequences, start=1):
-            if isinstance(sequence, str) != wants_text:
+            if wants_text != isinstance(sequence, str) or not _is_sequence(sequence):
                 wanted = "a text" if wants_text else "a list of tokens"
-                raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r}")
-        rows = encode_sequences(
-            list(sequences), self.vocabulary, max_length=self.config.data.max_length
-        )
+                raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r:.40}")
+        rows = encode_sequences(sequences, self.vocabulary, max_length=self.config.data.max_length)
         self._tell(rows)
         return rows
 
@@ -455,6 +467,25 @@ class TrainedModel:
                 raise InputError(f"label: wanted one of {', '.join(self.labels.names)}, got none")
             return None
         return torch.full((n,), self._class(label))
+
+
+def _is_sequence(value: object) -> bool:
+    """Whether something is a text or tokens."""
+    return isinstance(value, Collection) and all(isinstance(part, str) for part in value)
+
+
+def _check_samples(num_samples: int, seed: int) -> None:
+    _check_whole("num_samples", num_samples, 1, MOST_SAMPLES)
+    _check_whole("seed", seed, 0, LARGEST_SEED)
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    wanted = "a whole number"
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if low <= value <= high:
+            return
+        wanted = f"at least {low}" if value < low else f"at most {high:,}"
+    raise InputError(f"{name}: wanted {wanted}, got {value!r:.40}")
 
 
 def classify_table(

@@ -1,6 +1,7 @@
 """Every command, and the one line that a mistake gets."""
 
 import gzip
+import io
 import json
 import subprocess
 import sys
@@ -71,6 +72,9 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
     ).split()
     assert set(wanted) <= set(figures)
     assert figures["nll"] <= -figures["elbo"] + 1e-3
+    assert "swap_success" not in figures
+    judged = run("evaluate", folder, "--data", data, "--num-samples", 2, "--judge", data, "--json")
+    assert judged.json["num_swaps"] == 40 and figures.items() <= judged.json.items()
 
 
 def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:
@@ -295,3 +299,47 @@ def test_texts_may_stand_behind_a_flag(run: Run, small_run: Small) -> None:
     for words in (("--mode", "mix", "abab", "cdcd"), ("abab", "--mode", "mix", "cdcd")):
         assert run("classify", folder, *words, "--json").json == before
     assert run("classify", folder, "--mode", "mix", "abab", "--odd").status == 2
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(
+    small_run: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Letters outside its encoding, and bytes of a file's name that are no UTF-8."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    out = tmp_path / "\u017c\udcff.parquet"
+    assert main(["encode", str(small_run[0]), "--data", str(small_run[1]), "--out", str(out)]) == 0
+    assert b"\\u017c\\udcff.parquet" in written.getvalue() and out.exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: 8 TB")])
+def test_too_little_memory_is_one_line(
+    run: Run, small_run: Small, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def execute(_: object) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr("seqssvae.cli.classify.run", execute)
+    outcome = run("classify", small_run[0], "ab")
+    assert outcome.status == 2 and len(outcome.err.splitlines()) == 1
+    assert "wanted less memory" in outcome.err and str(error) in outcome.err
+    monkeypatch.setattr("seqssvae.cli.classify.run", lambda _: [][0])
+    with pytest.raises(IndexError):  # a bug of ours keeps its traceback
+        run("classify", small_run[0], "ab")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("generate", "RUN", "--label", "left", "-n", "-1"), "n: wanted at least 0, got -1"),
+        (("generate", "RUN", "--label", "left", "--seed", str(2**63)), "seed: wanted at most"),
+        (("check", "RUN", "--data", "DATA", "--seed", "-1"), "--seed: wanted 0 or more"),
+        (("train", "--data", "DATA", "--out", "NEW", "--seed", "-1"), "training.seed: wanted"),
+        (("train", "--data", "DATA", "--out", "NEW", "--model.prior", "["), "model.prior: wanted"),
+        (("classify", "RUN", "--out", "a\u2028b", "--mode", "x\u2028y"), "invalid choice"),
+    ],
+)
+def test_odd_words_get_one_line(
+    run: Run, tmp_path: Path, small_run: Small, words: Sequence[str], wanted: str
+) -> None:
+    test_mistakes_get_one_line(run, tmp_path, small_run, words, wanted)

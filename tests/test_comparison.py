@@ -307,3 +307,43 @@ def test_another_reference_turns_the_sign() -> None:
     assert of_b["difference"] == pytest.approx(-0.25)
     assert of_a["low"] == pytest.approx(-of_b["high"]) and of_a["difference"] > 0
     assert summarise(records, reference="c")[0]["difference"] is None
+
+
+def test_test_rows_without_labels_are_refused(
+    files: tuple[Path, Path, Path], calls: list[Call]
+) -> None:
+    files[1].write_text('{"text": "xx"}\n{"text": "yy", "label": ""}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"test.jsonl: wanted test rows with labels, got none"):
+        run(files)
+    files[0].write_text('{"text": "xx"}\n{"text": "yy"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"train.jsonl: wanted rows with labels"):
+        run(files)
+    assert calls == [] and not files[2].exists()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        b'{"text": "ab", "label": "x"}\n',
+        b"hello\n",
+        b"[1]\n",
+        b"\xff\xfe\0\n",
+        b'{"arm": "one", "num_labels": "6", "draw": 0, "settings": "", "accuracy": 1}\n',
+        b"[" * 5000,
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_kept(
+    files: tuple[Path, Path, Path], calls: list[Call], foreign: bytes
+) -> None:
+    files[2].write_bytes(foreign)
+    with pytest.raises(InputError, match=r"r:1: wanted a line that compare wrote, got another"):
+        run(files)
+    assert calls == [] and files[2].read_bytes() == foreign
+
+
+def test_a_folder_is_no_file_of_results(
+    files: tuple[Path, Path, Path], calls: list[Call], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"wanted a file of results, got: Is a directory"):
+        run((files[0], files[1], tmp_path))
+    assert calls == []

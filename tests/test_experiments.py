@@ -28,10 +28,10 @@ def write_words(path: Path, num_words: int) -> list[dict[str, str]]:
     return rows
 
 
-def run_script(name: str, *words: object, folder: Path) -> str:
+def run_script(name: object, *words: object, folder: Path) -> str:
     """What an experiment prints."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / name), *map(str, words)],
+        [sys.executable, str(ROOT / "experiments" / str(name)), *map(str, words)],
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -106,6 +106,103 @@ def test_every_estimator_meets_the_grammar(tmp_path: Path) -> None:
         assert row["of_bayes"] == row["accuracy"] / truth["bayes_accuracy"]
         assert row["excess"] > 0.1  # three steps teach little
         assert row["excess_standard_error"] > 0 and row["estimator"] in shown
+
+
+QUICK = [
+    "--training.num_steps", 3, "--objective.kl_warmup_steps", 2, "--model.encoder_size", 4,
+    "--model.decoder_size", 4, "--model.embedding_size", 4, "--model.ngram_buckets", 64,
+]  # fmt: skip
+
+
+def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
+    """`sets.py` names the best arm of each kind; what it knows is not run again."""
+    for name, num_words in (("first", 15), ("second", 12)):
+        (tmp_path / name).mkdir()
+        write_words(tmp_path / name / "train.jsonl", num_words)
+        write_words(tmp_path / name / "test.jsonl", 5)
+    words = [
+        "sets.py", tmp_path, "first=15,30", "second=15:macro_f1", "--draws", 1, "--out", "found",
+        "--arms", "tfidf-lr-characters,nb-words,supervised", *QUICK,
+    ]  # fmt: skip
+    shown = run_script(*words, folder=tmp_path)
+    cells = re.findall(r"^\| (first|second) \| (\d+) \| (.*) \|$", shown, re.MULTILINE)
+    assert [(name, labels) for name, labels, _ in cells] == [
+        ("first", "15"), ("first", "30"), ("second", "15")
+    ]  # fmt: skip
+    lines = (tmp_path / "found" / "second.jsonl").read_text().splitlines()
+    records = {record["arm"]: record for record in map(json.loads, lines)}
+    assert list(records) == ["tfidf-lr-characters", "nb-words", "supervised", "ssvae"]
+    points = {arm: 100 * record["macro_f1"] for arm, record in records.items()}
+    cheap = max(["tfidf-lr-characters", "nb-words"], key=points.__getitem__)
+    best, ours = max(points[cheap], points["supervised"]), points["ssvae"]
+    assert cells[2][2] == (
+        f"{cheap} | {points[cheap]:.1f} | supervised | {points['supervised']:.1f} | {ours:.1f} | "
+        f"{ours - best:+.1f}"
+    )
+    differences = [float(cell[2].split(" | ")[-1]) for cell in cells]
+    ahead, behind = sum(d >= 2 for d in differences), sum(d < -1 for d in differences)
+    assert f"in {ahead}, more than 1 behind the best in {behind}" in shown
+    assert run_script(*words, folder=tmp_path) == shown
+    assert (tmp_path / "found" / "second.jsonl").read_text().splitlines() == lines
+
+
+def test_the_vae_is_held_to_a_language_model(tmp_path: Path) -> None:
+    """`language_modelling.py` trains both, the language model without y and z."""
+    write_words(tmp_path / "train.jsonl", 15)
+    write_words(tmp_path / "test.jsonl", 15)
+    shown = run_script(
+        "language_modelling.py", "--data", "train.jsonl", "--test", "test.jsonl",
+        "--num-labels", 15, "--samples", 4, *QUICK, folder=tmp_path,
+    )  # fmt: skip
+    rows = re.findall(r"^\| (VAE|language model) \| (.*) \|$", shown, re.MULTILINE)
+    vae, plain = ([float(cell) for cell in cells.split(" | ")] for _, cells in rows)
+    assert plain[2:4] == [0, 0] and vae[2] > 0
+    assert 10 < vae[0] < 20 and 10 < plain[0] < 20  # five symbols and EOS of about 16
+    (difference,) = map(float, re.findall(r"language model: ([+-][\d.]+) ", shown))
+    assert abs(difference - (vae[0] - plain[0])) < 0.011
+
+
+def test_memory_is_watched(tmp_path: Path) -> None:
+    """`soak.py` plays its rounds, and fails where memory grew by more than the limit."""
+    shown = run_script(
+        "soak.py", "--minutes", 0, "--rows", 12, "--steps", 2, "--limit", 1000, folder=tmp_path
+    )
+    result = json.loads(shown.splitlines()[-1])
+    assert result["rounds"] == 4 == shown.count("round ") and result["megabytes"] > 50
+    assert result["grew"] is False
+
+
+def test_growth_is_told() -> None:
+    from experiments.soak import growth
+
+    assert growth([100, 100, 100, 100]) == 0
+    assert abs(growth([100.0, 500.0, 103.0]) - 3) < 1e-9
+    assert abs(growth([90, 110, 1, 1, 1, 1, 120, 130]) - 25) < 1e-9
+
+
+def test_faults_are_noticed_or_listed(tmp_path: Path) -> None:
+    """`mutation.py` tries two mutants of a small room."""
+    shown = run_script("mutation.py", "--rooms", "shapes", "--sample", 2, folder=tmp_path)
+    result = json.loads(shown.splitlines()[-1])
+    assert result["tried"] == 2 and result["killed"] + shown.count("survived") == 2
+
+
+def test_mutants_change_one_place_each() -> None:
+    import ast
+
+    from experiments.mutation import find_mutants
+
+    source = (
+        'def f(x: int = 1) -> int:\n    """Doc."""\n    if not x < 2 and x:\n        print(x)\n'
+    )
+    mutants = {what: text for _, _, what, text in find_mutants(source)}
+    assert len(mutants) == 8
+    for change in ("x < 2 -> x <= 2", "1 -> 2", "2 -> 3", "not x < 2 -> not not x < 2"):
+        assert change in mutants
+    plain = ast.unparse(ast.parse(source)).splitlines()
+    for text in mutants.values():
+        lines = ast.unparse(ast.parse(text)).splitlines()
+        assert sum(a != b for a, b in zip(plain, lines, strict=True)) == 1
 
 
 def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> None:

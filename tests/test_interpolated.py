@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from seqssvae.interpolated import BACKGROUND, LAST_PLACE, ClassNGrams, GramIndex, softmax
 from seqssvae.vocabulary import EOS
@@ -182,6 +183,28 @@ def test_unlabelled_rows_tell_apart_what_labels_do_not() -> None:
         )
         margin = evidence[-2:, 0] - evidence[-2:, 1]
         assert (margin[0] > 1 and margin[1] < -1) == (weight > 0)
+
+
+def test_em_ends_when_it_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ClassNGrams(
+        GramIndex(make_rows(ROWS), vocabulary_size=SIZE, order=2),
+        order=2,
+        pseudo_counts=(3.0, 5.0),
+        share=1.0,
+    )
+    counted: list[int] = []
+    count = model.count
+
+    def count_and_tell(weights: NDArray[np.float32]) -> None:
+        counted.append(1)
+        count(weights)
+
+    monkeypatch.setattr(model, "count", count_and_tell)
+    settled = model.fit(LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=100)
+    assert 2 < len(counted) < 50
+    monkeypatch.setattr("seqssvae.interpolated.SETTLED", -1.0)
+    to_the_end = model.fit(LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=100)
+    np.testing.assert_allclose(softmax(settled), softmax(to_the_end), atol=0.02)
 
 
 def test_no_rows_have_no_evidence() -> None:

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
+from seqssvae.evidence import fit_evidence
 from seqssvae.regression import (
     fit_regression,
     fit_student,
@@ -115,22 +116,40 @@ def test_a_student_learns_what_only_its_teacher_knows() -> None:
     assert logits.argmax(1).tolist() == [0, 1, 0, 1]
 
 
-def test_a_student_minimises_the_loss_of_labels_and_half_weighed_sharpened_targets() -> None:
+def test_a_student_is_the_mean_of_naive_bayes_and_of_regression_on_half_weighed_sharp_targets() -> (
+    None
+):
     counts, soft = make_counts(), make_targets(20)
-    y = np.random.default_rng(4).integers(0, 3, 10)
+    one_hot = np.eye(3)[np.random.default_rng(4).integers(0, 3, 10)]
     weight, bias, idf = fit_student(
-        counts[:10], y, counts[10:], soft, num_classes=3, strength=0.4, num_steps=500
+        counts[:10],
+        one_hot.argmax(1),
+        counts[10:],
+        soft,
+        num_classes=3,
+        num_blocks=2,
+        strength=0.4,
+        num_steps=500,
     )
     np.testing.assert_allclose(idf, inverse_frequencies(counts))
-    targets = np.concatenate((np.eye(3)[y], soft**2 / (soft**2).sum(1, keepdims=True)))
-    features = weigh_counts(counts, idf).astype(np.float64)
-    _, gradient = regression_loss(
-        np.concatenate((weight, bias[None])).ravel(),
+    targets = np.concatenate((one_hot, soft**2 / (soft**2).sum(1, keepdims=True)))
+    row_weights = np.repeat([1.0, 0.5], [10, 20])
+    features = weigh_counts(counts, idf, 2)
+    by_counts = fit_evidence(
+        counts,
         features,
-        features.T.tocsr(),
-        targets,
-        np.repeat([1.0, 0.5], [10, 20]),
-        0.4,
+        idf,
+        posteriors=np.concatenate((one_hot, soft)),
+        targets=targets,
+        row_weights=row_weights,
+        num_blocks=2,
+    )
+    by_regression = 2 * np.concatenate((weight, bias[None])) - np.concatenate(
+        (by_counts[0], by_counts[1][None])
+    )
+    features = features.astype(np.float64)
+    _, gradient = regression_loss(
+        by_regression.ravel(), features, features.T.tocsr(), targets, row_weights, 0.4
     )
     assert np.abs(gradient).max() < 1e-2
 

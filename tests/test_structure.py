@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seqssvae"
 LAYERS = [
-    ["config", "shapes", "vocabulary", "pieces"],
+    ["config", "plain_yaml", "shapes", "vocabulary", "pieces"],
     [
         "rows",
         "arrow_rows",
@@ -16,6 +16,7 @@ LAYERS = [
         "splits",
         "encoded",
         "corpora",
+        "oddities",
         "batches",
         "streams",
         "ngrams",
@@ -25,7 +26,7 @@ LAYERS = [
     ["cells", "recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
-    ["baselines", "regression", "views", "members", "pooling", "teacher"],
+    ["baselines", "regression", "evidence", "views", "members", "pooling", "teacher"],
     [
         "checking",
         "preparation",
@@ -38,6 +39,8 @@ LAYERS = [
         "scalars",
         "fitting",
         "trained",
+        "rivals",
+        "swaps",
         "comparison",
         "plots",
     ],

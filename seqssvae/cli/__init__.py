@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import json
 import logging
 import os
@@ -33,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose mistakes are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print one JSON object at the end")
         command.set_defaults(execute=module.run)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that its encoding lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
     arguments, rest = parser.parse_known_args(argv)
     if arguments.version:
         from importlib.metadata import version
@@ -77,8 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))
         sys.stdout.flush()
-    except InputError as error:
+    except (InputError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error).lower():
+            raise  # torch says so where memory is short
         line = " ".join(str(error).split())
+        if not isinstance(error, InputError):
+            line = f"wanted less memory (smaller sizes or batches, shorter rows), got: {line:.200}"
         print(f"seqssvae {arguments.command}: error: {line}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader went away, as `| head` does

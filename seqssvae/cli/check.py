@@ -23,6 +23,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         least = 2 if flag == "draws" else 1
         if getattr(arguments, flag) < least:
             raise InputError(f"--{flag}: wanted at least {least}, got {getattr(arguments, flag)}")
+    if not 0 <= arguments.seed < 2**63:
+        raise InputError(f"--seed: wanted 0 or more, below 2**63, got {arguments.seed}")
     import numpy as np
 
     from seqssvae.batches import collate

@@ -60,8 +60,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.resume:
         check_new_run(arguments.out)
     from seqssvae.fitting import fit
+    from seqssvae.preparation import count_test_rows_seen
     from seqssvae.trained import load
 
+    if arguments.test is not None:
+        seen = count_test_rows_seen(
+            config, arguments.data, arguments.test, unlabelled_source=arguments.unlabelled
+        )
+        if seen:
+            logger.warning("%d test rows are among the training rows: figures flatter", seen)
     summary = fit(
         config,
         arguments.data,

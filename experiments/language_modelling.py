@@ -1,0 +1,113 @@
+"""Does z cost likelihood? The VAE beside the same decoder trained as a language model.
+
+    python experiments/language_modelling.py --data train.jsonl --test test.jsonl --num-labels 100
+
+The language model has neither y nor z and reads all rows without their labels; everything else is
+the same. Settings follow as in `seqssvae train`. NLL is that of the test rows: exact for the
+language model, from importance samples of z (Burda et al. 2016), an upper bound in the mean, for
+the VAE.
+"""
+
+import argparse
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqssvae.building import build
+from seqssvae.cli.train import add_settings, settings
+from seqssvae.config import Config, InputError
+from seqssvae.encoded import EncodedRows
+from seqssvae.evaluation import evaluate
+from seqssvae.preparation import Prepared, hide_labels, prepare, read_like
+from seqssvae.splits import Labels
+from seqssvae.training import Trainer
+
+PARTS = 20  # of the test rows, for a standard error
+
+
+def as_language_model(config: Config, prepared: Prepared) -> tuple[Config, Prepared]:
+    """The same decoder without y and z, and the same rows without labels."""
+    rows = EncodedRows.concatenate([hide_labels(prepared.labelled), prepared.unlabelled])
+    plain = dataclasses.replace(
+        prepared,
+        labels=Labels(()),
+        labelled=prepared.labelled.take(np.arange(0)),
+        unlabelled=rows,
+        dev=hide_labels(prepared.dev),
+    )
+    return dataclasses.replace(
+        config, model=dataclasses.replace(config.model, latent_size=0)
+    ), plain
+
+
+def measure(
+    config: Config, prepared: Prepared, test: EncodedRows, num_samples: int
+) -> dict[str, Any]:
+    """Train a model and measure it on test rows.
+
+    Returns:
+        The figures of `evaluate`, and besides `parts`, NLL in nats per row for each part of the
+        rows, `[PARTS]`, and `minutes`.
+    """
+    model = build(config, prepared)
+    progress = Trainer(config, model, prepared).train()
+    figures = evaluate(model, test, num_samples=1)
+    size = len(test) // PARTS  # the last few rows are left out, so that each part counts alike
+    parts = [
+        evaluate(
+            model,
+            test.take(np.arange(part * size, (part + 1) * size)),
+            num_samples=num_samples,
+            seed=part,
+        )["nll"]
+        for part in range(PARTS)
+    ]
+    return {**figures, "parts": np.array(parts), "minutes": progress.minutes}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train both and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--test", required=True, type=Path)
+    parser.add_argument("--num-labels", metavar="N", help="that the VAE sees; all without it")
+    parser.add_argument("--samples", type=int, default=100, help="of z for each test row")
+    add_settings(parser)
+    arguments, rest = parser.parse_known_args(argv)
+    arguments.rest = rest
+    logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
+    try:
+        config = settings(arguments)
+        prepared = prepare(config, arguments.data)
+        test = hide_labels(read_like(arguments.test, config, prepared.vocabulary, None))
+        if len(test) < PARTS:
+            raise InputError(f"{arguments.test}: wanted at least {PARTS} rows, got {len(test)}")
+    except InputError as error:
+        parser.error(str(error))
+    found = {
+        "VAE": measure(config, prepared, test, arguments.samples),
+        "language model": measure(*as_language_model(config, prepared), test, 1),
+    }
+    difference = found["VAE"]["parts"] - found["language model"]["parts"]
+    print("| | NLL | per symbol | KL | active units | minutes |")
+    print("| --- | --: | --: | --: | --: | --: |")
+    symbols = test.lengths.mean()
+    for name, figures in found.items():
+        nll = figures["parts"].mean()
+        print(
+            f"| {name} | {nll:.2f} | {nll / symbols:.3f} | "
+            f"{figures['kl']:.2f} | {figures['active_units']} | {figures['minutes']:.1f} |"
+        )
+    half = 2 * difference.std(ddof=1) / math.sqrt(PARTS)
+    print(f"\nVAE minus language model: {difference.mean():+.2f} +- {half:.2f} nats per row")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The same seed gives the same bytes, and no row's result depends on its neighbours."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seqssvae
+from seqssvae.trained import TrainedModel
+
+Small = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def model(small_run: Small) -> TrainedModel:
+    return seqssvae.load(small_run[0])
+
+
+def train(data: Path, out: Path, hash_seed: int) -> str:
+    """The SHA-256 of the weights that a process of its own trains."""
+    words = (
+        f"--data {data} --out {out} --model.encoder_size=8 --model.decoder_size=8 "
+        "--model.embedding_size=8 --objective.kl_warmup_steps=3 --training.num_steps=8 "
+        "--training.evaluate_every=4 --training.num_threads=1 --num-labels 12 "
+        "--vocabulary sentencepiece --data.vocabulary_size=300"
+    ).split()
+    done = subprocess.run(
+        [sys.executable, "-m", "seqssvae", "train", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": str(hash_seed),
+            "HF_HOME": str(out.parent / f"cache{hash_seed}"),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    return hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def test_two_processes_train_the_same_weights(small_run: Small, tmp_path: Path) -> None:
+    """Teacher, dropout, both streams and early stopping included."""
+    data = small_run[1]
+    first = train(data, tmp_path / "a", hash_seed=1)
+    assert train(data, tmp_path / "b", hash_seed=2) == first
+    files = [json.loads((tmp_path / run / "split.json").read_text()) for run in ("a", "b")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("strategy", ["sample", "greedy", "beam"])
+def test_a_generated_sequence_depends_on_the_seed_and_its_number_alone(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    """Not on how many are asked for, nor on how many are written at once."""
+    found = model.generate("left", 12, strategy=strategy, seed=3)
+    for n in (0, 1, 5):
+        assert model.generate("left", n, strategy=strategy, seed=3) == found[:n]
+    monkeypatch.setattr("seqssvae.decoding.NUM_ROWS", 3)
+    assert model.generate("left", 12, strategy=strategy, seed=3) == found
+    assert len(set(map(str, found))) > 1
+    assert model.generate("left", 12, strategy=strategy, seed=4) != found
+
+
+def test_z_is_drawn_from_the_prior(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over 2,000 sequences its mean, variance and correlation are those of N(0, I)."""
+    seen = []
+
+    def greedy(decoder: object, z: object, *_: object, **__: object) -> list[list[int]]:
+        seen.append(np.asarray(z))
+        return []
+
+    monkeypatch.setattr("seqssvae.trained.greedy", greedy)
+    model.generate("left", 2000, strategy="greedy", seed=1)
+    z = np.concatenate(seen)
+    assert np.abs(z.mean(0)).max() < 4 / np.sqrt(2000)
+    assert np.abs(np.cov(z.T) - np.eye(2)).max() < 4 * np.sqrt(2 / 2000)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_encode_does_not_depend_on_the_batch_or_the_order(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    texts = ["ab", "cdcdcdcd", "a", "dcba" * 5, "abab", "cd", "bb"]
+    found = model.encode(texts)
+    order = np.random.default_rng(0).permutation(len(texts))
+    monkeypatch.setattr("seqssvae.trained.BATCH_SIZE", batch_size)
+    again = model.encode([texts[i] for i in order])
+    for name, value in found.items():
+        np.testing.assert_allclose(again[name], value[order], atol=1e-6)

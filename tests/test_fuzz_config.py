@@ -1,0 +1,109 @@
+"""Whatever stands in a file of settings or behind a flag: what was meant, or one InputError."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from seqssvae.config import Config, InputError, describe_fields, load_config, override, to_mapping
+from tests.odd import any_texts, cases, told, values
+
+KEYS = [key for key, _, _ in describe_fields()]
+WORDS = [
+    "1",
+    "0",
+    "010",
+    "1e-3",
+    "true",
+    "null",
+    "auto",
+    "lstm",
+    "[1, 2]",
+    "uniform",
+    ".nan",
+    "1_0",
+]
+keys = st.sampled_from(KEYS) | any_texts
+
+
+@cases(40)
+@given(changes=st.dictionaries(keys, values | st.sampled_from(WORDS), max_size=3))
+@example(changes={"training.seed": -1})
+@example(changes={"training.seed": 2**70})
+@example(changes={"training.seed": "1:30"})
+@example(changes={"data.min_count": "010"})
+@example(changes={"objective.alpha": 10**400})
+@example(changes={"model.prior": "["})
+@example(changes={"training.num_steps": "9" * 5000})
+@example(changes={"model.cell": ["lstm"]})
+def test_any_setting(changes: dict[str, Any]) -> None:
+    """A taken value is the one that was given: a number for a number, a word for a word."""
+    with told():
+        found = to_mapping(override(Config(), changes))
+        for key, value in changes.items():
+            section, name = key.split(".")
+            taken = found[section][name]
+            if isinstance(taken, bool):
+                assert taken is value or str(value).lower() in (
+                    "true",
+                    "yes",
+                    "on",
+                    "false",
+                    "no",
+                    "off",
+                )
+            elif isinstance(taken, int | float):
+                assert taken == float(value)
+            elif isinstance(taken, str):
+                assert taken == value
+
+
+@cases(20)
+@given(
+    mapping=st.dictionaries(keys | st.sampled_from(list(to_mapping(Config()))), values, max_size=3),
+    cut=st.integers(0, 40),
+)
+@example(mapping={"training": {"seed": 1}, "training.seed": 2}, cut=0)
+@example(mapping={"model": 5}, cut=0)
+def test_any_file(tmp_path: Path, mapping: dict[str, Any], cut: int) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(json.dumps(mapping)[: 1000 - cut], encoding="utf-8")
+    with told():
+        load_config(path)
+
+
+@cases(20)
+@given(content=st.binary(max_size=30) | st.text(max_size=30).map(str.encode))
+@example(content=b"\xff")
+@example(content=b"\xef\xbb\xbftraining: {seed: 3}")
+@example(content=b"model: {cell: gru}\nmodel: {cell: lstm}")
+@example(content=b"a: &a [*a]")
+def test_any_bytes(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with told():
+        load_config(path)
+
+
+def test_a_setting_that_stands_twice_is_refused() -> None:
+    with pytest.raises(InputError, match=r"model.cell: wanted it once, got it twice"):
+        override(Config(), {"model": {"cell": "gru"}, "model.cell": "lstm"})
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbftraining: {seed: 3}")
+    assert load_config(tmp_path / "a.yaml").training.seed == 3
+
+
+def test_a_file_that_describes_itself_without_end_is_told_briefly(tmp_path: Path) -> None:
+    """Each line of aliases doubles what stands above: 2**40 texts in all."""
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))]
+    (tmp_path / "a.yaml").write_text(
+        "\n".join([*lines, "model: *a39"]).replace("a0:", "model.cell:", 1)
+    )
+    with pytest.raises(InputError) as caught:
+        load_config(tmp_path / "a.yaml")
+    assert len(str(caught.value)) < 1000
