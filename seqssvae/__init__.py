@@ -5,20 +5,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqssvae.batches import Batch
+    from seqssvae.classifier import LabelledKFold, SeqSSVAEClassifier, labelled_scorer
     from seqssvae.config import Config, InputError
     from seqssvae.fitting import fit
     from seqssvae.model import SSVAE
     from seqssvae.trained import TrainedModel, load
 
-__all__ = ["SSVAE", "Batch", "Config", "InputError", "TrainedModel", "fit", "load"]
+__all__ = [
+    "SSVAE",
+    "Batch",
+    "Config",
+    "InputError",
+    "LabelledKFold",
+    "SeqSSVAEClassifier",
+    "TrainedModel",
+    "fit",
+    "labelled_scorer",
+    "load",
+]
 
 _ROOMS = {
     "Batch": "batches",
     "Config": "config",
     "InputError": "config",
+    "LabelledKFold": "classifier",
     "SSVAE": "model",
+    "SeqSSVAEClassifier": "classifier",
     "TrainedModel": "trained",
     "fit": "fitting",
+    "labelled_scorer": "classifier",
     "load": "trained",
 }
 

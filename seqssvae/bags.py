@@ -77,7 +77,7 @@ class NGramLogits(nn.Module):
         rows, buckets = different // num_features, different % num_features
         values = (1 + counts.to(self.idf).log()) * self.idf[buckets]
         part = different // self.num_buckets  # row times num_blocks plus block
-        squares = values.new_zeros(len(x) * num_blocks).index_add(0, part, values.square())
+        squares = values.new_zeros(x.shape[0] * num_blocks).scatter_add(0, part, values.square())
         return buckets, rows, values * squares.clamp(min=1e-24).rsqrt()[part]
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from seqssvae.encoders import SequenceEncoder
 from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
 
-__all__ = ["build", "build_model"]
+__all__ = ["build", "build_model", "weights_on_paper"]
 
 
 def build_model(
@@ -63,6 +63,13 @@ def build_model(
         prior=prior,
         ngrams=build_ngrams(config.ngram_buckets, num_classes),
     )
+
+
+def weights_on_paper(config: Config, vocabulary_size: int, num_classes: int) -> dict[str, Tensor]:
+    """Names, shapes and types of a model's weights; nothing of their size is made."""
+    with torch.device("meta"):
+        model = build_model(config.model, vocabulary_size=vocabulary_size, num_classes=num_classes)
+    return dict(model.state_dict())
 
 
 def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:

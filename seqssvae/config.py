@@ -142,6 +142,7 @@ class TrainingConfig:
     patience: int = 8  # evaluations with no better dev score; 0: never stop early
     early_stopping: Literal["accuracy", "macro-f1", "elbo"] = "accuracy"
     num_threads: int = 0  # 0: as torch finds
+    tensorboard: bool = False  # evaluations for TensorBoard too, in RUN/tensorboard
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""Corpora: rows of a file or of a hub data set, kept as Arrow, and encoded for a model."""
+"""Corpora: rows of a file, a data set or a program, kept as Arrow, and encoded for a model."""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union, final
 
 from seqssvae.arrow_rows import batch_rows
 from seqssvae.config import InputError
+from seqssvae.dataset_columns import class_names, dataset_columns
 from seqssvae.encoded import EncodedRows, RowPacker
 from seqssvae.readers import iterate_rows
-from seqssvae.rows import MAX_SYMBOLS, Columns, Row, checked_rows, choose_columns, find_surrogate
+from seqssvae.rows import MAX_SYMBOLS, Columns, RawRow, Row, checked_rows, find_surrogate
 from seqssvae.splits import Labels, choose_labels, split_dev
 from seqssvae.vocabulary import Vocabulary
 
@@ -23,13 +24,17 @@ __all__ = [
     "EncodedRows",
     "Labels",
     "Row",
+    "Source",
     "choose_labels",
     "encode_corpus",
     "encode_sequences",
+    "gather_corpus",
     "iterate_rows",
     "read_corpus",
     "split_dev",
 ]
+
+Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
 
 HUB_PREFIX = "hub:"
 READER_VERSION = 2  # raised when the same file gives other rows, so that no old cache is used
@@ -37,7 +42,7 @@ READER_VERSION = 2  # raised when the same file gives other rows, so that no old
 
 @final
 class Corpus:
-    """Rows with text or tokens, memory-mapped where they were cached; made by `read_corpus`.
+    """Rows with text or tokens, mapped into memory by `read_corpus`, kept there by `gather_corpus`.
 
     Attributes:
         source: The file or data set, as it was named.
@@ -111,22 +116,23 @@ class Corpus:
 
 
 def read_corpus(
-    source: str | Path,
+    source: Source,
     *,
     text_column: str | None = None,
     tokens_column: str | None = None,
     label_column: str | None = None,
     read_labels: bool = True,
 ) -> Corpus:
-    """Read all rows of a file or of a hub data set, and check them.
+    """Read all rows of a file or of a data set, and check them.
 
     The rows are cached with those of `datasets` (`HF_HOME`), by the file's path, size and time of
     change, and are mapped into memory: only what is used is loaded.
 
     Args:
         source: A file, see `iterate_rows`; or `hub:NAME` or `hub:NAME:SPLIT`, where NAME is what
-            `datasets.load_dataset` takes, a folder too, and SPLIT is "train" unless given.
-        text_column: See `iterate_rows`.
+            `datasets.load_dataset` takes, a folder too, and SPLIT is "train" unless given; or a
+            `datasets.Dataset`. A corpus is given back as it is.
+        text_column: See `iterate_rows`, and for data sets `dataset_columns`.
         tokens_column: See `iterate_rows`.
         label_column: See `iterate_rows`. Integers of a `ClassLabel` become its names, -1 becomes
             unlabelled.
@@ -136,6 +142,10 @@ def read_corpus(
         InputError: bad input, or a data set that cannot be loaded.
     """
     wanted = _Wanted(text_column, tokens_column, label_column, read_labels)
+    if isinstance(source, Corpus):
+        return source
+    if not isinstance(source, str | Path):
+        return _read_dataset(source, "dataset", wanted)
     if str(source).startswith(HUB_PREFIX):
         return _read_hub(str(source), wanted)
     # Errors up to here are told without the import of `datasets`, which takes seconds.
@@ -153,6 +163,44 @@ def read_corpus(
         is_tokens=is_tokens,
     )
     return Corpus(table, str(source), is_tokens=is_tokens)
+
+
+def gather_corpus(
+    sequences: Iterable[str | list[str]], labels: Iterable[Any] | None = None, *, source: str
+) -> Corpus:
+    """Rows that come from no file, checked like those of one and kept in memory.
+
+    Args:
+        sequences: Texts, or lists of tokens.
+        labels: Of each row, as in a jsonl file; None leaves all rows unlabelled.
+        source: Stands before an error.
+
+    Raises:
+        InputError: no rows, or a bad one; the message has its number, from 1.
+    """
+    import pyarrow
+
+    kept = list(sequences)
+    if not kept:
+        raise InputError(f"{source}:1: wanted a row, got none")
+    known: Iterable[Any] = [None] * len(kept) if labels is None else labels
+    is_tokens = not isinstance(kept[0], str)
+    raw = (
+        RawRow(number, sequence, label, None)
+        for number, (sequence, label) in enumerate(zip(kept, known, strict=True), 1)
+    )
+    rows = [_example(row) for row in checked_rows(raw, source, is_tokens=is_tokens)]
+    text = pyarrow.large_string()
+    schema = pyarrow.schema(
+        {
+            "number": pyarrow.int64(),
+            "sequence": pyarrow.large_list(text) if is_tokens else text,
+            "label": pyarrow.list_(pyarrow.string()),
+            "id": pyarrow.string(),
+            "repeats_id": pyarrow.bool_(),
+        }
+    )
+    return Corpus(pyarrow.Table.from_pylist(rows, schema=schema), source, is_tokens=is_tokens)
 
 
 def encode_corpus(
@@ -316,7 +364,16 @@ def _read_hub(source: str, wanted: _Wanted) -> Corpus:
     except Exception as error:  # whatever a hub, a cache or a builder may raise
         got = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{source}: wanted a data set that can be loaded, got {got}") from error
-    columns = choose_columns(dataset.column_names, source, **wanted._asdict())
+    return _read_dataset(dataset, source, wanted)
+
+
+def _read_dataset(dataset: Any, source: str, wanted: _Wanted) -> Corpus:
+    import datasets
+
+    if not isinstance(dataset, datasets.Dataset):
+        got = type(dataset).__name__
+        raise InputError(f"{source}: wanted a file, hub:NAME or a datasets.Dataset, got {got}")
+    columns = dataset_columns(dataset, source, **wanted._asdict())
     used = [name for name in (columns.sequence, columns.label, columns.id) if name is not None]
     if len(dataset) == 0:
         raise InputError(f"{source}:1: wanted a row, got an empty data set")
@@ -324,17 +381,7 @@ def _read_hub(source: str, wanted: _Wanted) -> Corpus:
         "dataset": dataset.select_columns(used),
         "columns": columns,
         "source": source,
-        "label_names": _class_names(dataset.features, columns.label),
+        "label_names": class_names(dataset.features, columns.label),
     }
     table = _cached_table(_hub_examples, arguments, is_tokens=columns.is_tokens)
     return Corpus(table, source, is_tokens=columns.is_tokens)
-
-
-def _class_names(features: Any, column: str | None) -> tuple[str, ...] | None:
-    """Names of a column of `ClassLabel`, or of lists of them."""
-    # a tuple: `from_generator` takes a list among its arguments for shards, and cuts it up
-    import datasets
-
-    feature = None if column is None else features[column]
-    feature = getattr(feature, "feature", feature)  # of a list
-    return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None

@@ -13,6 +13,7 @@ from typing import Any
 from seqssvae.building import build
 from seqssvae.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from seqssvae.config import Config, InputError, override, to_mapping
+from seqssvae.corpora import Source
 from seqssvae.costs import (
     available_megabytes,
     cheapest_exact_or_sampled,
@@ -31,6 +32,7 @@ from seqssvae.runs import (
     load_run,
     save_run,
 )
+from seqssvae.scalars import check_tensorboard, write_scalars
 from seqssvae.stopping import Diverged, Interrupted, StopSignals
 from seqssvae.training import BAD_NUMBERS, Trainer
 
@@ -44,10 +46,10 @@ RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", 
 
 def fit(
     config: Config,
-    source: str | Path,
+    source: Source,
     out: Path,
     *,
-    unlabelled: str | Path | None = None,
+    unlabelled: Source | None = None,
     resume: bool = False,
     show_bar: bool = False,
 ) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def fit(
 
     Args:
         config: The settings. A resumed run may have another `training.max_minutes`.
-        source: A file or `hub:NAME`.
+        source: A file, `hub:NAME`, or a `datasets.Dataset`.
         out: The run's folder; new or empty, unless `resume`.
         unlabelled: More rows, their labels unread.
         resume: Go on from the checkpoint in `out`, if there is one.
@@ -75,6 +77,8 @@ def fit(
         Diverged: too many steps in a row had numbers that are not finite; the best weights that
             were found before are saved as a finished run.
     """
+    if config.training.tensorboard:
+        check_tensorboard()
     if resume:
         check_old_run(out)
     else:
@@ -105,6 +109,8 @@ def fit(
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         append_metrics(out, record)
+        if config.training.tensorboard:
+            write_scalars(out, record)
         save(state)
 
     with StopSignals() as signals:
@@ -125,7 +131,7 @@ def fit(
                 signals.received,
                 f"{_name(signals.received)}; --resume goes on from step {progress.step}",
             )
-        summary = _save(out, source, config, prepared, trainer, identity)
+        summary = _save(out, config, prepared, trainer, identity)
     if signals.received is not None:
         raise Interrupted(signals.received, f"{_name(signals.received)}; the run is finished")
     return _judged(summary)
@@ -143,7 +149,6 @@ def _judged(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _save(
     out: Path,
-    source: str | Path,
     config: Config,
     prepared: Prepared,
     trainer: Trainer,
@@ -171,7 +176,7 @@ def _save(
         split=prepared.split,
         weights=trainer.model.state_dict(),
         manifest={
-            "source": str(source),
+            "source": prepared.corpus.source,
             "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
             "identity": _fingerprint(identity),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.ops.provenance import get_provenance, track_provenance
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -18,7 +19,7 @@ from seqssvae.buffers import Buffer
 from seqssvae.decoder import Decoder
 from seqssvae.recurrent import Packing, pack
 from seqssvae.shapes import fold, length_mask, unfold
-from seqssvae.vocabulary import BOS
+from seqssvae.vocabulary import BOS, EOS, PAD, UNK
 
 __all__ = ["SequenceLikelihood", "sequence_log_prob", "weighted_sequence_log_prob"]
 
@@ -84,7 +85,34 @@ class SequenceLikelihood(TorchDistribution):
         rows = sequence_log_prob(
             self.decoder, x.reshape(num_examples, -1), self.lengths, example, z, y
         )
-        return unfold(rows, self.batch_shape)
+        # An autograd function hides from `pyro.render_model` what its value was made from.
+        made_from = get_provenance((self.z, self.y, x))
+        result: Tensor = track_provenance(unfold(rows, self.batch_shape), made_from)
+        return result
+
+    @torch.no_grad()
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Sequences, each up to EOS or to as many symbols as its example's length allows.
+
+        PAD, BOS and UNK are never drawn. Dropout is on unless the network is in evaluation mode.
+
+        Returns:
+            Symbol ids, `[*sample_shape, *L, B, T]`, PAD after the end.
+        """
+        shape = torch.Size((*sample_shape, *self.batch_shape))
+        z, y, limit = fold(self.z, shape, 1), self.y, fold(self.lengths, shape, 0)  # [N, Z], [N]
+        if y is not None:
+            y = fold(y, shape, 1 if y.dtype.is_floating_point else 0)
+        x = limit.new_full((len(z), *self.event_shape), PAD)
+        symbols, state = limit.new_full((len(z),), BOS), self.decoder.start(z, y)
+        for time in range(x.shape[1]):
+            going = (time < limit) & (symbols != EOS)
+            logits, state = self.decoder.step(symbols, state)
+            logits[:, [PAD, UNK, BOS]] = -torch.inf
+            drawn = torch.distributions.Categorical(logits=logits).sample()
+            symbols = torch.where(going, drawn, EOS)
+            x[:, time] = torch.where(going, drawn, PAD)
+        return unfold(x, shape)
 
 
 def sequence_log_prob(

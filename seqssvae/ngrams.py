@@ -77,7 +77,7 @@ def hash_ngrams(
     """
     _check(order, num_buckets, num_positions)
     within = length_mask(lengths.to(x.device), x.shape[1])  # [B, T]
-    row = torch.arange(len(x), device=x.device).unsqueeze(1).expand_as(x)[within]
+    row = torch.arange(x.shape[0], device=x.device).unsqueeze(1).expand_as(x)[within]
     place = torch.arange(x.shape[1], device=x.device).expand_as(x)[within]
     place_from_end = lengths.to(x.device)[row] - 1 - place
     return _hash_flat(x[within], row, place, place_from_end, order, num_buckets, num_positions)
@@ -163,11 +163,11 @@ def _hash_flat(
     kinds = [(ending + SIZE_STEP, place >= 0)]
     for size in range(2, order + 1):
         # At a row's first place stands BOS before it; what is longer there is masked out.
-        before = torch.where(place > 0, ending.roll(1), BOS + 1)
+        before = torch.where(place > 0, ending.roll(1, 0), BOS + 1)
         ending = (before * BASE + x + 1) % PRIME
         kinds.append((ending + SIZE_STEP * size, place >= size - 2))
     if num_positions:
-        pair = (x.roll(1) + 1) * BASE % PRIME + x
+        pair = (x.roll(1, 0) + 1) * BASE % PRIME + x
         is_early_pair = (place > 0) & (place <= min(num_positions, MAX_PAIRS))
         kinds.append((_tag(place, FROM_START) + x, place < num_positions))
         kinds.append((_tag(place_from_end, FROM_END) + x, place_from_end < num_positions))

@@ -3,14 +3,13 @@
 import dataclasses
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seqssvae.config import Config, DataConfig, InputError
-from seqssvae.corpora import Corpus, encode_corpus, read_corpus
+from seqssvae.corpora import Corpus, Source, encode_corpus, read_corpus
 from seqssvae.encoded import EncodedRows
 from seqssvae.oddities import count_shared, find_oddities
 from seqssvae.splits import Labels, choose_labels, split_dev
@@ -72,14 +71,12 @@ class Prepared:
         ]
 
 
-def prepare(
-    config: Config, source: str | Path, *, unlabelled_source: str | Path | None = None
-) -> Prepared:
+def prepare(config: Config, source: Source, *, unlabelled_source: Source | None = None) -> Prepared:
     """Read the training rows, choose whose labels are seen, and hold some out.
 
     Args:
         config: The settings; the choice depends on `training.seed` and on the rows' ids.
-        source: A file or `hub:NAME`.
+        source: A file, `hub:NAME`, a `datasets.Dataset` or a corpus.
         unlabelled_source: More rows; labels in it are not read.
 
     Raises:
@@ -111,7 +108,9 @@ def prepare(
         extra = _read(unlabelled_source, settings, read_labels=False)
     if extra is not None and extra.is_tokens != corpus.is_tokens:
         wanted = "tokens" if corpus.is_tokens else "text"
-        raise InputError(f"{unlabelled_source}: wanted {wanted} as in {source}, got the other kind")
+        raise InputError(
+            f"{extra.source}: wanted {wanted} as in {corpus.source}, got the other kind"
+        )
     train_sequences = _chain(corpus, np.concatenate([labelled, kept]), extra)
     vocabulary = build_vocabulary(
         vocabulary_kind(settings, corpus),
@@ -152,12 +151,12 @@ def prepare(
 
 
 def read_like(
-    source: str | Path, config: Config, vocabulary: Vocabulary, labels: Labels | None
+    source: Source, config: Config, vocabulary: Vocabulary, labels: Labels | None
 ) -> EncodedRows:
     """Rows of another file, encoded as the training rows were.
 
     Args:
-        source: A file or `hub:NAME`.
+        source: As in `prepare`.
         config: The run's settings.
         vocabulary: The run's.
         labels: The run's classes, or None to leave labels unread.
@@ -169,16 +168,16 @@ def read_like(
     wants_tokens = vocabulary.kind == "tokens"
     if corpus.is_tokens != wants_tokens:
         wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
-        raise InputError(f"{source}: wanted {wanted} as in training, got {got}")
+        raise InputError(f"{corpus.source}: wanted {wanted} as in training, got {got}")
     return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
 
 
 def count_test_rows_seen(
     config: Config,
-    source: str | Path,
-    test_source: str | Path,
+    source: Source,
+    test_source: Source,
     *,
-    unlabelled_source: str | Path | None = None,
+    unlabelled_source: Source | None = None,
 ) -> int:
     """How many test rows training sees, with or without their labels.
 
@@ -191,7 +190,7 @@ def count_test_rows_seen(
     return count_shared(_read(test_source, config.data), training)
 
 
-def read_sequences(source: str | Path, config: Config) -> list[str | list[str]]:
+def read_sequences(source: Source, config: Config) -> list[str | list[str]]:
     """The sequences of a file as they stand, for classifiers that read no symbol ids."""
     corpus = _read(source, config.data, read_labels=False)
     return [corpus.sequence(i) for i in range(len(corpus))]
@@ -223,7 +222,7 @@ def hide_labels(rows: EncodedRows) -> EncodedRows:
     return dataclasses.replace(rows, y=np.full_like(rows.y, -1), candidates={})
 
 
-def _read(source: str | Path, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
+def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
     return read_corpus(
         source,
         text_column=settings.text_column,

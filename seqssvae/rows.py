@@ -26,6 +26,7 @@ __all__ = [
 MAX_SYMBOLS = 1_000_000  # a row holds fewer characters or tokens
 TEXT_NAMES = ("text", "sentence", "content", "sequence", "smiles")
 TOKENS_NAME = "tokens"
+SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that is there wins
 LABEL_NAMES = ("label", "labels", "class", "category")
 ID_NAME = "id"
 ID_DIGITS = 16  # hex digits of the checksum that stands for a row without an id
@@ -112,8 +113,7 @@ def choose_columns(
             raise InputError(f"{where}: wanted a column {name!r}, got {list_names(names)}")
     sequence = text_column or tokens_column
     if sequence is None:
-        # 'text' wins over 'tokens', 'tokens' over the rest
-        for name in (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:]):
+        for name in SEQUENCE_NAMES:
             if name in names:
                 sequence = name
                 break

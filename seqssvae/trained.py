@@ -5,17 +5,17 @@ import itertools
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from seqssvae.batches import Batch, collate, evaluation_batches
-from seqssvae.building import build_model
+from seqssvae.building import build_model, weights_on_paper
 from seqssvae.classification import classify
 from seqssvae.config import Config, InputError
-from seqssvae.corpora import encode_sequences
+from seqssvae.corpora import Source, encode_sequences
 from seqssvae.decoding import beam, greedy, sample
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import evaluate
@@ -23,9 +23,14 @@ from seqssvae.latents import encode_z, interpolate, transfer
 from seqssvae.model import SSVAE
 from seqssvae.preparation import read_like
 from seqssvae.rows import MAX_SYMBOLS
-from seqssvae.runs import load_run
+from seqssvae.runs import RunContents, load_run
 from seqssvae.splits import Labels
 from seqssvae.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import datasets
+
+    from seqssvae.sharing import SharedRun
 
 __all__ = ["TrainedModel", "classify_table", "load"]
 
@@ -59,11 +64,11 @@ class TrainedModel:
     labels: Labels
     manifest: dict[str, Any]
 
-    def evaluate(self, data: str | Path, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
+    def evaluate(self, data: Source, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
         """Measure the model on a file's rows; see `seqssvae.evaluation.evaluate`.
 
         Args:
-            data: A file or `hub:NAME`.
+            data: A file, `hub:NAME`, or a `datasets.Dataset`.
             num_samples: Importance samples of z for each row and label.
             seed: Of the samples.
 
@@ -111,7 +116,7 @@ class TrainedModel:
             >>> [row["label"] for row in seqssvae.load(run).classify(["abab", "cdcdcd"])]
             ['left', 'right']
         """
-        rows = self._encode(sequences)
+        rows = self.read_sequences(sequences)
         return list(self.classify_rows(rows, mode=mode, num_samples=num_samples, seed=seed))
 
     def classify_rows(
@@ -213,7 +218,7 @@ class TrainedModel:
             >>> len(seqssvae.load(run).transfer(["abab"], to="right"))
             1
         """
-        rows = self._encode(sequences)
+        rows = self.read_sequences(sequences)
         y = int(self._class(to))
         found: list[list[int]] = [[] for _ in range(len(rows))]
         for indices, batch in self._batches(rows):
@@ -247,7 +252,7 @@ class TrainedModel:
             4
         """
         _check_whole("steps", steps, 2, MOST_SAMPLES)
-        rows = self._encode([a, b])
+        rows = self.read_sequences([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
         y = None if label is None else self._class(label)
         found = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
@@ -255,7 +260,7 @@ class TrainedModel:
 
     def encode(
         self, sequences: Sequence[str] | Sequence[Sequence[str]]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[np.floating]]:
         """Each sequence's place in the latent space.
 
         Returns:
@@ -266,16 +271,14 @@ class TrainedModel:
             >>> seqssvae.load(run).encode(["ab", "cd"])["loc"].shape
             (2, 2)
         """
-        return self.encode_rows(self._encode(sequences))
+        return self.encode_rows(self.read_sequences(sequences))
 
-    def encode_rows(self, rows: EncodedRows) -> dict[str, NDArray[np.float32]]:
+    def encode_rows(self, rows: EncodedRows) -> dict[str, NDArray[np.floating]]:
         """As `encode`, for encoded rows."""
-        size, num_classes = self.model.latent_size, self.model.num_classes
-        found = {
-            "loc": np.zeros((len(rows), size), dtype=np.float32),
-            "scale": np.zeros((len(rows), size), dtype=np.float32),
-            "probabilities": np.zeros((len(rows), num_classes), dtype=np.float32),
-        }
+        sizes = {"loc": self.model.latent_size, "scale": self.model.latent_size}
+        sizes["probabilities"] = num_classes = self.model.num_classes
+        dtype = self.model.prior_logits.cpu().numpy().dtype
+        found = {name: np.zeros((len(rows), size), dtype) for name, size in sizes.items()}
         for indices, batch in self._batches(rows):
             loc, scale = encode_z(self.model, batch)
             found["loc"][indices], found["scale"][indices] = loc.numpy(), scale.numpy()
@@ -283,11 +286,144 @@ class TrainedModel:
                 found["probabilities"][indices] = classify(self.model, batch).numpy()
         return found
 
-    def read(self, data: str | Path, *, labels: bool = False) -> EncodedRows:
+    def annotate(self, data: "datasets.Dataset", *, mode: str = "q") -> "datasets.Dataset":
+        """A data set with what the model says of each row.
+
+        Args:
+            data: Its columns are found as in training.
+            mode: Of the probabilities, as in `classify`.
+
+        Returns:
+            The same rows and columns, with `predicted_label` (a `ClassLabel`) and `probabilities`
+            if the model has classes, and `loc` and `scale` of q(z | x, y).
+
+        Raises:
+            InputError: bad input, or a column that has one of these names.
+        """
+        import datasets
+
+        rows = self.read(data)
+        found = self.encode_rows(rows)
+        numbers = datasets.List(datasets.Value("float32"))
+        columns = {"loc": list(found["loc"]), "scale": list(found["scale"])}
+        features: dict[str, Any] = {"loc": numbers, "scale": numbers}
+        if self.labels.names:
+            table = classify_table(self.model, rows, mode=mode)
+            columns.update(predicted_label=table.argmax(1).tolist(), probabilities=list(table))
+            classes = datasets.ClassLabel(names=list(self.labels.names))
+            features.update(predicted_label=classes, probabilities=numbers)
+        taken = sorted(set(columns) & set(data.column_names))
+        if taken:
+            raise InputError(f"dataset: wanted no column {taken[0]!r}, got one")
+        more = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+        return datasets.concatenate_datasets([data, more], axis=1)
+
+    def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
         """A file's rows as this model reads them; labels are read if asked for."""
         rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
         self._tell(rows)
         return rows
+
+    def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
+        """Texts, or lists of tokens, as this model reads them.
+
+        Raises:
+            InputError: a sequence of the wrong kind.
+        """
+        if isinstance(sequences, str):  # which holds texts, its characters
+            raise InputError(f"wanted a list of sequences, got the text {sequences!r:.40}")
+        sequences = list(sequences)
+        wants_text = self.vocabulary.kind != "tokens"
+        for number, sequence in enumerate(sequences, start=1):
+            if wants_text != isinstance(sequence, str) or not _is_sequence(sequence):
+                wanted = "a text" if wants_text else "a list of tokens"
+                raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r:.40}")
+        rows = encode_sequences(sequences, self.vocabulary, max_length=self.config.data.max_length)
+        self._tell(rows)
+        return rows
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and a model card, README.md, into a folder, as for the hub.
+
+        An older README.md there is kept. Ids of the training rows are not written.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
+        self._shared().save_pretrained(folder)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        commit_message: str = "A model of seqssvae",
+    ) -> str:
+        """Put what `save_pretrained` writes on the Hugging Face hub.
+
+        Args:
+            name: "OWNER/NAME".
+            private: Of a new repository; None is the owner's default.
+            token: That of `hf auth login` when None.
+            branch: "main" when None.
+            commit_message: Of the commit.
+
+        Returns:
+            The commit's address.
+        """
+        url: str = self._shared().push_to_hub(
+            name, private=private, token=token, branch=branch, commit_message=commit_message
+        )
+        return url
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> "TrainedModel":
+        """Load a model of the hub, or a folder that `save_pretrained` or training wrote.
+
+        Args:
+            name: "OWNER/NAME" or a folder.
+            revision: A branch, tag or commit of the hub; "main" when None.
+            token: That of `hf auth login` when None.
+            cache_dir: The hub's own cache when None.
+            local_files_only: Look in the cache alone.
+
+        Raises:
+            InputError: no such model, or one that is damaged, or has a setting that is not known.
+        """
+        from seqssvae.sharing import load_shared
+
+        contents = load_shared(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return _restore(contents, str(name))
+
+    def _shared(self) -> "SharedRun":
+        from seqssvae.sharing import SharedRun  # the hub's client takes a second to import
+
+        return SharedRun(
+            RunContents(
+                config=self.config,
+                vocabulary=self.vocabulary,
+                labels=self.labels,
+                split={},
+                weights=self.model.state_dict(),
+                manifest=self.manifest,
+            )
+        )
 
     def split_texts(self, texts: Sequence[str]) -> list[Any]:
         """Words of a command line as sequences: split at spaces if the symbols are tokens."""
@@ -302,20 +438,7 @@ class TrainedModel:
         for number, text in enumerate(texts, start=1):
             if not text.strip():
                 raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
-        return self._encode(self.split_texts(texts))
-
-    def _encode(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
-        if isinstance(sequences, str):  # which holds texts, its characters
-            raise InputError(f"wanted a list of sequences, got the text {sequences!r:.40}")
-        sequences = list(sequences)
-        wants_text = self.vocabulary.kind != "tokens"
-        for number, sequence in enumerate(sequences, start=1):
-            if wants_text != isinstance(sequence, str) or not _is_sequence(sequence):
-                wanted = "a text" if wants_text else "a list of tokens"
-                raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r:.40}")
-        rows = encode_sequences(sequences, self.vocabulary, max_length=self.config.data.max_length)
-        self._tell(rows)
-        return rows
+        return self.read_sequences(self.split_texts(texts))
 
     def _tell(self, rows: EncodedRows) -> None:
         """Say what could not be read as it stands."""
@@ -395,7 +518,11 @@ def load(run: str | Path) -> TrainedModel:
         >>> seqssvae.load(run).labels.names
         ('left', 'right')
     """
-    contents = load_run(Path(run), make_weights=_weights_on_paper)
+    return _restore(load_run(Path(run), make_weights=weights_on_paper), str(run))
+
+
+def _restore(contents: RunContents, where: str) -> TrainedModel:
+    """The networks that a run describes, with its weights."""
     model = build_model(
         contents.config.model,
         vocabulary_size=len(contents.vocabulary),
@@ -405,9 +532,9 @@ def load(run: str | Path) -> TrainedModel:
         model.load_state_dict(contents.weights)
     except RuntimeError as error:
         line = next(itertools.islice(str(error).splitlines(), 1, None), str(error)).strip()
-        raise InputError(f"{run}: wanted the weights that config.json describes, got {line}") from (
-            error
-        )
+        raise InputError(
+            f"{where}: wanted the weights that config.json describes, got {line}"
+        ) from (error)
     return TrainedModel(
         model=model.eval(),
         config=contents.config,
@@ -415,12 +542,3 @@ def load(run: str | Path) -> TrainedModel:
         labels=contents.labels,
         manifest=contents.manifest,
     )
-
-
-def _weights_on_paper(
-    config: Config, vocabulary_size: int, num_classes: int
-) -> dict[str, torch.Tensor]:
-    """Names, shapes and types of a model's weights; nothing of their size is made."""
-    with torch.device("meta"):
-        model = build_model(config.model, vocabulary_size=vocabulary_size, num_classes=num_classes)
-    return dict(model.state_dict())

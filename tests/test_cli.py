@@ -174,6 +174,14 @@ def test_transfer_interpolate_encode_check(run: Run, small_run: Small, tmp_path:
     } <= (set(checked["estimators"][0]))
 
 
+def test_export(run: Run, small_run: Small, tmp_path: Path) -> None:
+    shown = run("export", small_run[0], "--to", "onnx", "--out", tmp_path / "onnx")
+    assert shown.status == 0 and str(tmp_path / "onnx") in shown.out
+    names = {path.name for path in (tmp_path / "onnx").iterdir()}
+    assert names == {"encoder.onnx", "encoder.json", "labels.json", "vocabulary.json"}
+    assert run("export", small_run[0]).status == 2  # no format
+
+
 def test_compare(run: Run, tmp_path: Path, small_run: Small) -> None:
     _, data = small_run
     words = (

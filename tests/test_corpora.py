@@ -14,6 +14,7 @@ from seqssvae.corpora import (
     Labels,
     encode_corpus,
     encode_sequences,
+    gather_corpus,
     iterate_rows,
     read_corpus,
 )
@@ -284,7 +285,7 @@ def test_lists_of_classes_are_one_of_these(loaded: dict[str, Any]) -> None:
         ({"text": [1, 2]}, "hub:name:1: wanted a text, got the number 1"),
         ({"text": ["a"], "label": [0.5]}, "hub:name:1: wanted a label .*, got the number 0.5"),
         ({"text": []}, "hub:name:1: wanted a row, got an empty data set"),
-        ({"words": ["a"]}, "hub:name: wanted a column 'text' .*, got 'words'"),
+        ({"a": ["x"], "b": ["y"]}, "hub:name: wanted a column 'text' .*, got 'a', 'b'"),
     ],
 )
 def test_faults_of_data_sets_are_told(
@@ -301,6 +302,55 @@ def test_whatever_the_loader_raises_is_one_line(loaded: dict[str, Any]) -> None:
     loaded["data"] = ConnectionError("no\n  network")
     with pytest.raises(InputError, match="^hub:name: wanted .*, got ConnectionError: no network$"):
         read_corpus("hub:name")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_columns_of_a_hub_set_are_found_by_type(tmp_path: Path) -> None:
+    import datasets
+
+    classes = datasets.ClassLabel(names=["no", "yes"])
+    features = datasets.Features(
+        words=datasets.List(datasets.Value("string")), number=datasets.Value("int64"), kind=classes
+    )
+    columns = {"words": [["a b", "c"], ["d"]], "number": [1, 2], "kind": [-1, 1]}
+    corpus = read_corpus(f"hub:{write_hub_folder(tmp_path / 'set', columns, features)}")
+    assert [row.sequence for row in corpus] == [["a b", "c"], ["d"]]
+    assert list(corpus.labels()) == [None, "yes"]
+
+
+def test_a_dataset_of_the_program_is_read_as_one_of_the_hub(tmp_path: Path) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_dict({"text": ["ab", "c"], "label": ["x", None]})
+    corpus = read_corpus(data)
+    assert [(row.sequence, row.label) for row in corpus] == [("ab", "x"), ("c", None)]
+    assert list(read_corpus(data, read_labels=False).labels()) == [None, None]
+    assert read_corpus(corpus) is corpus
+    with pytest.raises(InputError, match="^dataset: wanted a file, .*, got a?.*DatasetDict$"):
+        read_corpus(datasets.DatasetDict(train=data))
+
+
+def test_rows_of_a_program_are_those_of_a_file(tmp_path: Path) -> None:
+    """The same sequences, labels and ids, without a file."""
+    rows = [("ab", "x"), ("c d", None), ("ab", "x"), ("e", ["x", "y"]), ("f", 7)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in rows))
+    texts, labels = zip(*rows, strict=True)
+    gathered = gather_corpus(texts, labels, source="X")
+    assert list(gathered) == list(read_corpus(path))
+    assert [gathered.sequence(1), gathered.label(3), gathered.id(2)] == [
+        "c d", ("x", "y"), f"{gathered.id(0)}-2"
+    ]  # fmt: skip
+    tokens = gather_corpus([["a", "b"], ["c"]], source="X")
+    assert tokens.is_tokens and tokens.sequence(0) == ["a", "b"] and tokens.label(0) is None
+    bad: list[tuple[list[Any], str]] = [
+        ([], "X:1: wanted a row, got none"),
+        (["a", ""], "X:2: wanted a text, got an empty one"),
+        ([["a"], "b"], "X:2: wanted a list of tokens, got the text 'b'"),
+    ]
+    for sequences, message in bad:
+        with pytest.raises(InputError, match=f"^{message}"):
+            gather_corpus(sequences, source="X")
 
 
 def test_encoding_is_fast_enough_to_matter(tmp_path: Path) -> None:

@@ -277,3 +277,24 @@ def test_use_is_measured(tmp_path: Path) -> None:
     found = json.loads(shown.splitlines()[-1])
     assert found["start: import torch, s"] > found["start: --help, s"] > 0
     assert all(value > 0 for value in found.values())
+
+
+def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> None:
+    """`sweep.py` goes on from its storage, and writes a file that `--config` takes."""
+    from seqssvae.config import load_config
+
+    write_words(tmp_path / "rows.jsonl", 12)
+    settings = (
+        "model: {embedding_size: 4, decoder_size: 4}\n"
+        "training: {num_steps: 2, teacher: false}\nobjective: {kl_warmup_steps: 1}\n"
+    )
+    (tmp_path / "start.yaml").write_text(settings)
+    for total in (1, 2):
+        shown = run_script(
+            "sweep.py", "--data", "rows.jsonl", "--config", "start.yaml", "--trials", 1,
+            "--storage", "sqlite:///sweep.db", "--out", "best.yaml", folder=tmp_path,
+        )  # fmt: skip
+        assert shown.count("elbo -") == total and f"the best of {total} trials" in shown
+    best = load_config(tmp_path / "best.yaml")
+    assert best.model.decoder_size == 4 and best.training.num_steps == 2
+    assert str(best.training.learning_rate) in shown.splitlines()[0]

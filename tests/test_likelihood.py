@@ -181,3 +181,24 @@ def test_pad_and_bos_have_no_probability() -> None:
     )
     probability = logits.softmax(-1)[0]
     assert probability[PAD] == 0 and probability[BOS] == 0 and probability[EOS] > 0
+
+
+def test_samples_come_as_often_as_log_prob_says() -> None:
+    """Every sequence of at most 2 symbols, for two labels; a cut one has no EOS."""
+    model = make_model(2, vocabulary_size=6)
+    with torch.no_grad():
+        model.decoder.output.bias[[PAD, UNK, BOS]] = -1e9  # these are never drawn
+    z, y = torch.randn(2, 2), torch.tensor([0, 1])
+    every = [[EOS, PAD], *([a, b] for a in (4, 5) for b in (EOS, 4, 5))]
+    num_draws = 4000
+    drawn = SequenceLikelihood(model.decoder, z, y, torch.tensor([2, 2])).sample((num_draws,))
+    assert drawn.shape == (num_draws, 2, 2)
+    total = torch.zeros(2)
+    for sequence in every:
+        x = torch.tensor([sequence, sequence])
+        lengths = torch.full((2,), 2 - sequence.count(PAD))
+        wanted = SequenceLikelihood(model.decoder, z, y, lengths).log_prob(x).detach().exp()
+        found = (drawn == x).all(-1).double().mean(0)
+        assert ((found - wanted).abs() < 4 * (wanted / num_draws).sqrt()).all()
+        total += wanted
+    torch.testing.assert_close(total, torch.ones(2))

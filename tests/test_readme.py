@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type does what it says."""
+"""What the README and the pages of docs/ tell a reader to type does what they say."""
 
 import re
 import shlex
@@ -10,23 +10,32 @@ import pytest
 from seqssvae.cli import main
 from seqssvae.config import EstimatorConfig
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [text for name, text in found if name == language]
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for name, block in found if name == language]
 
 
-def test_the_python_runs(small_run: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_runs(
+    page: Path, small_run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of a page go on from one another; "spam" stands for a label, and steps are few."""
+    monkeypatch.chdir(tmp_path)
     run, data = small_run
-    names: dict[str, Any] = {}
-    found = blocks("python")
-    assert len(found) == 2
+    names: dict[str, Any] = {"__name__": page.stem}
+    found = blocks(page, "python")
+    assert found
     for block in found:
         here = block.replace("runs/mine", str(run)).replace("rows.jsonl", str(data))
-        exec(here.replace('"spam"', '"left"'), names)
-    assert isinstance(names["svi"].step(names["batch"]), float)
+        exec(here.replace('"spam"', '"left"').replace("num_steps=1000", "num_steps=4"), names)
+    if page == README:
+        assert len(found) == 2 and isinstance(names["svi"].step(names["batch"]), float)
 
 
 def test_the_commands_run(
@@ -35,7 +44,9 @@ def test_the_commands_run(
     monkeypatch.chdir(tmp_path)
     for name in ("rows.jsonl", "test.jsonl", "new.jsonl"):
         (tmp_path / name).write_bytes(small_run[1].read_bytes())
-    lines = [line for line in "".join(blocks("")).splitlines() if line.startswith("seqssvae ")]
+    lines = [
+        line for line in "".join(blocks(README, "")).splitlines() if line.startswith("seqssvae ")
+    ]
     assert len(lines) == 5
     for line in lines:
         command = shlex.split(line)[1:]
@@ -52,4 +63,5 @@ def test_the_commands_run(
 
 def test_every_estimator_is_in_the_table() -> None:
     hint = EstimatorConfig.__annotations__["name"]
-    assert all(f"`{name}`" in README for name in hint.__args__)
+    text = README.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in hint.__args__)

@@ -21,6 +21,7 @@ LAYERS = [
     [
         "rows",
         "arrow_rows",
+        "dataset_columns",
         "readers",
         "splits",
         "encoded",
@@ -47,6 +48,9 @@ LAYERS = [
         "tensors",
         "checkpoints",
         "runs",
+        "cards",
+        "sharing",
+        "scalars",
         "fitting",
         "trained",
         "rivals",
@@ -54,6 +58,7 @@ LAYERS = [
         "comparison",
         "plots",
     ],
+    ["classifier", "export"],
     ["cli"],
 ]
 FREE_OF_TORCH = ["config", "rows", "readers", "splits", "vocabulary", "corpora", "encoded"]

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "does unlabelled data help? the SS-VAE beside its baselines",
     "check": "every estimator beside the brute-force sum over y",
     "encode": "write each row's place in the latent space",
+    "export": "write the classifier q(y|x) for programs without torch",
 }
 
 TAKE_SETTINGS = ("train", "compare")
