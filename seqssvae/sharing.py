@@ -1,6 +1,7 @@
 """Runs on the Hugging Face hub, by its mixin: the files of a run, and a model card beside them."""
 
 import dataclasses
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -52,17 +53,19 @@ class SharedRun(ModelHubMixin, library_name="seqssvae"):
             raise TypeError(f"from_pretrained: unknown arguments {sorted(model_kwargs)}")
         if Path(model_id).is_dir():
             return cls(load_run(Path(model_id), make_weights=weights_on_paper))
-        with tempfile.TemporaryDirectory() as folder:  # the hub's cache is made of links
-            snapshot_download(
-                model_id,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-                allow_patterns=FILES,
-                local_dir=folder,
-            )
+        snapshot = snapshot_download(
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            allow_patterns=FILES,
+        )
+        with tempfile.TemporaryDirectory() as folder:  # the cache is made of links
+            for path in Path(snapshot).iterdir():
+                if path.is_file():
+                    shutil.copyfile(path, Path(folder) / path.name)
             return cls(load_run(Path(folder), make_weights=weights_on_paper))
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
