@@ -53,6 +53,20 @@ class Prepared:
     extra: Corpus | None = None
     oddities: tuple[str, ...] = ()
 
+    def with_dev_labels(self) -> "Prepared":
+        """The same rows, those of dev that have a label among the labelled ones too."""
+        where = self.positions["dev"]
+        if not len(where):
+            return self
+        return dataclasses.replace(
+            self,
+            labelled=EncodedRows.concatenate([self.labelled, self.dev.take(np.arange(len(where)))]),
+            positions={
+                **self.positions,
+                "labelled": np.concatenate([self.positions["labelled"], where]),
+            },
+        )
+
     def sequences(self, part: str, rows: Positions | None = None) -> list[Any]:
         """Sequences as they stood in the files, texts or lists of tokens.
 

@@ -17,6 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seqssvae.badsteps import not_finite_allowed
 from seqssvae.config import Config
+from seqssvae.distillation import distil
 from seqssvae.evaluation import evaluate
 from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
@@ -78,7 +79,8 @@ class Trainer:
     What it keeps are the weights of q(y | x) from the evaluation with the best score (accuracy,
     say), and all others from the one with the best ELBO; all from the former if both share an
     encoder. A q(y | x) that a teacher has started is left for one that is more accurate by more
-    than two standard errors, no other: labelled dev rows are few, and they are asked often.
+    than two standard errors, no other: labelled dev rows are few, and they are asked often. Where
+    it is not left, it starts anew in the end from the labels of dev rows too.
 
     A step whose loss, gradient or weights hold a NaN or an infinity is skipped and told; after
     `training.max_bad_steps` of them in a row training ends, with weights that are finite.
@@ -150,10 +152,19 @@ class Trainer:
             logger.info(
                 "q(y|x) stays as it started: no step made it clearly better on labelled dev rows"
             )
+            self._read_dev_labels()
         self.warnings = ignored_variables(progress.figures, self.model)
         for warning in self.warnings:
             logger.warning(warning)
         return progress
+
+    def _read_dev_labels(self) -> None:
+        """Start q(y | x) anew from all labels: dev rows have judged what they were kept for."""
+        ngrams, everything = self.model.ngrams, self.prepared.with_dev_labels()
+        if ngrams is None or everything is self.prepared:
+            return
+        logger.info("its n-gram models learn again, from the labels of dev rows too")
+        distil(ngrams, everything, self.config.training.seed)
 
     def _loop(self, bar: "tqdm[Any]") -> None:
         """Take steps and evaluate, until something says that it is enough."""
