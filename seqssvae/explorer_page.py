@@ -1,0 +1,237 @@
+"""The explorer's page: what stands on it, and which answer a click gets."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from seqssvae.config import InputError
+from seqssvae.plots import require
+
+if TYPE_CHECKING:
+    from seqssvae.explorer import Exploration
+
+__all__ = ["make_page"]
+
+DEFAULT_LABEL = "(as the first)"
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5a6270;
+  --line: #c9ced6; --mark: #0072b2; --field: #ffffff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #15181c; --soft: #a4adb8;
+  --line: #3a414a; --mark: #4da6dd; --field: #20252b; } }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { margin-top: 2rem; font-size: 1.25rem; }
+label, .soft { color: var(--soft); }
+.field { display: block; margin: .4rem 0; }
+input[type=text], input[type=range], select { display: block; width: 100%; box-sizing: border-box; }
+input[type=text] { font: 1rem ui-monospace, monospace; padding: .5rem; color: var(--ink);
+  background: var(--field); border: 1px solid var(--line); border-radius: .3rem; }
+button { font: inherit; padding: .5rem 1rem; border: 0; border-radius: .3rem; cursor: pointer;
+  background: var(--mark); color: var(--paper); }
+button:focus-visible, input:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
+table { border-collapse: collapse; width: 100%; }
+th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+td.bar { width: 40%; } td.bar meter { width: 100%; }
+.sequence { font-family: ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
+.pair { display: grid; gap: 0 2rem; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); }
+.wrong { color: #b00020; } @media (prefers-color-scheme: dark) { .wrong { color: #ff8a94; } }
+.choice label { display: inline-block; margin-right: 1rem; color: var(--ink); }
+li.here { font-weight: bold; color: var(--mark); }
+.js-plotly-plot .plotly text { fill: var(--ink) !important; }
+.js-plotly-plot .plotly .hoverlayer text { fill: #ffffff !important; }
+.js-plotly-plot .plotly .hoverlayer path { fill: #1b1f24 !important; }
+"""
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>{%metas%}<title>{%title%}</title>{%css%}<style>STYLE</style></head>
+<body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
+</html>"""
+
+
+def make_page(exploration: "Exploration") -> Any:
+    """A `dash.Dash` whose page needs no other machine.
+
+    Raises:
+        InputError: Dash is not installed.
+    """
+    dash = require("dash", "explore")
+    app = dash.Dash("seqssvae", title=f"seqssvae: {exploration.name}", update_title=None,
+                    serve_locally=True, compress=False)  # fmt: skip
+    app.index_string = INDEX.replace("STYLE", STYLE)
+    app.layout = _layout(exploration)
+    given, wanted, state = dash.Input, dash.Output, dash.State
+
+    @app.callback(wanted("classified", "children"), given("text", "value"))
+    def classified(text: str | None) -> Any:
+        return _told(lambda: _classified(exploration, text or ""), asked=bool(text))
+
+    @app.callback(
+        wanted("generated", "children"),
+        given("generate", "n_clicks"),
+        state("generate-label", "value"),
+        state("temperature", "value"),
+    )
+    def generated(clicks: int | None, label: str | None, temperature: float) -> Any:
+        return _told(
+            lambda: _list(exploration.generate(label, float(temperature), seed=clicks or 0)),
+            asked=bool(clicks),
+        )
+
+    @app.callback(wanted("transferred", "children"), given("transfer-text", "value"))
+    def transferred(text: str | None) -> Any:
+        return _told(lambda: _pairs(exploration.transfer(text or "")), asked=bool(text))
+
+    @app.callback(
+        wanted("walked", "children"),
+        given("from", "value"),
+        given("to", "value"),
+        given("walk-label", "value"),
+        given("place", "value"),
+    )
+    def walked(a: str | None, b: str | None, label: str | None, place: int) -> Any:
+        chosen = None if label in (None, DEFAULT_LABEL) else label
+        return _told(
+            lambda: _list(exploration.walk(a or "", b or "", chosen), here=int(place)),
+            asked=bool(a and b),
+        )
+
+    @app.callback(wanted("map", "figure"), given("map-kind", "value"), given("text", "value"))
+    def mapped(kind: str, text: str | None) -> Any:
+        try:
+            return exploration.map(kind, text or "")
+        except InputError:
+            return exploration.map(kind, "")
+
+    return app
+
+
+def _layout(exploration: "Exploration") -> Any:
+    """What stands on the page; a model without classes or without z gets a shorter one."""
+    from dash import dcc, html
+
+    labels, has_z = list(exploration.labels), bool(exploration.trained.model.latent_size)
+    first = labels[0] if labels else None
+    from_to = exploration.sequences[:1] + exploration.sequences[-1:]
+    hidden = {"display": "none"}
+    return html.Main(
+        [
+            html.H1(f"seqssvae: {exploration.name}"),
+            html.H2("What is it?"),
+            _field("text", "A sequence; tokens apart by spaces"),
+            html.Div(id="classified", **{"aria-live": "polite"}),
+            html.H2("Write new ones"),
+            html.Div(_choice("generate-label", "Label", labels, first), style={} if labels else hidden),
+            _slider("temperature", "Temperature", 0.1, 2.0, 0.1, 1.0),
+            html.Button("Write", id="generate"),
+            html.Div(id="generated", **{"aria-live": "polite"}),
+            html.Div(
+                [
+                    html.H2("The same z, every label"),
+                    _field("transfer-text", "A sequence"),
+                    html.Div(id="transferred", **{"aria-live": "polite"}),
+                ],
+                style={} if labels else hidden,
+            ),
+            html.Div(
+                [
+                    html.H2("From one to another"),
+                    html.Div([_field("from", "From", from_to[0]), _field("to", "To", from_to[-1])],
+                             className="pair"),
+                    html.Div(_choice("walk-label", "Label on the way", [DEFAULT_LABEL, *labels],
+                                     DEFAULT_LABEL), style={} if labels else hidden),
+                    _slider("place", "Place on the way", 0, 10, 1, 5),
+                    html.Div(id="walked", **{"aria-live": "polite"}),
+                    html.H2("Latent map"),
+                    html.P("Held-out rows by the mean of q(z | x, y); point at one to read it. On "
+                           "the map by principal components a star is what was typed above.",
+                           className="soft"),
+                    _choice("map-kind", "Map", {"pca": "principal components", "tsne": "t-SNE"}, "pca"),
+                    dcc.Graph(id="map", config={"displaylogo": False, "responsive": True}),
+                ],
+                style={} if has_z else hidden,
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _field(name: str, title: str, value: str = "") -> Any:
+    """A text field that answers when typing pauses."""
+    from dash import dcc, html
+
+    from seqssvae.explorer import LONGEST_INPUT
+
+    field = dcc.Input(id=name, type="text", value=value, debounce=0.4, maxLength=LONGEST_INPUT,
+                      autoComplete="off")  # fmt: skip
+    return html.Div([html.Label(title, htmlFor=name), field], className="field")
+
+
+def _slider(name: str, title: str, low: float, high: float, step: float, value: float) -> Any:
+    from dash import dcc, html
+
+    slider = dcc.Slider(id=name, min=low, max=high, step=step, value=value,
+                        marks={low: str(low), high: str(high)},
+                        tooltip={"always_visible": True, "placement": "bottom"})  # fmt: skip
+    return html.Div([html.Label(title), slider], className="field")
+
+
+def _choice(name: str, title: str, options: Any, value: str | None) -> Any:
+    from dash import dcc, html
+
+    buttons = dcc.RadioItems(id=name, options=options, value=value, inline=True, className="choice")
+    return html.Div([html.Label(title), buttons], className="field")
+
+
+def _told(answer: Callable[[], Any], *, asked: bool) -> Any:
+    """The answer; nothing where nothing was asked, and the line of a mistake."""
+    from dash import html
+
+    if not asked:
+        return ""
+    try:
+        return answer()
+    except InputError as error:
+        return html.P(str(error), className="wrong", role="alert")
+
+
+def _classified(exploration: "Exploration", text: str) -> Any:
+    from dash import html
+
+    table, told = exploration.classify(text)
+    head = html.Tr([html.Th("label"), html.Th("q(y | x)"), html.Th("Bayes' rule"), html.Th("")])
+    rows = [
+        html.Tr(
+            [
+                html.Th(name, scope="row"),
+                html.Td(f"{q:.3f}"),
+                html.Td(f"{bayes:.3f}"),
+                html.Td(html.Meter(value=q, min=0, max=1, title=f"q: {q:.3f}"), className="bar"),
+            ]
+        )
+        for name, q, bayes in table[:20]
+    ]
+    line = (
+        f"Novelty {told['novelty']:.3f}: that share of held-out rows is likelier, symbol by symbol "
+        f"({told['nats_per_symbol']:.2f} nats per symbol here)."
+    )
+    return [html.P(line, id="novelty"), html.Table([head, *rows]) if rows else ""]
+
+
+def _list(sequences: list[str], *, here: int | None = None) -> Any:
+    from dash import html
+
+    return html.Ol(
+        [
+            html.Li(text or "(empty)", className="sequence here" if place == here else "sequence")
+            for place, text in enumerate(sequences)
+        ]
+    )
+
+
+def _pairs(pairs: list[tuple[str, str]]) -> Any:
+    from dash import html
+
+    return html.Table(
+        [
+            html.Tr([html.Th(name, scope="row"), html.Td(text or "(empty)", className="sequence")])
+            for name, text in pairs
+        ]
+    )
