@@ -5,7 +5,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
 __all__ = ["Exploration", "open_run", "serve"]
-
-Sequence_: TypeAlias = str | list[str]
 
 HOST = "127.0.0.1"
 NUM_STEPS = 11  # of an interpolation: what its slider can show
@@ -66,8 +64,8 @@ class Exploration:
 
         Returns:
             Each label with its probability by q(y | x) and by Bayes' rule, the likeliest by q
-            first; and `nats_per_symbol`, log p(x) / T, and `novelty`, both of
-            `seqssvae.novelty`.
+            first; and `nats_per_symbol`, log p(x) / T, `novelty`, both of `seqssvae.novelty`, and
+            `num_unknown`, symbols that training never saw.
 
         Raises:
             InputError: no text.
@@ -77,6 +75,7 @@ class Exploration:
         told = {
             "nats_per_symbol": float(log_prob[0]),
             "novelty": float(novelty(log_prob, self.reference)[0]),
+            "num_unknown": float(rows.num_unknown),
         }
         if not self.labels:
             return [], told
@@ -182,6 +181,7 @@ def serve(exploration: Exploration, port: int) -> Iterator["BaseWSGIServer"]:
     # other names for 127.0.0.1 are a foreign page's way in
     app.server.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line a request
+    logging.getLogger("seqssvae.trained").setLevel(logging.ERROR)  # the page tells it
     try:
         # werkzeug ends the process if a port is taken: try it first
         _try_port(port)

@@ -12,11 +12,17 @@ if TYPE_CHECKING:
 __all__ = ["make_page"]
 
 DEFAULT_LABEL = "(as the first)"
+TOLD: Any = {"aria-live": "polite"}  # a screen reader tells what changes there
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5a6270;
   --line: #c9ced6; --mark: #0072b2; --field: #ffffff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #15181c; --soft: #a4adb8;
   --line: #3a414a; --mark: #4da6dd; --field: #20252b; } }
+:root { --Dash-Text-Primary: var(--ink); --Dash-Text-Strong: var(--ink);
+  --Dash-Text-Weak: var(--soft); --Dash-Text-Disabled: var(--soft);
+  --Dash-Stroke-Strong: var(--line);
+  --Dash-Stroke-Weak: var(--line); --Dash-Fill-Inverse-Strong: var(--field);
+  --Dash-Fill-Interactive-Strong: var(--mark); --Dash-Fill-Disabled: var(--line); }
 body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: var(--paper);
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { margin-top: 2rem; font-size: 1.25rem; }
@@ -60,33 +66,29 @@ def make_page(exploration: "Exploration") -> Any:
     app.layout = _layout(exploration)
     given, wanted, state = dash.Input, dash.Output, dash.State
 
-    @app.callback(wanted("classified", "children"), given("text", "value"))
     def classified(text: str | None) -> Any:
         return _told(lambda: _classified(exploration, text or ""), asked=bool(text))
 
-    @app.callback(
-        wanted("generated", "children"),
-        given("generate", "n_clicks"),
-        state("generate-label", "value"),
-        state("temperature", "value"),
-    )
+    app.callback(wanted("classified", "children"), given("text", "value"))(classified)
+
     def generated(clicks: int | None, label: str | None, temperature: float) -> Any:
         return _told(
             lambda: _list(exploration.generate(label, float(temperature), seed=clicks or 0)),
             asked=bool(clicks),
         )
 
-    @app.callback(wanted("transferred", "children"), given("transfer-text", "value"))
+    app.callback(
+        wanted("generated", "children"),
+        given("generate", "n_clicks"),
+        state("generate-label", "value"),
+        state("temperature", "value"),
+    )(generated)
+
     def transferred(text: str | None) -> Any:
         return _told(lambda: _pairs(exploration.transfer(text or "")), asked=bool(text))
 
-    @app.callback(
-        wanted("walked", "children"),
-        given("from", "value"),
-        given("to", "value"),
-        given("walk-label", "value"),
-        given("place", "value"),
-    )
+    app.callback(wanted("transferred", "children"), given("transfer-text", "value"))(transferred)
+
     def walked(a: str | None, b: str | None, label: str | None, place: int) -> Any:
         chosen = None if label in (None, DEFAULT_LABEL) else label
         return _told(
@@ -94,12 +96,23 @@ def make_page(exploration: "Exploration") -> Any:
             asked=bool(a and b),
         )
 
-    @app.callback(wanted("map", "figure"), given("map-kind", "value"), given("text", "value"))
+    app.callback(
+        wanted("walked", "children"),
+        given("from", "value"),
+        given("to", "value"),
+        given("walk-label", "value"),
+        given("place", "value"),
+    )(walked)
+
     def mapped(kind: str, text: str | None) -> Any:
         try:
             return exploration.map(kind, text or "")
         except InputError:
             return exploration.map(kind, "")
+
+    app.callback(wanted("map", "figure"), given("map-kind", "value"), given("text", "value"))(
+        mapped
+    )
 
     return app
 
@@ -112,24 +125,26 @@ def _layout(exploration: "Exploration") -> Any:
     first = labels[0] if labels else None
     from_to = exploration.sequences[:1] + exploration.sequences[-1:]
     hidden = {"display": "none"}
+    with_labels = {} if labels else hidden
+    maps = {"pca": "principal components", "tsne": "t-SNE"}
     return html.Main(
         [
             html.H1(f"seqssvae: {exploration.name}"),
             html.H2("What is it?"),
             _field("text", "A sequence; tokens apart by spaces"),
-            html.Div(id="classified", **{"aria-live": "polite"}),
+            html.Div(id="classified", **TOLD),
             html.H2("Write new ones"),
-            html.Div(_choice("generate-label", "Label", labels, first), style={} if labels else hidden),
+            html.Div(_choice("generate-label", "Label", labels, first), style=with_labels),
             _slider("temperature", "Temperature", 0.1, 2.0, 0.1, 1.0),
             html.Button("Write", id="generate"),
-            html.Div(id="generated", **{"aria-live": "polite"}),
+            html.Div(id="generated", **TOLD),
             html.Div(
                 [
                     html.H2("The same z, every label"),
                     _field("transfer-text", "A sequence"),
-                    html.Div(id="transferred", **{"aria-live": "polite"}),
+                    html.Div(id="transferred", **TOLD),
                 ],
-                style={} if labels else hidden,
+                style=with_labels,
             ),
             html.Div(
                 [
@@ -137,14 +152,14 @@ def _layout(exploration: "Exploration") -> Any:
                     html.Div([_field("from", "From", from_to[0]), _field("to", "To", from_to[-1])],
                              className="pair"),
                     html.Div(_choice("walk-label", "Label on the way", [DEFAULT_LABEL, *labels],
-                                     DEFAULT_LABEL), style={} if labels else hidden),
+                                     DEFAULT_LABEL), style=with_labels),
                     _slider("place", "Place on the way", 0, 10, 1, 5),
-                    html.Div(id="walked", **{"aria-live": "polite"}),
+                    html.Div(id="walked", **TOLD),
                     html.H2("Latent map"),
                     html.P("Held-out rows by the mean of q(z | x, y); point at one to read it. On "
                            "the map by principal components a star is what was typed above.",
                            className="soft"),
-                    _choice("map-kind", "Map", {"pca": "principal components", "tsne": "t-SNE"}, "pca"),
+                    _choice("map-kind", "Map", maps, "pca"),
                     dcc.Graph(id="map", config={"displaylogo": False, "responsive": True}),
                 ],
                 style={} if has_z else hidden,
@@ -165,19 +180,27 @@ def _field(name: str, title: str, value: str = "") -> Any:
 
 
 def _slider(name: str, title: str, low: float, high: float, step: float, value: float) -> Any:
-    from dash import dcc, html
+    from dash import dcc
 
     slider = dcc.Slider(id=name, min=low, max=high, step=step, value=value,
-                        marks={low: str(low), high: str(high)},
-                        tooltip={"always_visible": True, "placement": "bottom"})  # fmt: skip
-    return html.Div([html.Label(title), slider], className="field")
+                        marks={low: str(low), high: str(high)})  # fmt: skip
+    return _group(title, slider)
 
 
 def _choice(name: str, title: str, options: Any, value: str | None) -> Any:
-    from dash import dcc, html
+    from dash import dcc
 
     buttons = dcc.RadioItems(id=name, options=options, value=value, inline=True, className="choice")
-    return html.Div([html.Label(title), buttons], className="field")
+    return _group(title, buttons)
+
+
+def _group(title: str, child: Any) -> Any:
+    """What has parts of its own, under one title that a screen reader tells."""
+    from dash import html
+
+    parts = [html.Div(title, className="soft"), child]
+    named: Any = {"aria-label": title}
+    return html.Div(parts, className="field", role="group", **named)
 
 
 def _told(answer: Callable[[], Any], *, asked: bool) -> Any:
@@ -203,7 +226,7 @@ def _classified(exploration: "Exploration", text: str) -> Any:
                 html.Th(name, scope="row"),
                 html.Td(f"{q:.3f}"),
                 html.Td(f"{bayes:.3f}"),
-                html.Td(html.Meter(value=q, min=0, max=1, title=f"q: {q:.3f}"), className="bar"),
+                html.Td(html.Meter(value=f"{q:.4f}", title=f"q: {q:.3f}"), className="bar"),
             ]
         )
         for name, q, bayes in table[:20]
@@ -212,6 +235,8 @@ def _classified(exploration: "Exploration", text: str) -> Any:
         f"Novelty {told['novelty']:.3f}: that share of held-out rows is likelier, symbol by symbol "
         f"({told['nats_per_symbol']:.2f} nats per symbol here)."
     )
+    if told["num_unknown"]:
+        line += f" {told['num_unknown']:.0f} of its symbols were never seen in training."
     return [html.P(line, id="novelty"), html.Table([head, *rows]) if rows else ""]
 
 

@@ -106,7 +106,8 @@ def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: st
         chosen = points[y == number]
         if len(chosen):
             axes.scatter(
-                *chosen.T,
+                chosen[:, 0],
+                chosen[:, 1],
                 s=14,
                 alpha=0.8,
                 linewidths=0,
@@ -252,7 +253,7 @@ def figure_to_bytes(figure: "Figure", kind: str) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "seqssvae"}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "seqssvae"}
     with matplotlib.rc_context(settings), _quiet_about_glyphs():
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(

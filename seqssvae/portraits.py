@@ -178,11 +178,11 @@ def portray(run: str | Path, data: str | Path | None = None, *, seed: int = 0) -
 
 
 def show_sequence(sequence: str | Sequence[str]) -> str:
-    """A sequence as one printable line: tokens apart by spaces, control characters as "\ufffd".
+    """A sequence as one printable line: tokens apart by spaces, control characters as U+FFFD.
 
     Example:
-        >>> show_sequence(["e4", "e5"]), show_sequence("a\\tb\\x00")
-        ('e4 e5', 'a b\ufffd')
+        >>> show_sequence(["e4", "e5"])
+        'e4 e5'
     """
     text = sequence if isinstance(sequence, str) else " ".join(sequence)
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)

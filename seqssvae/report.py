@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 INK = "#010203"  # a colour of no picture, which becomes the page's own
-SETTINGS = {  # of matplotlib: lines and letters in the page's colour, so that it may be dark
+SETTINGS: Any = {  # of matplotlib: lines and letters in the page's colour, so that it may be dark
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -62,7 +62,8 @@ td.sequence { font-family: ui-monospace, monospace; font-size: .9rem; min-width:
   max-width: 22rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 td.own { background: var(--mark); }
 .map { max-width: 46rem; }
-.pair { display: grid; gap: 1rem 2rem; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); }
+.pair { display: grid; gap: 1rem 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); }
 .js-plotly-plot .plotly text { fill: var(--ink) !important; }
 .js-plotly-plot .plotly .hoverlayer text { fill: #ffffff !important; }
 .js-plotly-plot .plotly .hoverlayer path { fill: #1b1f24 !important; }
@@ -76,7 +77,9 @@ def write_report(portrait: Portrait) -> str:
 
     title = html.escape(f"seqssvae: {Path(portrait.name).resolve().name}")
     body = "\n".join(_sections(portrait))
-    script = f"<script>{get_plotlyjs()}</script>" if len(portrait.kl_nats) or portrait.labels else ""
+    script = (
+        f"<script>{get_plotlyjs()}</script>" if len(portrait.kl_nats) or portrait.labels else ""
+    )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

@@ -24,6 +24,7 @@ LAYERS = [
     ["cells", "recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
+    ["novelty", "projection"],
     ["baselines", "regression", "views", "members", "pooling", "teacher"],
     [
         "checking",
@@ -35,7 +36,12 @@ LAYERS = [
         "fitting",
         "trained",
         "comparison",
+        "portraits",
         "plots",
+        "maps",
+        "report",
+        "explorer",
+        "explorer_page",
     ],
     ["cli"],
 ]
