@@ -1,5 +1,6 @@
 """The explorer's page: what stands on it, and which answer a click gets."""
 
+import html as markup
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ __all__ = ["make_page"]
 
 DEFAULT_LABEL = "(as the first)"
 TOLD: Any = {"aria-live": "polite"}  # a screen reader tells what changes there
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; frame-ancestors 'none'"
+)
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5a6270;
   --line: #c9ced6; --mark: #0072b2; --field: #ffffff; }
@@ -60,9 +65,15 @@ def make_page(exploration: "Exploration") -> Any:
         InputError: Dash is not installed.
     """
     dash = require("dash", "explore")
-    app = dash.Dash("seqssvae", title=f"seqssvae: {exploration.name}", update_title=None,
-                    serve_locally=True, compress=False)  # fmt: skip
+    title = markup.escape(f"seqssvae: {exploration.name}")
+    app = dash.Dash("seqssvae", title=title, update_title=None, serve_locally=True)
     app.index_string = INDEX.replace("STYLE", STYLE)
+
+    def fetch_from_here_alone(response: Any) -> Any:
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    app.server.after_request(fetch_from_here_alone)
     app.layout = _layout(exploration)
     given, wanted, state = dash.Input, dash.Output, dash.State
 

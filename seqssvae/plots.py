@@ -102,9 +102,13 @@ def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: st
     """
     figure = _figure(7.0, 5.4)
     axes = figure.add_subplot()
-    for number in [-1, *range(len(labels))]:
+    handles, names = [], []
+    for number in [*range(len(labels)), -1]:
         chosen = points[y == number]
-        if len(chosen):
+        if not len(chosen):
+            continue
+        names.append(_plain(labels[number]) if number >= 0 else "no label")
+        handles.append(
             axes.scatter(
                 chosen[:, 0],
                 chosen[:, 1],
@@ -113,12 +117,10 @@ def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: st
                 linewidths=0,
                 color=COLORS[number % len(COLORS)] if number >= 0 else UNLABELLED,
                 marker=MARKERS[number // len(COLORS) % len(MARKERS)] if number >= 0 else ".",
-                label=_plain(labels[number] if number >= 0 else "no label"),
             )
-    if len(labels) <= LEGEND_LABELS and len(axes.get_legend_handles_labels()[0]):
-        # names are plain texts: a leading "_" would leave a label out
-        handles, _ = axes.get_legend_handles_labels()
-        axes.legend(handles=handles, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        )
+    if 0 < len(names) <= LEGEND_LABELS:
+        axes.legend(handles, names, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(title, fontsize="medium")

@@ -31,11 +31,10 @@ class Principal:
         self._center = points.mean(0, dtype=np.float64)
         centered = points - self._center
         _, singular, components = np.linalg.svd(centered, full_matrices=False)
-        largest = np.abs(components).argmax(1)
-        signs = np.sign(components[np.arange(len(components)), largest])
         self._components = np.zeros((2, points.shape[1]))
-        found = (signs[:, None] * components)[:2]
-        self._components[: len(found)] = found
+        for number, component in enumerate(components[:2]):
+            sign = np.sign(component[np.abs(component).argmax()])
+            self._components[number] = sign * component
         variances = np.zeros(max(2, len(singular)))
         variances[: len(singular)] = singular**2
         self.explained = variances[:2] / max(variances.sum(), np.finfo(np.float64).tiny)

@@ -1,0 +1,98 @@
+import http.client
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqssvae.config import InputError
+from seqssvae.explorer import Exploration, open_run, serve
+from seqssvae.novelty import log_prob_per_symbol
+from seqssvae.trained import load
+
+Small = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def exploration(small_run: Small) -> Exploration:
+    return open_run(small_run[0])
+
+
+def test_classify_by_q_and_by_bayes_rule(exploration: Exploration, small_run: Small) -> None:
+    model = load(small_run[0])
+    table, told = exploration.classify("cdcd")
+    for column, mode in ((1, "q"), (2, "posterior")):
+        want = model.classify(["cdcd"], mode=mode)[0]["probabilities"]
+        assert {row[0]: row[column] for row in table} == want
+    assert table[0][0] == "right" and table[0][1] > table[1][1]
+    want = log_prob_per_symbol(model.model, model.read_texts(["cdcd"]))
+    assert told["nats_per_symbol"] == want[0] and told["num_unknown"] == 0
+
+
+def test_what_is_unlike_training_is_new(exploration: Exploration) -> None:
+    ordinary = exploration.classify("ababab")[1]["novelty"]
+    odd = exploration.classify("acbddbca?")[1]
+    assert odd["novelty"] == pytest.approx(1 - 1 / 9)  # of 8 held-out rows
+    assert ordinary < odd["novelty"] and odd["num_unknown"] == 1
+
+
+def test_generate_transfer_walk(exploration: Exploration, small_run: Small) -> None:
+    model = load(small_run[0])
+    written = exploration.generate("left", 0.7, 3)
+    assert written == model.generate("left", 6, temperature=0.7, seed=3)
+    moved = exploration.transfer("abab")
+    assert moved == [(name, model.transfer(["abab"], to=name)[0]) for name in ("left", "right")]
+    walk = exploration.walk("ab", "cdcd", "left")
+    assert walk == model.interpolate("ab", "cdcd", 11, label="left")
+    for refused in (
+        lambda: exploration.classify(" "),
+        lambda: exploration.transfer(""),
+        lambda: exploration.walk("ab", " ", None),
+    ):
+        with pytest.raises(InputError, match="wanted a sequence, got an empty one"):
+            refused()
+
+
+def test_the_map_places_what_was_typed(exploration: Exploration) -> None:
+    """A held-out row that is typed falls on its own point."""
+    figure = exploration.map("pca", exploration.sequences[0]).to_dict()
+    typed = figure["data"][-1]
+    assert typed["name"] == "typed"
+    points = np.array(
+        [[*xy] for t in figure["data"][:-1] for xy in zip(t["x"], t["y"], strict=True)]
+    )
+    place = np.array([typed["x"][0], typed["y"][0]])
+    assert np.abs(points - place).max(1).min() < 2e-3
+    assert len(points) == 8
+    assert len(exploration.map("tsne", "abab").data) == len(exploration.map("pca", " ").data) == 2
+
+
+def test_the_server_answers_this_machine_only(exploration: Exploration) -> None:
+    """Bound to 127.0.0.1; another host's name is refused, as a foreign page would send it."""
+    with serve(exploration, 0) as server:
+        assert server.host == "127.0.0.1" and server.port > 0
+        assert server.socket.getsockname()[0] == "127.0.0.1"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for host, status in (("127.0.0.1", 200), ("evil.example", 400)):
+                asked = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+                asked.request("GET", "/", headers={"Host": host})
+                assert asked.getresponse().status == status
+                asked.close()
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_port_that_is_taken(exploration: Exploration) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port {port}: wanted a port that is free, got"):
+            with serve(exploration, port):
+                pass
+    with pytest.raises(InputError, match="--port 70000: wanted"), serve(exploration, 70000):
+        pass
