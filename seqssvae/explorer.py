@@ -1,33 +1,26 @@
-"""A local page to try a model, made with Dash: what a click asks for, and the answer."""
+"""What the explorer's page is asked for: a model, the rows held out from it, and the answers."""
 
-import contextlib
 import dataclasses
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.config import InputError
 from seqssvae.maps import draw_map
 from seqssvae.novelty import log_prob_per_symbol, novelty
-from seqssvae.plots import require
 from seqssvae.portraits import read_held_out, show_sequence
 from seqssvae.projection import Principal, project_tsne
 from seqssvae.trained import TrainedModel, load
 
 if TYPE_CHECKING:
     import plotly.graph_objects
-    from werkzeug.serving import BaseWSGIServer
 
-__all__ = ["Exploration", "open_run", "serve"]
+__all__ = ["Exploration", "open_run"]
 
-HOST = "127.0.0.1"
 NUM_STEPS = 11  # of an interpolation: what its slider can show
 NUM_WRITTEN = 6
-LONGEST_INPUT = 10_000  # characters of a text field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,48 +149,3 @@ def open_run(run: str | Path, data: str | Path | None = None, *, seed: int = 0) 
         z_tsne=project_tsne(loc, seed=seed) if loc.shape[1] else np.zeros((num_rows, 2)),
         reference=log_prob_per_symbol(trained.model, held_out.rows),
     )
-
-
-@contextlib.contextmanager
-def serve(exploration: Exploration, port: int) -> Iterator["BaseWSGIServer"]:
-    """A server of the page, for this machine alone: bound to 127.0.0.1.
-
-    Args:
-        exploration: What the page shows.
-        port: Where; 0 finds a free one.
-
-    Yields:
-        The server, its `port` bound; `serve_forever` answers one request at a time.
-
-    Raises:
-        InputError: Dash is not installed, or the port cannot be had.
-    """
-    require("dash", "explore")
-    from werkzeug.serving import make_server
-
-    from seqssvae.explorer_page import make_page
-
-    app = make_page(exploration)
-    # other names for 127.0.0.1 are a foreign page's way in
-    app.server.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line a request
-    logging.getLogger("seqssvae.trained").setLevel(logging.ERROR)  # the page tells it
-    try:
-        # werkzeug ends the process if a port is taken: try it first
-        _try_port(port)
-        server = make_server(HOST, port, app.server)
-    except (OSError, OverflowError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise InputError(f"--port {port}: wanted a port that is free, got: {told}") from error
-    try:
-        yield server
-    finally:
-        server.server_close()
-
-
-def _try_port(port: int) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((HOST, port))

@@ -1,17 +1,24 @@
-"""The explorer's page: what stands on it, and which answer a click gets."""
+"""The explorer's page, by Dash: what stands on it, which answer a click gets, and its server."""
 
+import contextlib
 import html as markup
-from collections.abc import Callable
+import logging
+import socket
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqssvae.config import InputError
 from seqssvae.plots import require
 
 if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
     from seqssvae.explorer import Exploration
 
-__all__ = ["make_page"]
+__all__ = ["make_page", "serve"]
 
+HOST = "127.0.0.1"
+LONGEST_INPUT = 10_000  # characters of a text field
 DEFAULT_LABEL = "(as the first)"
 TOLD: Any = {"aria-live": "polite"}  # a screen reader tells what changes there
 POLICY = (
@@ -128,6 +135,47 @@ def make_page(exploration: "Exploration") -> Any:
     return app
 
 
+@contextlib.contextmanager
+def serve(exploration: "Exploration", port: int) -> Iterator["BaseWSGIServer"]:
+    """A server of the page, for this machine alone: bound to 127.0.0.1.
+
+    Args:
+        exploration: What the page shows.
+        port: Where; 0 finds a free one.
+
+    Yields:
+        The server, its `port` bound; `serve_forever` answers one request at a time.
+
+    Raises:
+        InputError: Dash is not installed, or the port cannot be had.
+    """
+    require("dash", "explore")
+    from werkzeug.serving import make_server
+
+    app = make_page(exploration)
+    # other names for 127.0.0.1 are a foreign page's way in
+    app.server.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line a request
+    logging.getLogger("seqssvae.trained").setLevel(logging.ERROR)  # the page tells it
+    try:
+        # werkzeug ends the process if a port is taken: try it first
+        _try_port(port)
+        server = make_server(HOST, port, app.server)
+    except (OSError, OverflowError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise InputError(f"--port {port}: wanted a port that is free, got: {told}") from error
+    try:
+        yield server
+    finally:
+        server.server_close()
+
+
+def _try_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
+
+
 def _layout(exploration: "Exploration") -> Any:
     """What stands on the page; a model without classes or without z gets a shorter one."""
     from dash import dcc, html
@@ -182,8 +230,6 @@ def _layout(exploration: "Exploration") -> Any:
 def _field(name: str, title: str, value: str = "") -> Any:
     """A text field that answers when typing pauses."""
     from dash import dcc, html
-
-    from seqssvae.explorer import LONGEST_INPUT
 
     field = dcc.Input(id=name, type="text", value=value, debounce=0.4, maxLength=LONGEST_INPUT,
                       autoComplete="off")  # fmt: skip

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seqssvae.explorer import open_run, serve
+from seqssvae.explorer import open_run
+from seqssvae.explorer_page import serve
 from seqssvae.report import write_report
 from tests.portrayed import make_portrait
 

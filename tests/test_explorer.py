@@ -1,13 +1,10 @@
-import http.client
-import socket
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from seqssvae.config import InputError
-from seqssvae.explorer import Exploration, open_run, serve
+from seqssvae.explorer import Exploration, open_run
 from seqssvae.novelty import log_prob_per_symbol
 from seqssvae.trained import load
 
@@ -66,33 +63,3 @@ def test_the_map_places_what_was_typed(exploration: Exploration) -> None:
     assert np.abs(points - place).max(1).min() < 2e-3
     assert len(points) == 8
     assert len(exploration.map("tsne", "abab").data) == len(exploration.map("pca", " ").data) == 2
-
-
-def test_the_server_answers_this_machine_only(exploration: Exploration) -> None:
-    """Bound to 127.0.0.1; another host's name is refused, as a foreign page would send it."""
-    with serve(exploration, 0) as server:
-        assert server.host == "127.0.0.1" and server.port > 0
-        assert server.socket.getsockname()[0] == "127.0.0.1"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            for host, status in (("127.0.0.1", 200), ("evil.example", 400)):
-                asked = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-                asked.request("GET", "/", headers={"Host": host})
-                assert asked.getresponse().status == status
-                asked.close()
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_a_port_that_is_taken(exploration: Exploration) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"--port {port}: wanted a port that is free, got"):
-            with serve(exploration, port):
-                pass
-    with pytest.raises(InputError, match="--port 70000: wanted"), serve(exploration, 70000):
-        pass

@@ -1,15 +1,19 @@
 """The page without a browser: its layout, and what its callbacks answer."""
 
 import dataclasses
+import http.client
 import json
 import re
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seqssvae.config import InputError
 from seqssvae.explorer import Exploration, open_run
-from seqssvae.explorer_page import DEFAULT_LABEL, make_page
+from seqssvae.explorer_page import DEFAULT_LABEL, make_page, serve
 
 Small = tuple[Path, Path]
 
@@ -88,3 +92,33 @@ def test_the_page_asks_no_other_machine_and_its_name_is_no_markup(exploration: E
     assert all(url.startswith("/_dash") for url in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert response.headers["Content-Security-Policy"].startswith("default-src 'self'; ")
     assert "<script>x" not in page and "prefers-color-scheme: dark" in page
+
+
+def test_the_server_answers_this_machine_only(exploration: Exploration) -> None:
+    """Bound to 127.0.0.1; another host's name is refused, as a foreign page would send it."""
+    with serve(exploration, 0) as server:
+        assert server.host == "127.0.0.1" and server.port > 0
+        assert server.socket.getsockname()[0] == "127.0.0.1"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for host, status in (("127.0.0.1", 200), ("evil.example", 400)):
+                asked = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+                asked.request("GET", "/", headers={"Host": host})
+                assert asked.getresponse().status == status
+                asked.close()
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_port_that_is_taken(exploration: Exploration) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port {port}: wanted a port that is free, got"):
+            with serve(exploration, port):
+                pass
+    with pytest.raises(InputError, match="--port 70000: wanted"), serve(exploration, 70000):
+        pass

@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Serve until Ctrl-C."""
-    from seqssvae.explorer import open_run, serve
+    from seqssvae.explorer import open_run
+    from seqssvae.explorer_page import serve
     from seqssvae.plots import require
 
     require("dash", "explore")
