@@ -46,9 +46,13 @@ def page(browser: "Browser", request: pytest.FixtureRequest) -> Iterator["Page"]
         if not asked.url.startswith(("data:", "blob:", "file:", "http://127.0.0.1:")):
             wrong.append(asked.url)
 
+    def note_error(told: Any) -> None:
+        if told.type == "error":
+            wrong.append(told.text)
+
     found.on("request", note_request)
     found.on("pageerror", lambda error: wrong.append(str(error)))
-    found.on("console", lambda told: told.type == "error" and wrong.append(told.text))
+    found.on("console", note_error)
     yield found
     assert wrong == []
     context.close()
