@@ -8,10 +8,10 @@ PIP_FLAGS ?=
 BIN := .venv/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults fuzz coverage install words
+.PHONY: help demo test test-faults test-browser fuzz coverage install words
 
 help: ## show these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 # Waiting threads that spin cost most where something else uses a core.
 demo test test-faults: export OMP_WAIT_POLICY = PASSIVE
@@ -35,6 +35,13 @@ coverage: install ## which lines and branches the tests run; below 95 % is an er
 
 test-faults: install ## many kills, signals, flipped bits and stops at every step
 	$(BIN)/python -m pytest -n 2 -m faults
+
+# Chromium is Debian's; elsewhere, CHROMIUM names one.
+test-browser: export OMP_NUM_THREADS = 1
+test-browser: install ## the pages in Chromium, which is installed by apt where it is missing
+	@test -n "$$CHROMIUM" || command -v chromium >/dev/null || \
+		{ apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
+	$(BIN)/python -m pytest -m browser tests
 
 install: .venv/installed ## make .venv with the versions in constraints.txt
 words: data/words/test.jsonl ## prepare data/words

@@ -20,7 +20,7 @@ from seqssvae.corpora import EncodedRows
 from seqssvae.decoding import draw, evaluation_mode
 from seqssvae.model import SSVAE, Features
 
-__all__ = ["calibration_error", "evaluate", "macro_f1", "mutual_information"]
+__all__ = ["calibration_error", "evaluate", "macro_f1", "mutual_information", "reliability"]
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -156,9 +156,32 @@ def calibration_error(confidence: Floats, correct: Bools) -> float:
         confidence: Probability of the predicted label, `[n]`.
         correct: Whether it was the true one, `[n]`.
     """
-    number = np.ceil(confidence * NUM_BINS).clip(1, NUM_BINS).astype(np.int64) - 1
-    gaps = np.bincount(number, weights=correct - confidence, minlength=NUM_BINS)
+    gaps = np.bincount(_bins(confidence), weights=correct - confidence, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def reliability(confidence: Floats, correct: Bools) -> tuple[Floats, Floats, Integers]:
+    """What the reliability diagram shows, of the bins that `calibration_error` uses.
+
+    Args:
+        confidence: Probability of the predicted label, `[n]`.
+        correct: Whether it was the true one, `[n]`.
+
+    Returns:
+        Mean confidence, accuracy and number of rows of each bin that holds rows, from the lowest
+        confidence to the highest.
+    """
+    number = _bins(confidence)
+    counts = np.bincount(number, minlength=NUM_BINS)
+    held = counts > 0
+    sums = [np.bincount(number, weights=w, minlength=NUM_BINS) for w in (confidence, correct)]
+    mean_confidence, accuracy = (total[held] / counts[held] for total in sums)
+    return mean_confidence, accuracy, counts[held]
+
+
+def _bins(confidence: Floats) -> Integers:
+    """The bin of each confidence, from 0."""
+    return np.ceil(confidence * NUM_BINS).clip(1, NUM_BINS).astype(np.int64) - 1
 
 
 def _measure(

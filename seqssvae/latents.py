@@ -8,7 +8,7 @@ from seqssvae.config import InputError
 from seqssvae.decoding import beam, evaluation_mode, greedy
 from seqssvae.model import SSVAE
 
-__all__ = ["encode_z", "interpolate", "transfer"]
+__all__ = ["encode_z", "interpolate", "kl_per_dim", "transfer"]
 
 
 def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -29,6 +29,27 @@ def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tenso
         if y is None and model.num_classes and model.factorisation == "z-given-y":
             y = model.y_logits(features).argmax(-1)
         return model.z_posterior(features, None if y is None else y.to(batch.y.device))
+
+
+def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
+    """E_q(y|x) KL(q(z_d | x, y) || N(0, 1)) of each dim d of z, in nats.
+
+    Args:
+        model: The model; it is put into evaluation mode meanwhile. Under "y-given-z" z depends on
+            no y, and there is nothing to average.
+        batch: The rows; their own labels are not read.
+
+    Returns:
+        `[B, Z]`; its sum over dims is the KL that `evaluate` reports.
+    """
+    with evaluation_mode(model):
+        batch = batch.to(model.prior_logits.device)
+        features = model.encode(batch.x, batch.lengths)
+        if not model.num_classes or model.factorisation != "z-given-y":
+            return _kl(*model.z_posterior(features))
+        y = torch.arange(model.num_classes, device=batch.y.device).unsqueeze(1)  # [K, 1]
+        weight = model.y_logits(features).softmax(-1).t().unsqueeze(-1)  # [K, B, 1]
+        return (weight * _kl(*model.z_posterior(features, y))).sum(0)
 
 
 def transfer(
@@ -98,6 +119,11 @@ def interpolate(
     share = torch.arange(steps, device=first.device).to(first) / (steps - 1)
     z = torch.lerp(first, last, share.unsqueeze(1))  # [steps, Z]
     return _write(model, z, y, max_length=max_length, width=width)
+
+
+def _kl(loc: Tensor, scale: Tensor) -> Tensor:
+    """KL(N(loc, scale) || N(0, 1)), dim by dim."""
+    return 0.5 * (loc.square() + scale.square() - 1) - scale.log()
 
 
 def _check_class(model: SSVAE, y: int) -> None:

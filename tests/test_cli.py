@@ -194,6 +194,35 @@ def test_compare(run: Run, tmp_path: Path, small_run: Small) -> None:
     assert run(*words).json["cells"] == first.json["cells"]  # read, not run again
 
 
+def test_plot(run: Run, tmp_path: Path, small_run: Small) -> None:
+    files = run("plot", small_run[0], "--out", tmp_path / "new" / "plots", "--json").json["files"]
+    names = {Path(file).name for file in files}
+    assert {"curves.png", "z_tsne.png", "z_pca.png", "logits_tsne.png", "confusion.png"} <= names
+    assert {"reliability.png", "transfers.png", "walks.png", "kl.png"} <= names
+    assert all(Path(file).read_bytes().startswith(b"\x89PNG") for file in files)
+    (tmp_path / "file").write_text("")
+    refused = run("plot", small_run[0], "--out", tmp_path / "file")
+    assert refused.status == 2 and "wanted a folder to write to" in refused.err
+
+
+def test_report(run: Run, tmp_path: Path, small_run: Small) -> None:
+    out = tmp_path / "page.html"
+    words = ("report", small_run[0], "--data", small_run[1], "--out", out, "--json")
+    assert run(*words).json == {"out": str(out)}
+    assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_explore(run: Run, small_run: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends it well."""
+
+    def serve_until_stopped(server: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", serve_until_stopped)
+    outcome = run("explore", small_run[0], "--port", 0)
+    assert outcome.status == 0 and outcome.out.startswith("http://127.0.0.1:")
+
+
 BAD_ROWS: dict[str, tuple[bytes, str]] = {
     "bad utf-8": (b'{"text": "ab", "label": "left"}\n{"text": "\xff", "label": "left"}\n', ":2"),
     "empty file": (b"", "empty"),
@@ -244,6 +273,9 @@ def test_bad_rows_get_one_line(
         (("train", "--data", "DATA", "--out", "NEW", "--label-column", "lang"), "lang"),
         (("train", "--data", "DATA", "--out", "NEW", "--vocabulary", "tokens"), "tokens"),
         (("train", "--out", "NEW"), "--data"),
+        (("plot", "RUN", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("report", "RUN", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("explore", "RUN", "--port", "70000"), "--port 70000"),
         (("evaluate", "RUN", "--data", "DATA", "--dta", "x"), "--dta"),
     ],
 )

@@ -3,7 +3,7 @@ import torch
 
 from seqssvae.config import InputError
 from seqssvae.decoding import beam, greedy
-from seqssvae.latents import encode_z, interpolate, transfer
+from seqssvae.latents import encode_z, interpolate, kl_per_dim, transfer
 from tests.small import make_batch, make_model
 
 FACTORISATIONS = ["z-given-y", "independent", "y-given-z"]
@@ -96,3 +96,24 @@ def test_bad_options_are_told() -> None:
         interpolate(model, batch, steps=1, max_length=5)
     with pytest.raises(InputError, match="wanted two sequences to go between, got 3"):
         interpolate(model, make_batch([-1] * 3), steps=3, max_length=5)
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_the_kl_of_each_dim_is_the_mean_over_labels(factorisation: str) -> None:
+    """By torch's own KL, row by row and label by label."""
+    model = make_model(3, factorisation=factorisation)
+    batch = make_batch([2, -1, 0])
+    found = kl_per_dim(model, batch)
+    prior = torch.distributions.Normal(0.0, 1.0)
+    for row in range(3):
+        alone = batch.select(torch.tensor([row]))
+        features = model.encode(alone.x, alone.lengths)
+        noise = torch.zeros(1, 2)
+        needs_z = factorisation == "y-given-z"
+        q = model.y_logits(features, noise if needs_z else None).softmax(-1)[0]
+        want = torch.zeros(2)
+        for y in range(3):
+            posterior = torch.distributions.Normal(*model.z_posterior(features, torch.tensor([y])))
+            want = want + q[y] * torch.distributions.kl_divergence(posterior, prior)[0]
+        torch.testing.assert_close(found[row], want.detach())
+    assert kl_per_dim(make_model(0), make_batch([-1, -1])).shape == (2, 2)

@@ -42,12 +42,17 @@ def test_the_commands_run(
     small_run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+
+    def stop(server: Any) -> None:
+        raise KeyboardInterrupt  # as a user ends `explore`
+
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", stop)
     for name in ("rows.jsonl", "test.jsonl", "new.jsonl"):
         (tmp_path / name).write_bytes(small_run[1].read_bytes())
     lines = [
         line for line in "".join(blocks(README, "")).splitlines() if line.startswith("seqssvae ")
     ]
-    assert len(lines) == 5
+    assert len(lines) == 8
     for line in lines:
         command = shlex.split(line)[1:]
         if "--label" in command:
@@ -55,6 +60,8 @@ def test_the_commands_run(
         if "--budgets" in command:
             command[command.index("100,500")] = "20"
             command += ["--draws", "1", "--arms", "tfidf-lr-words,ssvae"]
+        if command[0] == "explore":
+            command += ["--port", "0"]
         if command[0] in ("train", "compare"):
             command += ["--training.num_steps", "4", "--objective.kl_warmup_steps", "2"]
         assert main(command) == 0, line

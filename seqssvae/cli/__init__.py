@@ -26,6 +26,9 @@ COMMANDS = {
     "compare": "does unlabelled data help? the SS-VAE beside its baselines",
     "check": "every estimator beside the brute-force sum over y",
     "encode": "write each row's place in the latent space",
+    "plot": "pictures of a run",
+    "report": "one self-contained HTML page about a run",
+    "explore": "a local page to try a model",
     "export": "write the classifier q(y|x) for programs without torch",
 }
 
