@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seqssvae.config import InputError
 from seqssvae.rows import list_names
 
-__all__ = ["Labels", "choose_labels", "split_dev"]
+__all__ = ["LabelSource", "Labels", "choose_labels", "split_dev"]
 
 
 class LabelSource(Protocol):
