@@ -1,6 +1,5 @@
 """What the README tells a newcomer to type does what it says."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ import pytest
 
 from seqssvae.cli import main
 from seqssvae.config import EstimatorConfig
+from tests import snippets
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [text for name, text in found if name == language]
+    return [block.text for block in snippets.blocks(README) if block.language == language]
 
 
 def test_the_python_runs(small_run: tuple[Path, Path]) -> None:
