@@ -82,7 +82,9 @@ def run_shell(text: str) -> list[str]:
             dry = ["make", "--dry-run", "--directory", str(ROOT), *words[1:]]
             subprocess.run(dry, check=True, capture_output=True)
         elif words[0] == "python":
-            assert (ROOT / words[1]).exists(), line  # has a test of its own: tests/test_structure.py
+            assert (ROOT / words[1]).exists(), (
+                line
+            )  # has a test of its own: tests/test_structure.py
             left.append(line)
         else:
             assert command.strip().startswith(INSTALLERS), f"no test runs {line}"

@@ -1,4 +1,4 @@
-"""Wheel and sdist, built and used in an environment that has nothing else: `make test-packaging`."""
+"""Wheel and sdist, built, and used in an environment that has nothing else."""
 
 import json
 import os
