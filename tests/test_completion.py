@@ -64,9 +64,8 @@ def test_the_shell_can_read_it(shell: str, capsys: pytest.CaptureFixture[str]) -
         pytest.skip(f"no {shell} here")
     assert main(["--print-completion", shell]) == 0
     script = capsys.readouterr().out
-    assert (
-        subprocess.run([shell, "-n"], input=script, encoding="utf-8", check=False).returncode == 0
-    )
+    done = subprocess.run([shell, "-n"], input=script, encoding="utf-8", check=False)
+    assert done.returncode == 0
 
 
 def test_zsh_is_told_of_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
