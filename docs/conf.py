@@ -4,6 +4,7 @@ import re
 from importlib.metadata import version as installed_version
 from typing import Any
 
+from pygments.lexers import JsonLexer
 from sphinx.application import Sphinx
 
 project = "seqssvae"
@@ -72,6 +73,7 @@ def skip_field(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the two."""
+    """Connect the two; a row of a jsonl file is coloured as JSON."""
+    app.add_lexer("jsonl", JsonLexer)
     app.connect("autodoc-process-docstring", convert_docstring, priority=400)
     app.connect("autodoc-skip-member", skip_field)
