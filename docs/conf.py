@@ -54,6 +54,12 @@ def convert_docstring(
     spans[1::2] = [f"`{' '.join(part.split())}`" for part in spans[1::2]]
     converted = (convert_blocks("".join(spans)) if what == "module" else "".join(spans)) + examples
     lines[:] = converted.split("\n")
+    if what == "module":
+        for constant in getattr(obj, "__all__", ()):
+            value = getattr(obj, constant, None)
+            if not callable(value):  # autodoc leaves out what can have no docstring
+                shown = f"   :value: {value!r}" if isinstance(value, int | str | tuple) else ""
+                lines += ["", f".. py:data:: {constant}", shown, ""]
 
 
 def convert_blocks(text: str) -> str:
