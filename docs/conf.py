@@ -1,5 +1,6 @@
 """Sphinx settings; docstrings, which are Markdown with Google sections, become reStructuredText."""
 
+import inspect
 import re
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -57,7 +58,9 @@ def convert_docstring(
     if what == "module":
         for constant in getattr(obj, "__all__", ()):
             value = getattr(obj, constant, None)
-            if not callable(value):  # autodoc leaves out what can have no docstring
+            if not (
+                inspect.isclass(value) or inspect.isroutine(value)
+            ):  # autodoc leaves out what can have no docstring
                 shown = f"   :value: {value!r}" if isinstance(value, int | str | tuple) else ""
                 lines += ["", f".. py:data:: {constant}", shown, ""]
 
