@@ -8,10 +8,10 @@ PIP_FLAGS ?=
 BIN := .venv/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults test-browser fuzz coverage install words
+.PHONY: help demo test test-faults test-docs test-packaging test-browser fuzz coverage docs install words
 
 help: ## show these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 # Waiting threads that spin cost most where something else uses a core.
 demo test test-faults: export OMP_WAIT_POLICY = PASSIVE
@@ -42,6 +42,16 @@ test-browser: install ## the pages in Chromium, which is installed by apt where 
 	@test -n "$$CHROMIUM" || command -v chromium >/dev/null || \
 		{ apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
 	$(BIN)/python -m pytest -m browser tests
+
+test-docs test-packaging: export OMP_NUM_THREADS = 1
+test-docs: install ## build the pages and run every cell of docs/notebooks
+	$(BIN)/python -m pytest -m docs tests/test_docs.py
+
+test-packaging: install ## build wheel and sdist and use them in a new environment
+	$(BIN)/python -m pytest -m packaging tests/test_packaging.py
+
+docs: install ## build the pages under docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs docs/_build/html
 
 install: .venv/installed ## make .venv with the versions in constraints.txt
 words: data/words/test.jsonl ## prepare data/words

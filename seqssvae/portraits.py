@@ -15,8 +15,9 @@ from seqssvae.corpora import Corpus, encode_corpus, read_corpus
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import kl_per_dim
+from seqssvae.metrics import read_metrics
 from seqssvae.projection import Principal, project_tsne
-from seqssvae.runs import load_run, read_metrics
+from seqssvae.runs import load_run
 from seqssvae.trained import TrainedModel, load
 
 __all__ = ["HeldOut", "Portrait", "portray", "read_held_out", "show_sequence"]

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from seqssvae.config import InputError
 from seqssvae.rows import list_names
 
-__all__ = ["Labels", "choose_labels", "split_dev"]
+__all__ = ["LabelSource", "Labels", "choose_labels", "split_dev"]
 
 
 class LabelSource(Protocol):
     """Whatever gives the label of each of its rows."""
 
-    def labels(self) -> Iterator[str | tuple[str, ...] | None]: ...
+    def labels(self) -> Iterator[str | tuple[str, ...] | None]:
+        """A class, several possible ones, or None, for each row in turn."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

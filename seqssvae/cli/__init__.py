@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from seqssvae.cli.completion import SHELLS, completion_script
 from seqssvae.config import InputError
 from seqssvae.stopping import Diverged
 
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="seqssvae", description="Semi-supervised variational autoencoders over sequences."
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument(
+        "--print-completion", choices=SHELLS, help="print what this shell reads to complete flags"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, help_line in COMMANDS.items():
         module = importlib.import_module(f"seqssvae.cli.{name}")
@@ -73,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from importlib.metadata import version
 
         print(version("seqssvae"))
+        return 0
+    if arguments.print_completion is not None:
+        shell = arguments.print_completion
+        print(completion_script(parser, commands.choices, shell, take_settings=TAKE_SETTINGS))
         return 0
     if arguments.command is None:
         parser.print_help()

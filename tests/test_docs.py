@@ -1,0 +1,185 @@
+"""The pages under docs/ say what is so: their snippets run, their names exist, and they build."""
+
+import json
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sphinx.util.inventory
+import torch
+
+import seqssvae
+from seqssvae.cli import COMMANDS, main
+from seqssvae.config import EstimatorConfig, describe_fields
+from tests import snippets
+from tests.test_structure import LAYERS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+SHOWN = (  # what no one types
+    "text",
+    "{eval-rst}",
+    "{include} ../CHANGELOG.md",
+    "{include} ../CONTRIBUTING.md",
+    "{literalinclude} ../seqssvae/config.py",
+    "{toctree}",
+)
+PROSE = {
+    "ham": ["lunch at noon?", "see you tomorrow", "the report is done", "thanks for the notes"],
+    "spam": ["cheap pills, click here", "free pills now", "click to win", "win free money"],
+}
+
+
+def write_rows(path: Path, *, times: int) -> None:
+    """Rows of two labels, and as many with none."""
+    rows = [
+        {"text": " and ".join([text] * n), "label": label if n % 2 else None}
+        for n in range(1, times + 1)
+        for label, texts in PROSE.items()
+        for text in texts
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages speak of, and the run `runs/mine`."""
+    folder = tmp_path_factory.mktemp("mail")
+    (folder / "folder").mkdir()
+    for name in ("rows", "test", "new", "folder/train", "folder/test"):
+        write_rows(folder / f"{name}.jsonl", times=4)
+    lines = [f'"{text}",{label}\n' for label, texts in PROSE.items() for text in texts]
+    (folder / "messages.csv").write_text("body,kind\n" + "".join(lines * 2), encoding="utf-8")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    data, out = str(folder / "rows.jsonl"), str(folder / "runs" / "mine")
+    assert main(["train", "--data", data, "--out", out, *snippets.SHORT]) == 0
+    torch.set_default_dtype(before)
+    return folder
+
+
+@pytest.fixture
+def here(mail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder to work in."""
+    folder = tmp_path / "here"
+    shutil.copytree(mail, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_snippet_runs(page: Path, here: Path) -> None:
+    names: dict[str, Any] = {}
+    text = page.read_text(encoding="utf-8")
+    for block in snippets.blocks(text):
+        match block.language:
+            case "python":
+                snippets.run_python(block.text, names, where=str(page))
+            case "sh":
+                snippets.run_shell(block.text)
+            case "jsonl":
+                snippets.check_rows(block.text, here)
+            case "yaml":
+                snippets.check_settings(block.text, here)
+            case language:
+                assert language in SHOWN, f"no test runs {block.text}"
+    if page.stem != "howto":
+        return
+    lines = list(snippets.table_code(text))
+    num_rows = len(re.findall(r"^\| .* \|$", text, re.MULTILINE)) - 2 * text.count("| here |")
+    assert len(lines) == num_rows > 30
+    for line in lines:
+        if line.startswith("seqssvae "):
+            snippets.run_shell(line)
+        elif line.startswith("len("):
+            assert eval(line, names), line
+        else:
+            snippets.run_python(line, names, where=line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_names_and_settings_exist(page: Path) -> None:
+    known = {key for key, _, _ in describe_fields()}
+    sections = {key.split(".")[0] for key in known}
+    for code in snippets.inline_code(page.read_text(encoding="utf-8")):
+        if re.fullmatch(r"seqssvae(\.\w+)+", code):
+            pkgutil.resolve_name(code)
+        for key in re.findall(r"(?<![\w.])(\w+\.\w+)", code):
+            assert key.split(".")[0] not in sections or key in known, f"{page.name}: {key}"
+        if code.startswith(("tests/", "experiments/", "docs/", "seqssvae/")):
+            assert (ROOT / code.replace("ROOM", "cells")).exists(), code
+
+
+def test_every_estimator_command_and_room_has_its_line() -> None:
+    estimators = (DOCS / "estimators.md").read_text(encoding="utf-8")
+    hint = EstimatorConfig.__annotations__["name"]
+    assert all(f"`{name}`" in estimators for name in hint.__args__)
+    commands = (DOCS / "commands.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in commands for name in COMMANDS)
+    tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = {path.stem for path in (ROOT / "seqssvae").glob("*.py")} | {"estimators", "cli"}
+    assert [room for room in sum(LAYERS, []) if room in rooms and f"`{room}`" not in tour] == []
+
+
+def test_figures_are_those_of_the_experiments() -> None:
+    """Each percentage, and each row of a table with figures, stands where its command does."""
+    measured = "".join(
+        (ROOT / name).read_text(encoding="utf-8") for name in ("experiments/README.md", "README.md")
+    )
+    pages = [(DOCS / name).read_text(encoding="utf-8") for name in ("estimators.md", "recipes.md")]
+    known = {one.replace(" ", "") for one in re.findall(r"\d+\.\d+ ?%", measured)}
+    figures = re.findall(r"\d+\.\d+ %", "".join(pages))
+    assert len(figures) > 20
+    assert [one for one in figures if one.replace(" ", "") not in known] == []
+    rows = re.findall(r"^\| [a-z].*\d(?: %)? \|$", pages[0], re.MULTILINE)
+    assert len(rows) > 10 and [row for row in rows if row not in measured] == []
+
+
+def test_notebooks_are_kept_without_outputs() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["dna", "text", "words"]
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            assert not cell.get("outputs") and cell.get("execution_count") is None, path.name
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own assertions hold; a notebook is executed in a folder of its own."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+
+
+@pytest.mark.docs
+def test_the_pages_build_without_a_warning_and_document_every_public_name(tmp_path: Path) -> None:
+    words = ["-b", "html", "-W", "--keep-going", "-n", "-q", "-d", str(tmp_path / "trees")]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *words, str(DOCS), str(tmp_path / "html")],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    content = (tmp_path / "html" / "objects.inv").read_bytes()
+    inventory = sphinx.util.inventory.InventoryFile.loads(content, uri="")
+    documented = {name for kind in inventory.data.values() for name in kind}
+    for room in pkgutil.walk_packages(seqssvae.__path__, "seqssvae."):
+        if room.name.endswith("__main__") or room.name.startswith("seqssvae.cli."):
+            continue
+        module = pkgutil.resolve_name(room.name)
+        for name in getattr(module, "__all__", ()):
+            assert f"{room.name}.{name}" in documented, f"{room.name}.{name}"
