@@ -31,6 +31,7 @@ __all__ = [
     "draw_reliability",
     "draw_transfers",
     "draw_walks",
+    "figure_of_size",
     "figure_to_bytes",
     "require",
     "shorten",
@@ -79,7 +80,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str] = ())
     measured = [n for n in names or CURVES if any(r.get(n) is not None for r in metrics)]
     columns = min(2, max(1, len(measured)))
     num_rows = max(1, -(-len(measured) // 2))
-    figure = _figure(4.4 * columns, 2.5 * num_rows)
+    figure = figure_of_size(4.4 * columns, 2.5 * num_rows)
     if not measured:
         figure.text(0.5, 0.5, "no evaluations were kept", ha="center")
     for place, name in enumerate(measured, start=1):
@@ -100,7 +101,7 @@ def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: st
         labels: Names of the classes.
         title: Above the picture.
     """
-    figure = _figure(7.0, 5.4)
+    figure = figure_of_size(7.0, 5.4)
     axes = figure.add_subplot()
     handles, names = [], []
     for number in [*range(len(labels)), -1]:
@@ -140,7 +141,7 @@ def draw_confusion(y: Integers, predicted: Integers, labels: Sequence[str]) -> "
     np.add.at(counts, (y[y >= 0], predicted[y >= 0]), 1)
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     size = min(9.0, max(4.4, 1.6 + 0.5 * num_classes))
-    figure = _figure(size + 0.6, size)
+    figure = figure_of_size(size + 0.6, size)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true label's rows", shrink=0.8)
@@ -164,7 +165,7 @@ def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure"
         correct: Whether it was the true one, `[n]`.
     """
     mean_confidence, accuracy, counts = reliability(confidence, correct)
-    figure = _figure(5.0, 5.0)
+    figure = figure_of_size(5.0, 5.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color=UNLABELLED, linestyle="--", label="calibrated")
     above.plot(mean_confidence, accuracy, color=COLORS[0], marker="o", label="this model")
@@ -185,7 +186,7 @@ def draw_kl(kl_nats: Floats) -> "Figure":
         kl_nats: `[Z]`.
     """
     order = np.argsort(-kl_nats)
-    figure = _figure(max(4.0, min(10.0, 1.5 + 0.35 * len(order))), 3.0)
+    figure = figure_of_size(max(4.0, min(10.0, 1.5 + 0.35 * len(order))), 3.0)
     axes = figure.add_subplot()
     axes.bar(range(len(order)), kl_nats[order], color=COLORS[0])
     if len(order) <= 32:
@@ -275,8 +276,12 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches; no global state, no window: it is drawn by Agg."""
+def figure_of_size(width: float, height: float) -> "Figure":
+    """An empty figure, in inches; no global state, no window: it is drawn by Agg.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     require("matplotlib", "plots")
     from matplotlib.figure import Figure
 
@@ -288,7 +293,7 @@ def _grid(cells: Sequence[Sequence[str]], titles: Sequence[str]) -> "Figure":
     lines = [list(titles), *map(list, cells)]
     widths = [2 + max(len(line[place]) for line in lines) for place in range(len(titles))]
     starts = np.concatenate([[0], np.cumsum(widths)]).tolist()
-    figure = _figure(0.085 * starts[-1] + 0.4, 0.28 * len(lines) + 0.3)
+    figure = figure_of_size(0.085 * starts[-1] + 0.4, 0.28 * len(lines) + 0.3)
     axes: Axes = figure.add_subplot(xlim=(0, starts[-1]), ylim=(len(lines), 0))
     axes.set_axis_off()
     axes.axhline(1, color=UNLABELLED, linewidth=0.8)

@@ -191,7 +191,11 @@ def test_compare(run: Run, tmp_path: Path, small_run: Small) -> None:
     first = run(*words)
     assert first.status == 0, first.err
     assert len(first.json["cells"]) == 4
-    assert run(*words).json["cells"] == first.json["cells"]  # read, not run again
+    picture = tmp_path / "c.svg"
+    again = run(*words, "--picture", picture)
+    assert again.json["cells"] == first.json["cells"]  # read, not run again
+    assert b"nb-em-characters" in picture.read_bytes()
+    assert run(*words, "--picture", "c.txt").status == 2
 
 
 def test_plot(run: Run, tmp_path: Path, small_run: Small) -> None:

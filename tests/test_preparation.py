@@ -91,6 +91,21 @@ def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:
         assert names == [label_of[id] for id in part.ids[:n]]
 
 
+def test_labels_of_dev_rows_may_be_read_too(tmp_path: Path) -> None:
+    rows = mixed_rows(60, 20)
+    source = write(tmp_path / "rows.jsonl", rows)
+    prepared = prepare(settings(data__num_labels=20), source)
+    everything = prepared.with_dev_labels()
+    assert (len(prepared.labelled), len(everything.labelled)) == (16, 20)
+    known = prepared.dev.take(np.arange(4))
+    assert everything.labelled.y.tolist() == [*prepared.labelled.y, *known.y]
+    assert list(everything.labelled.ids) == [*prepared.labelled.ids, *known.ids]
+    assert everything.sequences("labelled") == texts(prepared, everything.labelled)
+    assert list(everything.dev.ids) == list(prepared.dev.ids)
+    bare = prepare(settings(data__num_labels=20, data__dev_fraction=0.0), source)
+    assert bare.with_dev_labels() is bare
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
 def test_the_vocabulary_is_of_training_rows_alone(tmp_path: Path, fraction: float) -> None:
     """Every row has a symbol of its own: those of held-out rows are UNK, no others."""

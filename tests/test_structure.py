@@ -59,6 +59,7 @@ LAYERS = [
         "comparison",
         "portraits",
         "plots",
+        "comparison_plots",
         "maps",
         "report",
         "explorer",

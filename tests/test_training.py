@@ -67,7 +67,7 @@ def prepared() -> Prepared:
         dev=rows([0, 1, -1, -1], 2),
         split={},
         corpus=None,  # type: ignore[arg-type] # not read in training
-        positions={},
+        positions={"labelled": np.arange(4), "dev": np.arange(4, 6)},
     )
 
 
@@ -280,6 +280,7 @@ def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(model.y_logits(model.encode(batch.x, batch.lengths)), want)
     assert want.std() > 0.1
     before = model.ngrams.weight.clone()
+    monkeypatch.setattr("seqssvae.training.distil", lambda *_: None)
     trainer = Trainer(config(training__teacher=True), model, data)
     trainer.train()
     assert torch.equal(model.ngrams.weight, before)
@@ -327,9 +328,11 @@ def test_ignored_variables_are_told(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_teacher_is_left_for_what_is_clearly_better(
     accuracy: float, left: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0.8 over 64 rows has a standard error of 0.05."""
+    """0.8 over 64 rows has a standard error of 0.05; a teacher that stays reads all labels."""
     scripted = iter([0.8, accuracy, 0.85, 0.0])
     monkeypatch.setattr("seqssvae.building.distil", lambda *_: None)
+    again: list[Prepared] = []
+    monkeypatch.setattr("seqssvae.training.distil", lambda _, data, seed: again.append(data))
     monkeypatch.setattr(
         Trainer,
         "_measure",
@@ -343,6 +346,9 @@ def test_a_teacher_is_left_for_what_is_clearly_better(
         objective__kl_warmup_steps=2,
     )  # fmt: skip
     assert trained(settings).progress.best_step == (1 if left else 0)
+    assert [list(data.labelled.ids) for data in again] == (
+        [] if left else [["0-0", "0-1", "0-2", "0-3", "2-0", "2-1"]]
+    )
 
 
 def test_a_bad_step_is_told_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.jsonl", help="results; read if it exists"
     )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="draw accuracies; or FILE.svg"
+    )
     add_settings(parser)
 
 
@@ -38,6 +41,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--budgets: wanted N,N, got {arguments.budgets}") from None
     if arguments.draws < 1 or min(budgets) < 1:
         raise InputError("--draws, --budgets: wanted at least 1, got less")
+    if arguments.picture is not None:
+        if arguments.picture.suffix not in (".png", ".svg"):
+            raise InputError(f"--picture: wanted FILE.png or FILE.svg, got {arguments.picture}")
+        from seqssvae.plots import require
+
+        require("matplotlib", "plots")
     from seqssvae.comparison import ARMS, compare, summarise
 
     of_training = logging.getLogger("seqssvae.training")
@@ -57,6 +66,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     finally:
         of_training.setLevel(level)
     summary = summarise(records)
+    if arguments.picture is not None:
+        from seqssvae.comparison_plots import draw_comparison
+        from seqssvae.files import write_atomically
+        from seqssvae.plots import figure_to_bytes
+
+        figure = draw_comparison(records, summary)
+        write_atomically(arguments.picture, figure_to_bytes(figure, arguments.picture.suffix[1:]))
     if not arguments.json:
         print(
             f"{'labels':>6s}  {'arm':22s} {'accuracy':>8s} {'macro-F1':>8s} {'ECE':>6s} "
