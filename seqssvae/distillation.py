@@ -53,7 +53,11 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
     )
     ngrams.assign(*(torch.from_numpy(part) for part in student))
     logger.info(
-        "q(y|x) starts from n-gram models with EM: accuracy %.3f on labels held out in turn",
+        "q(y|x) starts from n-gram models with EM: accuracy %.3f on labels held out in turn"
+        if teacher.unlabelled_help
+        else "unlabelled rows do not help: q(y|x) starts from models of the labelled rows alone, "
+        "accuracy %.3f on labels held out in turn",
         teacher.held_out_accuracy,
     )
+    logger.info("without learning from unlabelled rows: %.3f", teacher.accuracy_without_guesses)
     return teacher

@@ -49,12 +49,18 @@ class Member(abc.ABC):
         view: Of the rows, that it reads: "main" or "characters".
         has_prior: Whether its scores hold the share of each class among the labelled rows.
         usual_temperature: Of its scores, where there are too few labels to choose one.
+        guesses: Whether it learns from what it takes unlabelled rows to be.
     """
 
     name: str
     view: str
     has_prior: bool
     usual_temperature: float
+
+    @property
+    @abc.abstractmethod
+    def guesses(self) -> bool:
+        """See above."""
 
     @abc.abstractmethod
     def fit(
@@ -84,6 +90,10 @@ class NGramMember(Member):
     by_position: bool = False
     has_prior: bool = False
     usual_temperature: float = 3.0
+
+    @property
+    def guesses(self) -> bool:  # noqa: D102
+        return self.unlabelled_weight > 0
 
     def fit(  # noqa: D102
         self, material: Material, labelled: Integers, y: Integers, num_classes: int, num_steps: int
@@ -126,6 +136,10 @@ class LinearMember(Member):
     is_reduced: bool = False
     has_prior: bool = True
     usual_temperature: float = 1.0
+
+    @property
+    def guesses(self) -> bool:  # noqa: D102
+        return False
 
     def fit(  # noqa: D102
         self, material: Material, labelled: Integers, y: Integers, num_classes: int, num_steps: int
@@ -171,6 +185,10 @@ class BayesMember(Member):
     bag: str
     has_prior: bool = False
     usual_temperature: float = 5.0
+
+    @property
+    def guesses(self) -> bool:  # noqa: D102
+        return True
 
     def fit(  # noqa: D102
         self, material: Material, labelled: Integers, y: Integers, num_classes: int, num_steps: int

@@ -71,6 +71,7 @@ def fit_pool(
     usual_temperatures: Doubles,
     log_priors: Doubles,
     seed: int,
+    allowed: NDArray[np.bool_] | None = None,
 ) -> Pool:
     """Temperatures and weights from the scores of held-out rows.
 
@@ -80,10 +81,12 @@ def fit_pool(
         usual_temperatures: Of the members, `[J]`; few rows move them little.
         log_priors: Added to each member's scores after the temperature, `[J, K]`.
         seed: Of the bootstrap samples.
+        allowed: Members that may get a weight, `[J]`; all when None.
     """
     num_members, num_rows = scores.shape[:2]
+    allowed = np.ones(num_members, np.bool_) if allowed is None else allowed
     if not num_rows:
-        return Pool(np.full(num_members, 1 / num_members), usual_temperatures, log_priors, 1.0)
+        return Pool(allowed / allowed.sum(), usual_temperatures, log_priors, 1.0)
     temperatures = np.array(
         [
             _choose_temperature(*of_member, y)
@@ -91,7 +94,8 @@ def fit_pool(
         ]
     )
     log_posteriors = log_softmax(scores / temperatures[:, None, None] + log_priors[:, None])
-    weights = _choose_weights(log_posteriors, y, np.random.default_rng(seed))
+    weights = np.zeros(num_members)
+    weights[allowed] = _choose_weights(log_posteriors[allowed], y, np.random.default_rng(seed))
     mean = np.tensordot(weights, log_posteriors, 1)
     sharpness = _choose_temperature(mean, np.zeros(mean.shape[1]), 1.0, y)
     return Pool(weights, temperatures, log_priors, sharpness)

@@ -28,6 +28,7 @@ FIT_ROWS, FIT_SYMBOLS = 20_000, 1_000_000
 FOLD_ROWS, FOLD_SYMBOLS = 3_500, 200_000  # without label, in cross-validation
 CHARACTERS = 1_200_000  # more than these are not read by n-gram models of characters
 MANY_CLASSES = 5  # of more, fewer symbols are read in proportion
+FREEDOM = 1.0  # nats, of all labels, that a pool gains by having more members to choose from
 CHUNK = 10_000_000  # symbols times classes of rows that are scored at once
 ORDER_OF_WORDS, ORDER = 3, 4
 STEPS, FOLD_STEPS = 8, 5  # of EM
@@ -43,11 +44,16 @@ class Teacher:
             unless it is its class's only one.
         held_out_accuracy: Share of labelled rows whose class the pool found while they were held
             out; NaN if none were. The pool was chosen on these rows, so it is a little too high.
+        accuracy_without_guesses: The same of a pool whose members learn from labels alone.
+        unlabelled_help: Whether the pool with all members found held-out labels likelier than that
+            other one, by more than a nat in all; if not, it is the other one that teaches.
         member_weights: Of each member of the pool, by name.
     """
 
     posteriors: Floats
     held_out_accuracy: float
+    accuracy_without_guesses: float
+    unlabelled_help: bool
     member_weights: dict[str, float]
     _splitter: Splitter
     _pool: Pool
@@ -100,7 +106,8 @@ def fit_teacher(
     views, kept = _cut(splitter.views(read), len(chosen), len(read), FIT_SYMBOLS, num_classes)
     rows = rows[:kept]
     fitting = _Fitting(views, classes, len(seen), splitter.has_words)
-    pool, held_out = fitting.choose(seed)
+    choice = fitting.choose(seed)
+    pool, held_out = choice.pool, choice.held_out
     members = fitting.fit(pool)
     logits = pool.log_posteriors([member.own_scores for member in members])
     is_held_out = np.isfinite(held_out[:, 0])
@@ -111,6 +118,10 @@ def fit_teacher(
     teacher = Teacher(
         posteriors=np.zeros((len(sequences), num_classes), np.float32),
         held_out_accuracy=_accuracy(held_out[is_held_out] + shift, classes[is_held_out]),
+        accuracy_without_guesses=_accuracy(
+            choice.held_out_without_guesses[is_held_out] + shift, classes[is_held_out]
+        ),
+        unlabelled_help=choice.unlabelled_help,
         member_weights={
             member.name: float(weight)
             for member, weight in zip(fitting.members, pool.weights, strict=True)
@@ -151,8 +162,8 @@ class _Fitting:
         counts = np.bincount(y, minlength=num_classes) + 0.5
         self.prior: Doubles = counts / counts.sum()
 
-    def choose(self, seed: int) -> tuple[Pool, Doubles]:
-        """The pool, and its log posteriors of held-out rows, `[n, K]`, NaN where none was."""
+    def choose(self, seed: int) -> "_Choice":
+        """The pool of all members or, if it is no better, that of those that do not guess."""
         num_rows, folds = len(self.y), assign_folds(self.y)
         scores = np.full((len(self.members), num_rows, self.num_classes), np.nan)
         is_held_out = folds >= 0
@@ -168,16 +179,25 @@ class _Fitting:
                         material, train, self.y[train], self.num_classes, FOLD_STEPS
                     )
                     scores[number, held_out] = fitted.own_scores[held_out]
-        pool = fit_pool(
-            scores[:, is_held_out],
-            self.y[is_held_out],
-            usual_temperatures=np.array([member.usual_temperature for member in self.members]),
-            log_priors=np.array(
-                [np.log(self.prior) * (not member.has_prior) for member in self.members]
-            ),
-            seed=seed,
-        )
-        return pool, pool.log_posteriors(list(scores[pool.weights > 0]))
+        guesses = np.array([member.guesses for member in self.members])
+        pools = [
+            fit_pool(
+                scores[:, is_held_out],
+                self.y[is_held_out],
+                usual_temperatures=np.array([member.usual_temperature for member in self.members]),
+                log_priors=np.array(
+                    [np.log(self.prior) * (not member.has_prior) for member in self.members]
+                ),
+                seed=seed,
+                allowed=allowed,
+            )
+            for allowed in (np.ones_like(guesses), ~guesses)
+        ]
+        found = [pool.log_posteriors(list(scores[pool.weights > 0])) for pool in pools]
+        rows = np.flatnonzero(is_held_out)
+        nats = [float(one[rows, self.y[rows]].sum()) for one in found]
+        help_ = nats[0] > nats[1] + FREEDOM or not len(rows)
+        return _Choice(pools[not help_], found[not help_], found[1], help_)
 
     def fit(self, pool: Pool) -> list[FittedMember]:
         """The members that have a weight, fitted to all rows."""
@@ -188,6 +208,16 @@ class _Fitting:
             for member, weight in zip(self.members, pool.weights, strict=True)
             if weight
         ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Choice:
+    """A pool, and log posteriors of held-out rows, `[n, K]`, NaN where none was."""
+
+    pool: Pool
+    held_out: Doubles
+    held_out_without_guesses: Doubles
+    unlabelled_help: bool
 
 
 def _cut(

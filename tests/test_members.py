@@ -44,6 +44,8 @@ def others() -> Views:
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)
 def test_a_member_finds_the_classes(member: Member, material: Material, others: Views) -> None:
     fitted = member.fit(material, LABELLED, Y[LABELLED], 3, 5)
+    fewer = member.fit(material, LABELLED, Y[LABELLED], 3, 0)  # no step of EM
+    assert np.allclose(fitted.own_scores, fewer.own_scores) != member.guesses
     assert fitted.own_scores.shape == (40, 3)
     found = fitted.score(others)
     assert found.shape == (40, 3)

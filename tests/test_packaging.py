@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -47,12 +48,87 @@ def environment(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+WITH_EXTRA = {  # what each extra is for, in words of a command line
+    "words": [f"{ROOT}/data/prepare_words.py --words 5 --test 2 --languages en,fi --out words"],
+    "plots": ["-m seqssvae plot run --out plots"],
+    "report": ["-m seqssvae report run --out report.html"],
+    "onnx": [
+        "-m seqssvae export run --to onnx --out exported",
+        f"{ROOT}/experiments/onnx_classify.py exported abab",
+    ],
+    "tensorboard": [
+        f"-m seqssvae train --data rows.jsonl --out told {' '.join(QUICK)} "
+        "--training.tensorboard true"
+    ],
+    "sweep": [
+        f"{ROOT}/experiments/sweep.py --data rows.jsonl --config quick.yaml --trials 1 "
+        "--out best.yaml"
+    ],
+    "pyro": ["draw.py"],
+    "explore": ["ask.py"],
+}
+DRAW = """
+import pyro, seqssvae
+from seqssvae.batches import collate
+
+model = seqssvae.load("run")
+rows = model.read("rows.jsonl", labels=True)
+batch = collate(rows, range(4), num_classes=2)
+print(pyro.render_model(model.model.model, (batch,)).source)
+"""
+ASK = """
+import re, subprocess, sys, urllib.request
+
+server = subprocess.Popen(
+    [sys.executable, "-u", "-m", "seqssvae", "explore", "run", "--port", "0"],
+    stdout=subprocess.PIPE, encoding="utf-8",
+)
+address = next(found[0] for line in server.stdout if (found := re.search(r"http://\\S+", line)))
+page = urllib.request.urlopen(address).read()
+server.terminate()
+assert b"seqssvae" in page, page
+"""
+
+
+@pytest.mark.parametrize("extra", WITH_EXTRA)
+def test_an_extra_brings_what_it_is_for(
+    extra: str, built: dict[str, Path], environment: Path, tmp_path: Path
+) -> None:
+    """In a copy of the environment that has this extra and no other."""
+    write_rows(tmp_path / "rows.jsonl")
+    (tmp_path / "draw.py").write_text(DRAW)
+    (tmp_path / "ask.py").write_text(ASK)
+    (tmp_path / "quick.yaml").write_text(
+        "training: {num_steps: 2, teacher: false}\nobjective: {kl_warmup_steps: 1}\n"
+    )
+    copied = tmp_path / "environment"
+    shutil.copytree(environment, copied, symlinks=True, copy_function=os.link)
+    wheel = f"{built['wheel']}[{extra}]"
+    install(copied, wheel, "--constraint", str(ROOT / "constraints.txt"))
+    train = f"-m seqssvae train --data rows.jsonl --out run {' '.join(QUICK)}"
+    for line in [train, *WITH_EXTRA[extra]]:
+        done = subprocess.run(
+            [copied / "bin" / "python", *line.split()],
+            cwd=tmp_path,
+            env=OUTSIDE,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def install(environment: Path, *words: str) -> None:
     subprocess.run(
         [environment / "bin" / "python", "-m", "pip", "install", "--quiet", *words],
         env=OUTSIDE,
         check=True,
     )
+
+
+def write_rows(path: Path) -> None:
+    rows = [{"text": part * n, "label": part} for part in ("ab", "cd") for n in range(1, 9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture(params=["wheel", "sdist"])
@@ -78,10 +154,7 @@ def run(
 
 
 def test_the_installed_package_trains_and_classifies(run: Run, tmp_path: Path) -> None:
-    rows = [{"text": part * n, "label": part} for part in ("ab", "cd") for n in range(1, 9)]
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
+    write_rows(tmp_path / "rows.jsonl")
     assert "classify" in run("seqssvae", "--help")
     assert "_shtab_seqssvae" in run("seqssvae", "--print-completion", "bash")
     run("seqssvae", "train", "--data", "rows.jsonl", "--out", "run", *QUICK)

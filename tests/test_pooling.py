@@ -1,5 +1,6 @@
 """Temperatures, weights, folds and class shares of a pool."""
 
+import functools
 import math
 
 import numpy as np
@@ -98,13 +99,14 @@ def test_weights_go_to_members_that_know_something() -> None:
     logits, y = sample_logits(300)
     random = np.random.default_rng(1)
     scores = np.stack([random.normal(size=logits.shape), logits, random.normal(size=logits.shape)])
-    arguments = {"usual_temperatures": np.ones(3), "log_priors": np.zeros((3, 3))}
-    pool = fit_pool(scores, y, **arguments, seed=0)
+    choose = functools.partial(
+        fit_pool, scores, y, usual_temperatures=np.ones(3), log_priors=np.zeros((3, 3)), seed=0
+    )
+    pool = choose()
     assert pool.weights[1] > 0.8
     assert pool.weights.sum() == pytest.approx(1)
     assert ((pool.weights == 0) | (pool.weights >= 0.02)).all()
-    again = fit_pool(scores, y, **arguments, seed=0)
-    np.testing.assert_array_equal(pool.weights, again.weights)
+    np.testing.assert_array_equal(pool.weights, choose().weights)
     halves = np.stack([logits + 2 * random.normal(size=logits.shape) for _ in range(2)])
     both = fit_pool(halves, y, usual_temperatures=np.ones(2), log_priors=np.zeros((2, 3)), seed=0)
     assert both.weights.min() > 0.2  # each knows what the other does not
@@ -127,3 +129,28 @@ def test_class_shares_of_unlabelled_rows_are_found(share: float) -> None:
 def test_log_softmax_bears_large_logits() -> None:
     found = log_softmax(np.array([[1e4, 1e4 - math.log(3)]]))
     np.testing.assert_allclose(found, np.log([[0.75, 0.25]]))
+
+
+def test_members_that_are_not_allowed_get_no_weight() -> None:
+    scores = np.zeros((3, 12, 2))
+    y = np.arange(12) % 2
+    scores[0] = 4 * np.eye(2)[y]  # the best one
+    scores[1] = np.eye(2)[y]
+    pool = fit_pool(
+        scores,
+        y,
+        usual_temperatures=np.ones(3),
+        log_priors=np.zeros((3, 2)),
+        seed=0,
+        allowed=np.array([False, True, True]),
+    )
+    assert pool.weights[0] == 0 and pool.weights[1] > 0.9
+    none = fit_pool(
+        scores[:, :0],
+        y[:0],
+        usual_temperatures=np.ones(3),
+        log_priors=np.zeros((3, 2)),
+        seed=0,
+        allowed=np.array([False, True, True]),
+    )
+    assert none.weights.tolist() == [0, 0.5, 0.5]

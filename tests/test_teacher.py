@@ -7,7 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from seqssvae import teacher as room
+from seqssvae.members import FittedMember, Member
 from seqssvae.teacher import fit_teacher
+from seqssvae.views import Material, Views
 
 Integers = NDArray[np.int64]
 
@@ -197,3 +199,53 @@ def test_labels_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         fit_teacher(["a b c"] * 5, np.array(labelled), np.array(y), num_classes=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Oracle(Member):
+    """Knows the class of a row with some probability."""
+
+    name: str
+    knows: float
+    reads_unlabelled: bool
+    view: str = "main"
+    has_prior: bool = False
+    usual_temperature: float = 1.0
+
+    @property
+    def guesses(self) -> bool:
+        return self.reads_unlabelled
+
+    def fit(
+        self, material: Material, labelled: Integers, y: Integers, num_classes: int, num_steps: int
+    ) -> FittedMember:
+        random = np.random.default_rng(int(100 * self.knows))
+        truth = np.where(random.random(len(TRUTH)) < self.knows, TRUTH, 1 - TRUTH)
+        scores = 2 * np.eye(2, dtype=np.float32)[truth]
+        return Told(scores[: material.num_rows])
+
+
+class Told(FittedMember):
+    def __init__(self, scores: NDArray[np.float32]) -> None:
+        self.own_scores = scores
+
+    def score(self, views: Views) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+TRUTH = np.arange(60) % 2
+
+
+@pytest.mark.parametrize(("with_guesses", "without"), [(0.95, 0.7), (0.5, 0.9)])
+def test_where_guesses_do_not_help_labels_alone_teach(
+    with_guesses: float, without: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [Oracle("guesses", with_guesses, True), Oracle("labels", without, False)]
+    monkeypatch.setattr(room, "list_members", lambda *_, **__: members)
+    fitted = fit_teacher([["a"]] * 60, np.arange(40), TRUTH[:40], num_classes=2)
+    helps = with_guesses > without
+    assert fitted.unlabelled_help == helps
+    assert ("guesses" in fitted.member_weights) == helps
+    assert fitted.accuracy_without_guesses == pytest.approx(without, abs=0.15)
+    best = max(with_guesses, without)
+    assert fitted.held_out_accuracy == pytest.approx(best, abs=0.15)
