@@ -155,8 +155,6 @@ def serve(exploration: "Exploration", port: int) -> Iterator["BaseWSGIServer"]:
     app = make_page(exploration)
     # other names for 127.0.0.1 are a foreign page's way in
     app.server.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line a request
-    logging.getLogger("seqssvae.trained").setLevel(logging.ERROR)  # the page tells it
     try:
         # werkzeug ends the process if a port is taken: try it first
         _try_port(port)
@@ -164,10 +162,16 @@ def serve(exploration: "Exploration", port: int) -> Iterator["BaseWSGIServer"]:
     except (OSError, OverflowError) as error:
         told = getattr(error, "strerror", None) or error
         raise InputError(f"--port {port}: wanted a port that is free, got: {told}") from error
+    quiet = {"werkzeug": logging.WARNING, "seqssvae.trained": logging.ERROR}  # the page tells it
+    levels = {name: logging.getLogger(name).level for name in quiet}
+    for name, level in quiet.items():
+        logging.getLogger(name).setLevel(level)
     try:
         yield server
     finally:
         server.server_close()
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _try_port(port: int) -> None:

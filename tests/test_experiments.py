@@ -92,7 +92,8 @@ def test_the_variance_of_every_estimator_is_measured_and_drawn(tmp_path: Path) -
     assert len(rows) == 2 * len({row["estimator"] for row in rows}) > 20
     assert all(row["estimator"] in shown and row["seconds"] > 0 for row in rows)
     summed = [r for r in rows if r["estimator"] in ("fused-enum", "sum-and-sample k=3")]
-    assert len(summed) == 4 and all(row["bias"] < 1e-4 for row in summed)
+    assert len(summed) == 4  # each draws noise of its own
+    assert all(row["bias"] < 2 * row["bias_by_chance"] for row in summed)
     assert all(row["variance"] > 0 for row in rows)
     assert (tmp_path / "table" / "variance.png").stat().st_size > 10_000
 

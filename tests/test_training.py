@@ -271,7 +271,7 @@ def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
         torch.nn.init.normal_(ngrams.weight)
 
-    monkeypatch.setattr("seqssvae.building.distil", distil)
+    monkeypatch.setattr("seqssvae.distillation.distil", distil)
     data = prepared()
     model = build(config(training__teacher=True), data).eval()
     batch = collate(data.dev, range(4), num_classes=2)
@@ -330,7 +330,7 @@ def test_a_teacher_is_left_for_what_is_clearly_better(
 ) -> None:
     """0.8 over 64 rows has a standard error of 0.05; a teacher that stays reads all labels."""
     scripted = iter([0.8, accuracy, 0.85, 0.0])
-    monkeypatch.setattr("seqssvae.building.distil", lambda *_: None)
+    monkeypatch.setattr("seqssvae.distillation.distil", lambda *_: None)
     again: list[Prepared] = []
     monkeypatch.setattr("seqssvae.training.distil", lambda _, data, seed: again.append(data))
     monkeypatch.setattr(
