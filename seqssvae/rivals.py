@@ -24,7 +24,7 @@ from seqssvae.schedules import learning_rate
 from seqssvae.streams import Stream
 from seqssvae.trained import classify_table
 
-__all__ = ["fit_pretrained", "fit_self_trained", "fit_supervised", "pretrain"]
+__all__ = ["Clock", "fit_pretrained", "fit_self_trained", "fit_supervised", "pretrain"]
 
 SHARES = (1 / 3, 2 / 3, 1.0)  # of the unlabelled rows, the surest first, in rounds of self-training
 
