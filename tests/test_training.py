@@ -151,7 +151,8 @@ def check_resumed(changes: dict[str, Any], stops: Sequence[int], tmp_path: Path)
     whole = make()
     whole.train()
     want = plain(whole, records)
-    assert want["progress"]["figures"] and whole.progress.step > max(stops)
+    stops = [step for step in stops if step < whole.progress.step]
+    assert want["progress"]["figures"] and len(stops) > 1
     for stop in stops:
         records.clear()
         asked = itertools.count()
