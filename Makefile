@@ -16,6 +16,7 @@ help: ## show these lines
 # Waiting threads that spin cost most where something else uses a core.
 demo test test-faults: export OMP_WAIT_POLICY = PASSIVE
 demo: install words ## train on words of eight languages with few labels, and show what came out
+	rm -rf runs/demo
 	$(BIN)/python experiments/demo.py
 
 test test-faults: export OMP_NUM_THREADS = 1

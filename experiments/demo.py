@@ -3,9 +3,9 @@
     python data/prepare_words.py --out data/words
     python experiments/demo.py
 
-Trains the SS-VAE and, on the same labels, its encoder alone and TF-IDF with logistic regression;
-prints their accuracy on held-out words, new words of each language, and words transferred to
-another language.
+Trains the SS-VAE and, on the same labels, its encoder alone, TF-IDF with logistic regression, and
+naive Bayes with EM, which reads the unlabelled words too; prints their accuracy on held-out words,
+new words of each language, and words transferred to another language.
 """
 
 import argparse
@@ -18,13 +18,14 @@ import numpy as np
 
 import seqssvae
 from seqssvae.comparison import classification_figures, run_arm
-from seqssvae.config import Config
+from seqssvae.config import Config, InputError
 from seqssvae.fitting import fit
 from seqssvae.preparation import prepare, read_like, read_sequences
 
 ARMS = {
     "supervised": "the SS-VAE's encoder, on the labels alone",
     "tfidf-lr-characters": "TF-IDF of characters, logistic regression",
+    "nb-em-characters": "naive Bayes of characters, with EM",
 }
 
 
@@ -53,7 +54,10 @@ def main() -> None:
         ),
     )
     start = time.perf_counter()
-    fit(config, arguments.train, arguments.out, show_bar=True)
+    try:
+        fit(config, arguments.train, arguments.out, show_bar=True)
+    except InputError as error:
+        parser.error(str(error))
     seconds = {"ssvae": time.perf_counter() - start}
     trained = seqssvae.load(arguments.out)
 
