@@ -167,6 +167,7 @@ def _save(
         "num_labelled": len(prepared.labelled),
         "num_unlabelled": len(prepared.unlabelled),
         "dev": progress.figures,
+        "dev_labels_learned": progress.dev_labels_learned,
         "warnings": trainer.warnings,
     }
     contents = RunContents(

@@ -97,7 +97,8 @@ def read_held_out(
     """Rows to show of a run: of its own file those that were held out, of another file all.
 
     A file that holds every row of the run's split is taken for the run's own, wherever it stands.
-    Labels that training did not see are read too. Of more than 1,000 rows, a draw is taken.
+    Labels that training did not see are read too. Dev rows whose labels were learned in the end are
+    left out if others have labels. Of more than 1,000 rows, a draw is taken.
 
     Args:
         run: The run's folder.
@@ -120,6 +121,12 @@ def read_held_out(
     )
     split = load_run(run).split
     kept = {id for part in HELD_OUT for id in split.get(part, [])}
+    if trained.manifest.get("summary", {}).get("dev_labels_learned"):
+        never_read = set(split.get("dev_unlabelled", []))
+        if any(y >= 0 for id, y in zip(rows.ids, rows.y, strict=True) if id in never_read):
+            kept = never_read
+        else:
+            logger.warning("%s learned the labels of its dev rows in the end: figures flatter", run)
     known = {id for ids in split.values() for id in ids}
     chosen = np.arange(len(rows))
     if known <= set(rows.ids):

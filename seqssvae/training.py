@@ -47,7 +47,9 @@ class Progress:
         best_elbo: The best ELBO.
         best_elbo_weights: The weights then, of all else.
         evaluations_since: Evaluations since either was found.
-        figures: What was measured of the weights that were kept in the end; empty before that.
+        figures: What was measured of the weights that were kept in the end, before they learned
+            labels of dev rows; empty before that.
+        dev_labels_learned: Whether they learned them.
         skipped_steps: Steps that were skipped, for their numbers were not finite.
         skipped_in_a_row: Those of them since the last good step.
         bad_ids: Ids of the sequences that did it, each once.
@@ -66,6 +68,7 @@ class Progress:
     best_elbo_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     evaluations_since: int = 0
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    dev_labels_learned: bool = False
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     bad_ids: list[str] = dataclasses.field(default_factory=list)
@@ -165,6 +168,7 @@ class Trainer:
             return
         logger.info("its n-gram models learn again, from the labels of dev rows too")
         distil(ngrams, everything, self.config.training.seed)
+        self.progress.dev_labels_learned = True
 
     def _loop(self, bar: "tqdm[Any]") -> None:
         """Take steps and evaluate, until something says that it is enough."""

@@ -66,6 +66,31 @@ def test_data_that_moved_and_other_data(small_run: Small, tmp_path: Path) -> Non
     assert found.sequences == ["abab", "dc"] and found.rows.y.tolist() == [0, -1]
 
 
+@pytest.mark.parametrize("are_known", [False, True])
+def test_dev_rows_whose_labels_were_learned_are_left_out(
+    are_known: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the file has labels for other held-out rows; else it is told."""
+    rows: list[dict[str, Any]] = [
+        {"text": part * (1 + i % 4), "label": label, "id": f"{label}{i}"}
+        for i in range(10)
+        for part, label in (("ab", "u"), ("cd", "v"))
+    ]
+    rows += [{"text": "ab" * (1 + i % 4), "id": f"free{i}"} for i in range(100)]
+    run = train(tmp_path, rows, **{"training.num_steps": 2})
+    trained, split = load(run), load_run(run).split
+    trained.manifest["summary"]["dev_labels_learned"] = True
+    assert len(split["dev"]) == 4 and len(split["dev_unlabelled"]) == 2
+    named = tmp_path / "named.jsonl"
+    named.write_text(
+        "".join(json.dumps({"label": "u", **row} if are_known else row) + "\n" for row in rows)
+    )
+    with caplog.at_level(logging.WARNING):
+        found = read_held_out(run, trained, named)
+    assert len(found.sequences) == (2 if are_known else 6)
+    assert ("figures flatter" in caplog.text) != are_known
+
+
 def test_missing_data_is_asked_for(tmp_path: Path) -> None:
     run = train(tmp_path, [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)])
     (tmp_path / "rows.jsonl").unlink()

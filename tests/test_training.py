@@ -346,7 +346,8 @@ def test_a_teacher_is_left_for_what_is_clearly_better(
         training__teacher=True, training__num_steps=2, training__evaluate_every=1,
         objective__kl_warmup_steps=2,
     )  # fmt: skip
-    assert trained(settings).progress.best_step == (1 if left else 0)
+    progress = trained(settings).progress
+    assert progress.best_step == (1 if left else 0) and progress.dev_labels_learned != left
     assert [list(data.labelled.ids) for data in again] == (
         [] if left else [["0-0", "0-1", "0-2", "0-3", "2-0", "2-1"]]
     )
