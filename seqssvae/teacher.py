@@ -28,7 +28,7 @@ FIT_ROWS, FIT_SYMBOLS = 20_000, 1_000_000
 FOLD_ROWS, FOLD_SYMBOLS = 3_500, 200_000  # without label, in cross-validation
 CHARACTERS = 1_200_000  # more than these are not read by n-gram models of characters
 MANY_CLASSES = 5  # of more, fewer symbols are read in proportion
-FREEDOM = 1.0  # nats, of all labels, that a pool gains by having more members to choose from
+FREEDOM = 0.01  # nats a label that a pool gains by having more members to choose from
 CHUNK = 10_000_000  # symbols times classes of rows that are scored at once
 ORDER_OF_WORDS, ORDER = 3, 4
 STEPS, FOLD_STEPS = 8, 5  # of EM
@@ -46,7 +46,7 @@ class Teacher:
             out; NaN if none were. The pool was chosen on these rows, so it is a little too high.
         accuracy_without_guesses: The same of a pool whose members learn from labels alone.
         unlabelled_help: Whether the pool with all members found held-out labels likelier than that
-            other one, by more than a nat in all; if not, it is the other one that teaches.
+            other one, by more than 0.01 nats a label; if not, it is the other one that teaches.
         member_weights: Of each member of the pool, by name.
     """
 
@@ -196,7 +196,7 @@ class _Fitting:
         found = [pool.log_posteriors(list(scores[pool.weights > 0])) for pool in pools]
         rows = np.flatnonzero(is_held_out)
         nats = [float(one[rows, self.y[rows]].sum()) for one in found]
-        help_ = nats[0] > nats[1] + FREEDOM or not len(rows)
+        help_ = nats[0] > nats[1] + FREEDOM * len(rows) or not len(rows)
         return _Choice(pools[not help_], found[not help_], found[1], help_)
 
     def fit(self, pool: Pool) -> list[FittedMember]:

@@ -64,6 +64,7 @@ def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> No
     assert [title.split(",")[0] for title, _ in accuracies] == [
         "the SS-VAE's encoder",
         "TF-IDF of characters",
+        "naive Bayes of characters",
         "SS-VAE",
         "SS-VAE",
     ]
