@@ -216,8 +216,7 @@ def _train(
         return torch.stack([_cross_entropy(model, batch) for batch in batches]).sum()
 
     optimizer = _Optimizer(config, parameters)
-    best, kept, since = _score(model, prepared), model.state_dict(), 0
-    kept = {name: weight.clone() for name, weight in kept.items()}
+    best, kept, since = _score(model, prepared), _copy_weights(model), 0
     for step in range(settings.num_steps):
         optimizer.step(step, loss_of)
         is_last = step + 1 == settings.num_steps or clock.is_over
@@ -225,8 +224,7 @@ def _train(
             score = _score(model, prepared)
             since += 1
             if score > best or not len(prepared.positions["dev"]):
-                best, since = score, 0
-                kept = {name: weight.clone() for name, weight in model.state_dict().items()}
+                best, kept, since = score, _copy_weights(model), 0
         if is_last or (settings.patience and since >= settings.patience):
             break
     model.load_state_dict(kept)
@@ -238,6 +236,10 @@ def _build(config: Config, prepared: Prepared) -> SSVAE:
         config, training=dataclasses.replace(config.training, teacher=False)
     )
     return build(untaught, prepared)
+
+
+def _copy_weights(model: SSVAE) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
 def _known(prepared: Prepared) -> EncodedRows:

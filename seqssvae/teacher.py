@@ -6,6 +6,7 @@ what a linear student inside q(y | x) learns from (see `regression`).
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -179,20 +180,18 @@ class _Fitting:
                         material, train, self.y[train], self.num_classes, FOLD_STEPS
                     )
                     scores[number, held_out] = fitted.own_scores[held_out]
-        guesses = np.array([member.guesses for member in self.members])
-        pools = [
-            fit_pool(
-                scores[:, is_held_out],
-                self.y[is_held_out],
-                usual_temperatures=np.array([member.usual_temperature for member in self.members]),
-                log_priors=np.array(
-                    [np.log(self.prior) * (not member.has_prior) for member in self.members]
-                ),
-                seed=seed,
-                allowed=allowed,
-            )
-            for allowed in (np.ones_like(guesses), ~guesses)
-        ]
+        choose = functools.partial(
+            fit_pool,
+            scores[:, is_held_out],
+            self.y[is_held_out],
+            usual_temperatures=np.array([member.usual_temperature for member in self.members]),
+            log_priors=np.array(
+                [np.log(self.prior) * (not member.has_prior) for member in self.members]
+            ),
+            seed=seed,
+        )
+        do_not_guess = np.array([not member.guesses for member in self.members])
+        pools = [choose(), choose(allowed=do_not_guess)]
         found = [pool.log_posteriors(list(scores[pool.weights > 0])) for pool in pools]
         rows = np.flatnonzero(is_held_out)
         nats = [float(one[rows, self.y[rows]].sum()) for one in found]
