@@ -17,6 +17,7 @@ from scipy.stats import t as student_t
 from seqssvae.baselines import BASELINES, Sequences, Task
 from seqssvae.building import build
 from seqssvae.config import Config, InputError, to_mapping
+from seqssvae.corpora import encode_corpus
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import calibration_error, macro_f1
 from seqssvae.fitting import with_estimator
@@ -25,8 +26,7 @@ from seqssvae.preparation import (
     Prepared,
     count_test_rows_seen,
     prepare,
-    read_like,
-    read_sequences,
+    read_corpus_like,
 )
 from seqssvae.rivals import fit_pretrained, fit_self_trained, fit_supervised
 from seqssvae.trained import classify_table
@@ -213,12 +213,15 @@ class _Draw:
         prepared = prepare(drawn, source, unlabelled_source=unlabelled)
         if not prepared.labels.names:
             raise InputError(f"{source}: wanted rows with labels to compare on, got none")
-        rows = read_like(test_source, drawn, prepared.vocabulary, prepared.labels)
+        corpus = read_corpus_like(test_source, drawn, prepared.vocabulary, read_labels=True)
+        rows = encode_corpus(
+            corpus, prepared.vocabulary, prepared.labels, max_length=drawn.data.max_length
+        )
         if not (rows.y >= 0).any():
             raise InputError(f"{test_source}: wanted test rows with labels, got none")
         for oddity in prepared.oddities if cell.draw == 0 else ():
             logger.warning(oddity)
-        return cls(drawn, prepared, (read_sequences(test_source, drawn), rows))
+        return cls(drawn, prepared, (list(corpus.sequences()), rows))
 
     def run(self, arm: str) -> dict[str, Any]:
         """Figures on the test rows, and the seconds that training and predicting took."""

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from seqssvae.batches import evaluation_batches
 from seqssvae.config import InputError
-from seqssvae.corpora import Corpus, encode_corpus, read_corpus
+from seqssvae.corpora import encode_corpus
 from seqssvae.encoded import EncodedRows
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import kl_per_dim
 from seqssvae.metrics import read_metrics
+from seqssvae.preparation import read_corpus_like
 from seqssvae.projection import Principal, project_tsne
 from seqssvae.runs import load_run
 from seqssvae.trained import TrainedModel, load
@@ -115,7 +116,9 @@ def read_held_out(
             f"{run}: wanted the data that it was trained on, got no file {source or '(no name)'}; "
             "--data FILE says where it is now, or names other rows to show"
         )
-    corpus = _read_like_training(source, trained)
+    corpus = read_corpus_like(
+        source, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
+    )
     rows = encode_corpus(
         corpus, trained.vocabulary, trained.labels, max_length=trained.config.data.max_length
     )
@@ -194,21 +197,6 @@ def show_sequence(sequence: str | Sequence[str]) -> str:
     """
     text = sequence if isinstance(sequence, str) else " ".join(sequence)
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
-
-
-def _read_like_training(source: str, trained: TrainedModel) -> Corpus:
-    settings = trained.config.data
-    corpus = read_corpus(
-        source,
-        text_column=settings.text_column,
-        tokens_column=settings.tokens_column,
-        label_column=settings.label_column,
-        read_labels=bool(trained.labels.names),
-    )
-    if corpus.is_tokens != (trained.vocabulary.kind == "tokens"):
-        wanted, got = ("text", "tokens") if corpus.is_tokens else ("tokens", "text")
-        raise InputError(f"{source}: wanted {wanted} as in training, got {got}")
-    return corpus
 
 
 def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:

@@ -15,7 +15,14 @@ from seqssvae.oddities import count_shared, find_oddities
 from seqssvae.splits import Labels, choose_labels, split_dev
 from seqssvae.vocabulary import Vocabulary, build_vocabulary
 
-__all__ = ["Prepared", "count_test_rows_seen", "prepare", "read_like", "read_sequences"]
+__all__ = [
+    "Prepared",
+    "count_test_rows_seen",
+    "prepare",
+    "read_corpus_like",
+    "read_like",
+    "read_sequences",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -178,12 +185,30 @@ def read_like(
     Raises:
         InputError: bad input, or a label that training never saw.
     """
-    corpus = _read(source, config.data, read_labels=labels is not None)
+    corpus = read_corpus_like(source, config, vocabulary, read_labels=labels is not None)
+    return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
+
+
+def read_corpus_like(
+    source: Source, config: Config, vocabulary: Vocabulary, *, read_labels: bool
+) -> Corpus:
+    """Another file, its columns found as in training, for those who want its sequences too.
+
+    Args:
+        source: As in `prepare`.
+        config: The run's settings.
+        vocabulary: The run's.
+        read_labels: Whether labels are wanted.
+
+    Raises:
+        InputError: bad input, or tokens where training had text, or text where it had tokens.
+    """
+    corpus = _read(source, config.data, read_labels=read_labels)
     wants_tokens = vocabulary.kind == "tokens"
     if corpus.is_tokens != wants_tokens:
         wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
         raise InputError(f"{corpus.source}: wanted {wanted} as in training, got {got}")
-    return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
+    return corpus
 
 
 def count_test_rows_seen(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from seqssvae.baselines import BASELINES, Sequences, Task
 from seqssvae.config import InputError
-from seqssvae.preparation import read_like, read_sequences
+from seqssvae.corpora import encode_corpus
+from seqssvae.preparation import read_corpus_like
 from seqssvae.trained import TrainedModel
 
 __all__ = ["fit_judge", "kept_share", "measure_swaps"]
@@ -102,9 +103,10 @@ def kept_share(before: str | Sequence[str], after: str | Sequence[str]) -> float
 
 def _labelled(model: TrainedModel, data: str | Path) -> tuple[list[Any], NDArray[np.int64]]:
     """The rows of a file that have one label, as they stand, and their classes."""
-    y = read_like(data, model.config, model.vocabulary, model.labels).y
+    corpus = read_corpus_like(data, model.config, model.vocabulary, read_labels=True)
+    length = model.config.data.max_length
+    y = encode_corpus(corpus, model.vocabulary, model.labels, max_length=length).y
     known = np.flatnonzero(y >= 0)
     if not len(known):
         raise InputError(f"{data}: wanted labelled rows, got none")
-    sequences = read_sequences(data, model.config)
-    return [sequences[row] for row in known], y[known]
+    return [corpus.sequence(int(row)) for row in known], y[known]
