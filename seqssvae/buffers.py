@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["Buffer"]
 
-MOST_FREE = 8  # pieces of memory kept for later
+MOST_FREE = 12  # pieces of memory kept for later
 
 _free: list[Tensor] = []
 _lock = threading.RLock()  # a buffer may die while its own thread takes another

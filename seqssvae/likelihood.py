@@ -6,8 +6,8 @@ another in the same memory.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -19,12 +19,16 @@ from seqssvae.buffers import Buffer
 from seqssvae.decoder import Decoder
 from seqssvae.recurrent import Packing, pack
 from seqssvae.shapes import fold, length_mask, unfold
+from seqssvae.threads import num_workers, share_out
 from seqssvae.vocabulary import BOS, EOS, PAD, UNK
 
 __all__ = ["SequenceLikelihood", "sequence_log_prob", "weighted_sequence_log_prob"]
 
 CHUNK_ELEMENTS = 2**22  # logits that exist at once
+SMALL = 2**22  # products of two numbers that one thread does
 CACHED_ELEMENTS = 2**17  # of them, for each thread of a CPU, that a core's cache holds
+
+Result = TypeVar("Result")
 
 
 class SequenceLikelihood(TorchDistribution):
@@ -210,25 +214,24 @@ class _Softmax:
         return hidden, self.weight, self.bias, self.table, relaxed
 
     def chunks(
-        self, hidden: Tensor, upstream: Tensor | None
+        self, hidden: Tensor, upstream: Tensor | None, windows: Sequence[slice]
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield a chunk, its log-probabilities, and the gradient of its logits.
 
         The latter lies in memory that the next chunk uses again, and is the one for `upstream`, the
         gradient of each position's log-probability, `[M]`; without that it means nothing.
         """
-        num_positions, size = len(hidden), len(self.bias)
-        chunk = min(num_positions, max(64, CHUNK_ELEMENTS // size))
-        memory = Buffer(hidden, (chunk, size))
+        size = len(self.bias)
+        longest = max((window.stop - window.start for window in windows), default=0)
+        memory = Buffer(hidden, (longest, size))
         transposed = self.weight.t()
-        cached = max(1, chunk)
-        if hidden.device.type == "cpu":
-            cached = max(8, CACHED_ELEMENTS * torch.get_num_threads() // size)
-        for start in range(0, num_positions, max(chunk, 1)):
-            window = slice(start, min(start + chunk, num_positions))
-            logits = memory.tensor[: window.stop - start]
+        for window in windows:
+            start, logits = window.start, memory.tensor[: window.stop - window.start]
             torch.addmm(self.bias, hidden[window], transposed, out=logits)
             log_prob = hidden.new_empty(len(logits))
+            cached = len(logits)
+            if hidden.device.type == "cpu":
+                cached = max(8, CACHED_ELEMENTS * torch.get_num_threads() // size)
             for first in range(0, len(logits), cached):
                 part = slice(first, min(first + cached, len(logits)))
                 here = slice(start + part.start, start + part.stop)
@@ -254,11 +257,28 @@ class _Softmax:
             logits.mul_(-upstream / sums).scatter_add_(1, targets, upstream)
         return (chosen - largest - sums.log()).squeeze(1)
 
-    def gradients(self, hidden: Tensor) -> "_Gradients":
-        """Empty sums for the gradient of every parameter."""
+    def share_out(self, hidden: Tensor, work: Callable[[list[slice]], Result]) -> list[Result]:
+        """Do work on all chunks, on several threads of a CPU."""
+        num_positions, size = len(hidden), len(self.bias)
+        workers = num_workers(hidden.device)
+        if num_positions * size * hidden.shape[1] < SMALL:
+            workers = 1
+        longest = max(64, CHUNK_ELEMENTS // (size * workers))
+        num_chunks = -(-num_positions // longest)
+        num_chunks += -num_chunks % workers  # each thread has the same number of them
+        chunk = max(1, -(-num_positions // max(1, num_chunks)))
+        windows = [
+            slice(start, min(start + chunk, num_positions))
+            for start in range(0, num_positions, chunk)
+        ]
+        sizes = [window.stop - window.start for window in windows]
+        return share_out(work, windows, sizes, workers)
+
+    def gradients(self, hidden: Tensor, d_hidden: Tensor) -> "_Gradients":
+        """Sums for the gradient of every parameter, in which that of `hidden` has its place."""
         relaxed = self.parameters(hidden)[-1]
         return _Gradients(
-            torch.empty_like(hidden),
+            d_hidden,
             torch.zeros_like(self.weight),
             torch.zeros_like(self.bias),
             None if self.table is None else torch.zeros_like(self.table),
@@ -290,6 +310,15 @@ class _Gradients:
         else:
             self.table.index_add_(0, softmax.y[rows], logits)
 
+    @classmethod
+    def total(cls, parts: "Sequence[_Gradients]") -> "_Gradients":
+        """The sum over threads, in memory of the first."""
+        for other in parts[1:]:
+            for total, term in zip(parts[0].plain()[1:], other.plain()[1:], strict=True):
+                if total is not None and term is not None:
+                    total.add_(term)
+        return parts[0]
+
     def scaled(self, factor: Tensor) -> tuple[Tensor | None, ...]:
         """All of them times a scalar."""
         parts = (self.hidden, self.weight, self.bias, self.table, self.y)
@@ -308,18 +337,28 @@ class _TokenLogProb(torch.autograd.Function):
         ctx.softmax = softmax
         ctx.save_for_backward(hidden)
         log_prob = hidden.new_empty(len(hidden))
-        for window, chunk, _logits in softmax.chunks(hidden, None):
-            log_prob[window] = chunk
+
+        def run(windows: list[slice]) -> None:
+            for window, chunk, _logits in softmax.chunks(hidden, None, windows):
+                log_prob[window] = chunk
+
+        softmax.share_out(hidden, run)
         return log_prob
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (hidden,) = ctx.saved_tensors
-        gradients = ctx.softmax.gradients(hidden)
-        for window, _, logits in ctx.softmax.chunks(hidden, upstream):
-            gradients.add(ctx.softmax, hidden, window, logits)
-        return (None, *gradients.plain())
+        softmax: _Softmax = ctx.softmax
+        d_hidden = torch.empty_like(hidden)
+
+        def run(windows: list[slice]) -> _Gradients:
+            gradients = softmax.gradients(hidden, d_hidden)
+            for window, _, logits in softmax.chunks(hidden, upstream, windows):
+                gradients.add(softmax, hidden, window, logits)
+            return gradients
+
+        return (None, *_Gradients.total(softmax.share_out(hidden, run)).plain())
 
 
 class _WeightedLogProb(torch.autograd.Function):
@@ -330,13 +369,22 @@ class _WeightedLogProb(torch.autograd.Function):
         ctx: Any, softmax: _Softmax, weights: Tensor, hidden: Tensor, *_: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[2:])
-        gradients = softmax.gradients(hidden) if wanted else None
-        log_prob = hidden.new_empty(len(hidden))
-        for window, chunk, logits in softmax.chunks(hidden, weights if wanted else None):
-            log_prob[window] = chunk
-            if gradients is not None:
-                gradients.add(softmax, hidden, window, logits)
-        ctx.gradients = gradients
+        log_prob, d_hidden = hidden.new_empty(len(hidden)), torch.empty_like(hidden)
+
+        def run(windows: list[slice]) -> _Gradients | None:
+            gradients = softmax.gradients(hidden, d_hidden) if wanted else None
+            for window, chunk, logits in softmax.chunks(
+                hidden, weights if wanted else None, windows
+            ):
+                log_prob[window] = chunk
+                if gradients is not None:
+                    gradients.add(softmax, hidden, window, logits)
+            return gradients
+
+        parts = softmax.share_out(hidden, run)
+        ctx.gradients = None
+        if wanted:
+            ctx.gradients = _Gradients.total([part for part in parts if part is not None])
         ctx.save_for_backward(log_prob)
         ctx.mark_non_differentiable(log_prob)
         return (weights * log_prob).sum(), log_prob

@@ -141,7 +141,8 @@ def rnn_states(
         names = [f"l{layer}{suffix}" for suffix in suffixes]
         reads = position if layer or source is None else source[position]
         packed = _run(rnn, names, states, reads, None, initial, packing.sizes)  # [D, S, H]
-        states = torch.cat([one[order] for one, order in zip(packed, back, strict=True)], 1)
+        orders = zip(packed, back, strict=True)
+        states = torch.cat([one.index_select(0, order) for one, order in orders], 1)
     return states
 
 

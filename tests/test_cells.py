@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import seqssvae.cells
-from seqssvae.cells import _blocks, gru, lstm
+from seqssvae import blocks
+from seqssvae.cells import gru, lstm
 
 SIZES = (3, 2, 2, 1)
 POSITION = torch.tensor([[0, 4, 2, 1, 3, 5, 0, 4], [5, 5, 0, 3, 2, 1, 4, 4]])
@@ -41,13 +41,13 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         values = [torch.randn(shape, requires_grad=True) for shape in (*shapes, last)]
         upstream = torch.randn(2, sum(sizes), 3)
         for elements in (2**16, 1):
-            monkeypatch.setattr(seqssvae.cells, "BLOCK_ELEMENTS", elements)
+            monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", elements)
             projected, context, *rest = values
             hidden = cell(projected, position, context, sizes, *rest)
             gradients = torch.autograd.grad((hidden * upstream).sum(), values)
             found.append((hidden, *gradients))
         torch.testing.assert_close(found[-1], found[-2], rtol=0, atol=1e-12)
-    assert len(_blocks(sizes, values[3])) == 2 * 3
+    assert len(blocks.Plan.make(sizes, values[3]).blocks) > 2
 
 
 def test_directions_do_not_mix() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import seqssvae.blocks
 import seqssvae.likelihood
 from seqssvae.decoder import Decoder
 from seqssvae.likelihood import SequenceLikelihood, sequence_log_prob, weighted_sequence_log_prob
@@ -86,6 +87,34 @@ def test_weighted_sum_and_its_gradient_equal_autograd(
         torch.autograd.grad(3 * total, inputs), torch.autograd.grad(3 * want, inputs), strict=True
     ):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_threads_change_nothing(relaxed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread and three, which share chunks of the softmax and blocks of the loop out."""
+    monkeypatch.setattr(seqssvae.likelihood, "SMALL", 0)
+    monkeypatch.setattr(seqssvae.blocks, "SMALL", 0)
+    monkeypatch.setattr(seqssvae.likelihood, "CHUNK_ELEMENTS", 3 * 64 * 7)
+    model, batch = make_model(3), make_batch([0] * 70, max_length=6)
+    example, z, y = _pairs(model, 210, 70)
+    if relaxed:
+        y = torch.randn(210, 3).softmax(-1).requires_grad_()
+    inputs = [z.requires_grad_(), *model.decoder.parameters(), *([y] if relaxed else [])]
+    weights = torch.randn(210)
+    arguments, found = (model.decoder, batch.x, batch.lengths, example, z, y), []
+    before = torch.get_num_threads()
+    try:
+        for num_threads in (1, 3):
+            torch.set_num_threads(num_threads)
+            total, rows = weighted_sequence_log_prob(*arguments, weights)
+            plain = sequence_log_prob(*arguments)
+            gradients = torch.autograd.grad(total + (weights * plain).sum(), inputs)
+            found.append((total, rows, plain, *gradients))
+    finally:
+        torch.set_num_threads(before)
+    for one, three in zip(*found, strict=True):
+        torch.testing.assert_close(one, three, rtol=0, atol=1e-10)
+    assert any(not torch.equal(*pair) for pair in zip(*found, strict=True)), "nothing was shared"
 
 
 @pytest.mark.parametrize("relaxed", [False, True])

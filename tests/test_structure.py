@@ -33,7 +33,7 @@ LAYERS = [
         "interpolated",
         "bags",
     ],
-    ["buffers", "cells", "recurrent", "encoders", "decoder"],
+    ["buffers", "threads", "kernels", "blocks", "cells", "recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
     ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
     ["novelty", "projection"],

@@ -1,0 +1,145 @@
+"""Kernels in C for a CPU, compiled once with the compiler that the machine has, if it has one.
+
+They do what torch's operations do in `cells`, in fewer passes over memory and without a call for
+each step. Where there is no compiler, off Linux, off the CPU and for any dtype
+but float32 those operations run. `SEQSSVAE_KERNELS=off` in the environment wants no kernels.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = ["Kernels", "kernels_for"]
+
+logger = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("kernels.c")
+# A NaN must stay a NaN, so no -ffast-math; sums may be taken in another order.
+FLAGS = (
+    "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
+    "-fno-signed-zeros", "-fassociative-math", "-ffp-contract=fast", "-shared", "-fPIC",
+)  # fmt: skip
+SECONDS = 120  # that a compiler may take
+
+
+def kernels_for(*tensors: Tensor) -> "Kernels | None":
+    """The kernels, where they exist and fit all tensors."""
+    for tensor in tensors:
+        if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
+            return None
+    return _kernels()
+
+
+class Kernels:
+    """The functions of `kernels.c`.
+
+    All tensors are contiguous and on the CPU, float32 but for places, which are int64; nothing is
+    checked.
+
+    Args:
+        library: The compiled source.
+        blas: A library with the Fortran BLAS.
+
+    Raises:
+        AttributeError: `blas` has no `sgemm_`.
+    """
+
+    def __init__(self, library: ctypes.CDLL, blas: ctypes.CDLL) -> None:
+        self._library, self._blas = library, blas
+        self._sgemm = ctypes.cast(blas.sgemm_, ctypes.c_void_p)
+
+    def loop(
+        self, name: str, sizes: Sequence[int], starts: Sequence[int], *rest: Tensor | None
+    ) -> None:
+        """Run `lstm_forward`, `lstm_backward`, `gru_forward` or `gru_backward` on a block of rows.
+
+        Args:
+            name: Which.
+            sizes: Rows that still hold a symbol at each time.
+            starts: Where their positions begin at each time.
+            rest: As in `kernels.c`; the weight `[G, H]` is the fourth.
+        """
+        integers, weight = ctypes.c_int64 * len(sizes), rest[3]
+        assert weight is not None
+        getattr(self._library, name)(
+            self._sgemm, len(sizes), weight.shape[1], integers(*sizes), integers(*starts),
+            *map(_pointer, rest),
+        )  # fmt: skip
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+@functools.cache
+def _kernels() -> Kernels | None:
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    wanted = os.environ.get("SEQSSVAE_KERNELS", "on") != "off"
+    if not wanted or sys.platform != "linux" or compiler is None:
+        return None
+    try:
+        library = ctypes.CDLL(str(_compiled(compiler, _cache())))
+        blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return Kernels(library, blas)
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+        logger.info("no kernels in C, which cost time alone: %s", " ".join(str(error).split()))
+        return None
+
+
+def _cache() -> Path:
+    """A folder that nobody else can write to.
+
+    Raises:
+        PermissionError: others can.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "seqssvae"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(f"{folder}: wanted a folder that only its owner writes to")
+    return folder
+
+
+def _compiled(compiler: str, folder: Path) -> Path:
+    """The library, compiled if `folder` has none of this source, compiler and processor.
+
+    Raises:
+        OSError: the folder cannot be written to.
+        subprocess.SubprocessError: the compiler fails.
+    """
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, check=True, timeout=SECONDS
+    ).stdout
+    key = hashlib.sha256()
+    for part in (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor()):
+        key.update(hashlib.sha256(part).digest())
+    library = folder / f"kernels-{key.hexdigest()[:32]}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            made = Path(beside) / library.name
+            command = [compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"]
+            subprocess.run(command, capture_output=True, check=True, timeout=SECONDS)
+            made.replace(library)
+    return library
+
+
+def _processor() -> bytes:
+    """What `-march=native` depends on: homes are shared among machines."""
+    found = {platform.machine()}
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "flags", "Features", "CPU part")):
+            found.add(line)
+    return "\n".join(sorted(found)).encode()
