@@ -41,10 +41,7 @@ def lstm(
     Returns:
         `[D, M, H]`.
     """
-    states: Tensor = _LSTM.apply(  # type: ignore[no-untyped-call]
-        projected, position, context, sizes, weight, hidden, cell
-    )
-    return states
+    return _in_one_dtype(_LSTM, projected, position, context, sizes, weight, hidden, cell)
 
 
 def gru(
@@ -70,10 +67,29 @@ def gru(
     Returns:
         `[D, M, H]`.
     """
-    states: Tensor = _GRU.apply(  # type: ignore[no-untyped-call]
-        projected, position, context, sizes, weight, hidden, new_bias
-    )
-    return states
+    return _in_one_dtype(_GRU, projected, position, context, sizes, weight, hidden, new_bias)
+
+
+def _in_one_dtype(
+    loop: type[torch.autograd.Function],
+    projected: Tensor,
+    position: Tensor | None,
+    context: Tensor | None,
+    sizes: tuple[int, ...],
+    weight: Tensor,
+    *states: Tensor,
+) -> Tensor:
+    """Run a loop in the dtype of its weights: under autocast too, whose products are rounded.
+
+    What is rounded at every time adds up, and the buffers hold one dtype.
+    """
+    dtype = weight.dtype
+    with torch.autocast(weight.device.type, enabled=False):
+        found: Tensor = loop.apply(
+            projected.to(dtype), position, None if context is None else context.to(dtype), sizes,
+            weight, *(state.to(dtype) for state in states),
+        )  # fmt: skip
+    return found
 
 
 class _Inputs(NamedTuple):
