@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -333,5 +334,6 @@ def _meeting() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        got = " ".join(str(error).split())
+        got = re.sub(r"\[\S*\.cc:\d+\] ", "", " ".join(str(error).split()))
+        got = got.split(". This is", 1)[0]  # advice for programmers
         raise Lost(f"wanted all processes of this job, got: {got:.200}") from error
