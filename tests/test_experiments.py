@@ -312,3 +312,9 @@ def test_processes_are_measured_together(tmp_path: Path) -> None:
     for kind in ("one", "weak", "strong", "alone"):
         assert found[f"{kind}_rows_per_s"] > 0 and f"| {kind} | " in shown
     assert len(found["weak_ratios"]) == 1 and found["bytes"] % 4 == 0 < found["bytes"]
+    one, eight, many = found["plan"]
+    assert one["exchange_s"] == 0 and one["efficiency"] == 1
+    assert one["hours"] * 3600 == pytest.approx(1e8 / found["one_rows_per_s"])
+    sent = 2 * 7 * (found["bytes"] / 8 / 1.25e9 + 5e-5)
+    assert eight["exchange_s"] == pytest.approx(sent) and eight["hours"] > one["hours"] / 8
+    assert many["efficiency"] < eight["efficiency"] < 1

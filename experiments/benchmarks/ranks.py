@@ -9,6 +9,10 @@ the exchange before it to its own, so that waiting counts; the settings run in t
 of them, each in processes of their own, and medians are shown. "alone" are N processes at once that
 exchange nothing and share no step: what the machine gives. "bytes" is what a process exchanges in a
 step.
+
+The second table is no measurement but arithmetic: from one process's rows per second, the bytes,
+and the network that is given, what N processes would take for one pass over so many sequences, each
+with as many rows of a step as were measured.
 """
 
 import argparse
@@ -34,6 +38,7 @@ from seqssvae.steps import Stepper
 from seqssvae.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
 
 KINDS = ("one", "weak", "strong", "alone")
+PROCESSES = (1, 8, 64)  # of the plan
 WARM_UP = 3  # steps that are not measured
 
 
@@ -48,6 +53,10 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10, metavar="K", help="(10)")
     parser.add_argument("--symbols", type=int, default=40, metavar="V", help="(40)")
     parser.add_argument("--size", type=int, default=128, metavar="H", help="of the networks (128)")
+    parser.add_argument("--device", default="cpu", help="of the model; cuda with --ranks 1 (cpu)")
+    parser.add_argument("--sequences", type=float, default=1e8, help="of the plan (1e8)")
+    parser.add_argument("--bandwidth", type=float, default=1.25e9, help="bytes a second (1.25e9)")
+    parser.add_argument("--latency", type=float, default=5e-5, help="of a message, s (5e-5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--measure", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -75,8 +84,35 @@ def main() -> None:
         ratio = summary.get(f"{kind}_ratio", 1.0)
         print(f"| {kind} | {rows} | {summary[f'{kind}_rows_per_s']:.0f} | {ratio:.2f} |")
     print(f"each process exchanges {summary['bytes'] / 1e6:.2f} MB in a step")
+    summary["plan"] = [plan(arguments, summary, processes) for processes in PROCESSES]
+    print(
+        "\n| processes | ms of a step | of them exchange | hours of a pass | share of N times the speed |"
+    )
+    print("| --: | --: | --: | --: | --: |")
+    for line in summary["plan"]:
+        print(
+            f"| {line['processes']} | {1e3 * line['step_s']:.1f} | {1e3 * line['exchange_s']:.2f} "
+            f"| {line['hours']:.2f} | {line['efficiency']:.3f} |"
+        )
     if arguments.json:
         print(json.dumps(summary))
+
+
+def plan(
+    arguments: argparse.Namespace, summary: dict[str, Any], processes: int
+) -> dict[str, float]:
+    """What one pass would take; a ring sends each byte twice, in 2 (N - 1) messages."""
+    compute = arguments.rows / summary["one_rows_per_s"]
+    others = processes - 1
+    exchange = 2 * others * (summary["bytes"] / processes / arguments.bandwidth + arguments.latency)
+    step = compute + exchange
+    return {
+        "processes": processes,
+        "step_s": step,
+        "exchange_s": exchange,
+        "hours": arguments.sequences / (processes * arguments.rows) * step / 3600,
+        "efficiency": compute / step,
+    }
 
 
 def launch(kind: str, size: int) -> dict[str, Any]:
@@ -154,7 +190,7 @@ def make_stepper(arguments: argparse.Namespace, num_rows: int) -> Stepper:
         corpus=None,  # type: ignore[arg-type] # not read in a step
         positions={},
     )
-    return Stepper(config, build(config, prepared), prepared)
+    return Stepper(config, build(config, prepared).to(arguments.device), prepared)
 
 
 def make_rows(arguments: argparse.Namespace, number: int, labelled: bool) -> EncodedRows:
