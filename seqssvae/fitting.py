@@ -22,7 +22,7 @@ from seqssvae.costs import (
     estimate,
     flops_per_second,
 )
-from seqssvae.identity import check_identity, fingerprint, identify
+from seqssvae.identity import check_identity, check_ranks, fingerprint, identify
 from seqssvae.metrics import append_metrics, cut_metrics, measure_metrics
 from seqssvae.preparation import Prepared, prepare
 from seqssvae.runs import (
@@ -111,7 +111,7 @@ def _fit(
     chosen = ranks.from_writer(lambda: with_estimator(config, prepared).estimator.name)
     config = override(config, {"estimator.name": chosen})
     identity = identify(config, prepared)
-    _check_ranks(out, identity, checkpoint)
+    check_ranks(out, identity, checkpoint)
     if checkpoint is not None:
         check_identity(out, checkpoint["identity"], identity)
         _tell_shards(config, checkpoint)
@@ -177,26 +177,6 @@ def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
     ranks.from_writer(lambda: remove_checkpoints(out))
     summary: dict[str, Any] = finished.manifest["summary"]
     return summary
-
-
-def _check_ranks(
-    out: Path, identity: Mapping[str, Any], checkpoint: Mapping[str, Any] | None
-) -> None:
-    """Make sure that all ranks read the same, from one disk or from copies.
-
-    Raises:
-        InputError: they did not.
-    """
-    step = None if checkpoint is None else checkpoint["progress"]["step"]
-    found = ranks.gather([fingerprint(identity), step])
-    for number, (content, at) in enumerate(found):
-        if content != found[0][0]:
-            raise InputError(f"rank {number}: wanted the settings and rows of rank 0, got others")
-        if at != found[0][1]:
-            raise InputError(
-                f"{out}: wanted the checkpoint of step {found[0][1]}, as rank 0 has it, "
-                f"got that of step {at} on rank {number}"
-            )
 
 
 def _tell_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:

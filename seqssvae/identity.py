@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from seqssvae import ranks
 from seqssvae.config import Config, InputError, to_mapping
 from seqssvae.encoded import EncodedRows
 from seqssvae.preparation import Prepared
 
-__all__ = ["check_identity", "digest", "fingerprint", "identify"]
+__all__ = ["check_identity", "check_ranks", "digest", "fingerprint", "identify"]
 
 FREE = ("max_minutes", "accumulate")  # settings of `training` that may change on the way
 
@@ -52,6 +53,31 @@ def check_identity(out: Path, wanted: Mapping[str, Any], got: Mapping[str, Any])
     ]
     found = f"another {others[0]}" if others else "other rows"
     raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got {found}")
+
+
+def check_ranks(
+    out: Path, identity: Mapping[str, Any], checkpoint: Mapping[str, Any] | None
+) -> None:
+    """Make sure that all ranks read the same, from one disk or from copies.
+
+    Args:
+        out: The run's folder.
+        identity: Of `identify`.
+        checkpoint: What the run goes on from, or None.
+
+    Raises:
+        InputError: they did not.
+    """
+    step = None if checkpoint is None else checkpoint["progress"]["step"]
+    found = ranks.gather([fingerprint(identity), step])
+    for number, (content, at) in enumerate(found):
+        if content != found[0][0]:
+            raise InputError(f"rank {number}: wanted the settings and rows of rank 0, got others")
+        if at != found[0][1]:
+            raise InputError(
+                f"{out}: wanted the checkpoint of step {found[0][1]}, as rank 0 has it, "
+                f"got that of step {at} on rank {number}"
+            )
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

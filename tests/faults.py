@@ -156,9 +156,11 @@ def spoil(
     spoiling: dict[int, set[tuple[int, ...]]] = {}
     named: dict[int, set[str]] = {}
     for step in at:
-        by_id = dict(
-            zip(stepper.streams.ids(step), symbols(stepper.streams.batch(step)), strict=True)
-        )
+        by_id: dict[str, tuple[int, ...]] = {}
+        for number in range(stepper.streams.parts):
+            given = real_part(step, number)
+            rows = [] if given is None else symbols(given)
+            by_id |= dict(zip(stepper.streams.ids(step, number), rows, strict=True))
         spoiling[step] = {row for id, row in by_id.items() if ids is None or id in ids}
         named[step] = {id for id, row in by_id.items() if row in spoiling[step]}
 

@@ -104,13 +104,20 @@ class Job:
     def end(self, seconds: float = 120.0) -> Ended:
         """Wait for the end of all of its processes."""
         status = self.torchrun.wait(timeout=seconds)
+        self.end_of_processes(seconds)
+        self._reader.join(timeout=10)
+        return Ended(status, self.ours(), time.monotonic() - self.last_signal)
+
+    def end_of_processes(self, seconds: float) -> None:
+        """Wait for all but torchrun itself, so long after the last signal at most."""
         for path in self.folder.glob("process-*"):
             while _runs(int(path.read_text())):
-                assert time.monotonic() < self.last_signal + seconds, path.name
+                assert time.monotonic() < self.last_signal + seconds, (path.name, self.told)
                 time.sleep(0.05)
-        self._reader.join(timeout=10)
-        ours = [line for line in self.told if line.startswith("seqssvae")]
-        return Ended(status, ours, time.monotonic() - self.last_signal)
+
+    def ours(self) -> list[str]:
+        """What it said, but for torchrun."""
+        return [line for line in list(self.told) if line.startswith("seqssvae")]
 
     def kill(self) -> None:
         """Leave nothing behind."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seqssvae.config import InputError
-from seqssvae.identity import check_identity, digest, fingerprint, identify
+from seqssvae.identity import check_identity, check_ranks, digest, fingerprint, identify
 from tests.test_training import config, prepared, rows
 
 
@@ -46,3 +46,21 @@ def test_what_differs_is_named() -> None:
     with pytest.raises(InputError, match="got other rows$"):
         other = dataclasses.replace(prepared(), dev=rows([1], 3))
         check_identity(Path("run"), first, identify(config(), other))
+
+
+def test_ranks_must_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where hosts have copies of their own of the rows, or a disk that lags behind."""
+    mine, other = identify(config(), prepared()), identify(config(training__seed=1), prepared())
+    at = {"progress": {"step": 4}}
+    check_ranks(Path("run"), mine, at)
+    for theirs, step, wanted in (
+        (fingerprint(mine), 4, None),
+        (fingerprint(other), 4, "^rank 1: wanted the settings and rows of rank 0, got others$"),
+        (fingerprint(mine), 2, "^run: wanted the checkpoint of step 4, .* of step 2 on rank 1$"),
+    ):
+        monkeypatch.setattr("seqssvae.ranks.gather", lambda own, there=[theirs, step]: [own, there])
+        if wanted is None:
+            check_ranks(Path("run"), mine, at)
+            continue
+        with pytest.raises(InputError, match=wanted):
+            check_ranks(Path("run"), mine, at)

@@ -85,9 +85,7 @@ def main() -> None:
         print(f"| {kind} | {rows} | {summary[f'{kind}_rows_per_s']:.0f} | {ratio:.2f} |")
     print(f"each process exchanges {summary['bytes'] / 1e6:.2f} MB in a step")
     summary["plan"] = [plan(arguments, summary, processes) for processes in PROCESSES]
-    print(
-        "\n| processes | ms of a step | of them exchange | hours of a pass | share of N times the speed |"
-    )
+    print("\n| processes | ms of a step | of them exchange | hours of a pass | efficiency |")
     print("| --: | --: | --: | --: | --: |")
     for line in summary["plan"]:
         print(

@@ -100,6 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)
     for chatty in ("datasets", "fsspec", "filelock", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run what was parsed; every mistake is a line."""
     rank = ranks.launched_rank()
     name, who = f"seqssvae {arguments.command}", f"rank {rank}: " if rank is not None else ""
     try:
