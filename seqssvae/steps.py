@@ -51,7 +51,7 @@ class Stepper:
 
     Args:
         config: The settings.
-        model: Its weights are changed in place.
+        model: Its weights are changed in place; they begin as rank 0's.
         prepared: The rows.
         tell: Numbers that this rank adds to every step's exchange.
 
@@ -103,6 +103,7 @@ class Stepper:
             world=ranks.size(),
             parts=settings.accumulate,
         )
+        ranks.share(model.state_dict().values())
         self.last_good = LastGood(model)
 
     def state(self) -> dict[str, Any]:

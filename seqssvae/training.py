@@ -148,7 +148,6 @@ class Trainer:
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
-        ranks.share(self.model.state_dict().values())
         bar = tqdm(
             total=settings.num_steps, initial=progress.step, disable=not self.show_bar, unit="step"
         )

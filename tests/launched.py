@@ -83,7 +83,7 @@ class Job:
         for line in self.torchrun.stderr:
             self.told.append(line.rstrip("\n"))
 
-    def wait_for(self, step: int, rank: int = 0, seconds: float = 120.0) -> None:
+    def wait_for(self, step: int, rank: int = 0, seconds: float = 300.0) -> None:
         """Wait until a step is in progress, or the job has ended."""
         end, mark = time.monotonic() + seconds, self.folder / f"step-{rank}"
         while self.torchrun.poll() is None:

@@ -17,7 +17,10 @@ import torch
 from seqssvae import ranks
 from seqssvae.batches import Batch
 from seqssvae.building import build
+from seqssvae.config import Config
 from seqssvae.evaluation import evaluate
+from seqssvae.model import SSVAE
+from seqssvae.preparation import Prepared
 from seqssvae.steps import Stepper
 from seqssvae.training import Trainer
 from tests.faults import Spoiled, symbols
@@ -55,7 +58,15 @@ def make(**changes: Any) -> Stepper:
     """A stepper whose batches are cut in two, by the processes or by itself."""
     data = prepared()
     settings = config(training__accumulate=2 // ranks.size(), **changes)
-    return Stepper(settings, build(settings, data), data)
+    return Stepper(settings, begin(settings, data), data)
+
+
+def begin(settings: Config, data: Prepared) -> SSVAE:
+    """A model, whose weights are shared by the first process: all others begin with wrong ones."""
+    model = build(settings, data)
+    for value in model.state_dict().values():
+        value += ranks.rank()
+    return model
 
 
 def steps(num_steps: int, **changes: Any) -> Any:
@@ -132,16 +143,12 @@ def train() -> Any:
     """A whole training, its records handed on by the first process alone."""
     data, records = prepared(), []
     settings = config(training__accumulate=2 // ranks.size(), training__teacher=False)
-    torch.manual_seed(ranks.rank())
     trainer = Trainer(
         settings,
-        build(settings, data),
+        begin(settings, data),
         data,
         on_evaluation=lambda record, state: records.append(dict(record)),
     )
-    with torch.no_grad():
-        if ranks.rank():
-            next(trainer.model.parameters()).add_(1)  # the first one's weights are shared
     progress = trainer.train()
     assert bool(records) == ranks.is_writer()
     kept = progress.figures, progress.best_step, progress.best_score, progress.stopped_by
@@ -165,7 +172,7 @@ def stopped() -> Any:
     def asks() -> bool:
         return ranks.rank() == ranks.size() - 1 and trainer.progress.step >= 3
 
-    trainer = Trainer(settings, build(settings, data), data, should_stop=asks)
+    trainer = Trainer(settings, begin(settings, data), data, should_stop=asks)
     trainer.train()
     assert trainer.progress.step == 3 + (ranks.size() > 1)  # alone it is asked before the step
     return trainer.progress.stopped_by
@@ -175,7 +182,7 @@ def spent() -> Any:
     """The first process's clock counts, whatever the others' say."""
     data = prepared()
     settings = config(training__accumulate=2 // ranks.size(), training__max_minutes=5.0)
-    trainer = Trainer(settings, build(settings, data), data)
+    trainer = Trainer(settings, begin(settings, data), data)
     trainer._minutes = lambda: 6.0 if ranks.is_writer() else 0.0  # type: ignore[method-assign]
     trainer.train()
     return trainer.progress.stopped_by, trainer.progress.step
