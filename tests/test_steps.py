@@ -4,6 +4,7 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -144,3 +145,29 @@ def test_baselines_learn_from_all_parts_of_a_batch(baseline: str) -> None:
     stepper.step(2)
     assert any(not torch.equal(a, b) for a, b in zip(before.values(), elbo.state().values(),
                strict=True) if a is not None and b is not None)  # fmt: skip
+
+
+def test_each_shard_of_a_step_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from one seed or step to the next; alone, that of a step which is not cut."""
+    seeds: list[int] = []
+    plain_seed = torch.manual_seed
+
+    def manual_seed(seed: int) -> torch.Generator:
+        seeds.append(seed)
+        return plain_seed(seed)
+
+    def used(**changes: Any) -> list[int]:
+        stepper = make(**changes)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "manual_seed", manual_seed)
+            seeds.clear()
+            for step in range(2):
+                stepper.step(step)
+        return list(seeds)
+
+    whole, other = used(), used(training__seed=1)
+    keys = [np.random.SeedSequence([0, step]) for step in range(2)]
+    assert whole == [int(key.generate_state(1, np.uint64)[0] >> 1) for key in keys]
+    parts, others = (used(training__seed=seed, training__accumulate=3) for seed in (0, 1))
+    assert len({*parts, *others}) == len(parts + others) == 12
+    assert parts[::3] == whole and others[::3] == other
