@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqssvae.encoded import EncodedRows
 
-__all__ = ["Batch", "Indices", "collate", "concatenate", "evaluation_batches"]
+__all__ = ["Batch", "Indices", "collate", "concatenate", "evaluation_batches", "evaluation_indices"]
 
 Indices = npt.NDArray[np.int64]
 Weights = float | npt.NDArray[np.floating] | None
@@ -226,6 +226,14 @@ def evaluation_batches(
     Yields:
         Which rows, `[B]`, and the batch of them.
     """
+    for indices in evaluation_indices(rows, batch_size, num_symbols=num_symbols):
+        yield indices, collate(rows, indices, num_classes=num_classes)
+
+
+def evaluation_indices(
+    rows: EncodedRows, batch_size: int, *, num_symbols: int | None = None
+) -> Iterator[Indices]:
+    """Which rows each of the batches of `evaluation_batches` holds, `[B]`."""
     order = np.argsort(rows.lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -234,5 +242,5 @@ def evaluation_batches(
             area = rows.offsets[indices + 1] - rows.offsets[indices]
             area *= np.arange(1, len(indices) + 1)  # rows are sorted: the last one is the longest
             indices = indices[: max(1, int(np.searchsorted(area, num_symbols, side="right")))]
-        yield indices, collate(rows, indices, num_classes=num_classes)
+        yield indices
         start += len(indices)

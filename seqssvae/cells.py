@@ -39,10 +39,7 @@ def lstm(
     Returns:
         `[D, M, H]`.
     """
-    states: Tensor = _LSTM.apply(  # type: ignore[no-untyped-call]
-        *_contiguous(projected, position, context), sizes, *_contiguous(weight, hidden, cell)
-    )
-    return states
+    return _in_one_dtype(_LSTM, projected, position, context, sizes, weight, hidden, cell)
 
 
 def gru(
@@ -68,15 +65,37 @@ def gru(
     Returns:
         `[D, M, H]`.
     """
-    states: Tensor = _GRU.apply(  # type: ignore[no-untyped-call]
-        *_contiguous(projected, position, context), sizes, *_contiguous(weight, hidden, new_bias)
-    )
-    return states
+    return _in_one_dtype(_GRU, projected, position, context, sizes, weight, hidden, new_bias)
 
 
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    """As kernels want them."""
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+def _in_one_dtype(
+    loop: type[torch.autograd.Function],
+    projected: Tensor,
+    position: Tensor | None,
+    context: Tensor | None,
+    sizes: tuple[int, ...],
+    weight: Tensor,
+    *states: Tensor,
+) -> Tensor:
+    """Run a loop in the dtype of its weights: under autocast too, whose products are rounded.
+
+    What is rounded at every time adds up, and the buffers hold one dtype. All is contiguous, as
+    kernels want it.
+    """
+
+    def plain(tensor: Tensor) -> Tensor:
+        return tensor.to(weight.dtype).contiguous()
+
+    with torch.autocast(weight.device.type, enabled=False):
+        found: Tensor = loop.apply(
+            plain(projected),
+            None if position is None else position.contiguous(),
+            None if context is None else plain(context),
+            sizes,
+            plain(weight),
+            *map(plain, states),
+        )
+    return found
 
 
 class _LSTM(torch.autograd.Function):

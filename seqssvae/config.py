@@ -131,7 +131,8 @@ class TrainingConfig:
     max_minutes: float = 3.5  # of training, a resumed run's earlier ones included
     max_bad_steps: int = 10  # in a row whose numbers are not finite: training ends
     labelled_batch_size: int = 32
-    unlabelled_batch_size: int = 64
+    unlabelled_batch_size: int = 64  # both counted over all processes of a training
+    accumulate: int = 1  # parts of a process's share of a batch, computed one after another
     streams: Literal["both", "alternate"] = "both"
     balanced: bool = False  # labelled classes drawn equally often
     learning_rate: float = 4e-3
@@ -142,6 +143,8 @@ class TrainingConfig:
     patience: int = 8  # evaluations with no better dev score; 0: never stop early
     early_stopping: Literal["accuracy", "macro-f1", "elbo"] = "accuracy"
     num_threads: int = 0  # 0: as torch finds
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: torch's autocast
     tensorboard: bool = False  # evaluations for TensorBoard too, in RUN/tensorboard
 
 
@@ -219,6 +222,7 @@ def _ranges(config: Config) -> Iterator[tuple[str, float, float, float]]:
         "training.max_bad_steps": (1, largest),
         "training.labelled_batch_size": (1, largest),
         "training.unlabelled_batch_size": (1, largest),
+        "training.accumulate": (1, 4096),
         "training.learning_rate": (1e-12, 100),
         "training.final_learning_rate": (0, 1),
         "training.weight_decay": (0, 100),

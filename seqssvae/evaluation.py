@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seqssvae.batches import Batch, evaluation_batches
+from seqssvae import ranks
+from seqssvae.batches import Batch, collate, evaluation_indices
 from seqssvae.classification import label_log_prob, log_mean_exp, sample_log_likelihood
 from seqssvae.config import InputError
 from seqssvae.corpora import EncodedRows
@@ -42,7 +43,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on some rows.
 
-    Costs `num_samples * K` runs of the decoder for each row.
+    Costs `num_samples * K` runs of the decoder for each row. Ranks share the batches, and all of
+    them get the figures that one alone would get.
 
     Args:
         model: The model; it is put into evaluation mode meanwhile.
@@ -75,24 +77,9 @@ def evaluate(
         raise InputError(f"num_samples: wanted at least 1, got {num_samples}")
     if seed < 0:
         raise InputError(f"seed: wanted 0 or more, got {seed}")
-    in_subset = np.zeros(len(rows), dtype=np.bool_)
-    in_subset[np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS]] = True
     num_samples = num_samples if model.latent_size else 1
-    measured: list[dict[str, Tensor]] = []
-    kept: list[dict[str, Tensor]] = []
-    with evaluation_mode(model):
-        for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
-            batch = batch.to(model.prior_logits.device)
-            features = model.encode(batch.x, batch.lengths)
-            noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
-            log_q = _label_log_prob(model, features, noise)
-            posterior = _posterior(model, features, log_q)
-            measured.append(_measure(model, batch, features, noise, log_q, posterior))
-            chosen = in_subset[indices]
-            kept.append({name: value[chosen] for name, value in posterior.items()})
-            kept[-1] |= _aggregate_noise(seed, indices[chosen], model.latent_size)
-    columns = _joined(measured)
-    information = mutual_information(**_joined(kept)) if model.latent_size else 0.0
+    columns, kept = _measure_rows(model, rows, batch_size, num_samples, seed)
+    information = mutual_information(**kept) if model.latent_size else 0.0
     num_symbols = int(np.asarray(rows.lengths).sum())
     return {
         "num_rows": len(rows),
@@ -105,6 +92,37 @@ def evaluate(
         "mutual_information": information,
         "active_units": int((columns["z_mean"].numpy().var(0) > ACTIVE_VARIANCE).sum()),
     }
+
+
+def _measure_rows(
+    model: SSVAE, rows: EncodedRows, batch_size: int, num_samples: int, seed: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Figures of each row, and what `mutual_information` takes of some, in the batches' order."""
+    in_subset = np.zeros(len(rows), dtype=np.bool_)
+    in_subset[np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS]] = True
+    measured: list[dict[str, Tensor]] = []
+    kept: list[dict[str, Tensor]] = []
+    mine = np.zeros(len(rows), dtype=np.bool_)  # in the order of the batches
+    shares, start = [], 0
+    with ranks.together(), evaluation_mode(model):
+        for number, indices in enumerate(evaluation_indices(rows, batch_size)):
+            shares.append(indices)
+            start += len(indices)
+            if number % ranks.size() != ranks.rank():
+                continue
+            mine[start - len(indices) : start] = True
+            batch = collate(rows, indices, num_classes=model.num_classes)
+            batch = batch.to(model.prior_logits.device)
+            features = model.encode(batch.x, batch.lengths)
+            noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
+            log_q = _label_log_prob(model, features, noise)
+            posterior = _posterior(model, features, log_q)
+            measured.append(_measure(model, batch, features, noise, log_q, posterior))
+            chosen = in_subset[indices]
+            kept.append({name: value[chosen] for name, value in posterior.items()})
+            kept[-1] |= _aggregate_noise(seed, indices[chosen], model.latent_size)
+    chosen = in_subset[np.concatenate(shares)]
+    return _joined(measured, mine), _joined(kept, mine[chosen])
 
 
 def mutual_information(
@@ -270,9 +288,18 @@ def _aggregate_noise(seed: int, indices: Integers, latent_size: int) -> dict[str
     return {"uniform": torch.from_numpy(uniform), "noise": torch.from_numpy(noise)}
 
 
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The rows of all batches, in the order of the batches."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+def _joined(parts: list[dict[str, Tensor]], mine: Bools) -> dict[str, Tensor]:
+    """The rows of all ranks' batches, in the order of the batches.
+
+    Args:
+        parts: This rank's.
+        mine: Which of all rows they hold, `[n]`.
+    """
+    names = parts[0] if parts else ()
+    own = {name: torch.cat([part[name] for part in parts]) for name in names}
+    if ranks.size() == 1:
+        return own
+    return ranks.collect(own, torch.from_numpy(mine.nonzero()[0]), len(mine))
 
 
 def _labelled_figures(columns: dict[str, Tensor], num_classes: int) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """From a file to a run: prepare, train, save."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from seqssvae import ranks
 from seqssvae.building import build
 from seqssvae.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
-from seqssvae.config import Config, InputError, override, to_mapping
+from seqssvae.config import Config, InputError, override
 from seqssvae.corpora import Source
 from seqssvae.costs import (
     available_megabytes,
@@ -21,7 +22,7 @@ from seqssvae.costs import (
     estimate,
     flops_per_second,
 )
-from seqssvae.encoded import EncodedRows
+from seqssvae.identity import check_identity, check_ranks, fingerprint, identify
 from seqssvae.metrics import append_metrics, cut_metrics, measure_metrics
 from seqssvae.preparation import Prepared, prepare
 from seqssvae.runs import (
@@ -33,6 +34,7 @@ from seqssvae.runs import (
     save_run,
 )
 from seqssvae.scalars import check_tensorboard, write_scalars
+from seqssvae.steps import num_shards
 from seqssvae.stopping import Diverged, Interrupted, StopSignals
 from seqssvae.training import BAD_NUMBERS, Trainer
 
@@ -41,6 +43,7 @@ __all__ = ["fit", "with_estimator"]
 logger = logging.getLogger(__name__)
 
 FORMAT = 1  # of what a checkpoint holds
+SAME_SIGNAL = 2.0  # seconds in which a signal reaches a rank from several senders
 RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", "datasets")
 
 
@@ -60,6 +63,10 @@ def fit(
     goes on from it to the same weights and metrics, bit for bit, as an unbroken run on the same
     machine and number of threads; of a finished run it gives the summary again.
 
+    Where torchrun started several processes, they share each step; all of them must see the same
+    files. `resume` is as exact with another number of processes, if that number times
+    `training.accumulate` is the same; else it is in the order of the rows, not in the noise.
+
     Args:
         config: The settings. A resumed run may have another `training.max_minutes`.
         source: A file, `hub:NAME`, or a `datasets.Dataset`.
@@ -74,38 +81,44 @@ def fit(
     Raises:
         InputError: bad input, a folder with other files, or a checkpoint of other settings or rows.
         Interrupted: a signal came; the checkpoint, or the finished run, is saved.
+        Lost: another of several processes is gone; `resume` goes on from the checkpoint.
         Diverged: too many steps in a row had numbers that are not finite; the best weights that
             were found before are saved as a finished run.
     """
-    if config.training.tensorboard:
-        check_tensorboard()
-    if resume:
-        check_old_run(out)
-    else:
-        check_new_run(out)
-    prepared = prepare(config, source, unlabelled_source=unlabelled)
+    with ranks.joined():
+        return _judged(_fit(config, source, out, unlabelled, resume=resume, show_bar=show_bar))
+
+
+def _fit(
+    config: Config,
+    source: Source,
+    out: Path,
+    unlabelled: Source | None,
+    *,
+    resume: bool,
+    show_bar: bool,
+) -> dict[str, Any]:
+    """The summary of a run that was trained, or of one that was finished before."""
+    with ranks.writer_first():  # what one writes the others read: a cache, say
+        _check(config, out, resume=resume)
+        prepared = prepare(config, source, unlabelled_source=unlabelled)
     _tell_sizes(config, prepared)
-    finished = load_run(out) if resume and is_finished(out) else None
-    checkpoint = _checkpoint(out) if resume and finished is None else None
-    if finished is not None:
-        config = _as_chosen(config, finished.config.estimator.name)
-        wanted, got = finished.manifest.get("identity"), _fingerprint(_identity(config, prepared))
-        if wanted != got:
-            raise InputError(f"{out}: wanted the settings and rows of the finished run, got others")
-        remove_checkpoints(out)
-        return _judged(finished.manifest["summary"])
+    if resume and is_finished(out):
+        return _finished(out, config, prepared)
+    checkpoint = _checkpoint(out) if resume else None
     if checkpoint is not None:
         config = _as_chosen(config, checkpoint["identity"]["config"]["estimator"]["name"])
-    config = with_estimator(config, prepared)
-    identity = _identity(config, prepared)
+    chosen = ranks.from_writer(lambda: with_estimator(config, prepared).estimator.name)
+    config = override(config, {"estimator.name": chosen})
+    identity = identify(config, prepared)
+    check_ranks(out, identity, checkpoint)
     if checkpoint is not None:
-        _check_identity(out, checkpoint["identity"], identity)
-    if resume:
-        cut_metrics(out, checkpoint["metrics"] if checkpoint is not None else {"size": 0})
+        check_identity(out, checkpoint["identity"], identity)
+        _tell_shards(config, checkpoint)
 
     def save(state: Mapping[str, Any]) -> None:
         facts = {"format": FORMAT, "identity": identity, "metrics": measure_metrics(out)}
-        save_checkpoint(out, {**state, **facts})
+        save_checkpoint(out, {**state, **facts, "shards": num_shards(config)})
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         append_metrics(out, record)
@@ -113,28 +126,97 @@ def fit(
             write_scalars(out, record)
         save(state)
 
-    with StopSignals() as signals:
-        trainer = Trainer(
+    if resume:
+        facts = checkpoint["metrics"] if checkpoint is not None else {"size": 0}
+        ranks.from_writer(lambda: cut_metrics(out, facts))
+    with StopSignals(same_within=SAME_SIGNAL if ranks.size() > 1 else 0.0) as signals:
+        trainer = _trainer(
             config,
-            build(config, prepared, taught=checkpoint is None),
             prepared,
+            checkpoint,
+            out,
             show_bar=show_bar,
             on_evaluation=on_evaluation,
             should_stop=lambda: signals.received is not None,
         )
-        if checkpoint is not None:
-            _restore(trainer, checkpoint, out)
         progress = trainer.train()
-        if signals.received is not None and not progress.figures:
-            save(trainer.state())
+        received = next((one for one in ranks.gather(signals.received) if one is not None), None)
+        if received is not None and not progress.figures:
+            ranks.from_writer(lambda: save(trainer.state()))
             raise Interrupted(
-                signals.received,
-                f"{_name(signals.received)}; --resume goes on from step {progress.step}",
+                received, f"{_name(received)}; --resume goes on from step {progress.step}"
             )
-        summary = _save(out, config, prepared, trainer, identity)
-    if signals.received is not None:
-        raise Interrupted(signals.received, f"{_name(signals.received)}; the run is finished")
-    return _judged(summary)
+        trainer.model.cpu()
+        summary = ranks.from_writer(lambda: _save(out, config, prepared, trainer, identity))
+        received = signals.received if received is None else received
+    if received is not None:
+        raise Interrupted(received, f"{_name(received)}; the run is finished")
+    return summary
+
+
+def _check(config: Config, out: Path, *, resume: bool) -> None:
+    """Refuse what can be refused before the rows are read."""
+    if config.training.tensorboard:
+        check_tensorboard()
+    if config.training.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("training.device: wanted a GPU that torch finds, got none")
+    if not ranks.is_writer():
+        return  # rank 0 may have begun to write
+    if resume:
+        check_old_run(out)
+    else:
+        check_new_run(out)
+
+
+def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
+    """The summary of a finished run, if it is the one that is asked for."""
+    finished = load_run(out)
+    config = _as_chosen(config, finished.config.estimator.name)
+    if finished.manifest.get("identity") != fingerprint(identify(config, prepared)):
+        raise InputError(f"{out}: wanted the settings and rows of the finished run, got others")
+    ranks.from_writer(lambda: remove_checkpoints(out))
+    summary: dict[str, Any] = finished.manifest["summary"]
+    return summary
+
+
+def _tell_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
+    """Say what changes where another number of shards goes on."""
+    before, now = checkpoint.get("shards", 1), num_shards(config)
+    if before != now:
+        logger.warning(
+            "each step was computed in %d parts and is in %d now: the same rows in the same order, "
+            "other noise; processes times training.accumulate = %d would give the same bits",
+            before,
+            now,
+            before,
+        )
+
+
+def _trainer(
+    config: Config,
+    prepared: Prepared,
+    checkpoint: Mapping[str, Any] | None,
+    out: Path,
+    *,
+    show_bar: bool,
+    on_evaluation: Callable[[Mapping[str, Any], Mapping[str, Any]], None],
+    should_stop: Callable[[], bool],
+) -> Trainer:
+    """A trainer that begins, rank 0 with what a teacher taught, or goes on from a checkpoint."""
+    with ranks.writer_first():
+        taught = checkpoint is None and ranks.is_writer()
+        model = build(config, prepared, taught=taught).to(config.training.device)
+    trainer = Trainer(
+        config,
+        model,
+        prepared,
+        show_bar=show_bar,
+        on_evaluation=on_evaluation,
+        should_stop=should_stop,
+    )
+    if checkpoint is not None:
+        _restore(trainer, checkpoint, out)
+    return trainer
 
 
 def _judged(summary: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +262,7 @@ def _save(
             "source": prepared.corpus.source,
             "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
-            "identity": _fingerprint(identity),
+            "identity": fingerprint(identity),
         },
     )
     save_run(out, contents)
@@ -208,31 +290,6 @@ def _tell_sizes(config: Config, prepared: Prepared) -> None:
         logger.warning(oddity)
 
 
-def _identity(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """What must be the same when a run goes on; how long it may last need not."""
-    settings = to_mapping(config)
-    del settings["training"]["max_minutes"]
-    parts = (prepared.labelled, prepared.unlabelled, prepared.dev)
-    return {
-        "config": settings,
-        "split": prepared.split,
-        "rows": [_digest(rows) for rows in parts],
-    }
-
-
-def _check_identity(out: Path, wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
-    if wanted == got:
-        return
-    others = [
-        f"{section}.{name}"
-        for section, settings in got["config"].items()
-        for name, value in settings.items()
-        if wanted["config"].get(section, {}).get(name) != value
-    ]
-    found = f"another {others[0]}" if others else "other rows"
-    raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got {found}")
-
-
 def _checkpoint(out: Path) -> dict[str, Any] | None:
     checkpoint = load_checkpoint(out)
     if checkpoint is not None and checkpoint.get("format") != FORMAT:
@@ -258,20 +315,8 @@ def _as_chosen(config: Config, name: str) -> Config:
     return override(config, {"estimator.name": name})
 
 
-def _fingerprint(identity: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
 def _name(number: int) -> str:
     return signal.Signals(number).name
-
-
-def _digest(rows: EncodedRows) -> str:
-    """A checksum of what training reads of rows."""
-    parts = (rows.symbols, rows.offsets, rows.y)
-    content = b"".join(hashlib.sha256(part.tobytes()).digest() for part in parts)
-    candidates = repr(sorted(rows.candidates.items())).encode()
-    return hashlib.sha256(content + candidates).hexdigest()
 
 
 def with_estimator(config: Config, prepared: Prepared) -> Config:

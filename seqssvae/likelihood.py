@@ -136,7 +136,8 @@ def sequence_log_prob(
         Nats per sequence, `[N]`.
     """
     packing, hidden, softmax = _expanded(decoder, x, lengths, example, z, y)
-    log_prob = _TokenLogProb.apply(softmax, *softmax.parameters(hidden))  # type: ignore[no-untyped-call]
+    with torch.autocast(hidden.device.type, enabled=False):  # its buffers hold one dtype
+        log_prob = _TokenLogProb.apply(softmax, *softmax.parameters(hidden))  # type: ignore[no-untyped-call]
     return packing.per_row(log_prob)
 
 
@@ -167,9 +168,11 @@ def weighted_sequence_log_prob(
         The sum, a scalar in nats, and log p of each row, `[N]`, through which no gradient flows.
     """
     packing, hidden, softmax = _expanded(decoder, x, lengths, example, z, y)
-    total, log_prob = _WeightedLogProb.apply(  # type: ignore[no-untyped-call]
-        softmax, weights.index_select(0, packing.order[packing.row]), *softmax.parameters(hidden)
-    )
+    weights = weights.index_select(0, packing.order[packing.row])
+    with torch.autocast(hidden.device.type, enabled=False):
+        total, log_prob = _WeightedLogProb.apply(  # type: ignore[no-untyped-call]
+            softmax, weights, *softmax.parameters(hidden)
+        )
     return total, packing.per_row(log_prob)
 
 

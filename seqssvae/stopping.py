@@ -1,7 +1,9 @@
 """How a run ends before its time: by a signal, or by numbers that are not finite."""
 
+import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -36,11 +38,17 @@ class StopSignals:
     Outside the main thread, where Python knows no signals, nothing is noted. A signal that was
     ignored before stays so.
 
+    Args:
+        same_within: Seconds after the first in which another one is the same: a terminal and
+            torchrun may both send it. Later ones wait for the interpreter then, and cannot end the
+            process in the middle of a call that does not return.
+
     Attributes:
         received: The signal that was noted, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, same_within: float = 0.0) -> None:
+        self.same_within, self._first = same_within, 0.0
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -61,7 +69,12 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        for other in self._before:
-            # the system's own way: it ends the process in the middle of a step too
-            signal.signal(other, signal.SIG_DFL)
+        if self.received is None:
+            self.received, self._first = number, time.monotonic()
+        elif time.monotonic() - self._first > self.same_within:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if not self.same_within:
+            for other in self._before:
+                # the system's own way: it ends the process in the middle of a step too
+                signal.signal(other, signal.SIG_DFL)

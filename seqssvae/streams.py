@@ -39,12 +39,13 @@ class Stream:
         classes: The class of each row, int `[n]`, for balanced passes.
         rank: Which share of each batch is wanted.
         world: How many shares there are; their rows are disjoint, and sizes differ by one at most.
+            With more shares than rows, the last ones are empty.
 
     Attributes:
         num_rows: Rows of a pass.
 
     Raises:
-        ValueError: no rows, a size below `world`, a rank out of range, a negative seed.
+        ValueError: no rows, a size below 1, a rank out of range, a negative seed.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class Stream:
             raise ValueError("wanted a stream of at least one row, got none")
         if not 0 <= rank < world:
             raise ValueError(f"rank: wanted 0 to {world - 1}, got {rank}")
-        if size < world:
-            raise ValueError(f"size: wanted a row for each of {world} ranks, got {size}")
+        if size < 1:
+            raise ValueError(f"size: wanted at least 1, got {size}")
         if seed < 0:
             raise ValueError(f"seed: wanted 0 or more, got {seed}")
         self.size, self.seed, self.number = size, seed, number
@@ -165,6 +166,8 @@ class TwoStreams:
         alpha: Of every row; None is 1.
         rank: Which share of each batch is wanted.
         world: How many shares there are.
+        parts: How many parts a share is cut into. The rows of part p of rank r are those that
+            rank `r + p * world` of `parts * world` ranks would have.
 
     Raises:
         ValueError: no rows at all, a labelled row among the unlabelled or the other way round, an
@@ -185,11 +188,12 @@ class TwoStreams:
         alpha: float | None = None,
         rank: int = 0,
         world: int = 1,
+        parts: int = 1,
     ) -> None:
         if mode not in ("both", "alternate"):
             raise ValueError(f"mode: wanted both or alternate, got {mode}")
         _check_kinds(labelled, unlabelled)
-        self.mode = mode
+        self.mode, self.parts = mode, parts
 
         def source(
             rows: EncodedRows, size: int, number: int, classes: Indices | None
@@ -211,13 +215,41 @@ class TwoStreams:
         self.unlabelled = source(unlabelled, sizes[1], 1, None)
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, labelled rows first; steps are counted from 0."""
-        parts = [source.batch(number) for source, number in self._parts(step)]
-        return parts[0] if len(parts) == 1 else concatenate(*parts)
+        """The batch of a step, labelled rows first; steps are counted from 0.
 
-    def ids(self, step: int) -> list[str]:
-        """Ids of the rows of `batch(step)`, in its order."""
-        return [id for source, number in self._parts(step) for id in source.ids(number)]
+        Raises:
+            ValueError: this rank has no row of it.
+        """
+        batch = self._batch(step, slice(None))
+        if batch is None:
+            raise ValueError(f"step {step}: wanted a row for this rank, got none")
+        return batch
+
+    def part(self, step: int, part: int) -> Batch | None:
+        """A part of the batch of a step, or None if it has no row."""
+        return self._batch(step, slice(part, None, self.parts))
+
+    def ids(self, step: int, part: int = 0) -> list[str]:
+        """Ids of the rows of `part(step, part)`, in its order."""
+        return [
+            source.rows.ids[row]
+            for source, number in self._parts(step)
+            for row in source.stream.indices(number)[part :: self.parts].tolist()
+        ]
+
+    def num_rows(self, step: int) -> int:
+        """Rows of a step, counted over all ranks."""
+        return sum(source.stream.size for source, _ in self._parts(step))
+
+    def _batch(self, step: int, share: slice) -> Batch | None:
+        """Some rows of each stream."""
+        shares = (
+            (source, source.stream.indices(number)[share]) for source, number in self._parts(step)
+        )
+        found = [source.batch(indices) for source, indices in shares if len(indices)]
+        if len(found) == 2:
+            return concatenate(*found)
+        return found[0] if found else None
 
     def _parts(self, step: int) -> list[tuple["_Source", int]]:
         """The one or two streams that a step reads, and the number of each one's batch."""
@@ -248,17 +280,8 @@ class _Source:
         """Batches of a pass, rounded up, so never 0."""
         return -(-self.stream.num_rows // self.stream.size)
 
-    def ids(self, step: int) -> list[str]:
-        return [self.rows.ids[row] for row in self.stream.indices(step).tolist()]
-
-    def batch(self, step: int) -> Batch:
-        return collate(
-            self.rows,
-            self.stream.indices(step),
-            num_classes=self.num_classes,
-            w=self.w,
-            alpha=self.alpha,
-        )
+    def batch(self, indices: Indices) -> Batch:
+        return collate(self.rows, indices, num_classes=self.num_classes, w=self.w, alpha=self.alpha)
 
 
 def _check_kinds(labelled: EncodedRows, unlabelled: EncodedRows) -> None:

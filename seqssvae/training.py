@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from seqssvae import ranks
 from seqssvae.badsteps import not_finite_allowed
 from seqssvae.config import Config
 from seqssvae.distillation import distil
@@ -88,12 +89,16 @@ class Trainer:
     A step whose loss, gradient or weights hold a NaN or an infinity is skipped and told; after
     `training.max_bad_steps` of them in a row training ends, with weights that are finite.
 
+    Of several ranks each has a trainer of the same rows; they begin with the weights of rank 0,
+    and are told the same all the way, by rank 0's clock. Any of them may ask to stop.
+
     Args:
         config: The settings.
         model: Its weights are changed in place.
         prepared: The rows.
-        show_bar: Draw a progress bar on stderr, if that is a terminal.
-        on_evaluation: Called with every evaluation's figures and with the state to go on from.
+        show_bar: Draw a progress bar on stderr, if that is a terminal; rank 0 alone draws.
+        on_evaluation: Called with every evaluation's figures and with the state to go on from, on
+            rank 0 alone.
         should_stop: Asked between steps; once it says so, `train` returns, and `state` is what to
             go on from.
 
@@ -112,12 +117,13 @@ class Trainer:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.config, self.model, self.prepared = config, model, prepared
-        self.show_bar = show_bar and sys.stderr.isatty()
+        self.show_bar = show_bar and sys.stderr.isatty() and ranks.is_writer()
         self.on_evaluation = on_evaluation
         self.should_stop = should_stop or (lambda: False)
-        self.stepper = Stepper(config, model, prepared)
+        self.stepper = Stepper(config, model, prepared, tell=self._tell)
         self.progress = Progress()
         self.warnings: list[str] = []
+        self._spent = self._start = 0.0
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs."""
@@ -137,6 +143,7 @@ class Trainer:
 
         Raises:
             Diverged: the model's first weights cannot be evaluated.
+            Lost: another rank is gone.
         """
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
@@ -146,7 +153,7 @@ class Trainer:
         )
         with bar, logging_redirect_tqdm():
             self._loop(bar)
-        if self.should_stop():
+        if self._must_stop():
             return progress
         best = {**progress.best_elbo_weights, **progress.best_weights}
         self.model.load_state_dict({**self.model.state_dict(), **best})
@@ -167,22 +174,25 @@ class Trainer:
         if ngrams is None or everything is self.prepared:
             return
         logger.info("its n-gram models learn again, from the labels of dev rows too")
-        distil(ngrams, everything, self.config.training.seed)
+        with ranks.writer_first():  # minutes that once are enough
+            if ranks.is_writer():
+                distil(ngrams, everything, self.config.training.seed)
+        ranks.share(ngrams.state_dict().values())
         self.progress.dev_labels_learned = True
 
     def _loop(self, bar: "tqdm[Any]") -> None:
         """Take steps and evaluate, until something says that it is enough."""
         settings, progress = self.config.training, self.progress
-        spent, start = progress.minutes, time.monotonic()
-        while not self.should_stop():
+        self._spent, self._start = progress.minutes, time.monotonic()
+        while not self._must_stop():
             is_due = progress.step % settings.evaluate_every == 0 or progress.stopped_by is not None
             if is_due and progress.evaluated_step != progress.step:
                 self._evaluate()
-            if progress.stopped_by is not None or self.should_stop():
+            if progress.stopped_by is not None or self._must_stop():
                 return
             loss = self.step(progress.step)
             progress.step += 1
-            progress.minutes = spent + (time.monotonic() - start) / 60
+            progress.minutes = self._minutes() if ranks.size() == 1 else self.stepper.heard[1]
             bar.update()
             bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
             if progress.step >= settings.num_steps:
@@ -191,6 +201,21 @@ class Trainer:
                 progress.stopped_by = "time"
             if progress.skipped_in_a_row >= settings.max_bad_steps:
                 progress.stopped_by = BAD_NUMBERS
+
+    def _minutes(self) -> float:
+        return self._spent + (time.monotonic() - self._start) / 60
+
+    def _tell(self) -> tuple[float, ...]:
+        """What this rank adds to a step's exchange: its wish to stop, and rank 0's clock."""
+        if ranks.size() == 1:
+            return ()
+        return float(self.should_stop()), self._minutes() if ranks.is_writer() else 0.0
+
+    def _must_stop(self) -> bool:
+        """Whether some rank wished to stop; all of them heard of it in the same step."""
+        if ranks.size() == 1:
+            return self.should_stop()
+        return bool(self.stepper.heard and self.stepper.heard[0])
 
     def step(self, step: int) -> float:
         """One step of the optimiser; returns the loss in nats per row, NaN if it was skipped."""
@@ -234,6 +259,9 @@ class Trainer:
         if warmed and spent and progress.stopped_by is None:
             progress.stopped_by = "patience"
         logger.info(format_metrics(record))
+        ranks.from_writer(lambda: self._hand_on(record))
+
+    def _hand_on(self, record: Mapping[str, Any]) -> None:
         if self.on_evaluation is not None:
             self.on_evaluation(record, self.state())
 

@@ -152,24 +152,28 @@ def spoil(
     """
     stepper = trainer.stepper if isinstance(trainer, Trainer) else trainer
     left = [10**9 if calls is None else calls]
-    real_batch, here = stepper.streams.batch, [-1]
+    real_part, here = stepper.streams.part, [-1]
     spoiling: dict[int, set[tuple[int, ...]]] = {}
     named: dict[int, set[str]] = {}
     for step in at:
-        by_id = dict(zip(stepper.streams.ids(step), symbols(real_batch(step)), strict=True))
+        by_id: dict[str, tuple[int, ...]] = {}
+        for number in range(stepper.streams.parts):
+            given = real_part(step, number)
+            rows = [] if given is None else symbols(given)
+            by_id |= dict(zip(stepper.streams.ids(step, number), rows, strict=True))
         spoiling[step] = {row for id, row in by_id.items() if ids is None or id in ids}
         named[step] = {id for id, row in by_id.items() if row in spoiling[step]}
 
-    def batch(step: int) -> Batch:
+    def part(step: int, number: int) -> Batch | None:
         here[0] = step
-        return real_batch(step)
+        return real_part(step, number)
 
     def is_bad(given: Batch) -> bool:
         found = left[0] > 0 and bool(spoiling.get(here[0], set()) & set(symbols(given)))
         left[0] -= found
         return found
 
-    stepper.streams.batch = batch  # type: ignore[method-assign]
+    stepper.streams.part = part  # type: ignore[method-assign, assignment]
     real: Callable[..., Tensor] = stepper.elbo.differentiable_loss
     spoiled = Spoiled(real, is_bad, kind)
     stepper.elbo.differentiable_loss = spoiled  # type: ignore[method-assign, assignment]

@@ -61,14 +61,15 @@ def run_python(text: str, names: dict[str, Any], *, where: str) -> None:
 def run_shell(text: str) -> list[str]:
     """Run a block's lines in the current folder; return those that are run elsewhere or not at all.
 
-    Commands of `seqssvae` run in this process, trainings shortened; targets of `make` must exist.
+    Commands of `seqssvae` run in this process, trainings shortened, and those under torchrun as
+    one process; targets of `make` must exist.
 
     Raises:
         AssertionError: a command that fails, or one that is not known here.
     """
     left = []
     for line in text.replace("\\\n", "").splitlines():
-        command = line.partition(" > ")[0]
+        command = re.sub(r"^torchrun .*-m seqssvae", "seqssvae", line).partition(" > ")[0]
         words = shlex.split(command, comments=True)
         if not words:
             continue

@@ -300,3 +300,21 @@ def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> N
     best = load_config(tmp_path / "best.yaml")
     assert best.model.decoder_size == 4 and best.training.num_steps == 2
     assert str(best.training.learning_rate) in shown.splitlines()[0]
+
+
+def test_processes_are_measured_together(tmp_path: Path) -> None:
+    """`ranks.py` of the benchmarks runs each kind."""
+    shown = run_script(
+        "benchmarks/ranks.py", "--rounds", 1, "--steps", 2, "--rows", 6, "--length", 6,
+        "--classes", 2, "--symbols", 5, "--size", 4, "--json", folder=tmp_path,
+    )  # fmt: skip
+    found = json.loads(shown.splitlines()[-1])
+    for kind in ("one", "weak", "strong", "alone"):
+        assert found[f"{kind}_rows_per_s"] > 0 and f"| {kind} | " in shown
+    assert len(found["weak_ratios"]) == 1 and found["bytes"] % 4 == 0 < found["bytes"]
+    one, eight, many = found["plan"]
+    assert one["exchange_s"] == 0 and one["efficiency"] == 1
+    assert one["hours"] * 3600 == pytest.approx(1e8 / found["one_rows_per_s"])
+    sent = 2 * 7 * (found["bytes"] / 8 / 1.25e9 + 5e-5)
+    assert eight["exchange_s"] == pytest.approx(sent) and eight["hours"] > one["hours"] / 8
+    assert many["efficiency"] < eight["efficiency"] < 1

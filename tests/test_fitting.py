@@ -178,10 +178,10 @@ def test_a_signal_ends_a_run_in_good_order(
     fit(config(), data, tmp_path / "whole")
     plain_step = Stepper._differentiate
 
-    def differentiate(stepper: Stepper, batch: Batch, here: int, weight: float) -> Any:
+    def differentiate(stepper: Stepper, batch: Batch, here: int, *rest: Any) -> Any:
         if here == step and (tmp_path / "broken").exists():
             os.kill(os.getpid(), number)
-        return plain_step(stepper, batch, here, weight)
+        return plain_step(stepper, batch, here, *rest)
 
     monkeypatch.setattr(Stepper, "_differentiate", differentiate)
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]

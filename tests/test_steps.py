@@ -4,6 +4,7 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,3 +109,65 @@ def test_a_loss_that_is_bad_whatever_the_rows_names_none() -> None:
     _, problem = stepper.step(0)
     assert problem is not None and problem.ids == ()
     assert problem.reason == "the loss is nan, by no sequence by itself"
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    "estimator", ["fused-enum", "trace-enum", "score-function", "gumbel-softmax"]
+)
+def test_bfloat16_is_near_float32(estimator: str, cell: str) -> None:
+    """Its products are rounded to three digits; weights, gradients and loops over time are not."""
+    torch.set_default_dtype(torch.float32)
+    changes = {"estimator__name": estimator, "model__cell": cell}
+    losses, after = [], []
+    for precision in ("float32", "bfloat16"):
+        stepper = make(training__precision=precision, **changes)
+        losses.append([stepper.step(step)[0] for step in range(3)])
+        after.append(stepper.model.state_dict())
+        assert all(p.grad.dtype == torch.float32 for p in stepper.trained if p.grad is not None)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[0] != losses[1]
+    assert all(value.dtype == torch.float32 for value in after[1].values())
+
+
+@pytest.mark.parametrize("baseline", ["learned", "running-mean"])
+def test_baselines_learn_from_all_parts_of_a_batch(baseline: str) -> None:
+    """What is noted of two batches is that of both together, and is learned once, if it is good."""
+    stepper = make(estimator__name="score-function", estimator__baseline=baseline,
+                   training__accumulate=2)  # fmt: skip
+    elbo = stepper.elbo
+    assert isinstance(elbo, ScoreFunction) and not elbo.learns_at_once
+    stepper.step(0)
+    before = copy.deepcopy(elbo.state())
+    assert any(value is not None for value in before.values()) and elbo.noted() == {}
+    spoil(stepper, at=[1], ids=stepper.streams.ids(1, 0)[:1], kind="loss")
+    assert stepper.step(1)[1] is not None
+    assert_same_bits(before, elbo.state())
+    stepper.step(2)
+    assert any(not torch.equal(a, b) for a, b in zip(before.values(), elbo.state().values(),
+               strict=True) if a is not None and b is not None)  # fmt: skip
+
+
+def test_each_shard_of_a_step_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from one seed or step to the next; alone, that of a step which is not cut."""
+    seeds: list[int] = []
+    plain_seed = torch.manual_seed
+
+    def manual_seed(seed: int) -> torch.Generator:
+        seeds.append(seed)
+        return plain_seed(seed)
+
+    def used(**changes: Any) -> list[int]:
+        stepper = make(**changes)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "manual_seed", manual_seed)
+            seeds.clear()
+            for step in range(2):
+                stepper.step(step)
+        return list(seeds)
+
+    whole, other = used(), used(training__seed=1)
+    keys = [np.random.SeedSequence([0, step]) for step in range(2)]
+    assert whole == [int(key.generate_state(1, np.uint64)[0] >> 1) for key in keys]
+    parts, others = (used(training__seed=seed, training__accumulate=3) for seed in (0, 1))
+    assert len({*parts, *others}) == len(parts + others) == 12
+    assert parts[::3] == whole and others[::3] == other

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,3 +200,16 @@ def test_outside_the_main_thread_nothing_is_noted() -> None:
     thread.start()
     thread.join()
     assert done == [True]
+
+
+@pytest.mark.parametrize(("pause", "status"), [(0.0, 7), (0.3, -signal.SIGINT)])
+def test_a_signal_from_two_senders_is_one(pause: float, status: int) -> None:
+    """Within a while; after that it ends the process."""
+    child = os.fork()
+    if child == 0:
+        with StopSignals(same_within=0.2) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(pause)
+            os.kill(os.getpid(), signal.SIGINT)
+            os._exit(7 if signals.received == signal.SIGTERM else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status

@@ -18,7 +18,7 @@ def stream_settings(draw: st.DrawFn) -> tuple[list[int], int, int, int]:
     """Lengths, size, world, seed."""
     lengths = draw(st.lists(st.integers(1, 40), min_size=1, max_size=60))
     world = draw(st.integers(1, 4))
-    return lengths, draw(st.integers(world, 17)), world, draw(st.integers(0, 2**63))
+    return lengths, draw(st.integers(1, 17)), world, draw(st.integers(0, 2**63))
 
 
 # streams
@@ -151,8 +151,8 @@ def test_what_a_stream_refuses() -> None:
         Stream([], 3, seed=0)
     with pytest.raises(ValueError, match="rank: wanted 0 to 1, got 2"):
         Stream([1], 3, seed=0, rank=2, world=2)
-    with pytest.raises(ValueError, match="size: wanted a row for each of 4 ranks, got 3"):
-        Stream([1], 3, seed=0, rank=2, world=4)
+    with pytest.raises(ValueError, match="size: wanted at least 1, got 0"):
+        Stream([1], 0, seed=0)
     with pytest.raises(ValueError, match="seed: wanted 0 or more, got -1"):
         Stream([1], 3, seed=-1)
 
@@ -266,6 +266,39 @@ def test_ranks_share_the_batch_of_one_rank(mode: str) -> None:
     for step in range(12):
         together = [row for share in shares for row in row_numbers(share.batch(step))]
         assert sorted(together) == sorted(row_numbers(whole.batch(step)))
+
+
+@pytest.mark.parametrize("mode", ["both", "alternate"])
+def test_parts_of_ranks_are_the_shares_of_more_ranks(mode: str) -> None:
+    """Two ranks with two parts each, four ranks, one of four parts; some have no row at all."""
+    rows, others = make_rows([3] * 5, [0] * 5), make_rows([4] * 11, first=100)
+
+    def streams(rank: int, world: int, parts: int) -> TwoStreams:
+        return TwoStreams(
+            rows, others, sizes=(3, 2), num_classes=1, seed=3, mode=mode, rank=rank, world=world,
+            parts=parts,
+        )  # fmt: skip
+
+    def shares(step: int, rank: int, world: int, parts: int) -> dict[int, list[int]]:
+        mine = streams(rank, world, parts)
+        assert mine.num_rows(step) in ((5,) if mode == "both" else (2, 3))
+        found = {part: mine.part(step, part) for part in range(parts)}
+        for part, batch in found.items():
+            assert len(mine.ids(step, part)) == (0 if batch is None else batch.num_rows)
+        return {
+            rank + part * world: [] if batch is None else row_numbers(batch)
+            for part, batch in found.items()
+        }
+
+    for step in range(8):
+        whole = shares(step, 0, 1, 4)
+        assert sorted(sum(whole.values(), [])) == sorted(row_numbers(streams(0, 1, 4).batch(step)))
+        assert shares(step, 0, 2, 2) | shares(step, 1, 2, 2) == whole
+        for rank in range(4):
+            assert shares(step, rank, 4, 1) == {rank: whole[rank]}
+        assert whole[3] == []
+        with pytest.raises(ValueError, match=f"step {step}: wanted a row for this rank, got none"):
+            streams(3, 4, 1).batch(step)
 
 
 def test_balanced_draws_classes_equally() -> None:

@@ -17,6 +17,8 @@ LAYERS = [
         "files",
         "manifests",
         "metrics",
+        "ranks",
+        "slices",
     ],
     [
         "rows",
@@ -43,6 +45,7 @@ LAYERS = [
         "preparation",
         "distillation",
         "building",
+        "identity",
         "badsteps",
         "steps",
         "training",

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. A command a file; heavy imports wait until one runs."""
 
 import argparse
+import contextlib
 import importlib
 import io
 import json
@@ -8,9 +9,11 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from seqssvae import ranks
 from seqssvae.cli.completion import SHELLS, completion_script
 from seqssvae.config import InputError
 from seqssvae.stopping import Diverged
@@ -34,20 +37,24 @@ COMMANDS = {
 }
 
 TAKE_SETTINGS = ("train", "compare")
+SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun
+TURN_SECONDS = 2.0  # until rank 0 has told of a mistake that all ranks find, and torchrun ends all
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose mistakes are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+        is_first = not ranks.launched_rank()
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n" if is_first else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status.
 
-    0; 2 after a user's mistake; 3 if training ended because of numbers that are not finite; 130
-    and 143 after SIGINT and SIGTERM.
+    0; 2 after a user's mistake; 3 if training ended because of numbers that are not finite; 4 if
+    another process of the same job is gone; 130 and 143 after SIGINT and SIGTERM. Of several
+    processes the first tells what all know, and a process that is alone with a mistake tells it.
     """
     parser = _Parser(
         prog="seqssvae", description="Semi-supervised variational autoencoders over sequences."
@@ -93,25 +100,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)
     for chatty in ("datasets", "fsspec", "filelock", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run what was parsed; every mistake is a line."""
+    rank = ranks.launched_rank()
+    name, who = f"seqssvae {arguments.command}", f"rank {rank}: " if rank is not None else ""
     try:
-        result: dict[str, Any] = arguments.execute(arguments)
-        if arguments.json:
-            print(json.dumps(result, ensure_ascii=False, allow_nan=False))
-        sys.stdout.flush()
+        with contextlib.ExitStack() as stack:
+            if rank is not None and arguments.command not in SHARE_WORK:
+                wanted = f"{', '.join(SHARE_WORK[:-1])} or {SHARE_WORK[-1]}"
+                raise InputError(f"wanted {wanted} under torchrun, got {arguments.command}")
+            if rank:
+                stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(ranks.joined())
+            result: dict[str, Any] = arguments.execute(arguments)
+            if arguments.json:
+                print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+            sys.stdout.flush()
+    except ranks.Ended:
+        return 2
+    except ranks.Lost as error:
+        hint = "; --resume goes on from the last checkpoint" * (arguments.command == "train")
+        print(f"{name}: error: {who}{error}{hint}", file=sys.stderr, flush=True)
+        return 4
     except (InputError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" not in str(error).lower():
             raise  # torch says so where memory is short
         line = " ".join(str(error).split())
         if not isinstance(error, InputError):
             line = f"wanted less memory (smaller sizes or batches, shorter rows), got: {line:.200}"
-        print(f"seqssvae {arguments.command}: error: {line}", file=sys.stderr)
+        if rank:
+            time.sleep(TURN_SECONDS)
+        print(f"{name}: error: {who if rank else ''}{line}", file=sys.stderr)
         return 2
     except Diverged as error:
-        print(f"seqssvae {arguments.command}: error: {error}", file=sys.stderr)
+        if not rank:
+            print(f"{name}: error: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt as stop:
         line = " ".join(str(stop).split()) or signal.SIGINT.name
-        print(f"seqssvae {arguments.command}: stopped by {line}", file=sys.stderr)
+        if not rank:
+            print(f"{name}: stopped by {line}", file=sys.stderr)
         return int(getattr(stop, "status", 128 + signal.SIGINT))
     except BrokenPipeError:  # the reader went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,14 +2,22 @@
 
 Modes: q is the encoder's q(y|x); posterior is Bayes' rule with importance samples of z; mix is
 their geometric mean.
+
+Under torchrun the processes share the rows of a file. With --out, what a kill left of a large file
+is not computed again: run the same command.
 """
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from seqssvae import ranks
 from seqssvae.config import InputError
+
+if TYPE_CHECKING:
+    from seqssvae.encoded import EncodedRows
+    from seqssvae.trained import TrainedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,21 +35,39 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Label."""
     if bool(arguments.texts) == bool(arguments.data):
         raise InputError("wanted TEXT ... or --data FILE, got both or neither")
-    from seqssvae.files import write_atomically
+    if arguments.out is None and ranks.size() > 1:
+        raise InputError("wanted --out FILE where several processes write, got none")
     from seqssvae.trained import load
 
     model = load(arguments.run)
     rows = model.read(arguments.data) if arguments.data else model.read_texts(arguments.texts)
-    found = model.classify_rows(
-        rows, mode=arguments.mode, num_samples=arguments.num_samples, seed=arguments.seed
-    )
-    if arguments.out is not None:  # row by row: a file may hold many millions
-        lines = (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in found)
-        write_atomically(arguments.out, lines)
+    if arguments.out is not None:
+        write(model, rows, arguments)
         return {"num_rows": len(rows), "out": str(arguments.out)}
+    options = {"num_samples": arguments.num_samples, "seed": arguments.seed}
+    found = model.classify_rows(rows, mode=arguments.mode, **options)
     if not arguments.json:
         for row in found:
             print(f"{row['label']}\t{row['probability']:.4f}")
         return {"num_rows": len(rows)}
     predictions = list(found)
     return {"num_rows": len(predictions), "predictions": predictions}
+
+
+def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namespace) -> None:
+    """Write a line for each row."""
+    import numpy as np
+
+    from seqssvae.identity import digest
+    from seqssvae.slices import concatenate, write_in_slices
+
+    options = {
+        "mode": arguments.mode, "num_samples": arguments.num_samples, "seed": arguments.seed
+    }  # fmt: skip
+
+    def make(some: slice) -> bytes:
+        found = model.classify_rows(rows.take(np.arange(some.start, some.stop)), **options)
+        return b"".join(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in found)
+
+    key = {"run": model.manifest["sha256"], "rows": digest(rows), **options}
+    write_in_slices(arguments.out, len(rows), key=key, make=make, join=concatenate)

@@ -2,12 +2,22 @@
 
 A parquet file with the columns id, loc and scale of q(z | x, y) at the likeliest y, label and
 probabilities.
+
+Under torchrun the processes share the rows. What a kill left of a large file is not computed again:
+run the same command.
 """
 
 import argparse
+import contextlib
+import hashlib
 import io
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from seqssvae.encoded import EncodedRows
+    from seqssvae.trained import TrainedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encode."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    import numpy as np
 
-    from seqssvae.files import write_atomically
+    from seqssvae.identity import digest
+    from seqssvae.slices import write_in_slices
     from seqssvae.trained import load
 
     model = load(arguments.run)
     rows = model.read(arguments.data)
+    ids = hashlib.sha256("\n".join(rows.ids).encode(errors="surrogatepass")).hexdigest()
+    write_in_slices(
+        arguments.out,
+        len(rows),
+        key={"run": model.manifest["sha256"], "rows": digest(rows), "ids": ids},
+        make=lambda some: table(model, rows.take(np.arange(some.start, some.stop))),
+        join=join,
+    )
+    if not arguments.json:
+        print(f"{len(rows)} rows written to {arguments.out}")
+    return {"num_rows": len(rows), "out": str(arguments.out)}
+
+
+def table(model: "TrainedModel", rows: "EncodedRows") -> bytes:
+    """A parquet file of some rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
     found = model.encode_rows(rows)
     names = model.labels.names
     columns = {
@@ -40,7 +68,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         columns["probabilities"] = pa.array(list(found["probabilities"]))
     buffer = io.BytesIO()
     parquet.write_table(pa.table(columns), buffer)
-    write_atomically(arguments.out, buffer.getvalue())
-    if not arguments.json:
-        print(f"{len(rows)} rows written to {arguments.out}")
-    return {"num_rows": len(rows), "out": str(arguments.out)}
+    return buffer.getvalue()
+
+
+def join(parts: Iterable[BinaryIO], whole: BinaryIO) -> None:
+    """Write the rows of parquet files into one, a group of rows for each."""
+    from pyarrow import parquet
+
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+        for part in parts:
+            rows = parquet.read_table(part)
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(whole, rows.schema))
+            writer.write_table(rows)

@@ -3,6 +3,8 @@
 Accuracy over its labelled rows; in nats per sequence the un-annealed ELBO, importance-weighted NLL
 and KL over all of its rows. With --judge, rows are also written anew under another label, and a
 classifier that learned from the judge's file says whether that succeeded.
+
+Under torchrun the processes share the rows; the figures are those that one gives.
 """
 
 import argparse

@@ -2,6 +2,8 @@
 
 A file's rows are {"text": ..., "label": ...} or {"tokens": [...], "label": ...}: jsonl, csv, tsv,
 parquet or txt, gzipped or not. A missing, null or empty label means unlabelled.
+
+Under torchrun the processes share each step; all of them must see the same files.
 """
 
 import argparse

@@ -116,6 +116,10 @@ class ScoreFunction(PairELBO):
         analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
         free_bits: Nats that each dim of z counts with at least; analytic KL only.
 
+    Attributes:
+        learns_at_once: The baselines learn from a batch as soon as they have seen it. Where a
+            batch is computed in parts, they `learn` from what was `noted` of all parts instead.
+
     Raises:
         ValueError: "leave-one-out" with a single particle.
     """
@@ -132,6 +136,8 @@ class ScoreFunction(PairELBO):
         if baseline == "leave-one-out" and num_particles < 2:
             raise ValueError(f"leave-one-out: wanted at least 2 particles, got {num_particles}")
         self.baseline: Baseline = baseline
+        self.learns_at_once = True
+        self._noted: dict[str, Tensor] = {}
         self._mean = _Forgetful()
         self._products, self._targets = _Forgetful(), _Forgetful()
 
@@ -143,6 +149,27 @@ class ScoreFunction(PairELBO):
         """Remember what `state` gave."""
         for name, memory in self._memories().items():
             memory.value = state[name]
+        self._noted = {}
+
+    def noted(self) -> dict[str, Tensor]:
+        """Sums over the batches since the last call; those of parts of a batch may be added up."""
+        noted, self._noted = self._noted, {}
+        return noted
+
+    def learn(self, noted: Mapping[str, Tensor]) -> None:
+        """Let the baselines learn from a whole batch, of which `noted` told."""
+        if "values" in noted:
+            self._mean.add(noted["values"] / noted["count"])
+        if "products" in noted:
+            self._products.add(noted["products"])
+            self._targets.add(noted["targets"])
+
+    def _note(self, **sums: Tensor) -> None:
+        for name, value in sums.items():
+            known = self._noted.get(name)
+            self._noted[name] = value if known is None else known + value
+        if self.learns_at_once:
+            self.learn(self.noted())
 
     def _memories(self) -> dict[str, "_Forgetful"]:
         return {"mean": self._mean, "products": self._products, "targets": self._targets}
@@ -174,7 +201,7 @@ class ScoreFunction(PairELBO):
             return others
         if self.baseline == "running-mean":
             expected = self._mean.value
-            self._mean.add(values.mean())
+            self._note(values=values.sum(), count=values.new_tensor(len(values)))
             return torch.zeros_like(values) if expected is None else expected.expand_as(values)
         x = torch.cat(
             [torch.ones_like(lengths).unsqueeze(1), lengths.unsqueeze(1), features.y.detach()], 1
@@ -183,8 +210,7 @@ class ScoreFunction(PairELBO):
         if self._products.value is not None and self._targets.value is not None:
             ridge = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
             baseline = x @ torch.linalg.solve(self._products.value + ridge, self._targets.value)
-        self._products.add(x.t() @ x)
-        self._targets.add(x.t() @ values)
+        self._note(products=x.t() @ x, targets=x.t() @ values)
         return baseline
 
 

@@ -1,0 +1,213 @@
+"""How much faster two processes of one thread train than one process of one thread.
+
+    python experiments/benchmarks/ranks.py --json
+
+Weak scaling holds the rows of each process: N processes take N times the rows in a step. Strong
+scaling holds the rows of a step, which N processes share. Both are told as rows per second against
+those of one process, which computes the same rows in one part. Each process measures a step from
+the exchange before it to its own, so that waiting counts; the settings run in turn, several rounds
+of them, each in processes of their own, and medians are shown. "alone" are N processes at once that
+exchange nothing and share no step: what the machine gives. "bytes" is what a process exchanges in a
+step.
+
+The second table is no measurement but arithmetic: from one process's rows per second, the bytes,
+and the network that is given, what N processes would take for one pass over so many sequences, each
+with as many rows of a step as were measured.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqssvae import ranks
+from seqssvae.building import build
+from seqssvae.config import Config, override
+from seqssvae.encoded import EncodedRows
+from seqssvae.preparation import Prepared
+from seqssvae.splits import Labels
+from seqssvae.steps import Stepper
+from seqssvae.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
+
+KINDS = ("one", "weak", "strong", "alone")
+PROCESSES = (1, 8, 64)  # of the plan
+WARM_UP = 3  # steps that are not measured
+
+
+def main() -> None:
+    """Measure, and print a line for each kind."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ranks", type=int, default=2, metavar="N", help="processes (2)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of all kinds (5)")
+    parser.add_argument("--steps", type=int, default=30, metavar="N", help="of a round (30)")
+    parser.add_argument("--rows", type=int, default=96, metavar="B", help="of one process (96)")
+    parser.add_argument("--length", type=int, default=60, metavar="T", help="at most (60)")
+    parser.add_argument("--classes", type=int, default=10, metavar="K", help="(10)")
+    parser.add_argument("--symbols", type=int, default=40, metavar="V", help="(40)")
+    parser.add_argument("--size", type=int, default=128, metavar="H", help="of the networks (128)")
+    parser.add_argument("--device", default="cpu", help="of the model; cuda with --ranks 1 (cpu)")
+    parser.add_argument("--sequences", type=float, default=1e8, help="of the plan (1e8)")
+    parser.add_argument("--bandwidth", type=float, default=1.25e9, help="bytes a second (1.25e9)")
+    parser.add_argument("--latency", type=float, default=5e-5, help="of a message, s (5e-5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--measure", choices=KINDS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments)))
+        return
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for _ in range(arguments.rounds):
+        for kind in KINDS:
+            found[kind].append(launch(kind, 1 if kind == "one" else arguments.ranks))
+    summary: dict[str, Any] = {"ranks": arguments.ranks, "rounds": arguments.rounds}
+    for kind, records in found.items():
+        summary[f"{kind}_rows_per_s"] = median(record["rows_per_s"] for record in records)
+    for kind in KINDS[1:]:
+        ratios = [
+            record["rows_per_s"] / one["rows_per_s"]
+            for record, one in zip(found[kind], found["one"], strict=True)
+        ]
+        summary[f"{kind}_ratio"], summary[f"{kind}_ratios"] = median(ratios), ratios
+    summary["bytes"] = found["weak"][0]["bytes"]
+    print("| kind | rows in a step, of each process | rows/s | against one |")
+    print("| --- | --: | --: | --: |")
+    for kind in KINDS:
+        rows = arguments.rows // (arguments.ranks if kind == "strong" else 1)
+        ratio = summary.get(f"{kind}_ratio", 1.0)
+        print(f"| {kind} | {rows} | {summary[f'{kind}_rows_per_s']:.0f} | {ratio:.2f} |")
+    print(f"each process exchanges {summary['bytes'] / 1e6:.2f} MB in a step")
+    summary["plan"] = [plan(arguments, summary, processes) for processes in PROCESSES]
+    print("\n| processes | ms of a step | of them exchange | hours of a pass | efficiency |")
+    print("| --: | --: | --: | --: | --: |")
+    for line in summary["plan"]:
+        print(
+            f"| {line['processes']} | {1e3 * line['step_s']:.1f} | {1e3 * line['exchange_s']:.2f} "
+            f"| {line['hours']:.2f} | {line['efficiency']:.3f} |"
+        )
+    if arguments.json:
+        print(json.dumps(summary))
+
+
+def plan(
+    arguments: argparse.Namespace, summary: dict[str, Any], processes: int
+) -> dict[str, float]:
+    """What one pass would take; a ring sends each byte twice, in 2 (N - 1) messages."""
+    compute = arguments.rows / summary["one_rows_per_s"]
+    others = processes - 1
+    exchange = 2 * others * (summary["bytes"] / processes / arguments.bandwidth + arguments.latency)
+    step = compute + exchange
+    return {
+        "processes": processes,
+        "step_s": step,
+        "exchange_s": exchange,
+        "hours": arguments.sequences / (processes * arguments.rows) * step / 3600,
+        "efficiency": compute / step,
+    }
+
+
+def launch(kind: str, size: int) -> dict[str, Any]:
+    """Rows per second of all processes of a kind together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(1 if kind == "alone" else size),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, *sys.argv[1:], "--measure", kind],
+            env={**environment, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    told = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit("a process failed")
+    records = [json.loads(text.splitlines()[-1]) for text in told]
+    return {
+        "rows_per_s": sum(record["rows_per_s"] for record in records),
+        "bytes": records[0]["bytes"],
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """Rows per second of this process, among the others of its kind."""
+    torch.set_num_threads(1)
+    with ranks.joined():
+        share = 1 if arguments.measure == "strong" else ranks.size()
+        rows = arguments.rows * share
+        stepper = make_stepper(arguments, rows)
+        seconds = []
+        for step in range(WARM_UP + arguments.steps):
+            start = time.perf_counter()
+            stepper.step(step)
+            seconds.append(time.perf_counter() - start)
+        sharers = ranks.size()
+    numbers = sum(parameter.numel() for parameter in stepper.trained)
+    return {"rows_per_s": rows / sharers / median(seconds[WARM_UP:]), "bytes": 4 * numbers}
+
+
+def make_stepper(arguments: argparse.Namespace, num_rows: int) -> Stepper:
+    """Steps over random rows, a third of them labelled."""
+    num_labelled = max(1, num_rows // 3)
+    parts = [make_rows(arguments, 4 * num_rows, labelled) for labelled in (True, False)]
+    settings: dict[str, Any] = {
+        "model.encoder_size": arguments.size,
+        "model.decoder_size": arguments.size,
+        "model.embedding_size": arguments.size // 2,
+        "training.teacher": False,
+        "training.labelled_batch_size": num_labelled,
+        "training.unlabelled_batch_size": max(1, num_rows - num_labelled),
+        # begun by a teacher, the n-gram part is not trained
+        "model.ngram_buckets": 0,
+    }
+    config = override(Config(), settings)
+    prepared = Prepared(
+        vocabulary=CharacterVocabulary(
+            "".join(chr(ord("a") + symbol) for symbol in range(arguments.symbols))
+        ),
+        labels=Labels(tuple(str(label) for label in range(arguments.classes))),
+        labelled=parts[0],
+        unlabelled=parts[1],
+        dev=parts[0],
+        split={},
+        corpus=None,  # type: ignore[arg-type] # not read in a step
+        positions={},
+    )
+    return Stepper(config, build(config, prepared).to(arguments.device), prepared)
+
+
+def make_rows(arguments: argparse.Namespace, number: int, labelled: bool) -> EncodedRows:
+    """Random rows, from half the greatest length to that."""
+    generator = np.random.default_rng(labelled)
+    lengths = generator.integers(arguments.length // 2, arguments.length + 1, number)
+    parts = [
+        np.append(generator.integers(NUM_SPECIAL, NUM_SPECIAL + arguments.symbols, length - 1), EOS)
+        for length in lengths
+    ]
+    y = generator.integers(arguments.classes, size=number) if labelled else np.full(number, -1)
+    return EncodedRows(
+        symbols=np.concatenate(parts).astype(np.int32),
+        offsets=np.concatenate([[0], lengths.cumsum()]),
+        y=y,
+        candidates={},
+        ids=[str(row) for row in range(number)],
+    )
+
+
+if __name__ == "__main__":
+    main()

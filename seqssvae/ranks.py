@@ -1,0 +1,339 @@
+"""Ranks: the processes that torchrun started for one piece of work; rank 0 writes.
+
+Between the processes of one machine gloo carries what is exchanged, between GPUs nccl. A process
+that is alone exchanges nothing, and nothing here costs it anything, torch's import included.
+
+torch's own `DistributedDataParallel` is not used. The loss is no single forward of one module, a
+rank whose numbers are bad must tell the others before anything waits for it, and a step can say
+all that it has to say in one buffer. The sum over ranks is the same one.
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed import ProcessGroup
+
+__all__ = [
+    "Ended",
+    "Lost",
+    "add_gradients",
+    "add_named",
+    "collect",
+    "from_writer",
+    "gather",
+    "is_writer",
+    "joined",
+    "launched_rank",
+    "rank",
+    "share",
+    "size",
+    "together",
+    "writer_first",
+]
+
+T = TypeVar("T")
+
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # that torchrun sets
+STEP = timedelta(seconds=60)  # ranks are so far apart in a step, at most
+WORK = timedelta(hours=3)  # while one works alone: it reads files, learns a teacher, saves
+
+
+class Lost(RuntimeError):
+    """Another rank is gone, or was silent for too long."""
+
+
+class Ended(RuntimeError):
+    """Rank 0 met an error, which it tells itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _World:
+    """This process among the others; `patient` waits longer than the group of all."""
+
+    rank: int
+    size: int
+    patient: "ProcessGroup"
+
+
+_world: _World | None = None
+
+
+def launched_rank() -> int | None:
+    """This process's rank among those that torchrun started; None if it is alone."""
+    if not all(os.environ.get(name) for name in VARIABLES):
+        return None
+    number, count = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    is_one = number.isdecimal() and count.isdecimal() and int(number) < int(count)
+    return int(number) if is_one and int(count) > 1 else None
+
+
+def rank() -> int:
+    """This process's number, 0 if it is alone."""
+    return 0 if _world is None else _world.rank
+
+
+def size() -> int:
+    """How many processes share the work."""
+    return 1 if _world is None else _world.size
+
+
+def is_writer() -> bool:
+    """Whether this process writes and tells."""
+    return rank() == 0
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Within it, the processes that torchrun started share the work; alone, nothing changes.
+
+    Ranks other than 0 log errors only.
+
+    Raises:
+        Lost: the others cannot be met.
+    """
+    global _world
+    number = launched_rank()
+    if number is None or _world is not None:
+        yield
+        return
+    import torch
+    from torch import distributed
+
+    backend = "gloo"
+    if torch.cuda.is_available() and distributed.is_nccl_available():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    is_ours = not distributed.is_initialized()
+    with _meeting():
+        if is_ours:
+            distributed.init_process_group(backend, timeout=STEP)
+        patient = distributed.new_group(backend="gloo", timeout=WORK)
+    assert patient is not None  # every rank is in it
+    logger = logging.getLogger("seqssvae")
+    level = logger.level
+    if number:
+        logger.setLevel(logging.ERROR)
+    _world = _World(number, distributed.get_world_size(), patient)
+    try:
+        yield
+    finally:
+        _world = None
+        logger.setLevel(level)
+        if is_ours:
+            distributed.destroy_process_group()
+
+
+def add_gradients(parameters: Sequence["Tensor"], numbers: Sequence[float]) -> list[float]:
+    """Add up gradients and some numbers over the ranks, in one exchange of one buffer.
+
+    A parameter that has no gradient anywhere is left without one; where other ranks have one,
+    none counts as 0.
+
+    Args:
+        parameters: The same ones on every rank, of one dtype and device.
+        numbers: As many on every rank; they are rounded to the parameters' dtype.
+
+    Returns:
+        The sums of the numbers; all ranks get the same bits.
+
+    Raises:
+        Lost: another rank is gone, or was silent for a minute.
+    """
+    if _world is None:
+        return list(numbers)
+    import torch
+    from torch import distributed
+
+    like = parameters[0].detach()
+    sizes = [parameter.numel() for parameter in parameters]
+    known = [float(parameter.grad is not None) for parameter in parameters]
+    buffer = torch.cat(
+        [
+            like.new_zeros(count) if parameter.grad is None else parameter.grad.reshape(-1)
+            for parameter, count in zip(parameters, sizes, strict=True)
+        ]
+        + [like.new_tensor([*known, *numbers])]
+    )
+    with _meeting():
+        distributed.all_reduce(buffer)
+    *gradients, told = buffer.split([*sizes, len(known) + len(numbers)])
+    found: list[float] = told.tolist()
+    for parameter, gradient, count in zip(parameters, gradients, found, strict=False):
+        parameter.grad = gradient.view_as(parameter) if count else None
+    return found[len(known) :]
+
+
+def add_named(values: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Sums over the ranks of what has the same name; a rank may have none of it.
+
+    Args:
+        values: On the CPU, each with the same shape and dtype on every rank that has it.
+    """
+    if _world is None:
+        return dict(values)
+    import torch
+    from torch import distributed
+
+    own: dict[str, tuple[str, list[int]]] = {
+        name: (str(value.dtype).split(".")[1], list(value.shape)) for name, value in values.items()
+    }
+    kinds: dict[str, tuple[str, list[int]]] = {}
+    for found in gather(own):
+        kinds.update(found)
+    sums = {}
+    for name, (dtype, shape) in sorted(kinds.items()):
+        value = values.get(name)
+        if value is None:
+            value = torch.zeros(shape, dtype=getattr(torch, dtype))
+        sums[name] = value.clone()
+        with _meeting():
+            distributed.all_reduce(sums[name], group=_world.patient)
+    return sums
+
+
+def collect(
+    columns: Mapping[str, "Tensor"], places: "Tensor", num_rows: int
+) -> dict[str, "Tensor"]:
+    """Rows that the ranks computed, put into one table that every rank gets.
+
+    Args:
+        columns: By name `[n, ...]`, on the CPU; a rank without rows may have none.
+        places: Where each of this rank's rows goes, int64 `[n]`; over all ranks each place from 0
+            to `num_rows - 1` comes once.
+        num_rows: Of the table.
+    """
+    tables = {}
+    for name, column in columns.items():
+        tables[name] = column.new_zeros(num_rows, *column.shape[1:])
+        tables[name][places] = column
+    return add_named(tables)
+
+
+def share(tensors: Iterable["Tensor"]) -> None:
+    """Give every rank the values that rank 0 has, in place.
+
+    Raises:
+        Lost: another rank is gone.
+    """
+    if _world is None:
+        return
+    from torch import distributed
+
+    for tensor in tensors:
+        value = tensor.detach().cpu().contiguous()
+        with _meeting():
+            distributed.broadcast(value, 0, group=_world.patient)
+        tensor.detach().copy_(value)
+
+
+def gather(value: T) -> list[T]:
+    """What each rank says, on every rank, by number.
+
+    Args:
+        value: What JSON can say.
+
+    Raises:
+        Lost: another rank is gone.
+    """
+    if _world is None:
+        return [value]
+    import torch
+    from torch import distributed
+
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(_world.size)]
+    with _meeting():
+        distributed.all_gather(lengths, torch.tensor([len(text)]), group=_world.patient)
+    longest = max(int(length) for length in lengths)
+    texts = [torch.zeros(longest, dtype=torch.uint8) for _ in lengths]
+    padded = torch.nn.functional.pad(text, (0, longest - len(text)))
+    with _meeting():
+        distributed.all_gather(texts, padded, group=_world.patient)
+    return [
+        json.loads(text[: int(length)].numpy().tobytes())
+        for text, length in zip(texts, lengths, strict=True)
+    ]
+
+
+def from_writer(work: Callable[[], T]) -> T:
+    """Have rank 0 do something while the others wait for what it found.
+
+    Args:
+        work: It must call no other function of this room; what it returns is what JSON can say.
+
+    Raises:
+        Ended: on the other ranks, where rank 0 met an error.
+        Lost: another rank is gone.
+    """
+    if _world is None:
+        return work()
+    found: list[T] = []
+    with writer_first():
+        if is_writer():
+            found.append(work())
+    return gather(found)[0][0]
+
+
+@contextlib.contextmanager
+def writer_first() -> Iterator[None]:
+    """Within it, rank 0 works first, and then all others.
+
+    Raises:
+        Ended: on the other ranks, where rank 0 met an error.
+        Lost: another rank is gone.
+    """
+    if _world is None:
+        yield
+    elif is_writer():
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(Lost):
+                gather(False)
+            raise
+        gather(True)
+    else:
+        if not gather(True)[0]:
+            raise Ended("rank 0 met an error")
+        yield
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Within it each rank works by itself; a ValueError of one is one of all of them.
+
+    Raises:
+        ValueError: this rank's own, or one with the text of another's.
+    """
+    own: ValueError | None = None
+    try:
+        yield
+    except ValueError as error:
+        if _world is None:
+            raise
+        own = error
+    texts = [text for text in gather(None if own is None else str(own)) if text is not None]
+    if own is not None:
+        raise own
+    if texts:
+        raise ValueError(texts[0])
+
+
+@contextlib.contextmanager
+def _meeting() -> Iterator[None]:
+    """Tell in a line that others are gone, as gloo and nccl do at length."""
+    try:
+        yield
+    except RuntimeError as error:
+        got = re.sub(r"\[\S*\.cc:\d+\] ", "", " ".join(str(error).split()))
+        got = got.split(". This is", 1)[0]  # advice for programmers
+        raise Lost(f"wanted all processes of this job, got: {got:.200}") from error
