@@ -267,21 +267,29 @@ def _name(number: int) -> str:
 
 
 def _digest(rows: EncodedRows) -> str:
-    """A checksum of what training reads of rows."""
-    parts = (rows.symbols, rows.offsets, rows.y)
-    content = b"".join(hashlib.sha256(part.tobytes()).digest() for part in parts)
+    """A checksum of what training reads of rows, a part of them at a time."""
+    symbols, offsets, y = (hashlib.sha256() for _ in range(3))
+    offsets.update(bytes(8))
+    end = 0
+    for part in rows.parts():
+        symbols.update(part.symbols.tobytes())
+        offsets.update((end + part.offsets[1:]).tobytes())
+        y.update(part.y.tobytes())
+        end += int(part.offsets[-1])
+    content = b"".join(part.digest() for part in (symbols, offsets, y))
     candidates = repr(sorted(rows.candidates.items())).encode()
     return hashlib.sha256(content + candidates).hexdigest()
 
 
 def with_estimator(config: Config, prepared: Prepared) -> Config:
     """Tell what a step will take, and choose the estimator where that is left to us."""
-    lengths = [*prepared.labelled.lengths.tolist(), *prepared.unlabelled.lengths.tolist()]
+    parts = (prepared.labelled, prepared.unlabelled)
+    num_symbols, num_rows = (sum(map(size, parts)) for size in (_num_symbols, len))
     costs = estimate(
         config,
         num_classes=len(prepared.labels.names),
         vocabulary_size=len(prepared.vocabulary),
-        mean_length=sum(lengths) / max(1, len(lengths)),
+        mean_length=num_symbols / max(1, num_rows),
         num_labelled=len(prepared.labelled),
         num_unlabelled=len(prepared.unlabelled),
         speed=flops_per_second(),
@@ -291,3 +299,7 @@ def with_estimator(config: Config, prepared: Prepared) -> Config:
         name = cheapest_exact_or_sampled(costs, available_megabytes())
     logger.info("estimator %s", describe(costs, name))
     return dataclasses.replace(config, estimator=dataclasses.replace(config.estimator, name=name))
+
+
+def _num_symbols(rows: EncodedRows) -> int:
+    return int(rows.lengths.sum())

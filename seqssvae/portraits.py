@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from seqssvae.batches import evaluation_batches
 from seqssvae.config import InputError
-from seqssvae.corpora import encode_corpus
 from seqssvae.encoded import EncodedRows
+from seqssvae.encoding import encode_corpus
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import kl_per_dim
 from seqssvae.metrics import read_metrics
@@ -132,7 +132,7 @@ def read_held_out(
             logger.warning("%s learned the labels of its dev rows in the end: figures flatter", run)
     known = {id for ids in split.values() for id in ids}
     chosen = np.arange(len(rows))
-    if known <= set(rows.ids):
+    if not known.difference(rows.ids):
         held = np.array([i for i, id in enumerate(rows.ids) if id in kept], dtype=np.int64)
         if len(held):
             chosen = held

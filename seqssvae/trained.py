@@ -15,9 +15,10 @@ from seqssvae.batches import Batch, collate, evaluation_batches
 from seqssvae.building import build_model, weights_on_paper
 from seqssvae.classification import classify
 from seqssvae.config import Config, InputError
-from seqssvae.corpora import Source, encode_sequences
+from seqssvae.corpora import Source
 from seqssvae.decoding import beam, greedy, sample
 from seqssvae.encoded import EncodedRows
+from seqssvae.encoding import encode_sequences
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import encode_z, interpolate, transfer
 from seqssvae.model import SSVAE

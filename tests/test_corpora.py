@@ -12,12 +12,11 @@ import pytest
 from seqssvae.config import InputError
 from seqssvae.corpora import (
     Labels,
-    encode_corpus,
-    encode_sequences,
     gather_corpus,
     iterate_rows,
     read_corpus,
 )
+from seqssvae.encoding import encode_corpus, encode_sequences
 from seqssvae.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 
 ROWS: list[dict[str, Any]] = [
@@ -93,7 +92,7 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
     assert len(read_corpus(path)) == 2
     counted: list[object] = []
     with monkeypatch.context() as patched:
-        patched.setattr("seqssvae.corpora._example", counted.append)
+        patched.setattr("seqssvae.tables._names", counted.append)
         assert [row.sequence for row in read_corpus(path)] == ["a", "b"]
     assert not counted
     changed = path.stat().st_mtime_ns

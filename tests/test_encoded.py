@@ -1,7 +1,5 @@
 """Packed rows against plain lists."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,8 +90,8 @@ def test_no_parts_and_no_length_are_refused() -> None:
         RowPacker(0)
 
 
-def test_fields_can_be_replaced() -> None:
+def test_labels_can_be_replaced() -> None:
     packed = pack([[4], [5, 5], [6]])
-    hidden = dataclasses.replace(packed, y=np.full_like(packed.y, -1), candidates={})
+    hidden = packed.with_labels(np.full_like(packed.y, -1), {})
     assert hidden.y.tolist() == [-1, -1, -1]
     assert hidden.take([1]).ids == ("id-1",)
