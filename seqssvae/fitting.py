@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ __all__ = ["fit", "with_estimator"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of what a checkpoint holds
+FORMAT = 2  # of what a checkpoint holds; 1 had the ids of the split, not their checksum
 RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", "datasets")
 
 
@@ -215,7 +215,7 @@ def _identity(config: Config, prepared: Prepared) -> dict[str, Any]:
     parts = (prepared.labelled, prepared.unlabelled, prepared.dev)
     return {
         "config": settings,
-        "split": prepared.split,
+        "split": {part: _digest_ids(ids) for part, ids in prepared.split.items()},
         "rows": [_digest(rows) for rows in parts],
     }
 
@@ -279,6 +279,13 @@ def _digest(rows: EncodedRows) -> str:
     content = b"".join(part.digest() for part in (symbols, offsets, y))
     candidates = repr(sorted(rows.candidates.items())).encode()
     return hashlib.sha256(content + candidates).hexdigest()
+
+
+def _digest_ids(ids: Iterable[str]) -> str:
+    found = hashlib.sha256()
+    for id in ids:
+        found.update(f"{len(id)}:{id}".encode())
+    return found.hexdigest()
 
 
 def with_estimator(config: Config, prepared: Prepared) -> Config:

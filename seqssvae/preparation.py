@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Prepared:
     labelled: EncodedRows
     unlabelled: EncodedRows
     dev: EncodedRows
-    split: dict[str, list[str]]
+    split: Mapping[str, Sequence[str]]
     corpus: Corpus
     positions: dict[str, Positions]
     extra: Corpus | None = None
@@ -151,7 +152,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         unlabelled=hide_labels(rows.take(np.concatenate([kept, more]) if len(more) else kept)),
         dev=EncodedRows.concatenate([rows.take(held), hide_labels(rows.take(held_free))]),
         split={
-            part: list(PickedIds(corpus.ids, where))
+            part: PickedIds(corpus.ids, where)
             for part, where in positions.items()
             if part != "unlabelled"
         },

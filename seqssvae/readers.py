@@ -253,11 +253,12 @@ def _chain(
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and objects."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)  # `loads` would make one for each line
     for number, line in enumerate(_lines(path), 1):
         if line.isspace():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_object)
+            record = decoder.decode(line)
         except json.JSONDecodeError as error:
             got = f"broken JSON at character {error.pos + 1}: {error.msg}"
             raise row_error(path, number, "a JSON object", got) from error

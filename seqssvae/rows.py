@@ -307,8 +307,8 @@ class _Hashes:
     An open table with linear steps, never more than three quarters full.
     """
 
-    def __init__(self) -> None:
-        self._table, self._used = array("q", bytes(8 * FIRST_PLACES)), 0
+    def __init__(self, places: int = FIRST_PLACES) -> None:
+        self._table, self._used = array("q", bytes(8 * places)), 0
 
     def add(self, number: int) -> bool:
         """Add a number, and say whether it is new."""
