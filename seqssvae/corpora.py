@@ -1,8 +1,9 @@
 """Corpora: rows of a file, a data set or a program, kept as Arrow."""
 
 import contextlib
+import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union, final
 
@@ -14,8 +15,9 @@ from seqssvae.caches import fingerprint
 from seqssvae.config import InputError
 from seqssvae.dataset_columns import class_names, dataset_columns
 from seqssvae.encoded import EncodedRows
-from seqssvae.readers import iterate_rows
-from seqssvae.rows import RawRow, Row, checked_rows
+from seqssvae.files import readable
+from seqssvae.readers import is_readable, iterate_rows
+from seqssvae.rows import RawRow, Row, checked_rows, join_rows
 from seqssvae.splits import Labels, choose_labels, split_dev
 from seqssvae.tables import ArrowIds, cached_table, pick_ascending, table_of
 
@@ -30,6 +32,7 @@ __all__ = [
     "Row",
     "Source",
     "choose_labels",
+    "find_files",
     "gather_corpus",
     "iterate_rows",
     "join_corpora",
@@ -50,7 +53,7 @@ class Corpus:
     """Rows with text or tokens, mapped into memory by `read_corpus`, kept there by `gather_corpus`.
 
     Attributes:
-        source: The file or data set, as it was named.
+        source: The file, files or data set, as named.
         is_tokens: Whether sequences are lists of tokens, not texts.
         key: A fingerprint of the rows, by which what is made of them is cached; None for rows of a
             program.
@@ -58,9 +61,16 @@ class Corpus:
     """
 
     def __init__(
-        self, table: "pyarrow.Table", source: str, *, is_tokens: bool, key: str | None = None
+        self,
+        table: "pyarrow.Table",
+        source: str,
+        *,
+        is_tokens: bool,
+        key: str | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
         self.source, self.is_tokens, self.key = source, is_tokens, key
+        self._files = tuple(files)
         self._table = table
         self._sequences, self._labels = table.column("sequence"), table.column("label")
         self._numbers, self._repeats = table.column("number"), table.column("repeats_id")
@@ -71,10 +81,10 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Row]:
         for batch in self._table.to_batches():
-            names = ("number", "sequence", "label", "id", "repeats_id")
+            names = ("number", "sequence", "label", "id", "repeats_id", "file")
             columns = [batch.column(name).to_pylist() for name in names]
-            for number, sequence, label, id, repeats_id in zip(*columns, strict=True):
-                yield Row(number, sequence, _label_of(label), id, repeats_id)
+            for number, sequence, label, *rest in zip(*columns, strict=True):
+                yield Row(number, sequence, _label_of(label), *rest)
 
     @property
     def num_repeated_ids(self) -> int:
@@ -144,9 +154,8 @@ class Corpus:
             if codes.null_count:
                 first = compute.index(compute.is_null(codes), True).as_py()
                 row = start + int(np.searchsorted(ends, first, side="right"))
-                where = f"{self.source}:{self.number(row)}"
                 for name in self._labels[row].as_py():
-                    labels.index(name, where)
+                    labels.index(name, self.where(row))
             found = codes.to_numpy(zero_copy_only=False)
             single = np.flatnonzero(sizes == 1)
             y[start + single] = found[ends[single] - 1]
@@ -173,6 +182,15 @@ class Corpus:
         """
         return int(self._numbers[index].as_py())
 
+    def where(self, index: int) -> str:
+        """`FILE:NUMBER` of a row.
+
+        Raises:
+            IndexError: no such row.
+        """
+        file = self._table.column("file")[index].as_py()
+        return f"{self._files[file] if self._files else self.source}:{self.number(index)}"
+
 
 def join_corpora(first: Corpus, second: Corpus) -> Corpus:
     """The rows of both, those of the first one first; nothing is copied, equal ids stay equal."""
@@ -182,7 +200,7 @@ def join_corpora(first: Corpus, second: Corpus) -> Corpus:
     if first.key is not None and second.key is not None:
         key = fingerprint(first.key, second.key)
     table = pyarrow.concat_tables([first._table, second._table])
-    return Corpus(table, first.source, is_tokens=first.is_tokens, key=key)
+    return Corpus(table, first.source, is_tokens=first.is_tokens, key=key, files=first._files)
 
 
 def read_corpus(
@@ -195,13 +213,13 @@ def read_corpus(
 ) -> Corpus:
     """Read all rows of a file or of a data set, and check them.
 
-    The rows are cached with those of `datasets` (`HF_HOME`), by the file's path, size and time of
+    The rows are cached beside those of `datasets` (`HF_HOME`), by the file's path, size and time of
     change, and are mapped into memory: only what is used is loaded.
 
     Args:
-        source: A file, see `iterate_rows`; or `hub:NAME` or `hub:NAME:SPLIT`, where NAME is what
-            `datasets.load_dataset` takes, a folder too, and SPLIT is "train" unless given; or a
-            `datasets.Dataset`. A corpus is given back as it is.
+        source: A file, see `iterate_rows`; several, see `find_files`; or `hub:NAME` or
+            `hub:NAME:SPLIT`, where NAME is what `datasets.load_dataset` takes, a folder too, and
+            SPLIT is "train" unless given; or a `datasets.Dataset`. A corpus is given back as it is.
         text_column: See `iterate_rows`, and for data sets `dataset_columns`.
         tokens_column: See `iterate_rows`.
         label_column: See `iterate_rows`. Integers of a `ClassLabel` become its names, -1 becomes
@@ -218,19 +236,51 @@ def read_corpus(
         return _read_dataset(source, "dataset", wanted)
     if str(source).startswith(HUB_PREFIX):
         return _read_hub(str(source), wanted)
+    files = find_files(source)
     # Errors up to here are told without the import of `datasets`, which takes seconds.
-    first = next(iterate_rows(source, **wanted._asdict()))
-    is_tokens = isinstance(first.sequence, list)
-    status = os.stat(source)
-    key = fingerprint(
-        READER_VERSION,
-        str(Path(source).resolve()),
-        tuple(wanted),
-        (status.st_size, status.st_mtime_ns, status.st_ino),
-    )
-    rows = iterate_rows(source, **wanted._asdict())
-    table = cached_table(key, rows, is_tokens=is_tokens)
-    return Corpus(table, str(source), is_tokens=is_tokens, key=key)
+    is_tokens = [isinstance(next(_rows_of(file, wanted)).sequence, list) for file in files]
+    if len(set(is_tokens)) > 1:
+        odd = files[is_tokens.index(not is_tokens[0])]
+        kind, other = ("tokens", "text") if is_tokens[0] else ("text", "tokens")
+        raise InputError(f"{odd}: wanted {kind} as in {files[0]}, got {other}")
+    rows = _rows_of(files[0], wanted)
+    if len(files) > 1:
+        rows = join_rows(_rows_of(file, wanted) for file in files)
+    key = fingerprint(READER_VERSION, tuple(wanted), tuple(map(_fingerprint_of, files)))
+    table = cached_table(key, rows, is_tokens=is_tokens[0])
+    return Corpus(table, str(source), is_tokens=is_tokens[0], key=key, files=files)
+
+
+def find_files(source: str | Path) -> list[Path]:
+    """The files that a name means: itself, those of a folder, or those that a pattern finds.
+
+    Args:
+        source: A file; a folder, of which files with a known ending are taken; or, where no such
+            file is there, a pattern as of `glob`: `part-*.jsonl`.
+
+    Raises:
+        InputError: a folder or a pattern without files.
+    """
+    path = Path(source)
+    with readable(path):
+        if str(source) and path.is_dir():  # an empty name is no folder
+            found = sorted(one for one in path.iterdir() if is_readable(one) and one.is_file())
+        elif glob.has_magic(str(source)) and not path.exists():
+            found = sorted(map(Path, glob.glob(str(source), recursive=True)))
+        else:
+            return [path]
+    if not found:
+        raise InputError(f"{source}: wanted files of rows, got none")
+    return found
+
+
+def _rows_of(file: Path, wanted: "_Wanted") -> Iterator[Row]:
+    return iterate_rows(file, **wanted._asdict())
+
+
+def _fingerprint_of(file: Path) -> tuple[object, ...]:
+    status = os.stat(file)
+    return str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def gather_corpus(

@@ -136,7 +136,9 @@ class EncodedRows:
             IndexError: no such row; negative ones count from the end.
         """
         chosen = np.asarray(indices)
-        chosen = chosen.nonzero()[0] if chosen.dtype == bool else chosen.astype(np.int64)
+        chosen = (
+            chosen.nonzero()[0] if chosen.dtype == bool else chosen.astype(np.int64, copy=False)
+        )
         if len(chosen) and not -len(self) <= chosen.min() <= chosen.max() < len(self):
             raise IndexError(f"wanted rows below {len(self)}, got {chosen.min()} to {chosen.max()}")
         if len(chosen) and chosen.min() < 0:

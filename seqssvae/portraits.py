@@ -1,6 +1,7 @@
 """The numbers and sequences that pictures of a run show; the pictures are drawn elsewhere."""
 
 import dataclasses
+import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def read_held_out(
         InputError: the run's file is not there any more, or bad input.
     """
     source = str(trained.manifest.get("source", "") if data is None else data)
-    if data is None and not source.startswith("hub:") and not Path(source).is_file():
+    if data is None and not source.startswith("hub:") and not _is_there(source):
         raise InputError(
             f"{run}: wanted the data that it was trained on, got no file {source or '(no name)'}; "
             "--data FILE says where it is now, or names other rows to show"
@@ -197,6 +198,11 @@ def show_sequence(sequence: str | Sequence[str]) -> str:
     """
     text = sequence if isinstance(sequence, str) else " ".join(sequence)
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def _is_there(source: str) -> bool:
+    """Whether there is a file of this name, or several."""
+    return bool(source) and (Path(source).exists() or bool(glob.glob(source, recursive=True)))
 
 
 def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:

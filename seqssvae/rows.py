@@ -19,6 +19,7 @@ __all__ = [
     "checked_rows",
     "choose_columns",
     "find_surrogate",
+    "join_rows",
     "list_names",
     "row_error",
     "unreadable",
@@ -46,6 +47,7 @@ class Row:
         id: The `id` column, or a checksum of sequence and label; `-2`, `-3`, ... is added to the
             second, third, ... row with the same one, so that ids differ within a corpus.
         repeats_id: Whether its `id` column holds what an earlier row's does.
+        file: Which file of several it stands in, from 0.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Row:
     label: str | tuple[str, ...] | None
     id: str
     repeats_id: bool = False
+    file: int = 0
 
 
 class RawRow(NamedTuple):
@@ -163,6 +166,17 @@ def checked_rows(raw_rows: Iterable[RawRow], source: str, *, is_tokens: bool) ->
             raise fail("an id that is a string or an integer", _describe(id))
         name = unique(base)
         yield Row(number, checked, known, name, id not in (None, "") and name != base)
+
+
+def join_rows(files: Iterable[Iterable[Row]]) -> Iterator[Row]:
+    """The rows of several files as those of one: numbered as in their files, ids that differ."""
+    unique = _UniqueIds()
+    for file, rows in enumerate(files):
+        for row in rows:
+            id = unique(row.id)
+            was_given = not row.id.startswith(_checksum(row.sequence, row.label))
+            repeats = row.repeats_id or (id != row.id and was_given)
+            yield dataclasses.replace(row, id=id, repeats_id=repeats, file=file)
 
 
 def row_error(source: object, number: int, wanted: str, got: str) -> InputError:

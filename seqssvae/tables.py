@@ -35,7 +35,7 @@ def cached_table(key: str, rows: Iterable[Row], *, is_tokens: bool) -> "pyarrow.
         is_tokens: Whether sequences are lists of tokens, not texts.
 
     Returns:
-        `number`, `sequence`, `label` (a list of names), `id` and `repeats_id`, as of `Row`.
+        `number`, `sequence`, `label` (a list of names), `id`, `repeats_id` and `file`, as of `Row`.
 
     Raises:
         InputError: as `cached_file`.
@@ -83,6 +83,7 @@ def _schema(*, is_tokens: bool) -> "pyarrow.Schema":
             "label": pyarrow.list_(pyarrow.string()),
             "id": pyarrow.string(),
             "repeats_id": pyarrow.bool_(),
+            "file": pyarrow.int32(),
         }
     )
 
@@ -99,6 +100,7 @@ def _blocks(rows: Iterable[Row], *, is_tokens: bool) -> Iterator["pyarrow.Record
             "label": [_names(row.label) for row in kept],
             "id": [row.id for row in kept],
             "repeats_id": [row.repeats_id for row in kept],
+            "file": [row.file for row in kept],
         }
         return pyarrow.RecordBatch.from_pydict(columns, schema=schema)
 
@@ -163,10 +165,9 @@ class ArrowIds(Sequence[str]):
 
         if not len(rows):
             return rows
-        parts = list(pick_ascending(self.column, rows))
-        # UTF-8 is sorted as its code points are; the offsets of a long column need 64 bits
-        ids = pyarrow.chunked_array([part.cast(pyarrow.large_string()) for part in parts])
-        order: NDArray[np.uint64] = compute.sort_indices(ids.combine_chunks()).to_numpy()
+        ids = pyarrow.chunked_array(list(pick_ascending(self.column, rows)))
+        # UTF-8 is sorted as its code points are
+        order: NDArray[np.uint64] = compute.sort_indices(ids).to_numpy()
         return rows[order]
 
 

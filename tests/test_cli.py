@@ -169,9 +169,8 @@ def test_transfer_interpolate_encode_check(
     run("encode", folder, "--data", data, "--out", out, "--json")
     again = pyarrow.parquet.read_table(out).to_pylist()
     assert [row["id"] for row in again] == [row["id"] for row in table]
-    np.testing.assert_allclose(
-        [row["loc"] for row in again], [row["loc"] for row in table], atol=1e-6
-    )
+    for row, expected in zip(again, table, strict=True):
+        assert row["loc"] == pytest.approx(expected["loc"], abs=1e-6)
     checked = run("check", folder, "--data", data, "--draws", 5, "--rows", 3, "--json").json
     assert {
         "estimator",
