@@ -23,14 +23,16 @@ Written to the folder, none of it half-written:
 """
 
 import argparse
+import bisect
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
 import string
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -67,12 +69,20 @@ class Source:
     def sample(self, rng: np.random.Generator) -> list[int]:
         """Draw a sequence of symbol numbers, each from 0 to A - 1."""
         ids: list[int] = []
-        state = _draw(self.start, rng)
+        random = rng.random
+        start, transition, emission = self._tables
+        state = _draw(start, random())
         while True:
-            ids.append(_draw(self.emission[state], rng))
-            if len(ids) >= self.shortest and rng.random() < self.stop:
+            ids.append(_draw(emission[state], random()))
+            if len(ids) >= self.shortest and random() < self.stop:
                 return ids
-            state = _draw(self.transition[state], rng)
+            state = _draw(transition[state], random())
+
+    @functools.cached_property
+    def _tables(self) -> tuple[list[float], list[list[float]], list[list[float]]]:
+        """Cumulative probabilities of `start`, and of each row of `transition` and `emission`."""
+        transition, emission = (np.cumsum(x, axis=1) for x in (self.transition, self.emission))
+        return np.cumsum(self.start).tolist(), transition.tolist(), emission.tolist()
 
     def log_prob(self, ids: Sequence[int]) -> float:
         """log p(x | y) by the forward algorithm, the end included.
@@ -248,10 +258,10 @@ def _add_noise(rows: Array, noise: float, rng: np.random.Generator) -> Array:
     return (1 - noise) * rows + noise * rng.dirichlet(np.ones(rows.shape[1]), size=len(rows))
 
 
-def _draw(probabilities: Array, rng: np.random.Generator) -> int:
-    """A number from 0 to n - 1, one for each probability."""
-    index = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
-    return min(index, len(probabilities) - 1)  # the sum may end a rounding error below 1
+def _draw(cumulative: list[float], number: float) -> int:
+    """A number from 0 to n - 1, one for each probability; `number` is drawn from 0 to 1."""
+    index = bisect.bisect_right(cumulative, number)
+    return min(index, len(cumulative) - 1)  # the sum may end a rounding error below 1
 
 
 def measure(
@@ -294,7 +304,7 @@ def prepare(
     Args:
         grammar: Where the rows come from.
         folder: Made if it is not there; files of the same names are replaced.
-        num_train: Training rows, at least 1.
+        num_train: Training rows, at least 1; they are written as they are drawn.
         num_test: Test rows, at least 1.
         seed: Of the rows. The test rows do not depend on `num_train`.
 
@@ -305,22 +315,30 @@ def prepare(
         InputError: no rows wanted, or the folder cannot be written.
     """
     numbers = {"train": num_train, "test": num_test}
-    rows: dict[str, list[tuple[list[str], int]]] = {}
+    rows: dict[str, Iterator[tuple[list[str], int]]] = {}
     for stream, (name, number) in enumerate(numbers.items(), 1):
         if number < 1:
             raise InputError(f"--{name}: wanted at least 1 row, got {number}")
         rng = np.random.default_rng([seed, stream])  # stream 0 drew the grammar
-        labels = rng.choice(len(grammar.labels), size=number, p=grammar.prior).tolist()
-        rows[name] = [(grammar.sample(y, rng), y) for y in labels]
-    figures, log_prob = measure(grammar, rows["test"])
+        rows[name] = _sample_rows(grammar, number, rng)
+    test_rows = list(rows["test"])
+    figures, log_prob = measure(grammar, test_rows)
     truth = {"rows": numbers, "seed": seed, **figures, "grammar": grammar.to_mapping()}
-    for name, drawn in rows.items():
-        records = [{"tokens": tokens, "label": grammar.labels[y]} for tokens, y in drawn]
+    for name, drawn in (("train", rows["train"]), ("test", test_rows)):
+        records = ({"tokens": tokens, "label": grammar.labels[y]} for tokens, y in drawn)
         _write(folder / f"{name}.jsonl", map(json.dumps, records))
     scores = [dict(zip(grammar.labels, map(_finite, row), strict=True)) for row in log_prob]
     _write(folder / "test_log_prob.jsonl", map(json.dumps, scores))
     _write(folder / "truth.json", [json.dumps(truth, indent=1, allow_nan=False)])
     return truth
+
+
+def _sample_rows(
+    grammar: Grammar, number: int, rng: np.random.Generator
+) -> Iterator[tuple[list[str], int]]:
+    """So many rows, drawn one after the other: training rows may be more than fit in memory."""
+    for y in rng.choice(len(grammar.labels), size=number, p=grammar.prior):
+        yield grammar.sample(y, rng), int(y)
 
 
 def load_grammar(path: Path) -> Grammar:

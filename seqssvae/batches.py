@@ -131,15 +131,10 @@ def collate(
     index = np.asarray(indices, dtype=np.int64)
     if index.size == 0:
         raise ValueError("wanted at least one row for a batch, got none")
-    starts = rows.offsets[index]
-    lengths = rows.offsets[index + 1] - starts
+    x, lengths = rows.padded(index)  # [B, T], [B]
     if lengths.min() < 1:
         row = index[lengths.argmin()]
         raise ValueError(f"row {row}: wanted at least one symbol, EOS included, got none")
-    time = np.arange(lengths.max())
-    inside = time < lengths[:, None]  # [B, T]
-    x = np.zeros(inside.shape, dtype=np.int64)  # PAD is 0
-    x[inside] = rows.symbols[(starts[:, None] + time)[inside]]
     y, candidates = _labels(rows, index, num_classes)
     return Batch(
         x=torch.from_numpy(x),
@@ -234,13 +229,14 @@ def evaluation_indices(
     rows: EncodedRows, batch_size: int, *, num_symbols: int | None = None
 ) -> Iterator[Indices]:
     """Which rows each of the batches of `evaluation_batches` holds, `[B]`."""
-    order = np.argsort(rows.lengths, kind="stable")
+    lengths = rows.lengths
+    order = np.argsort(lengths, kind="stable")
     start = 0
     while start < len(order):
         indices = order[start : start + batch_size]
         if num_symbols is not None:
-            area = rows.offsets[indices + 1] - rows.offsets[indices]
-            area *= np.arange(1, len(indices) + 1)  # rows are sorted: the last one is the longest
+            # rows are sorted: the last one is the longest
+            area = lengths[indices] * np.arange(1, len(indices) + 1)
             indices = indices[: max(1, int(np.searchsorted(area, num_symbols, side="right")))]
         yield indices
         start += len(indices)

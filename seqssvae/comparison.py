@@ -17,8 +17,8 @@ from scipy.stats import t as student_t
 from seqssvae.baselines import BASELINES, Sequences, Task
 from seqssvae.building import build
 from seqssvae.config import Config, InputError, to_mapping
-from seqssvae.corpora import encode_corpus
 from seqssvae.encoded import EncodedRows
+from seqssvae.encoding import encode_corpus
 from seqssvae.evaluation import calibration_error, macro_f1
 from seqssvae.fitting import with_estimator
 from seqssvae.model import SSVAE

@@ -1,19 +1,25 @@
-"""Corpora: rows of a file, a data set or a program, kept as Arrow, and encoded for a model."""
+"""Corpora: rows of a file, a data set or a program, kept as Arrow."""
 
 import contextlib
+import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from seqssvae.arrow_rows import batch_rows
+from seqssvae.caches import fingerprint
 from seqssvae.config import InputError
 from seqssvae.dataset_columns import class_names, dataset_columns
-from seqssvae.encoded import EncodedRows, RowPacker
-from seqssvae.readers import iterate_rows
-from seqssvae.rows import MAX_SYMBOLS, Columns, RawRow, Row, checked_rows, find_surrogate
+from seqssvae.encoded import EncodedRows
+from seqssvae.files import readable
+from seqssvae.readers import is_readable, iterate_rows
+from seqssvae.rows import RawRow, Row, checked_rows, join_rows
 from seqssvae.splits import Labels, choose_labels, split_dev
-from seqssvae.vocabulary import Vocabulary
+from seqssvae.tables import ArrowIds, cached_table, pick_ascending, table_of
 
 if TYPE_CHECKING:
     import datasets
@@ -26,18 +32,20 @@ __all__ = [
     "Row",
     "Source",
     "choose_labels",
-    "encode_corpus",
-    "encode_sequences",
+    "find_files",
     "gather_corpus",
     "iterate_rows",
+    "join_corpora",
     "read_corpus",
     "split_dev",
 ]
 
 Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
+Integers = NDArray[np.int64]
 
 HUB_PREFIX = "hub:"
-READER_VERSION = 2  # raised when the same file gives other rows, so that no old cache is used
+CHUNK_ROWS = 1000  # that become Python objects at once
+READER_VERSION = 3  # raised when the same file gives other rows, so that no old cache is used
 
 
 @final
@@ -45,31 +53,45 @@ class Corpus:
     """Rows with text or tokens, mapped into memory by `read_corpus`, kept there by `gather_corpus`.
 
     Attributes:
-        source: The file or data set, as it was named.
+        source: The file, files or data set, as named.
         is_tokens: Whether sequences are lists of tokens, not texts.
+        key: A fingerprint of the rows, by which what is made of them is cached; None for rows of a
+            program.
+        ids: Ids of the rows, n of them, read when they are asked for.
     """
 
-    def __init__(self, table: "pyarrow.Table", source: str, *, is_tokens: bool) -> None:
-        self.source, self.is_tokens = source, is_tokens
+    def __init__(
+        self,
+        table: "pyarrow.Table",
+        source: str,
+        *,
+        is_tokens: bool,
+        key: str | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        self.source, self.is_tokens, self.key = source, is_tokens, key
+        self._files = tuple(files)
         self._table = table
         self._sequences, self._labels = table.column("sequence"), table.column("label")
-        self._ids, self._numbers = table.column("id"), table.column("number")
-        self._repeats = table.column("repeats_id")
+        self._numbers, self._repeats = table.column("number"), table.column("repeats_id")
+        self.ids = ArrowIds(table.column("id"))
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     def __iter__(self) -> Iterator[Row]:
         for batch in self._table.to_batches():
-            names = ("number", "sequence", "label", "id", "repeats_id")
+            names = ("number", "sequence", "label", "id", "repeats_id", "file")
             columns = [batch.column(name).to_pylist() for name in names]
-            for number, sequence, label, id, repeats_id in zip(*columns, strict=True):
-                yield Row(number, sequence, _label_of(label), id, repeats_id)
+            for number, sequence, label, *rest in zip(*columns, strict=True):
+                yield Row(number, sequence, _label_of(label), *rest)
 
     @property
     def num_repeated_ids(self) -> int:
         """Rows whose `id` column holds what an earlier row's does."""
-        return sum(sum(chunk.to_pylist()) for chunk in self._repeats.chunks)
+        from pyarrow import compute
+
+        return int(compute.sum(self._repeats, min_count=0).as_py())
 
     def sequence(self, index: int) -> str | list[str]:
         """The text or tokens of a row, from 0.
@@ -80,10 +102,18 @@ class Corpus:
         value: str | list[str] = self._sequences[index].as_py()
         return value
 
-    def sequences(self) -> Iterator[str | list[str]]:
-        """The text or tokens of every row in turn."""
-        for chunk in self._sequences.chunks:
-            yield from chunk.to_pylist()
+    def sequences(self, rows: Integers | None = None) -> Iterator[str | list[str]]:
+        """The text or tokens of rows in turn.
+
+        Args:
+            rows: Which ones, ascending; all when None.
+        """
+        chunks: Iterable[Any] = self._sequences.chunks
+        if rows is not None:
+            chunks = pick_ascending(self._sequences, rows)
+        for chunk in chunks:
+            for start in range(0, len(chunk), CHUNK_ROWS):
+                yield from chunk.slice(start, CHUNK_ROWS).to_pylist()
 
     def label(self, index: int) -> str | tuple[str, ...] | None:
         """A class, several for 'one of these', or None for an unlabelled row.
@@ -98,13 +128,51 @@ class Corpus:
         for chunk in self._labels.chunks:
             yield from map(_label_of, chunk.to_pylist())
 
+    def classes(self, labels: Labels) -> tuple[Integers, dict[int, tuple[int, ...]]]:
+        """What is known of the class of each row.
+
+        Args:
+            labels: The classes that y counts.
+
+        Returns:
+            y, -1 where there is none or more than one, `[n]`; and the possible classes, sorted, of
+            the rows that have more than one.
+
+        Raises:
+            InputError: a label that is not in `labels`, with the row and the nearest known label.
+        """
+        import pyarrow
+        from pyarrow import compute
+
+        y = np.full(len(self), -1, dtype=np.int64)
+        candidates: dict[int, tuple[int, ...]] = {}
+        names, start = pyarrow.array(labels.names, pyarrow.string()), 0
+        for chunk in self._labels.chunks:
+            codes = compute.index_in(compute.list_flatten(chunk), value_set=names)
+            sizes = compute.list_value_length(chunk).to_numpy(zero_copy_only=False)
+            ends = np.cumsum(sizes)
+            if codes.null_count:
+                first = compute.index(compute.is_null(codes), True).as_py()
+                row = start + int(np.searchsorted(ends, first, side="right"))
+                for name in self._labels[row].as_py():
+                    labels.index(name, self.where(row))
+            found = codes.to_numpy(zero_copy_only=False)
+            single = np.flatnonzero(sizes == 1)
+            y[start + single] = found[ends[single] - 1]
+            for row in np.flatnonzero(sizes > 1).tolist():
+                candidates[start + row] = tuple(
+                    sorted(found[ends[row] - sizes[row] : ends[row]].tolist())
+                )
+            start += len(chunk)
+        return y, candidates
+
     def id(self, index: int) -> str:
         """The id of a row; see `Row`.
 
         Raises:
             IndexError: no such row.
         """
-        return str(self._ids[index].as_py())
+        return self.ids[index]
 
     def number(self, index: int) -> int:
         """Where a row stands in the source, from 1; see `Row`.
@@ -113,6 +181,26 @@ class Corpus:
             IndexError: no such row.
         """
         return int(self._numbers[index].as_py())
+
+    def where(self, index: int) -> str:
+        """`FILE:NUMBER` of a row.
+
+        Raises:
+            IndexError: no such row.
+        """
+        file = self._table.column("file")[index].as_py()
+        return f"{self._files[file] if self._files else self.source}:{self.number(index)}"
+
+
+def join_corpora(first: Corpus, second: Corpus) -> Corpus:
+    """The rows of both, those of the first one first; nothing is copied, equal ids stay equal."""
+    import pyarrow
+
+    key = None
+    if first.key is not None and second.key is not None:
+        key = fingerprint(first.key, second.key)
+    table = pyarrow.concat_tables([first._table, second._table])
+    return Corpus(table, first.source, is_tokens=first.is_tokens, key=key, files=first._files)
 
 
 def read_corpus(
@@ -125,13 +213,13 @@ def read_corpus(
 ) -> Corpus:
     """Read all rows of a file or of a data set, and check them.
 
-    The rows are cached with those of `datasets` (`HF_HOME`), by the file's path, size and time of
+    The rows are cached beside those of `datasets` (`HF_HOME`), by the file's path, size and time of
     change, and are mapped into memory: only what is used is loaded.
 
     Args:
-        source: A file, see `iterate_rows`; or `hub:NAME` or `hub:NAME:SPLIT`, where NAME is what
-            `datasets.load_dataset` takes, a folder too, and SPLIT is "train" unless given; or a
-            `datasets.Dataset`. A corpus is given back as it is.
+        source: A file, see `iterate_rows`; several, see `find_files`; or `hub:NAME` or
+            `hub:NAME:SPLIT`, where NAME is what `datasets.load_dataset` takes, a folder too, and
+            SPLIT is "train" unless given; or a `datasets.Dataset`. A corpus is given back as it is.
         text_column: See `iterate_rows`, and for data sets `dataset_columns`.
         tokens_column: See `iterate_rows`.
         label_column: See `iterate_rows`. Integers of a `ClassLabel` become its names, -1 becomes
@@ -148,21 +236,51 @@ def read_corpus(
         return _read_dataset(source, "dataset", wanted)
     if str(source).startswith(HUB_PREFIX):
         return _read_hub(str(source), wanted)
+    files = find_files(source)
     # Errors up to here are told without the import of `datasets`, which takes seconds.
-    first = next(iterate_rows(source, **wanted._asdict()))
-    is_tokens = isinstance(first.sequence, list)
-    status = os.stat(source)
-    table = _cached_table(
-        _file_examples,
-        {
-            "path": str(Path(source).resolve()),
-            "shown_path": str(source),
-            "wanted": tuple(wanted),
-            "fingerprint": (READER_VERSION, status.st_size, status.st_mtime_ns, status.st_ino),
-        },
-        is_tokens=is_tokens,
-    )
-    return Corpus(table, str(source), is_tokens=is_tokens)
+    is_tokens = [isinstance(next(_rows_of(file, wanted)).sequence, list) for file in files]
+    if len(set(is_tokens)) > 1:
+        odd = files[is_tokens.index(not is_tokens[0])]
+        kind, other = ("tokens", "text") if is_tokens[0] else ("text", "tokens")
+        raise InputError(f"{odd}: wanted {kind} as in {files[0]}, got {other}")
+    rows = _rows_of(files[0], wanted)
+    if len(files) > 1:
+        rows = join_rows(_rows_of(file, wanted) for file in files)
+    key = fingerprint(READER_VERSION, tuple(wanted), tuple(map(_fingerprint_of, files)))
+    table = cached_table(key, rows, is_tokens=is_tokens[0])
+    return Corpus(table, str(source), is_tokens=is_tokens[0], key=key, files=files)
+
+
+def find_files(source: str | Path) -> list[Path]:
+    """The files that a name means: itself, those of a folder, or those that a pattern finds.
+
+    Args:
+        source: A file; a folder, of which files with a known ending are taken; or, where no such
+            file is there, a pattern as of `glob`: `part-*.jsonl`.
+
+    Raises:
+        InputError: a folder or a pattern without files.
+    """
+    path = Path(source)
+    with readable(path):
+        if str(source) and path.is_dir():  # an empty name is no folder
+            found = sorted(one for one in path.iterdir() if is_readable(one) and one.is_file())
+        elif glob.has_magic(str(source)) and not path.exists():
+            found = sorted(map(Path, glob.glob(str(source), recursive=True)))
+        else:
+            return [path]
+    if not found:
+        raise InputError(f"{source}: wanted files of rows, got none")
+    return found
+
+
+def _rows_of(file: Path, wanted: "_Wanted") -> Iterator[Row]:
+    return iterate_rows(file, **wanted._asdict())
+
+
+def _fingerprint_of(file: Path) -> tuple[object, ...]:
+    status = os.stat(file)
+    return str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def gather_corpus(
@@ -178,8 +296,6 @@ def gather_corpus(
     Raises:
         InputError: no rows, or a bad one; the message has its number, from 1.
     """
-    import pyarrow
-
     kept = list(sequences)
     if not kept:
         raise InputError(f"{source}:1: wanted a row, got none")
@@ -189,78 +305,8 @@ def gather_corpus(
         RawRow(number, sequence, label, None)
         for number, (sequence, label) in enumerate(zip(kept, known, strict=True), 1)
     )
-    rows = [_example(row) for row in checked_rows(raw, source, is_tokens=is_tokens)]
-    text = pyarrow.large_string()
-    schema = pyarrow.schema(
-        {
-            "number": pyarrow.int64(),
-            "sequence": pyarrow.large_list(text) if is_tokens else text,
-            "label": pyarrow.list_(pyarrow.string()),
-            "id": pyarrow.string(),
-            "repeats_id": pyarrow.bool_(),
-        }
-    )
-    return Corpus(pyarrow.Table.from_pylist(rows, schema=schema), source, is_tokens=is_tokens)
-
-
-def encode_corpus(
-    corpus: Corpus, vocabulary: Vocabulary, labels: Labels | None, *, max_length: int
-) -> EncodedRows:
-    """Encode all rows of a corpus, in their order.
-
-    Args:
-        corpus: The rows; texts for a vocabulary of texts, tokens for one of tokens.
-        vocabulary: What is not in it becomes UNK and is counted.
-        labels: The classes that y counts; None, or no classes, leaves all rows unlabelled.
-        max_length: Symbols that a row may hold, EOS included; longer rows are cut without a false
-            EOS, and counted.
-
-    Raises:
-        InputError: a label that is not in `labels`, with the row and the nearest known label.
-    """
-    packer = RowPacker(max_length)
-    y_of: dict[str | tuple[str, ...] | None, tuple[int, tuple[int, ...]]] = {None: (-1, ())}
-    for row in corpus:
-        label = row.label if labels is not None and labels.names else None
-        if label not in y_of and labels is not None:
-            where = f"{corpus.source}:{row.number}"
-            if isinstance(label, str):
-                y_of[label] = labels.index(label, where), ()
-            elif label is not None:
-                y_of[label] = -1, tuple(sorted(labels.index(name, where) for name in label))
-        y, candidates = y_of[label]
-        packer.add(vocabulary.encode(row.sequence), y, candidates, row.id)
-    return packer.rows()
-
-
-def encode_sequences(
-    sequences: Sequence[str] | Sequence[Sequence[str]],
-    vocabulary: Vocabulary,
-    *,
-    max_length: int,
-) -> EncodedRows:
-    """Encode sequences that come from no file; unlabelled, their ids are "1", "2", ...
-
-    Args:
-        sequences: Texts, or lists of tokens; they may be empty.
-        vocabulary: As in `encode_corpus`.
-        max_length: As in `encode_corpus`.
-
-    Raises:
-        InputError: a lone surrogate, or a million symbols or more, with the sequence's number.
-    """
-    packer = RowPacker(max_length)
-    for number, sequence in enumerate(sequences, 1):
-        where = f"sequence {number}"
-        if len(sequence) >= MAX_SYMBOLS:
-            raise InputError(
-                f"{where}: wanted fewer than {MAX_SYMBOLS:,} symbols, got {len(sequence):,}"
-            )
-        text = sequence if isinstance(sequence, str) else "".join(sequence)
-        if find_surrogate(text) is not None:
-            raise InputError(f"{where}: wanted Unicode text, got a lone surrogate")
-        packer.add(vocabulary.encode(sequence), -1, (), str(number))
-    return packer.rows()
+    rows = checked_rows(raw, source, is_tokens=is_tokens)
+    return Corpus(table_of(rows, is_tokens=is_tokens), source, is_tokens=is_tokens)
 
 
 class _Wanted(NamedTuple):
@@ -277,67 +323,6 @@ def _label_of(names: list[str]) -> str | tuple[str, ...] | None:
     if len(names) > 1:
         return tuple(names)
     return names[0] if names else None
-
-
-def _example(row: Row) -> dict[str, Any]:
-    if row.label is None:
-        names: list[str] = []
-    else:
-        names = [row.label] if isinstance(row.label, str) else list(row.label)
-    return {
-        "number": row.number,
-        "sequence": row.sequence,
-        "label": names,
-        "id": row.id,
-        "repeats_id": row.repeats_id,
-    }
-
-
-def _file_examples(
-    path: str, shown_path: str, wanted: tuple[Any, ...], fingerprint: tuple[int, ...]
-) -> Iterator[dict[str, Any]]:
-    """Rows for the cache, whose key is made from these arguments."""
-    del path, fingerprint  # in the key alone
-    yield from map(_example, iterate_rows(shown_path, **_Wanted(*wanted)._asdict()))
-
-
-def _hub_examples(
-    dataset: "datasets.Dataset", columns: Columns, source: str, label_names: tuple[str, ...] | None
-) -> Iterator[dict[str, Any]]:
-    """Rows for the cache, from a data set of any form."""
-    batches = dataset.with_format("arrow").iter(1000)
-    raw_rows = batch_rows(batches, columns, source, label_names=label_names)
-    yield from map(_example, checked_rows(raw_rows, source, is_tokens=columns.is_tokens))
-
-
-def _cached_table(
-    examples: Callable[..., Iterator[dict[str, Any]]], arguments: dict[str, Any], *, is_tokens: bool
-) -> "pyarrow.Table":
-    """Generate a data set once, and map it into memory."""
-    import datasets
-
-    text = datasets.Value("large_string")  # many long rows may hold more than 2 GiB
-    features = datasets.Features(
-        number=datasets.Value("int64"),
-        sequence=datasets.LargeList(text) if is_tokens else text,
-        label=datasets.List(datasets.Value("string")),
-        id=datasets.Value("string"),
-        repeats_id=datasets.Value("bool"),
-    )
-    try:
-        with _no_bars():
-            dataset = datasets.Dataset.from_generator(examples, features, gen_kwargs=arguments)
-    except (datasets.exceptions.DatasetGenerationError, OSError) as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, InputError):
-            raise cause from None
-        if not isinstance(cause, OSError):
-            raise
-        raise InputError(
-            f"{datasets.config.HF_DATASETS_CACHE}: wanted a cache that can be written "
-            f"(set HF_HOME to another folder), got: {cause.strerror or cause}"
-        ) from error
-    return dataset.with_format("arrow")[:]
 
 
 @contextlib.contextmanager
@@ -377,11 +362,10 @@ def _read_dataset(dataset: Any, source: str, wanted: _Wanted) -> Corpus:
     used = [name for name in (columns.sequence, columns.label, columns.id) if name is not None]
     if len(dataset) == 0:
         raise InputError(f"{source}:1: wanted a row, got an empty data set")
-    arguments = {
-        "dataset": dataset.select_columns(used),
-        "columns": columns,
-        "source": source,
-        "label_names": class_names(dataset.features, columns.label),
-    }
-    table = _cached_table(_hub_examples, arguments, is_tokens=columns.is_tokens)
-    return Corpus(table, source, is_tokens=columns.is_tokens)
+    names = class_names(dataset.features, columns.label)
+    key = fingerprint(READER_VERSION, dataset._fingerprint, columns, names)
+    batches = dataset.select_columns(used).with_format("arrow").iter(1000)
+    raw_rows = batch_rows(batches, columns, source, label_names=names)
+    rows = checked_rows(raw_rows, source, is_tokens=columns.is_tokens)
+    table = cached_table(key, rows, is_tokens=columns.is_tokens)
+    return Corpus(table, source, is_tokens=columns.is_tokens, key=key)

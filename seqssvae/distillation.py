@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from seqssvae.bags import NGramLogits
 from seqssvae.ngrams import count_blocks
@@ -15,7 +16,9 @@ __all__ = ["distil"]
 
 logger = logging.getLogger(__name__)
 
-UNLABELLED_ROWS = 20_000  # that teacher and student read, at most
+# What is read at most, so that time and memory are bounded whatever the corpus.
+UNLABELLED_ROWS = 20_000
+LABELLED_ROWS = 120_000
 
 
 def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
@@ -23,15 +26,17 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
 
     Args:
         ngrams: Its weights are replaced.
-        prepared: The rows, of which at least one has a label; labelled dev rows are not read.
+        prepared: The rows, of which at least one has a label; labelled dev rows are not read. Of
+            more than 20,000 unlabelled or 120,000 labelled rows so many are drawn, and it is told.
         seed: Of the rows that are read and of the teacher.
 
     Returns:
         The teacher.
     """
-    known = (prepared.labelled.y >= 0).nonzero()[0]
+    known = _draw((prepared.labelled.y >= 0).nonzero()[0], LABELLED_ROWS, "labelled", seed)
     y = prepared.labelled.y[known]
     free = np.random.default_rng(seed).permutation(len(prepared.unlabelled))[:UNLABELLED_ROWS]
+    _tell(len(free), len(prepared.unlabelled), "unlabelled")
     sequences = [
         *prepared.sequences("labelled", known),
         *prepared.sequences("unlabelled", free),
@@ -61,3 +66,16 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
     )
     logger.info("without learning from unlabelled rows: %.3f", teacher.accuracy_without_guesses)
     return teacher
+
+
+def _draw(rows: NDArray[np.int64], most: int, kind: str, seed: int) -> NDArray[np.int64]:
+    """All rows, or so many of them, ascending."""
+    if len(rows) <= most:
+        return rows
+    _tell(most, len(rows), kind)
+    return np.sort(np.random.default_rng([seed, 1]).permutation(rows)[:most])
+
+
+def _tell(num_read: int, num_rows: int, kind: str) -> None:
+    if num_read < num_rows:
+        logger.info("n-gram models read %d of %d %s rows", num_read, num_rows, kind)

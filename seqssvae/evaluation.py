@@ -117,10 +117,10 @@ def _measure_rows(
             noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
             log_q = _label_log_prob(model, features, noise)
             posterior = _posterior(model, features, log_q)
-            measured.append(_measure(model, batch, features, noise, log_q, posterior))
+            _add(measured, _measure(model, batch, features, noise, log_q, posterior))
             chosen = in_subset[indices]
-            kept.append({name: value[chosen] for name, value in posterior.items()})
-            kept[-1] |= _aggregate_noise(seed, indices[chosen], model.latent_size)
+            some = {name: value[chosen] for name, value in posterior.items()}
+            _add(kept, some | _aggregate_noise(seed, indices[chosen], model.latent_size))
     chosen = in_subset[np.concatenate(shares)]
     return _joined(measured, mine), _joined(kept, mine[chosen])
 
@@ -286,6 +286,18 @@ def _aggregate_noise(seed: int, indices: Integers, latent_size: int) -> dict[str
         stream = np.random.default_rng([seed, row, 1])
         uniform[position], noise[position] = stream.random(), stream.standard_normal(latent_size)
     return {"uniform": torch.from_numpy(uniform), "noise": torch.from_numpy(noise)}
+
+
+def _add(parts: list[dict[str, Tensor]], part: dict[str, Tensor]) -> None:
+    """Append a batch's rows; few parts are kept, for many small tensors take several times more."""
+    parts.append(part)
+    while len(parts) > 1 and _num_rows(parts[-2]) <= _num_rows(parts[-1]):
+        last, before = parts.pop(), parts.pop()
+        parts.append({name: torch.cat([before.pop(name), last.pop(name)]) for name in [*last]})
+
+
+def _num_rows(part: dict[str, Tensor]) -> int:
+    return len(next(iter(part.values())))
 
 
 def _joined(parts: list[dict[str, Tensor]], mine: Bools) -> dict[str, Tensor]:

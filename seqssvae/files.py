@@ -5,7 +5,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,9 @@ def _plain(value: Any) -> Any:
     match value:
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
+        case str() | bytes():
+            return value
+        case Sequence():
             return [_plain(item) for item in value]
         case np.generic():
             return _plain(value.item())

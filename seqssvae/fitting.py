@@ -22,6 +22,7 @@ from seqssvae.costs import (
     estimate,
     flops_per_second,
 )
+from seqssvae.encoded import EncodedRows
 from seqssvae.identity import check_identity, check_ranks, fingerprint, identify
 from seqssvae.metrics import append_metrics, cut_metrics, measure_metrics
 from seqssvae.preparation import Prepared, prepare
@@ -42,7 +43,7 @@ __all__ = ["fit", "with_estimator"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of what a checkpoint holds
+FORMAT = 2  # of what a checkpoint holds; 1 had the ids of the split, not their checksum
 SAME_SIGNAL = 2.0  # seconds in which a signal reaches a rank from several senders
 RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", "datasets")
 
@@ -321,12 +322,13 @@ def _name(number: int) -> str:
 
 def with_estimator(config: Config, prepared: Prepared) -> Config:
     """Tell what a step will take, and choose the estimator where that is left to us."""
-    lengths = [*prepared.labelled.lengths.tolist(), *prepared.unlabelled.lengths.tolist()]
+    parts = (prepared.labelled, prepared.unlabelled)
+    num_symbols, num_rows = (sum(map(size, parts)) for size in (_num_symbols, len))
     costs = estimate(
         config,
         num_classes=len(prepared.labels.names),
         vocabulary_size=len(prepared.vocabulary),
-        mean_length=sum(lengths) / max(1, len(lengths)),
+        mean_length=num_symbols / max(1, num_rows),
         num_labelled=len(prepared.labelled),
         num_unlabelled=len(prepared.unlabelled),
         speed=flops_per_second(),
@@ -336,3 +338,7 @@ def with_estimator(config: Config, prepared: Prepared) -> Config:
         name = cheapest_exact_or_sampled(costs, available_megabytes())
     logger.info("estimator %s", describe(costs, name))
     return dataclasses.replace(config, estimator=dataclasses.replace(config.estimator, name=name))
+
+
+def _num_symbols(rows: EncodedRows) -> int:
+    return int(rows.lengths.sum())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from seqssvae.config import Config, InputError, to_mapping
 from seqssvae.encoded import EncodedRows
 from seqssvae.preparation import Prepared
 
-__all__ = ["check_identity", "check_ranks", "digest", "fingerprint", "identify"]
+__all__ = ["check_identity", "check_ranks", "digest", "digest_ids", "fingerprint", "identify"]
 
 FREE = ("max_minutes", "accumulate")  # settings of `training` that may change on the way
 
@@ -27,7 +27,7 @@ def identify(config: Config, prepared: Prepared) -> dict[str, Any]:
     parts = (prepared.labelled, prepared.unlabelled, prepared.dev)
     return {
         "config": settings,
-        "split": prepared.split,
+        "split": {part: digest_ids(ids) for part, ids in prepared.split.items()},
         "rows": [digest(rows) for rows in parts],
     }
 
@@ -86,8 +86,23 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def digest(rows: EncodedRows) -> str:
-    """A checksum of what training reads of rows."""
-    parts = (rows.symbols, rows.offsets, rows.y)
-    content = b"".join(hashlib.sha256(part.tobytes()).digest() for part in parts)
+    """A checksum of what training reads of rows, taken a part of them at a time."""
+    symbols, offsets, y = (hashlib.sha256() for _ in range(3))
+    offsets.update(bytes(8))
+    end = 0
+    for part in rows.parts():
+        symbols.update(part.symbols.tobytes())
+        offsets.update((end + part.offsets[1:]).tobytes())
+        y.update(part.y.tobytes())
+        end += int(part.offsets[-1])
+    content = b"".join(part.digest() for part in (symbols, offsets, y))
     candidates = repr(sorted(rows.candidates.items())).encode()
     return hashlib.sha256(content + candidates).hexdigest()
+
+
+def digest_ids(ids: Iterable[str]) -> str:
+    """A checksum of ids in their order."""
+    found = hashlib.sha256()
+    for id in ids:
+        found.update(f"{len(id)}:{id}".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()

@@ -2,11 +2,14 @@
 
 import io
 import itertools
+import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["MIN_PIECES", "NUM_BYTES", "SPACE_MARK", "UNKNOWN_CHARACTER", "train_pieces"]
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
@@ -30,7 +33,14 @@ def train_pieces(texts: Iterable[str], *, size: int, special: Sequence[str]) -> 
     """
     import sentencepiece
 
-    sample = _thin(_chunks(texts), SAMPLE_CHARACTERS)
+    sample, num_texts = _thin(_chunks(texts), SAMPLE_CHARACTERS)
+    if len(sample) < num_texts:
+        logger.info(
+            "SentencePiece learns from %d of %d rows, %d characters, drawn by a checksum",
+            len(sample),
+            num_texts,
+            sum(map(len, sample)),
+        )
     counts: Counter[str] = Counter()
     for text in sample:
         counts.update(text)
@@ -73,8 +83,10 @@ def _chunks(texts: Iterable[str]) -> Iterator[str]:
             yield text[start : start + CHUNK_CHARACTERS]
 
 
-def _thin(texts: Iterable[str], limit: int) -> list[str]:
+def _thin(texts: Iterable[str], limit: int) -> tuple[list[str], int]:
     """All texts, or the share with the lowest checksums that holds at most `limit` characters.
+
+    How many texts there were is given back too.
 
     Drawn by content, not by position: rows that alternate between classes stay balanced.
     """
@@ -84,7 +96,9 @@ def _thin(texts: Iterable[str], limit: int) -> list[str]:
     def stays(text: str) -> bool:
         return zlib.crc32(text.encode()) < 1 << (32 - bits)
 
+    num_texts = 0
     for text in texts:
+        num_texts += 1
         if not stays(text):
             continue
         kept.append(text)
@@ -93,4 +107,4 @@ def _thin(texts: Iterable[str], limit: int) -> list[str]:
             bits += 1
             kept = [one for one in kept if stays(one)]
             total = sum(map(len, kept))
-    return sorted(kept)
+    return sorted(kept), num_texts

@@ -1,6 +1,7 @@
 """The numbers and sequences that pictures of a run show; the pictures are drawn elsewhere."""
 
 import dataclasses
+import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from seqssvae.batches import evaluation_batches
 from seqssvae.config import InputError
-from seqssvae.corpora import encode_corpus
 from seqssvae.encoded import EncodedRows
+from seqssvae.encoding import encode_corpus
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import kl_per_dim
 from seqssvae.metrics import read_metrics
@@ -111,7 +112,7 @@ def read_held_out(
         InputError: the run's file is not there any more, or bad input.
     """
     source = str(trained.manifest.get("source", "") if data is None else data)
-    if data is None and not source.startswith("hub:") and not Path(source).is_file():
+    if data is None and not source.startswith("hub:") and not _is_there(source):
         raise InputError(
             f"{run}: wanted the data that it was trained on, got no file {source or '(no name)'}; "
             "--data FILE says where it is now, or names other rows to show"
@@ -132,7 +133,7 @@ def read_held_out(
             logger.warning("%s learned the labels of its dev rows in the end: figures flatter", run)
     known = {id for ids in split.values() for id in ids}
     chosen = np.arange(len(rows))
-    if known <= set(rows.ids):
+    if not known.difference(rows.ids):
         held = np.array([i for i, id in enumerate(rows.ids) if id in kept], dtype=np.int64)
         if len(held):
             chosen = held
@@ -197,6 +198,11 @@ def show_sequence(sequence: str | Sequence[str]) -> str:
     """
     text = sequence if isinstance(sequence, str) else " ".join(sequence)
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def _is_there(source: str) -> bool:
+    """Whether there is a file of this name, or several."""
+    return bool(source) and (Path(source).exists() or bool(glob.glob(source, recursive=True)))
 
 
 def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:

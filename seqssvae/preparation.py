@@ -1,16 +1,18 @@
 """From files to rows that a model can learn from: vocabulary, labels, and who sees which label."""
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seqssvae.config import Config, DataConfig, InputError
-from seqssvae.corpora import Corpus, Source, encode_corpus, read_corpus
-from seqssvae.encoded import EncodedRows
+from seqssvae.corpora import Corpus, Source, join_corpora, read_corpus
+from seqssvae.encoded import EncodedRows, PickedIds
+from seqssvae.encoding import encode_corpus
 from seqssvae.oddities import count_shared, find_oddities
 from seqssvae.splits import Labels, choose_labels, split_dev
 from seqssvae.vocabulary import Vocabulary, build_vocabulary
@@ -54,7 +56,7 @@ class Prepared:
     labelled: EncodedRows
     unlabelled: EncodedRows
     dev: EncodedRows
-    split: dict[str, list[str]]
+    split: Mapping[str, Sequence[str]]
     corpus: Corpus
     positions: dict[str, Positions]
     extra: Corpus | None = None
@@ -106,61 +108,51 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     settings, seed = config.data, config.training.seed
     corpus = _read(source, settings)
     labels = Labels.from_corpus(corpus)
-    found = list(corpus.labels())
-    y = [labels.names.index(label) if isinstance(label, str) else -1 for label in found]
-    partial = [i for i, label in enumerate(found) if isinstance(label, tuple)]
-    ids = [corpus.id(i) for i in range(len(corpus))]
+    y, partial = corpus.classes(labels)
     seen = choose_labels(
-        y, ids, per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
+        y, corpus.ids, per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
     )
-    train, held = split_dev(sorted(seen), y, ids, settings.dev_fraction, seed)
-    labelled = np.array(sorted([*train, *partial]), dtype=np.int64)
-    used = np.zeros(len(corpus), dtype=bool)
+    train, held = split_dev(seen, y, corpus.ids, settings.dev_fraction, seed)
+    labelled = np.sort(np.concatenate([train, np.fromiter(partial, np.int64, len(partial))]))
+    used = np.zeros(len(corpus), dtype=np.bool_)
     used[labelled] = used[held] = True
-    free = (~used).nonzero()[0]
-    generator = np.random.default_rng([seed, 1])
-    num_held = min(DEV_UNLABELLED_ROWS, int(len(free) * DEV_UNLABELLED_FRACTION))
-    by_id = np.array(sorted(free.tolist(), key=ids.__getitem__), dtype=np.int64)
-    held_free = generator.permutation(by_id)[:num_held]
-    kept = np.setdiff1d(free, held_free)
-
-    extra = None
-    if unlabelled_source is not None:
-        extra = _read(unlabelled_source, settings, read_labels=False)
-    if extra is not None and extra.is_tokens != corpus.is_tokens:
-        wanted = "tokens" if corpus.is_tokens else "text"
-        raise InputError(
-            f"{extra.source}: wanted {wanted} as in {corpus.source}, got the other kind"
-        )
-    train_sequences = _chain(corpus, np.concatenate([labelled, kept]), extra)
+    free = np.flatnonzero(~used)
+    held_free = _held_unlabelled(corpus, free, seed)
+    used[held_free] = True
+    kept = np.flatnonzero(~used)
+    extra = _read_extra(unlabelled_source, settings, corpus)
     vocabulary = build_vocabulary(
         vocabulary_kind(settings, corpus),
-        train_sequences,
+        itertools.chain(
+            corpus.sequences(labelled),
+            corpus.sequences(kept),
+            () if extra is None else extra.sequences(),
+        ),
         size=settings.vocabulary_size,
         min_count=settings.min_count,
     )
-    rows = encode_corpus(corpus, vocabulary, labels, max_length=settings.max_length)
-    rest = hide_labels(rows.take(kept))
-    if extra is not None:
-        more = encode_corpus(extra, vocabulary, None, max_length=settings.max_length)
-        rest = EncodedRows.concatenate([rest, hide_labels(more)])
-    held_rows = EncodedRows.concatenate(
-        [rows.take(np.array(held, dtype=np.int64)), hide_labels(rows.take(held_free))]
+    rows = encode_corpus(
+        corpus if extra is None else join_corpora(corpus, extra),
+        vocabulary,
+        labels,
+        max_length=settings.max_length,
+        num_threads=config.training.num_threads,
     )
     positions = {
         "labelled": labelled,
         "unlabelled": kept,
-        "dev": np.array(held, dtype=np.int64),
+        "dev": held,
         "dev_unlabelled": held_free,
     }
+    more = np.arange(len(corpus), len(rows))
     return Prepared(
         vocabulary=vocabulary,
         labels=labels,
         labelled=rows.take(labelled),
-        unlabelled=rest,
-        dev=held_rows,
+        unlabelled=hide_labels(rows.take(np.concatenate([kept, more]) if len(more) else kept)),
+        dev=EncodedRows.concatenate([rows.take(held), hide_labels(rows.take(held_free))]),
         split={
-            part: [ids[i] for i in where]
+            part: PickedIds(corpus.ids, where)
             for part, where in positions.items()
             if part != "unlabelled"
         },
@@ -169,6 +161,28 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         extra=extra,
         oddities=tuple(find_oddities(corpus, labels.names, y, seen=seen)),
     )
+
+
+def _held_unlabelled(corpus: Corpus, free: Positions, seed: int) -> Positions:
+    """Which of the unlabelled rows are held out, whatever their order in the file."""
+    num_held = min(DEV_UNLABELLED_ROWS, int(len(free) * DEV_UNLABELLED_FRACTION))
+    if not num_held:
+        return free[:0]
+    drawn = np.random.default_rng([seed, 1]).permutation(len(free))[:num_held].copy()
+    return corpus.ids.sort(free)[drawn]
+
+
+def _read_extra(source: Source | None, settings: DataConfig, corpus: Corpus) -> Corpus | None:
+    """The rows of `--unlabelled`, of the same kind as those of the corpus."""
+    if source is None:
+        return None
+    extra = _read(source, settings, read_labels=False)
+    if extra.is_tokens != corpus.is_tokens:
+        wanted = "tokens" if corpus.is_tokens else "text"
+        raise InputError(
+            f"{extra.source}: wanted {wanted} as in {corpus.source}, got the other kind"
+        )
+    return extra
 
 
 def read_like(
@@ -232,7 +246,7 @@ def count_test_rows_seen(
 def read_sequences(source: Source, config: Config) -> list[str | list[str]]:
     """The sequences of a file as they stand, for classifiers that read no symbol ids."""
     corpus = _read(source, config.data, read_labels=False)
-    return [corpus.sequence(i) for i in range(len(corpus))]
+    return list(corpus.sequences())
 
 
 def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
@@ -258,7 +272,7 @@ def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
 
 def hide_labels(rows: EncodedRows) -> EncodedRows:
     """The same rows without their labels."""
-    return dataclasses.replace(rows, y=np.full_like(rows.y, -1), candidates={})
+    return rows.with_labels(np.broadcast_to(np.int64(-1), len(rows)), {})
 
 
 def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
@@ -269,9 +283,3 @@ def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> 
         label_column=settings.label_column,
         read_labels=read_labels,
     )
-
-
-def _chain(corpus: Corpus, indices: Positions, extra: Corpus | None) -> Iterable[str | list[str]]:
-    yield from (corpus.sequence(int(i)) for i in indices)
-    if extra is not None:
-        yield from (extra.sequence(i) for i in range(len(extra)))

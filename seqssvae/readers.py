@@ -27,7 +27,7 @@ from seqssvae.rows import (
     unreadable,
 )
 
-__all__ = ["iterate_rows"]
+__all__ = ["is_readable", "iterate_rows"]
 
 MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -97,6 +97,14 @@ def iterate_rows(
         if kind in ("csv", "tsv"):
             raise row_error(path, 2, "a row", "a header only")
         raise row_error(path, 1, "a row", "an empty file")
+
+
+def is_readable(path: Path) -> bool:
+    """Whether `iterate_rows` reads files of this name, and it does not begin with a dot."""
+    try:
+        return not path.name.startswith(".") and bool(_kind(path))
+    except InputError:
+        return False
 
 
 def _kind(path: Path) -> str:
@@ -253,11 +261,12 @@ def _chain(
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and objects."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)  # `loads` would make one for each line
     for number, line in enumerate(_lines(path), 1):
         if line.isspace():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_object)
+            record = decoder.decode(line)
         except json.JSONDecodeError as error:
             got = f"broken JSON at character {error.pos + 1}: {error.msg}"
             raise row_error(path, number, "a JSON object", got) from error

@@ -89,9 +89,8 @@ def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
         probabilities = classify_table(last, prepared.unlabelled)
         surest = np.argsort(-probabilities.max(1), kind="stable")
         surest = surest[: max(1, int(share * len(surest)))]
-        guessed = dataclasses.replace(
-            prepared.unlabelled.take(surest), y=probabilities.argmax(1)[surest]
-        )
+        y = probabilities.argmax(1)[surest]
+        guessed = prepared.unlabelled.take(surest).with_labels(y, {})
         last = _build(config, prepared)
         score = _train(config, last, prepared, labelled, guessed, clock)
         if score > best_score:

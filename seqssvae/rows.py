@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ __all__ = [
     "checked_rows",
     "choose_columns",
     "find_surrogate",
+    "join_rows",
     "list_names",
     "row_error",
     "unreadable",
@@ -30,6 +32,7 @@ SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that
 LABEL_NAMES = ("label", "labels", "class", "category")
 ID_NAME = "id"
 ID_DIGITS = 16  # hex digits of the checksum that stands for a row without an id
+FIRST_PLACES = 2**10  # of the table of ids that came before
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Row:
         id: The `id` column, or a checksum of sequence and label; `-2`, `-3`, ... is added to the
             second, third, ... row with the same one, so that ids differ within a corpus.
         repeats_id: Whether its `id` column holds what an earlier row's does.
+        file: Which file of several it stands in, from 0.
     """
 
     number: int
@@ -51,6 +55,7 @@ class Row:
     label: str | tuple[str, ...] | None
     id: str
     repeats_id: bool = False
+    file: int = 0
 
 
 class RawRow(NamedTuple):
@@ -161,6 +166,17 @@ def checked_rows(raw_rows: Iterable[RawRow], source: str, *, is_tokens: bool) ->
             raise fail("an id that is a string or an integer", _describe(id))
         name = unique(base)
         yield Row(number, checked, known, name, id not in (None, "") and name != base)
+
+
+def join_rows(files: Iterable[Iterable[Row]]) -> Iterator[Row]:
+    """The rows of several files as those of one: numbered as in their files, ids that differ."""
+    unique = _UniqueIds()
+    for file, rows in enumerate(files):
+        for row in rows:
+            id = unique(row.id)
+            was_given = not row.id.startswith(_checksum(row.sequence, row.label))
+            repeats = row.repeats_id or (id != row.id and was_given)
+            yield dataclasses.replace(row, id=id, repeats_id=repeats, file=file)
 
 
 def row_error(source: object, number: int, wanted: str, got: str) -> InputError:
@@ -288,13 +304,41 @@ class _UniqueIds:
     """Gives an id back, with a number added if it came before."""
 
     def __init__(self) -> None:
-        self.seen: set[int] = set()  # 64-bit hashes: a corpus may hold millions of ids
+        self.seen = _Hashes()
         self.repeats: dict[str, int] = {}
 
     def __call__(self, base: str) -> str:
         id = base
-        while hash(id) in self.seen:
+        while not self.seen.add(hash(id)):
             self.repeats[base] = self.repeats.get(base, 1) + 1
             id = f"{base}-{self.repeats[base]}"
-        self.seen.add(hash(id))
         return id
+
+
+class _Hashes:
+    """A set of 64-bit numbers, 11 to 21 bytes each: a corpus may hold many millions of ids.
+
+    An open table with linear steps, never more than three quarters full.
+    """
+
+    def __init__(self, places: int = FIRST_PLACES) -> None:
+        self._table, self._used = array("q", bytes(8 * places)), 0
+
+    def add(self, number: int) -> bool:
+        """Add a number, and say whether it is new."""
+        number = number or 1  # 0 stands for an empty place
+        table = self._table
+        last = len(table) - 1  # their number is a power of 2
+        place = number & last
+        while found := table[place]:
+            if found == number:
+                return False
+            place = (place + 1) & last
+        table[place] = number
+        self._used += 1
+        if 4 * self._used > 3 * len(table):
+            self._table, self._used = array("q", bytes(16 * len(table))), 0
+            for kept in table:
+                if kept:
+                    self.add(kept)
+        return True

@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class RunContents:
     config: Config
     vocabulary: Vocabulary
     labels: Labels
-    split: dict[str, list[str]]
+    split: Mapping[str, Sequence[str]]
     weights: dict[str, Tensor]
     manifest: dict[str, Any]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from seqssvae.baselines import BASELINES, Sequences, Task
 from seqssvae.config import InputError
-from seqssvae.corpora import encode_corpus
+from seqssvae.encoding import encode_corpus
 from seqssvae.preparation import read_corpus_like
 from seqssvae.trained import TrainedModel
 

@@ -15,9 +15,10 @@ from seqssvae.batches import Batch, collate, evaluation_batches
 from seqssvae.building import build_model, weights_on_paper
 from seqssvae.classification import classify
 from seqssvae.config import Config, InputError
-from seqssvae.corpora import Source, encode_sequences
+from seqssvae.corpora import Source
 from seqssvae.decoding import beam, greedy, sample
 from seqssvae.encoded import EncodedRows
+from seqssvae.encoding import encode_sequences
 from seqssvae.evaluation import evaluate
 from seqssvae.latents import encode_z, interpolate, transfer
 from seqssvae.model import SSVAE
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
 
     from seqssvae.sharing import SharedRun
 
-__all__ = ["TrainedModel", "classify_table", "load"]
+__all__ = ["PART_ROWS", "TrainedModel", "classify_table", "load"]
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256
 MOST_SEQUENCES, MOST_SAMPLES = 10_000_000, 1_000_000  # that are asked for at once
 LARGEST_SEED = 2**63 - 1
+PART_ROWS = 100_000  # of a file that is classified or encoded at once
 MOST_ROWS, NUM_SYMBOLS = 4096, 2**14  # of a batch that is classified
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than the longest that training kept
 
@@ -126,14 +128,16 @@ class TrainedModel:
         if not self.labels.names:
             raise InputError("wanted a model with classes, got one that was trained on no labels")
         _check_samples(num_samples, seed)
-        table = classify_table(self.model, rows, mode=mode, num_samples=num_samples, seed=seed)
-        for row in table:
-            best = int(row.argmax())
-            yield {
-                "label": self.labels.names[best],
-                "probability": float(row[best]),
-                "probabilities": dict(zip(self.labels.names, row.tolist(), strict=True)),
-            }
+        for part in rows.parts(PART_ROWS):  # a table of all might not fit in memory
+            for row in classify_table(
+                self.model, part, mode=mode, num_samples=num_samples, seed=seed
+            ):
+                best = int(row.argmax())
+                yield {
+                    "label": self.labels.names[best],
+                    "probability": float(row[best]),
+                    "probabilities": dict(zip(self.labels.names, row.tolist(), strict=True)),
+                }
 
     def generate(
         self,

@@ -4,11 +4,18 @@ Ids 0 to 3 are PAD, UNK, BOS and EOS in every vocabulary. `encode` gives neither
 """
 
 import abc
+import functools
+import hashlib
+import itertools
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from seqssvae.config import InputError
 from seqssvae.pieces import MIN_PIECES, NUM_BYTES, SPACE_MARK, UNKNOWN_CHARACTER, train_pieces
@@ -55,6 +62,25 @@ class Vocabulary(abc.ABC):
         """
 
     @abc.abstractmethod
+    def encode_many(
+        self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of many sequences, each as `encode` gives them.
+
+        Args:
+            sequences: As of `encode`, n of them.
+            num_threads: Of SentencePiece, 0 for one each core; the others need no more than one.
+
+        Returns:
+            All ids one after the other, and how many each sequence has, `[n]`.
+        """
+
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """A checksum: equal ones give equal ids."""
+
+    @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str | list[str]:
         """The text or tokens of ids: stops at EOS, skips PAD and BOS.
 
@@ -97,6 +123,9 @@ class _Table:
         ids = self.ids
         return [ids.get(symbol, UNK) for symbol in sequence]
 
+    def fingerprint(self, kind: str) -> str:
+        return hashlib.sha256(json.dumps([kind, self.symbols]).encode()).hexdigest()
+
     def symbol(self, id: int) -> str:
         _check_id(id, len(self))
         return SPECIAL_SYMBOLS[id] if id < NUM_SPECIAL else self.symbols[id - NUM_SPECIAL]
@@ -122,6 +151,27 @@ class CharacterVocabulary(Vocabulary):
 
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
         return self._table.encode(_as_text(sequence, self.kind))
+
+    def encode_many(  # noqa: D102
+        self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        texts = [_as_text(sequence, self.kind) for sequence in sequences]
+        points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
+        known = self._id_of_point
+        ids = known[np.minimum(points, len(known) - 1)]
+        return ids, np.fromiter(map(len, texts), np.int64, len(texts))
+
+    @functools.cached_property
+    def _id_of_point(self) -> NDArray[np.int32]:
+        """The ids of code points, UNK for those between and, at last, for all beyond."""
+        points = [ord(symbol) for symbol in self._table.symbols]
+        found = np.full(max(points, default=-1) + 2, UNK, dtype=np.int32)
+        found[points] = np.arange(NUM_SPECIAL, len(self))
+        return found
+
+    @property
+    def fingerprint(self) -> str:  # noqa: D102
+        return self._table.fingerprint(self.kind)
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = _visible(ids, len(self))
@@ -152,6 +202,18 @@ class TokenVocabulary(Vocabulary):
 
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
         return self._table.encode(_as_tokens(sequence))
+
+    def encode_many(  # noqa: D102
+        self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        rows = [_as_tokens(sequence) for sequence in sequences]
+        ids, tokens = self._table.ids, itertools.chain.from_iterable(rows)
+        found = array("i", [ids.get(token, UNK) for token in tokens])
+        return np.array(found, np.int32), np.fromiter(map(len, rows), np.int64, len(rows))
+
+    @property
+    def fingerprint(self) -> str:  # noqa: D102
+        return self._table.fingerprint(self.kind)
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         return [self.symbol(id) for id in _visible(ids, len(self))]
@@ -198,6 +260,19 @@ class SentencePieceVocabulary(Vocabulary):
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
         ids: list[int] = self._processor.encode(_as_text(sequence, self.kind))
         return ids
+
+    def encode_many(  # noqa: D102
+        self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        texts = [_as_text(sequence, self.kind) for sequence in sequences]
+        rows = self._processor.encode(texts, num_threads=num_threads or -1)
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(lengths.sum()))
+        return ids, lengths
+
+    @property
+    def fingerprint(self) -> str:  # noqa: D102
+        return hashlib.sha256(self._model).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._processor.decode(list(_visible(ids, len(self))))

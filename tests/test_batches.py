@@ -27,8 +27,6 @@ def make_rows(
         y=np.array([-1] * len(lengths) if y is None else y, dtype=np.int64),
         candidates=candidates or {},
         ids=tuple(f"row-{first + row}" for row in range(len(lengths))),
-        num_truncated=0,
-        num_unknown=0,
     )
 
 

@@ -12,12 +12,12 @@ import pytest
 from seqssvae.config import InputError
 from seqssvae.corpora import (
     Labels,
-    encode_corpus,
-    encode_sequences,
+    find_files,
     gather_corpus,
     iterate_rows,
     read_corpus,
 )
+from seqssvae.encoding import encode_corpus, encode_sequences
 from seqssvae.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 
 ROWS: list[dict[str, Any]] = [
@@ -93,7 +93,7 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
     assert len(read_corpus(path)) == 2
     counted: list[object] = []
     with monkeypatch.context() as patched:
-        patched.setattr("seqssvae.corpora._example", counted.append)
+        patched.setattr("seqssvae.tables._names", counted.append)
         assert [row.sequence for row in read_corpus(path)] == ["a", "b"]
     assert not counted
     changed = path.stat().st_mtime_ns
@@ -133,6 +133,75 @@ def test_reading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     read_corpus(write(tmp_path / "a.jsonl", ROWS))
     assert capfd.readouterr() == ("", "")
     assert not datasets.are_progress_bars_disabled()
+
+
+# several files
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """Files whose rows and ids repeat each other's, and others that are not meant."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write(folder / "part-1.jsonl", [*ROWS, {"text": "own", "id": "k"}])
+    write(folder / "part-0.jsonl", [{"text": "first", "id": "k"}, ROWS[0]])
+    (folder / "part-2.csv").write_text("text,label\nab,x\nab,y\n")
+    (folder / "README.md").write_text("no rows")
+    (folder / ".part-3.jsonl").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("", ["part-0.jsonl", "part-1.jsonl", "part-2.csv"]),
+        ("part-[01].jsonl", ["part-0.jsonl", "part-1.jsonl"]),
+        ("*.csv", ["part-2.csv"]),
+    ],
+)
+def test_several_files_are_one_corpus(several: Path, pattern: str, names: list[str]) -> None:
+    files = [several / name for name in names]
+    assert find_files(several / pattern) == files
+    corpus = read_corpus(several / pattern)
+    rows = [(file, row) for file in files for row in iterate_rows(file)]
+    assert [row.sequence for row in corpus] == [row.sequence for _, row in rows]
+    assert list(corpus.labels()) == [row.label for _, row in rows]
+    assert [corpus.where(i) for i in range(len(corpus))] == [
+        f"{file}:{row.number}" for file, row in rows
+    ]
+    assert len(set(corpus.ids)) == len(corpus)
+    assert corpus.num_repeated_ids == (1 if len(files) > 1 else 0)  # of those that were given
+    assert list(corpus.ids)[: len(list(iterate_rows(files[0])))] == [
+        row.id for row in iterate_rows(files[0])
+    ]
+
+
+def test_a_changed_part_is_read_again(several: Path) -> None:
+    number = len(read_corpus(several))
+    write(several / "part-0.jsonl", [{"text": "other"}] * 3)
+    assert len(read_corpus(several)) == number + 1
+    write(several / "part-9.jsonl", [{"text": "more"}])
+    assert len(read_corpus(several)) == number + 2
+
+
+def test_faults_among_several_files_name_theirs(several: Path, tmp_path: Path) -> None:
+    corpus = read_corpus(several)
+    with pytest.raises(InputError, match=r"part-2.csv:3: wanted a known label .*, got 'y'"):
+        read_corpus(several / "*.csv").classes(Labels(("x",)))
+    with pytest.raises(InputError, match=r"part-1.jsonl:3: wanted a known label .*, got 'y'"):
+        corpus.classes(Labels(("x",)))
+    write(several / "part-4.jsonl", [{"tokens": ["a"]}])
+    with pytest.raises(InputError, match="part-4.jsonl: wanted text as in .*part-0.*, got tokens"):
+        read_corpus(several)
+    write(several / "part-4.jsonl", [{"text": "a"}, {"text": ""}])
+    with pytest.raises(InputError, match="part-4.jsonl:2: wanted a text, got an empty one"):
+        read_corpus(several)
+    (tmp_path / "none").mkdir()
+    for name in ("none", "none-*.jsonl"):
+        with pytest.raises(InputError, match=": wanted files of rows, got none"):
+            read_corpus(tmp_path / name)
+    with pytest.raises(InputError, match="wanted the name of a file|wanted a file"):
+        read_corpus("")
 
 
 # encoding

@@ -1,9 +1,12 @@
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from seqssvae import distillation
 from seqssvae.bags import NGramLogits
 from seqssvae.batches import collate
 from seqssvae.config import Config, override
@@ -45,3 +48,22 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     distil(first, data, seed=1)
     distil(second, data, seed=1)
     assert torch.equal(first.weight, second.weight) and first.weight.any()
+
+
+def test_of_many_rows_some_are_read_and_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, part = prepared(tmp_path, 20), ngrams()
+    caplog.set_level(logging.INFO)
+    distil(part, data, seed=0)
+    assert not any(message.startswith("n-gram models read") for message in caplog.messages)
+    caplog.clear()
+    monkeypatch.setattr(distillation, "LABELLED_ROWS", 12)
+    monkeypatch.setattr(distillation, "UNLABELLED_ROWS", 50)
+    teacher = distil(part, data, seed=0)
+    assert len(teacher.posteriors) == 62
+    num_labelled, num_unlabelled = len(data.labelled), len(data.unlabelled)
+    assert caplog.messages[:2] == [
+        f"n-gram models read 12 of {num_labelled} labelled rows",
+        f"n-gram models read 50 of {num_unlabelled} unlabelled rows",
+    ]

@@ -1,7 +1,5 @@
 """Packed rows against plain lists."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,6 +55,32 @@ def test_taken_rows_are_those_rows(rows: list[list[int]], data: st.DataObject) -
     }
 
 
+@given(rows=sequences.filter(bool), data=st.data())
+def test_a_view_equals_a_copy(rows: list[list[int]], data: st.DataObject) -> None:
+    """Also of a view, in parts, and joined."""
+    packed = pack(rows)
+    first = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1))
+    second = data.draw(st.lists(st.integers(0, len(first) - 1)))
+    view = packed.take(first).take(second)
+    copy = pack([rows[first[index]] for index in second])
+    assert not len(second) or np.shares_memory(view.row(0), packed.symbols)
+    assert as_lists(view) == as_lists(copy)
+    assert view.symbols.tolist() == copy.symbols.tolist()
+    assert view.offsets.tolist() == copy.offsets.tolist()
+    assert view.lengths.tolist() == copy.lengths.tolist()
+    assert view.ids == [packed.ids[first[index]] for index in second]
+    assert (view.num_truncated, view.num_unknown) == (copy.num_truncated, copy.num_unknown)
+    parts = list(view.parts(2))
+    assert [row for part in parts for row in as_lists(part)] == as_lists(copy)
+    joined = EncodedRows.concatenate([view, packed])
+    assert as_lists(joined) == as_lists(copy) + as_lists(packed)
+    assert joined.y.tolist() == [*view.y, *packed.y]
+    if len(second):
+        x, lengths = view.padded(np.arange(len(second)))
+        assert [row[:n] for row, n in zip(x.tolist(), lengths, strict=True)] == as_lists(copy)
+        assert all(not any(row[n:]) for row, n in zip(x.tolist(), lengths, strict=True))
+
+
 def test_rows_are_taken_by_lists_and_masks() -> None:
     packed = pack([[4], [5, 5], [6]])
     assert packed.take([2, 0]).ids == ("id-2", "id-0")
@@ -92,8 +116,8 @@ def test_no_parts_and_no_length_are_refused() -> None:
         RowPacker(0)
 
 
-def test_fields_can_be_replaced() -> None:
+def test_labels_can_be_replaced() -> None:
     packed = pack([[4], [5, 5], [6]])
-    hidden = dataclasses.replace(packed, y=np.full_like(packed.y, -1), candidates={})
+    hidden = packed.with_labels(np.full_like(packed.y, -1), {})
     assert hidden.y.tolist() == [-1, -1, -1]
     assert hidden.take([1]).ids == ("id-1",)

@@ -369,3 +369,20 @@ def test_bad_options_are_told() -> None:
         evaluate(model, rows, num_samples=0)
     with pytest.raises(InputError, match="seed: wanted 0 or more, got -1"):
         evaluate(model, rows, seed=-1)
+
+
+def test_parts_are_added_in_order_and_few_are_kept() -> None:
+    """As if all were kept and joined in the end."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(0, 5, (200,), generator=generator).tolist()
+    batches = [
+        {"a": torch.randn(size, generator=generator), "b": torch.full((size, 2), number)}
+        for number, size in enumerate(sizes)
+    ]
+    parts: list[dict[str, Tensor]] = []
+    for batch in batches:
+        seqssvae.evaluation._add(parts, dict(batch))
+        assert len(parts) <= 12
+    found = seqssvae.evaluation._joined(parts, np.ones(sum(sizes), dtype=np.bool_))
+    for name, column in found.items():
+        assert torch.equal(column, torch.cat([batch[name] for batch in batches]))

@@ -281,6 +281,18 @@ def test_use_is_measured(tmp_path: Path) -> None:
     assert all(value > 0 for value in found.values())
 
 
+def test_corpora_are_measured(tmp_path: Path) -> None:
+    """`corpora.py` goes through all stages, and tells memory."""
+    shown = run_script("benchmarks/corpora.py", "--rows", 60, "--json", folder=tmp_path)
+    *table, last = shown.splitlines()
+    assert [line.split(" | ")[1] for line in table[2:]] == [
+        "draw", "prepare", "train", "evaluate", "classify"
+    ]  # fmt: skip
+    for figures in json.loads(last)["stages"]:
+        assert figures["rows"] == 60 and figures["seconds"] > 0
+        assert 5 < figures["megabytes"] < 2000 or not Path("/proc/self/status").exists()
+
+
 def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> None:
     """`sweep.py` goes on from its storage, and writes a file that `--config` takes."""
     from seqssvae.config import load_config

@@ -277,7 +277,7 @@ def test_rot_in_the_newest_checkpoint_costs_no_bit(
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, data: Path) -> None:
     save_checkpoint(tmp_path / "run", {"step": 1})
-    with pytest.raises(InputError, match="run: wanted a checkpoint of format 1, got None"):
+    with pytest.raises(InputError, match="run: wanted a checkpoint of format 2, got None"):
         fit(config(), data, tmp_path / "run", resume=True)
 
 

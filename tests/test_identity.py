@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seqssvae.config import InputError
+from seqssvae.encoded import EncodedRows
 from seqssvae.identity import check_identity, check_ranks, digest, fingerprint, identify
 from tests.test_training import config, prepared, rows
 
@@ -27,12 +28,13 @@ def test_rows_and_settings_make_a_run() -> None:
 
 def test_each_part_of_a_row_counts() -> None:
     plain = rows([0, 1], 0)
+    symbols, offsets, y, ids = plain.symbols, plain.offsets, plain.y, plain.ids
     changed = [
         plain,
-        dataclasses.replace(plain, y=np.array([0, 0])),
-        dataclasses.replace(plain, symbols=plain.symbols[::-1].copy()),
-        dataclasses.replace(plain, offsets=np.array([0, 1, len(plain.symbols)])),
-        dataclasses.replace(plain, candidates={1: (0, 1)}),
+        EncodedRows(symbols, offsets, np.array([0, 0]), {}, ids),
+        EncodedRows(symbols[::-1].copy(), offsets, y, {}, ids),
+        EncodedRows(symbols, np.array([0, 1, len(symbols)]), y, {}, ids),
+        EncodedRows(symbols, offsets, y, {1: (0, 1)}, ids),
     ]
     assert len({digest(one) for one in changed}) == 5
     assert digest(rows([0, 1], 0)) == digest(plain)

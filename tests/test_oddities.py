@@ -2,11 +2,13 @@
 
 import json
 import logging
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seqssvae import oddities
 from seqssvae.cli import main
 from seqssvae.config import Config, override
 from seqssvae.corpora import Corpus, read_corpus
@@ -95,6 +97,27 @@ def test_tokens_are_compared_as_they_are(tmp_path: Path) -> None:
 
     train = corpus("train.jsonl", ["a", "b"], ["c"])
     assert count_shared(corpus("test.jsonl", ["a", "b"], ["ab"]), [train]) == 1
+
+
+def test_shared_rows_are_counted_as_by_a_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of tokens, also of tokens that look alike when joined, a few at a time."""
+    monkeypatch.setattr(oddities, "CHUNK_ROWS", 3)
+    generator = random.Random(0)
+    tokens = ["a", "b", "ab", "1:a", "1"]
+
+    def draw(name: str, number: int) -> tuple[Corpus, list[list[str]]]:
+        rows = [generator.choices(tokens, k=generator.randint(1, 3)) for _ in range(number)]
+        path = write(tmp_path / name, [{"tokens": row} for row in rows])
+        return read_corpus(path), rows
+
+    (test, wanted), (one, first), (two, second) = (
+        draw(f"{number}.jsonl", number) for number in (40, 20, 10)
+    )
+    expected = sum(row in first or row in second for row in wanted)
+    assert 0 < expected < 40
+    assert count_shared(test, [one, two]) == expected
 
 
 def test_repeated_ids_are_told_of_a_cached_file_too(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The sample that SentencePiece learns from."""
 
+import logging
 import random
 
 import pytest
@@ -7,26 +8,33 @@ import pytest
 from seqssvae import pieces
 
 
-def test_a_huge_corpus_is_thinned_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_corpus_is_thinned_by_content(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     generator = random.Random(0)
     # two classes that alternate: a sample of every second row would hold one of them
     texts = [("x" if i % 2 else "y") + f"{generator.random():.12f}" for i in range(4000)]
-    sample = pieces._thin(iter(texts), 10_000)
+    sample = pieces._thin(iter(texts), 10_000)[0]
     total = sum(map(len, sample))
     assert 2_500 < total <= 10_000
     share = sum(text[0] == "x" for text in sample) / len(sample)
     assert 0.4 < share < 0.6
     generator.shuffle(texts)
-    assert pieces._thin(iter(texts), 10_000) == sample
+    assert pieces._thin(iter(texts), 10_000)[0] == sample
 
     monkeypatch.setattr(pieces, "SAMPLE_CHARACTERS", 10_000)
     special = ("<pad>", "<unk>", "<bos>", "<eos>")
     thinned = pieces.train_pieces(texts, size=320, special=special)
+    assert caplog.messages == [
+        f"SentencePiece learns from {len(sample)} of 4000 rows, {total} characters, drawn by a "
+        "checksum"
+    ]
     assert thinned == pieces.train_pieces(sample, size=320, special=special)
 
 
 def test_a_small_corpus_is_taken_whole() -> None:
-    assert pieces._thin(["b", "a", "b"], 3) == ["a", "b", "b"]
+    assert pieces._thin(["b", "a", "b"], 3)[0] == ["a", "b", "b"]
 
 
 def test_long_texts_are_cut_into_chunks_that_join_again() -> None:

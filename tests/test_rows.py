@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqssvae import rows
 from seqssvae.config import InputError
 from seqssvae.rows import (
     MAX_SYMBOLS,
@@ -132,6 +133,15 @@ def test_given_ids_are_kept_and_repeated_ones_numbered() -> None:
     ]
     assert ids(rows) == ["k-2", "k", "k-3", "5", "k-4"]
     assert ids([("a", None, None)]) == ids([("a", None, "")])
+
+
+@given(numbers=st.lists(st.integers(-40, 40) | st.integers(-(2**63), 2**63 - 1)))
+def test_numbers_that_came_before_are_known(numbers: list[int]) -> None:
+    """Against a set, over several growths; 0 stands for 1, as one hash may for another."""
+    table, seen = rows._Hashes(places=2), set[int]()
+    for number in numbers:
+        assert table.add(number) == ((number or 1) not in seen)
+        seen.add(number or 1)
 
 
 @pytest.mark.parametrize(

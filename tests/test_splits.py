@@ -1,6 +1,7 @@
 """Labels, budgets and the dev split."""
 
 import collections
+import hashlib
 import random
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_total_is_met_and_balanced(labels: list[int], total: int, seed: int) -> 
     for y, n in available.items():
         assert counts[y] >= most - 1 or counts[y] == n
     more = choose_labels(labels, make_ids(len(labels)), total=total + 1, seed=seed)
-    assert chosen <= more
+    assert set(chosen.tolist()) <= set(more.tolist())
 
 
 @given(labels=label_lists, seed=st.integers(0, 3))
@@ -96,15 +97,50 @@ def test_choices_follow_ids_and_not_the_order_of_rows(labels: list[int], seed: i
     assert {ids[i] for i in dev} == {moved_ids[i] for i in moved_dev}
 
 
+def draw(seed: int, purpose: str, id: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{purpose}:{id}".encode()).digest()
+
+
+@given(
+    labels=label_lists,
+    per_class=st.none() | st.integers(1, 20),
+    fraction=st.floats(0, 1),
+    seed=st.integers(0, 3),
+    is_shuffled=st.booleans(),
+)
+def test_arrays_choose_what_lists_do(
+    labels: list[int], per_class: int | None, fraction: float, seed: int, is_shuffled: bool
+) -> None:
+    """The plain rule: rows of a class in the order of their draws, as many as its quota."""
+    ids = make_ids(len(labels))
+    if is_shuffled:
+        random.Random(seed).shuffle(ids)
+    chosen = choose_labels(labels, ids, per_class=per_class, seed=seed)
+    train, dev = split_dev(chosen, labels, ids, fraction, seed)
+    expected: list[int] = []
+    held: list[int] = []
+    for y in sorted(set(labels) - {-1}):
+        rows = [i for i, label in enumerate(labels) if label == y]
+        rows = sorted(rows, key=lambda i: draw(seed, "label", ids[i]))[:per_class]
+        expected += rows
+        rows = sorted(rows, key=lambda i: draw(seed, "dev", ids[i]))
+        held += rows[: sum(labels[i] == y for i in dev)]  # how many is tested elsewhere
+    assert chosen.tolist() == sorted(expected)
+    assert dev.tolist() == sorted(held)
+    assert train.tolist() == sorted(set(expected) - set(held))
+
+
 def test_without_a_budget_every_label_stays() -> None:
-    assert choose_labels(np.array([0, -1, 1, 0]), make_ids(4), seed=0) == {0, 2, 3}
+    assert choose_labels(np.array([0, -1, 1, 0]), make_ids(4), seed=0).tolist() == [0, 2, 3]
 
 
 def test_other_seeds_choose_other_rows() -> None:
     ids, labels = make_ids(100), [0, 1] * 50
-    chosen = {frozenset(choose_labels(labels, ids, total=10, seed=seed)) for seed in range(20)}
+    chosen = {tuple(choose_labels(labels, ids, total=10, seed=seed).tolist()) for seed in range(20)}
     assert len(chosen) == 20
-    splits = {tuple(split_dev(range(100), labels, ids, 0.1, seed)[1]) for seed in range(20)}
+    splits = {
+        tuple(split_dev(range(100), labels, ids, 0.1, seed)[1].tolist()) for seed in range(20)
+    }
     assert len(splits) == 20
 
 
@@ -122,7 +158,7 @@ def test_two_budgets_are_refused() -> None:
 )
 def test_dev_is_a_part_in_proportion(labels: list[int], fraction: float, seed: int) -> None:
     train, dev = split_dev(range(len(labels)), labels, make_ids(len(labels)), fraction, seed)
-    assert sorted(train + dev) == list(range(len(labels)))
+    assert sorted([*train, *dev]) == list(range(len(labels)))
     for y, n in collections.Counter(labels).items():
         held = sum(labels[i] == y for i in dev)
         assert n - held >= 1

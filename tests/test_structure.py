@@ -21,13 +21,16 @@ LAYERS = [
         "slices",
     ],
     [
+        "caches",
         "rows",
         "arrow_rows",
         "dataset_columns",
         "readers",
         "splits",
         "encoded",
+        "tables",
         "corpora",
+        "encoding",
         "oddities",
         "batches",
         "streams",
@@ -71,7 +74,16 @@ LAYERS = [
     ["classifier", "export"],
     ["cli"],
 ]
-FREE_OF_TORCH = ["config", "rows", "readers", "splits", "vocabulary", "corpora", "encoded"]
+FREE_OF_TORCH = [
+    "config",
+    "rows",
+    "readers",
+    "splits",
+    "vocabulary",
+    "corpora",
+    "encoded",
+    "encoding",
+]
 
 
 def rooms() -> Iterator[tuple[str, Path]]:

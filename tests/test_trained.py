@@ -105,6 +105,22 @@ def test_classify(model: TrainedModel, monkeypatch: pytest.MonkeyPatch, mode: st
     assert model.classify([], mode=mode) == []
 
 
+def test_many_rows_are_classified_part_by_part(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = table(model.classify(TEXTS))
+    monkeypatch.setattr("seqssvae.trained.PART_ROWS", 2)
+    sizes: list[int] = []
+
+    def counted(*arguments: Any, **settings: Any) -> NDArray[np.float64]:
+        sizes.append(len(arguments[1]))
+        return classify_table(*arguments, **settings)
+
+    monkeypatch.setattr("seqssvae.trained.classify_table", counted)
+    np.testing.assert_allclose(table(model.classify(TEXTS)), expected, atol=1e-6)
+    assert len(sizes) > 1 and max(sizes) == 2 and sum(sizes) == len(TEXTS)
+
+
 def test_the_seed_of_classify_is_of_the_samples(model: TrainedModel) -> None:
     texts = ["acbd", "dcba"]
 

@@ -108,6 +108,33 @@ def test_characters_within_the_vocabulary_come_back(rows: list[str], size: int) 
         assert count_unknown(ids) == sum(c not in known for c in row)
 
 
+@given(rows=st.lists(unicode_text, max_size=5))
+def test_many_are_encoded_as_each_is(pieces: Vocabulary, rows: list[str]) -> None:
+    characters = CharacterVocabulary("a\U0001f600 é")
+    tokens = TokenVocabulary(["a", "b "])
+    kinds: list[tuple[Vocabulary, list[str] | list[list[str]]]] = [
+        (pieces, rows), (characters, [*rows, "aaé\U0001f601\U0001f600"]),
+        (tokens, [list(row) for row in rows]), (CharacterVocabulary(""), rows),
+    ]  # fmt: skip
+    for vocabulary, sequences in kinds:
+        expected = [vocabulary.encode(sequence) for sequence in sequences]
+        for num_threads in (0, 1, 2):
+            ids, lengths = vocabulary.encode_many(sequences, num_threads=num_threads)
+            assert ids.tolist() == [id for row in expected for id in row]
+            assert lengths.tolist() == [len(row) for row in expected]
+            assert (str(ids.dtype), str(lengths.dtype)) == ("int32", "int64")
+
+
+def test_fingerprints_tell_vocabularies_apart(pieces: Vocabulary) -> None:
+    others = [
+        pieces, build_vocabulary("sentencepiece", TEXTS[:2], size=400), CharacterVocabulary("ab"),
+        CharacterVocabulary("ba"), TokenVocabulary(["a", "b"]), TokenVocabulary(["a", "b", "c"]),
+    ]  # fmt: skip
+    assert len({vocabulary.fingerprint for vocabulary in others}) == len(others)
+    for vocabulary in others:
+        assert pickle.loads(pickle.dumps(vocabulary)).fingerprint == vocabulary.fingerprint
+
+
 def test_the_most_frequent_symbols_are_kept() -> None:
     rows = [["b", "b", "b", "a"], ["c", "a", "d"]]
     vocabulary = build_vocabulary("tokens", rows, size=NUM_SPECIAL + 2)

@@ -9,7 +9,6 @@ run the same command.
 
 import argparse
 import contextlib
-import hashlib
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,17 +30,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encode."""
     import numpy as np
 
-    from seqssvae.identity import digest
+    from seqssvae.identity import digest, digest_ids
     from seqssvae.slices import write_in_slices
     from seqssvae.trained import load
 
     model = load(arguments.run)
     rows = model.read(arguments.data)
-    ids = hashlib.sha256("\n".join(rows.ids).encode(errors="surrogatepass")).hexdigest()
     write_in_slices(
         arguments.out,
         len(rows),
-        key={"run": model.manifest["sha256"], "rows": digest(rows), "ids": ids},
+        key={"run": model.manifest["sha256"], "rows": digest(rows), "ids": digest_ids(rows.ids)},
         make=lambda some: table(model, rows.take(np.arange(some.start, some.stop))),
         join=join,
     )
