@@ -283,8 +283,8 @@ def _num_rows(part: dict[str, Tensor]) -> int:
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The rows of all batches, in the order of the batches."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    """The rows of all batches, in the order of the batches; the parts are emptied as it goes."""
+    return {name: torch.cat([part.pop(name) for part in parts]) for name in [*parts[0]]}
 
 
 def _labelled_figures(columns: dict[str, Tensor], num_classes: int) -> dict[str, Any]:
