@@ -304,11 +304,11 @@ def _joined(parts: list[dict[str, Tensor]], mine: Bools) -> dict[str, Tensor]:
     """The rows of all ranks' batches, in the order of the batches.
 
     Args:
-        parts: This rank's.
+        parts: This rank's; they are emptied as it goes.
         mine: Which of all rows they hold, `[n]`.
     """
-    names = parts[0] if parts else ()
-    own = {name: torch.cat([part[name] for part in parts]) for name in names}
+    names = [*parts[0]] if parts else []
+    own = {name: torch.cat([part.pop(name) for part in parts]) for name in names}
     if ranks.size() == 1:
         return own
     return ranks.collect(own, torch.from_numpy(mine.nonzero()[0]), len(mine))
