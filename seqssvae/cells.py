@@ -116,7 +116,8 @@ class _LSTM(torch.autograd.Function):
         plan = Plan.make(sizes, hidden, cell, weight, projected, context)
         hiddens = hidden.new_empty(len(hidden), sum(sizes), size)
         widths = (4 * size, size, size)  # gates, cells, and those squashed
-        buffers = [Buffer(hidden, (hiddens.shape[:2].numel(), width)) for width in widths]
+        num_positions = len(hidden) * sum(sizes)
+        buffers = [Buffer(hidden, (num_positions, width)) for width in widths]
 
         def run(blocks: list[Block]) -> None:
             for block in blocks:
@@ -246,7 +247,8 @@ class _GRU(torch.autograd.Function):
         plan = Plan.make(sizes, hidden, new_bias, weight, projected, context)
         hiddens = hidden.new_empty(len(hidden), sum(sizes), size)
         widths = (3 * size, size)  # gates, and the new gate's recurrent part
-        buffers = [Buffer(hidden, (hiddens.shape[:2].numel(), width)) for width in widths]
+        num_positions = len(hidden) * sum(sizes)
+        buffers = [Buffer(hidden, (num_positions, width)) for width in widths]
 
         def run(blocks: list[Block]) -> None:
             for block in blocks:
