@@ -23,14 +23,16 @@ def test_no_more_shares_than_parts_and_at_least_one() -> None:
 
 
 def test_a_worker_is_another_thread_that_records_nothing() -> None:
-    weight = torch.ones(3, requires_grad=True)
+    weight, both = torch.ones(3, requires_grad=True), threading.Barrier(2)
 
     def work(parts: list[int]) -> tuple[int, bool]:
+        if len(parts) == 1:
+            both.wait(30)  # neither does the other's share
         return threading.get_ident(), (weight * len(parts)).requires_grad
 
     (first, recorded), (second, also) = share_out(work, [0, 1], [1, 1], 2)
     assert len({first, second, threading.get_ident()}) == 3 and not recorded and not also
-    ((here, recorded),) = share_out(work, [0, 1], [1, 1], 1)
+    ((here, recorded),) = share_out(work, [0, 1], [1, 1], 1)  # both parts in one share
     assert here == threading.get_ident() and recorded
 
 
