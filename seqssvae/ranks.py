@@ -14,6 +14,8 @@ import json
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -125,6 +127,11 @@ def joined() -> Iterator[None]:
     _world = _World(number, distributed.get_world_size(), patient)
     try:
         yield
+    except Lost:
+        if threading.current_thread() is threading.main_thread():
+            # torchrun sends it any moment, before the line about the loss is told
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     finally:
         _world = None
         logger.setLevel(level)
