@@ -32,7 +32,10 @@ autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True
-nitpick_ignore_regex = [("py:.*", r"(?!seqssvae\.).*")]  # other libraries are not looked up
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!seqssvae\.).*"),  # other libraries are not looked up
+    ("py:class", r"seqssvae\.\w+\.(Part|Result|T)"),  # type variables have no page
+]
 
 SPAN = re.compile(r"(`[^`]+`)")
 SECTION = re.compile(r"(Args|Attributes|Example|Raises|Returns|Yields):$")
