@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqssvae.ngrams import BLOCKS, Block, hash_ngrams
+from seqssvae.ngrams import BLOCKS, WORD_BLOCK, Block, hash_ngrams
 
 __all__ = ["NGramLogits", "build_ngrams"]
 
@@ -26,12 +26,20 @@ class NGramLogits(nn.Module):
         num_buckets: Of each block; F of all blocks together.
         num_classes: K.
         blocks: Kinds of n-grams.
+        vocabulary_size: V, which blocks of words need: `words` `[V, 3]` begins as 0, by which there
+            are no words.
     """
 
     idf: Tensor
+    words: Tensor | None
 
     def __init__(
-        self, *, num_buckets: int, num_classes: int, blocks: Sequence[Block] = BLOCKS
+        self,
+        *,
+        num_buckets: int,
+        num_classes: int,
+        blocks: Sequence[Block] = BLOCKS,
+        vocabulary_size: int = 0,
     ) -> None:
         super().__init__()
         self.num_buckets, self.blocks = num_buckets, tuple(blocks)
@@ -39,6 +47,9 @@ class NGramLogits(nn.Module):
         self.weight = nn.Parameter(torch.zeros(num_features, num_classes))
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.register_buffer("idf", torch.ones(num_features))
+        reads_words = any(block.of_words for block in self.blocks)
+        words = torch.zeros(vocabulary_size, 3, dtype=torch.int64) if reads_words else None
+        self.register_buffer("words", words)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits of q(y | x), `[B, K]`; those of a row without symbols are b.
@@ -66,11 +77,7 @@ class NGramLogits(nn.Module):
         keys = []
         for number, block in enumerate(self.blocks):
             buckets, rows = hash_ngrams(
-                x,
-                lengths,
-                order=block.order,
-                num_buckets=self.num_buckets,
-                num_positions=block.num_positions,
+                x, lengths, num_buckets=self.num_buckets, **block.how(self.words)
             )
             keys.append(rows * num_features + number * self.num_buckets + buckets)
         different, counts = torch.unique(torch.cat(keys), return_counts=True)
@@ -96,14 +103,22 @@ class NGramLogits(nn.Module):
             own.copy_(value)
 
 
-def build_ngrams(num_buckets: int, num_classes: int) -> NGramLogits | None:
+def build_ngrams(
+    num_buckets: int, num_classes: int, *, vocabulary_size: int = 0
+) -> NGramLogits | None:
     """The n-gram part of q(y | x), or None without buckets or classes.
 
     Args:
         num_buckets: Of each kind of n-gram; many classes get fewer.
         num_classes: K.
+        vocabulary_size: V, for n-grams of words too; 0 for none.
     """
     if not (num_buckets and num_classes):
         return None
     most = max(1, MOST_WEIGHTS // num_classes)
-    return NGramLogits(num_buckets=min(num_buckets, most), num_classes=num_classes)
+    return NGramLogits(
+        num_buckets=min(num_buckets, most),
+        num_classes=num_classes,
+        blocks=(*BLOCKS, WORD_BLOCK) if vocabulary_size else BLOCKS,
+        vocabulary_size=vocabulary_size,
+    )

@@ -12,6 +12,7 @@ from seqssvae.decoder import Decoder
 from seqssvae.encoders import SequenceEncoder
 from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
+from seqssvae.words import are_worth_reading, tabulate_words
 
 __all__ = ["build", "build_model", "weights_on_paper"]
 
@@ -61,7 +62,11 @@ def build_model(
         decoder=decoder,
         factorisation=config.factorisation,
         prior=prior,
-        ngrams=build_ngrams(config.ngram_buckets, num_classes),
+        ngrams=build_ngrams(
+            config.ngram_buckets,
+            num_classes,
+            vocabulary_size=vocabulary_size if config.ngram_words else 0,
+        ),
     )
 
 
@@ -105,6 +110,10 @@ def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
         num_classes=num_classes,
         prior=prior,
     )
+    if model.ngrams is not None and model.ngrams.words is not None:
+        table = tabulate_words(prepared.vocabulary)
+        if are_worth_reading(prepared.unlabelled or prepared.labelled, table):
+            model.ngrams.words.copy_(torch.from_numpy(table))
     if config.training.teacher and model.ngrams is not None:
         seen = prepared.labelled.y[prepared.labelled.y >= 0]
         if len(np.unique(seen)) > 1:

@@ -89,6 +89,7 @@ class ModelConfig:
     tied_embeddings: bool = False
     factorisation: Factorisation = "z-given-y"
     ngram_buckets: int = 65536  # to hash the n-grams to that q(y|x) reads besides; 0: none
+    ngram_words: bool = True  # n-grams of whole words too, where rows have words
     prior: Literal["uniform", "labelled"] | tuple[float, ...] = "uniform"
 
 

@@ -44,7 +44,7 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
     num_classes = len(prepared.labels.names)
     teacher = fit_teacher(sequences, np.arange(len(known)), y, num_classes=num_classes, seed=seed)
     labelled, unlabelled = (
-        count_blocks(rows, ngrams.blocks, num_buckets=ngrams.num_buckets)
+        count_blocks(rows, ngrams.blocks, num_buckets=ngrams.num_buckets, words=ngrams.words)
         for rows in (prepared.labelled.take(known), prepared.unlabelled.take(free))
     )
     student = fit_student(

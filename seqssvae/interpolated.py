@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.ngrams import SymbolRows
+from seqssvae.words import SymbolRows
 
 __all__ = ["ClassNGrams", "GramIndex", "softmax"]
 

@@ -5,7 +5,7 @@ so that it is the same on every platform, device and library.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from seqssvae.shapes import length_mask
 from seqssvae.vocabulary import BOS
+from seqssvae.words import SymbolRows, Symbols, find_words
 
-__all__ = ["BLOCKS", "Block", "SymbolRows", "count_blocks", "count_matrix", "hash_ngrams"]
+__all__ = ["BLOCKS", "WORD_BLOCK", "Block", "count_blocks", "count_matrix", "hash_ngrams"]
 
 PRIME = 2**31 - 1
 BASE = 1_103_515_245  # of the polynomial in the symbols of an n-gram
@@ -28,31 +29,51 @@ MAX_PAIRS = 8  # pairs of symbols with a position are counted at so many places
 CHUNK = 4_000_000  # n-grams that `count_matrix` holds at once, more or less
 
 
-class SymbolRows(Protocol):
-    """Rows one after the other, as an `EncodedRows` has them; n rows with M symbols in all."""
+class Reading(TypedDict):
+    """What `hash_ngrams` reads of a row."""
 
-    @property
-    def symbols(self) -> NDArray[np.int32]:
-        """All symbols, `[M]`, EOS at the end of each row that was not cut."""
-
-    @property
-    def offsets(self) -> NDArray[np.int64]:
-        """Where each row begins, and at last M, `[n + 1]`."""
+    order: int
+    num_positions: int
+    words: Tensor | None
 
 
 class Block(NamedTuple):
-    """Features that are weighed among themselves: see `hash_ngrams` for the two numbers."""
+    """Features that are weighed among themselves: see `hash_ngrams` for the two numbers.
+
+    Attributes:
+        order: The longest n-grams.
+        num_positions: Places from either end.
+        of_words: N-grams of whole words, not of symbols.
+    """
 
     order: int
     num_positions: int = 0
+    of_words: bool = False
+
+    def how(self, words: Tensor | None) -> "Reading":
+        """The arguments of `hash_ngrams` that say what is read, given a table of words."""
+        if self.of_words and words is None:
+            raise ValueError("words: wanted a table for n-grams of words, got None")
+        return {
+            "order": self.order,
+            "num_positions": self.num_positions,
+            "words": words if self.of_words else None,
+        }
 
 
 # Apart, short n-grams are not drowned by long ones, nor either by places, and the other way round.
 BLOCKS = (Block(2), Block(4), Block(1, 40))
+WORD_BLOCK = Block(2, of_words=True)
 
 
 def hash_ngrams(
-    x: Tensor, lengths: Tensor, *, order: int, num_buckets: int, num_positions: int = 0
+    x: Tensor,
+    lengths: Tensor,
+    *,
+    order: int,
+    num_buckets: int,
+    num_positions: int = 0,
+    words: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Buckets of the n-grams of sizes 1 to `order` in each row, BOS before the row included.
 
@@ -67,6 +88,8 @@ def hash_ngrams(
         num_positions: Adds, for as many places from either end of a row, the symbol at that place
             (EOS is place 0 from the end), and for the first 8 of them also the pair that begins
             there. 0 adds none.
+        words: A table of `words.tabulate_words`, by which words are found; these then take the
+            place of symbols in all that was said.
 
     Returns:
         The bucket of each n-gram and the row it stands in, both int64 `[M]`, on the device of x;
@@ -78,13 +101,19 @@ def hash_ngrams(
     _check(order, num_buckets, num_positions)
     within = length_mask(lengths.to(x.device), x.shape[1])  # [B, T]
     row = torch.arange(x.shape[0], device=x.device).unsqueeze(1).expand_as(x)[within]
-    place = torch.arange(x.shape[1], device=x.device).expand_as(x)[within]
-    place_from_end = lengths.to(x.device)[row] - 1 - place
-    return _hash_flat(x[within], row, place, place_from_end, order, num_buckets, num_positions)
+    symbols = Symbols.list(x[within], row, lengths.to(x.device))
+    if words is not None:
+        symbols = find_words(symbols, x.shape[0], words)
+    return _hash_flat(symbols, order, num_buckets, num_positions)
 
 
 def count_matrix(
-    rows: SymbolRows, *, order: int, num_buckets: int, num_positions: int = 0
+    rows: SymbolRows,
+    *,
+    order: int,
+    num_buckets: int,
+    num_positions: int = 0,
+    words: Tensor | None = None,
 ) -> csr_matrix:
     """How often each row holds each bucket of `hash_ngrams`, for a whole corpus.
 
@@ -93,6 +122,7 @@ def count_matrix(
         order: As in `hash_ngrams`, and so are the rest.
         num_buckets: F.
         num_positions: Places from either end.
+        words: A table, for n-grams of words.
 
     Returns:
         Counts, float32 `[n, F]`, with sorted indices.
@@ -107,35 +137,36 @@ def count_matrix(
     while first < num_rows:
         wanted_end = offsets[first] + symbols_per_chunk
         after = max(int(np.searchsorted(offsets, wanted_end, side="right")) - 1, first + 1)
-        x = torch.from_numpy(rows.symbols[offsets[first] : offsets[after]].astype(np.int64))
+        ids = torch.from_numpy(rows.symbols[offsets[first] : offsets[after]].astype(np.int64))
         lengths = torch.from_numpy(np.diff(offsets[first : after + 1]))
-        row = torch.arange(after - first).repeat_interleave(lengths)
-        place = torch.arange(len(x)) - (lengths.cumsum(0) - lengths)[row]
-        buckets, in_row = _hash_flat(
-            x, row, place, lengths[row] - 1 - place, order, num_buckets, num_positions
-        )
+        symbols = Symbols.list(ids, torch.arange(len(lengths)).repeat_interleave(lengths), lengths)
+        if words is not None:
+            symbols = find_words(symbols, len(lengths), words)
+        buckets, in_row = _hash_flat(symbols, order, num_buckets, num_positions)
         blocks.append(_add_up(buckets.numpy(), in_row.numpy(), (after - first, num_buckets)))
         first = after
     return vstack([csr_matrix((0, num_buckets), dtype=np.float32), *blocks], format="csr")
 
 
-def count_blocks(rows: SymbolRows, blocks: Sequence[Block], *, num_buckets: int) -> csr_matrix:
+def count_blocks(
+    rows: SymbolRows,
+    blocks: Sequence[Block],
+    *,
+    num_buckets: int,
+    words: Tensor | None = None,
+) -> csr_matrix:
     """Counts of several blocks side by side, float32 `[n, len(blocks) * num_buckets]`.
 
     Args:
         rows: As in `count_matrix`.
         blocks: At least one.
         num_buckets: Of each block.
+        words: A table of `words.tabulate_words`, which blocks of words need.
 
     Raises:
         ValueError: as `hash_ngrams`.
     """
-    counts = [
-        count_matrix(
-            rows, order=block.order, num_buckets=num_buckets, num_positions=block.num_positions
-        )
-        for block in blocks
-    ]
+    counts = [count_matrix(rows, num_buckets=num_buckets, **block.how(words)) for block in blocks]
     return hstack(counts, format="csr")
 
 
@@ -150,15 +181,10 @@ def _add_up(
 
 
 def _hash_flat(
-    x: Tensor,
-    row: Tensor,
-    place: Tensor,
-    place_from_end: Tensor,
-    order: int,
-    num_buckets: int,
-    num_positions: int,
+    symbols: Symbols, order: int, num_buckets: int, num_positions: int
 ) -> tuple[Tensor, Tensor]:
-    """Buckets and their rows, for rows that stand one after the other without BOS, all `[M]`."""
+    """Buckets and their rows, both `[M]`; the rows' symbols are without BOS."""
+    x, row, place, place_from_end = symbols
     ending = x + 1  # the n-gram of one size that ends at each symbol
     kinds = [(ending + SIZE_STEP, place >= 0)]
     for size in range(2, order + 1):

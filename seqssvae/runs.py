@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 FORMAT = 2  # 1 had neither sizes nor a checksum of the manifest
+OLDER = {"model": {"ngram_words": False}}  # what a config means that does not name these
 CONFIG, LABELS, SPLIT, WEIGHTS = "config.json", "labels.json", "split.json", "weights.safetensors"
 VOCABULARY = "vocabulary.json"
 STAGING = ".unfinished"  # files of a save that is under way, or was killed
@@ -168,7 +169,7 @@ def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunCon
     config = parse_json(sealed.read(CONFIG), dict, folder / CONFIG)
     with _no_deep_brackets(folder):
         contents = RunContents(
-            config=override(Config(), config, where=f"{folder / CONFIG}: "),
+            config=override(override(Config(), OLDER), config, where=f"{folder / CONFIG}: "),
             vocabulary=load_vocabulary(folder),
             labels=Labels.load(folder / LABELS),
             split=parse_json(sealed.read(SPLIT), dict, folder / SPLIT),

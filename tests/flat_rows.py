@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclasses.dataclass(frozen=True)
 class FlatRows:
-    """What `seqssvae.ngrams.SymbolRows` wants, and no more."""
+    """What `seqssvae.words.SymbolRows` wants, and no more."""
 
     symbols: NDArray[np.int32]
     offsets: NDArray[np.int64]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.bags import NGramLogits, build_ngrams
-from seqssvae.ngrams import BLOCKS, Block, count_blocks
+from seqssvae.ngrams import BLOCKS, WORD_BLOCK, Block, count_blocks
 from seqssvae.regression import fit_student, weigh_counts
 from seqssvae.vocabulary import EOS, PAD
 from tests.flat_rows import make_rows
@@ -32,21 +32,25 @@ def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[Tensor, 
 def make_module(
     num_buckets: int = 32, blocks: tuple[Block, ...] = (Block(1, 2), Block(3))
 ) -> NGramLogits:
-    module = NGramLogits(num_buckets=num_buckets, num_classes=5, blocks=blocks)
+    module = NGramLogits(num_buckets=num_buckets, num_classes=5, blocks=blocks, vocabulary_size=8)
+    if module.words is not None:  # of the symbols 4 to 7, one is a mark and one begins words
+        module.words[4:] = torch.tensor([[50, 1, 1], [60, 2, 1], [0, 0, 0], [70, 1, 2]])
     num_features = num_buckets * len(blocks)
     module.assign(torch.randn(num_features, 5), torch.randn(5), 1 + torch.rand(num_features))
     return module
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("blocks", [BLOCKS, (Block(3),), (Block(2, 3), Block(1))])
+@pytest.mark.parametrize(
+    "blocks", [BLOCKS, (Block(3),), (Block(2, 3), Block(1)), (Block(2), WORD_BLOCK)]
+)
 @pytest.mark.parametrize("num_buckets", [2**12, 7])
 def test_logits_are_those_of_the_scipy_path(
     num_buckets: int, blocks: tuple[Block, ...], dtype: torch.dtype
 ) -> None:
     sequences = make_sequences()
     module = make_module(num_buckets, blocks).to(dtype)
-    counts = count_blocks(make_rows(sequences), blocks, num_buckets=num_buckets)
+    counts = count_blocks(make_rows(sequences), blocks, num_buckets=num_buckets, words=module.words)
     features = weigh_counts(counts, module.idf.double().numpy(), len(blocks))
     expected = features @ module.weight.detach().numpy() + module.bias.detach().numpy()
     found = module(*make_batch(sequences)).detach()
@@ -123,3 +127,16 @@ def test_many_classes_get_fewer_buckets() -> None:
     assert few is not None and few.num_buckets == 2**16
     assert many is not None and 1000 * many.num_buckets <= 2**21
     assert build_ngrams(0, 4) is None and build_ngrams(2**16, 0) is None
+
+
+def test_words_are_read_where_there_is_a_table_of_them() -> None:
+    module = build_ngrams(100, 2, vocabulary_size=8)
+    assert module is not None and module.words is not None
+    x, lengths = make_batch([[4, 5, 6, 7, EOS]])
+    is_of_words = module.features(x, lengths)[0] >= 300
+    assert not is_of_words.any()
+    module.words[4:] = torch.tensor([[50, 1, 1], [60, 2, 1], [0, 0, 0], [70, 1, 2]])
+    is_of_words = module.features(x, lengths)[0] >= 300
+    assert is_of_words.sum() == 4  # two words, and what stands before each
+    without = build_ngrams(100, 2)
+    assert without is not None and without.words is None and len(without.idf) == 300

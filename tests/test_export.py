@@ -20,6 +20,7 @@ from seqssvae.export import EncoderForExport, export_onnx
 from seqssvae.splits import Labels
 from seqssvae.trained import TrainedModel
 from seqssvae.vocabulary import CharacterVocabulary, TokenVocabulary, build_vocabulary
+from seqssvae.words import tabulate_words
 from tests.small import SMALL, make_batch, make_model
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,8 @@ def untrained(vocabulary: Any, **changes: Any) -> TrainedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
+    if model.ngrams is not None and model.ngrams.words is not None:
+        model.ngrams.words.copy_(torch.from_numpy(tabulate_words(vocabulary)))
     return TrainedModel(
         model=model.eval(),
         config=dataclasses.replace(Config(), model=config),

@@ -118,6 +118,28 @@ def test_counts_of_a_corpus_are_those_of_its_batches(
         np.testing.assert_array_equal(counts.toarray(), expected.numpy())
 
 
+@pytest.mark.parametrize("num_positions", [0, 2])
+def test_ngrams_of_words_are_those_of_rows_whose_symbols_are_the_words(num_positions: int) -> None:
+    table = torch.zeros(9, 3, dtype=torch.int64)
+    table[4:7] = torch.tensor([[70, 1, 1], [80, 2, 2], [90, 1, 2]])  # 7 and 8 are marks
+    sequences = [[8, 5, 7, 7, 6, 4, EOS], [7, EOS], [], [4, 8, 6, 4]]
+    both = 90 + 70 * 1_664_525 % (2**31 - 1)  # 6 with 4 after it, which is the word's second byte
+    as_words = [[80, both], [], [], [70, both]]
+    given: dict[str, Any] = {"order": 3, "num_buckets": MANY, "num_positions": num_positions}
+    found = hash_ngrams(*make_batch(sequences), words=table, **given)
+    expected = hash_ngrams(*make_batch(as_words), **given)
+    assert all(map(torch.equal, found, expected))
+    small = {**given, "num_buckets": 40}
+    counts = count_matrix(make_rows(sequences), words=table, **small)
+    as_counts = count_matrix(make_rows(as_words), **small)
+    np.testing.assert_array_equal(counts.toarray(), as_counts.toarray())
+
+
+def test_blocks_of_words_need_a_table() -> None:
+    with pytest.raises(ValueError, match="wanted a table for n-grams of words"):
+        count_blocks(make_rows([[5, EOS]]), (Block(2, of_words=True),), num_buckets=8)
+
+
 def test_blocks_stand_side_by_side() -> None:
     rows = make_rows([[5, 6, EOS], [], [7, 7, 8, EOS]])
     found = count_blocks(rows, (Block(2), Block(1, 3)), num_buckets=50)
@@ -156,7 +178,11 @@ def test_a_batch_without_symbols_has_no_ngrams() -> None:
 def test_settings_out_of_range_are_refused(
     order: int, num_buckets: int, num_positions: int
 ) -> None:
-    settings = {"order": order, "num_buckets": num_buckets, "num_positions": num_positions}
+    settings: dict[str, Any] = {
+        "order": order,
+        "num_buckets": num_buckets,
+        "num_positions": num_positions,
+    }
     x, lengths = make_batch([[5, EOS]])
     with pytest.raises(ValueError, match="wanted .*, got "):
         hash_ngrams(x, lengths, **settings)

@@ -34,6 +34,7 @@ LAYERS = [
         "oddities",
         "batches",
         "streams",
+        "words",
         "ngrams",
         "interpolated",
         "bags",
