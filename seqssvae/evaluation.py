@@ -33,13 +33,17 @@ ACTIVE_VARIANCE = 0.01  # of the posterior mean over x, for an active unit (Burd
 AGGREGATED_ROWS = 512  # rows whose posteriors stand for q(z); no more than log 512 nats are seen
 AGGREGATED_TERMS = 2**21  # densities that exist at once
 WINDOW_ROWS = 2**17  # whose lengths are sorted at once
+LEAST_BATCH, LARGEST_BATCH = 128, 1024  # rows that are encoded at once
+NUM_BATCHES = 32  # that rows make, before batches grow
+DECODER_ROWS = 4096  # that are enough for one batch
+NUM_SYMBOLS = 2**16  # of a batch that is encoded, pads included
 
 
 def evaluate(
     model: SSVAE,
     rows: EncodedRows,
     *,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     num_samples: int = 16,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -51,7 +55,8 @@ def evaluate(
     Args:
         model: The model; it is put into evaluation mode meanwhile.
         rows: At least one.
-        batch_size: Rows that are encoded at once; the figures do not depend on it.
+        batch_size: Rows that are encoded at once; 128 if None, and up to 1024 where rows are many
+            and samples and labels few. The figures do not depend on it.
         num_samples: Samples of z for each row and label.
         seed: Of the samples, 0 or more.
 
@@ -80,6 +85,8 @@ def evaluate(
     if seed < 0:
         raise InputError(f"seed: wanted 0 or more, got {seed}")
     num_samples = num_samples if model.latent_size else 1
+    if batch_size is None:
+        batch_size = _fitting_batch_size(len(rows), num_samples * max(model.num_classes, 1))
     tally, kept = _measure_rows(model, rows, batch_size, num_samples, seed)
     information = mutual_information(**kept) if model.latent_size else 0.0
     return {
@@ -126,10 +133,21 @@ def _measure_rows(
     return gather_tally(tally), ranks.collect(own, where, len(subset))
 
 
+def _fitting_batch_size(num_rows: int, num_runs: int) -> int:
+    """Rows of a batch, for so many rows in all, each of which the decoder reads so many times.
+
+    Larger batches take less time for each row, until the decoder has enough of them; of few rows
+    they would hold lengths that differ much, and leave nothing to other ranks.
+    """
+    fitting = min(DECODER_ROWS // num_runs, num_rows // NUM_BATCHES)
+    return max(LEAST_BATCH, min(fitting, LARGEST_BATCH))
+
+
 def _batch_indices(rows: EncodedRows, batch_size: int) -> Iterator[Integers]:
     """Which rows each batch holds, of similar length and not far from each other, `[B]`."""
     for first in range(0, len(rows), WINDOW_ROWS):
-        for indices in evaluation_indices(rows.slice(first, first + WINDOW_ROWS), batch_size):
+        window = rows.slice(first, first + WINDOW_ROWS)
+        for indices in evaluation_indices(window, batch_size, num_symbols=NUM_SYMBOLS):
             yield first + indices
 
 

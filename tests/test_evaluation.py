@@ -140,6 +140,32 @@ def test_batches_do_not_matter(factorisation: str, monkeypatch: pytest.MonkeyPat
     assert other["elbo"] != want["elbo"]
 
 
+def test_large_batches_give_what_small_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that grow with the rows, until they hold too many symbols."""
+    model, rows = make_model(3), _rows([0, 1, 2, -1] * 10)
+    want = evaluate(model, rows, num_samples=1, batch_size=1)
+    real, sizes = seqssvae.evaluation._measure, []
+
+    def measure(*arguments: Any) -> Any:
+        sizes.append(arguments[1].x.shape)
+        return real(*arguments)
+
+    monkeypatch.setattr(seqssvae.evaluation, "_measure", measure)
+    for name, value in {"LEAST_BATCH": 2, "NUM_BATCHES": 4, "NUM_SYMBOLS": 30}.items():
+        monkeypatch.setattr(seqssvae.evaluation, name, value)
+    assert evaluate(model, rows, num_samples=1) == pytest.approx(want, abs=1e-11)
+    assert [size for size, _ in sizes[:2]] == [10, 10]
+    assert all(size * length <= 30 for size, length in sizes[:-1])
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_runs", "wanted"),
+    [(1, 1, 128), (5_000, 1, 156), (10**6, 1, 1024), (10**6, 8, 512), (10**6, 64, 128)],
+)
+def test_batches_are_as_large_as_is_worth_it(num_rows: int, num_runs: int, wanted: int) -> None:
+    assert seqssvae.evaluation._fitting_batch_size(num_rows, num_runs) == wanted
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     """Without z there is no noise, and the figures are equal."""
     model = make_model(3, latent_size=0)
