@@ -55,8 +55,8 @@ def evaluate(
     Args:
         model: The model; it is put into evaluation mode meanwhile.
         rows: At least one.
-        batch_size: Rows that are encoded at once; 128 if None, and up to 1024 where rows are many
-            and samples and labels few. The figures do not depend on it.
+        batch_size: Rows that are encoded at once, fewer where they are long; 128 if None, and up to
+            1024 where rows are many and samples and labels few. The figures do not depend on it.
         num_samples: Samples of z for each row and label.
         seed: Of the samples, 0 or more.
 
