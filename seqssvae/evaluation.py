@@ -6,6 +6,7 @@ and likelihoods are those of p(x) for labelled rows too.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from seqssvae.config import InputError
 from seqssvae.corpora import EncodedRows
 from seqssvae.decoding import draw, evaluation_mode
 from seqssvae.model import SSVAE, Features
+from seqssvae.tallies import NUM_BINS, Tally, bin_numbers, gather_tally
 
 __all__ = ["calibration_error", "evaluate", "macro_f1", "mutual_information", "reliability"]
 
@@ -27,17 +29,21 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-NUM_BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over x, for an active unit (Burda et al. 2016)
 AGGREGATED_ROWS = 512  # rows whose posteriors stand for q(z); no more than log 512 nats are seen
 AGGREGATED_TERMS = 2**21  # densities that exist at once
+WINDOW_ROWS = 2**17  # whose lengths are sorted at once
+LEAST_BATCH, LARGEST_BATCH = 128, 1024  # rows that are encoded at once
+NUM_BATCHES = 32  # that rows make, before batches grow
+DECODER_ROWS = 4096  # that are enough for one batch
+NUM_SYMBOLS = 2**16  # of a batch that is encoded, pads included
 
 
 def evaluate(
     model: SSVAE,
     rows: EncodedRows,
     *,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     num_samples: int = 16,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -49,7 +55,8 @@ def evaluate(
     Args:
         model: The model; it is put into evaluation mode meanwhile.
         rows: At least one.
-        batch_size: Rows that are encoded at once; the figures do not depend on it.
+        batch_size: Rows that are encoded at once, fewer where they are long; 128 if None, and up to
+            1024 where rows are many and samples and labels few. The figures do not depend on it.
         num_samples: Samples of z for each row and label.
         seed: Of the samples, 0 or more.
 
@@ -78,51 +85,70 @@ def evaluate(
     if seed < 0:
         raise InputError(f"seed: wanted 0 or more, got {seed}")
     num_samples = num_samples if model.latent_size else 1
-    columns, kept = _measure_rows(model, rows, batch_size, num_samples, seed)
+    if batch_size is None:
+        batch_size = _fitting_batch_size(len(rows), num_samples * max(model.num_classes, 1))
+    tally, kept = _measure_rows(model, rows, batch_size, num_samples, seed)
     information = mutual_information(**kept) if model.latent_size else 0.0
-    num_symbols = int(np.asarray(rows.lengths).sum())
     return {
-        "num_rows": len(rows),
-        **_labelled_figures(columns, model.num_classes),
-        "elbo": float(columns["elbo"].mean()),
-        "nll": float(columns["nll"].mean()),
-        "nats_per_symbol": float(columns["nll"].sum()) / num_symbols,
-        "likelihood": float(columns["likelihood"].mean()),
-        "kl": float(columns["kl"].mean()),
+        "num_rows": tally.num_rows,
+        **tally.labelled_figures(),
+        "elbo": tally.mean("elbo"),
+        "nll": tally.mean("nll"),
+        "nats_per_symbol": tally.total("nll") / tally.num_symbols,
+        "likelihood": tally.mean("likelihood"),
+        "kl": tally.mean("kl"),
         "mutual_information": information,
-        "active_units": int((columns["z_mean"].numpy().var(0) > ACTIVE_VARIANCE).sum()),
+        "active_units": int((tally.z_variance > ACTIVE_VARIANCE).sum()),
     }
 
 
 def _measure_rows(
     model: SSVAE, rows: EncodedRows, batch_size: int, num_samples: int, seed: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Figures of each row, and what `mutual_information` takes of some, in the batches' order."""
-    in_subset = np.zeros(len(rows), dtype=np.bool_)
-    in_subset[np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS]] = True
-    measured: list[dict[str, Tensor]] = []
+) -> tuple[Tally, dict[str, Tensor]]:
+    """The tally of all ranks' rows, and what `mutual_information` takes of some of them."""
+    subset = np.sort(np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS])
+    tally: Tally | None = None
     kept: list[dict[str, Tensor]] = []
-    mine = np.zeros(len(rows), dtype=np.bool_)  # in the order of the batches
-    shares, start = [], 0
+    places = [subset[:0]]
     with ranks.together(), evaluation_mode(model):
-        for number, indices in enumerate(evaluation_indices(rows, batch_size)):
-            shares.append(indices)
-            start += len(indices)
+        for number, indices in enumerate(_batch_indices(rows, batch_size)):
             if number % ranks.size() != ranks.rank():
                 continue
-            mine[start - len(indices) : start] = True
             batch = collate(rows, indices, num_classes=model.num_classes)
             batch = batch.to(model.prior_logits.device)
             features = model.encode(batch.x, batch.lengths)
             noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
             log_q = _label_log_prob(model, features, noise)
             posterior = _posterior(model, features, log_q)
-            _add(measured, _measure(model, batch, features, noise, log_q, posterior))
-            chosen = in_subset[indices]
-            some = {name: value[chosen] for name, value in posterior.items()}
-            _add(kept, some | _aggregate_noise(seed, indices[chosen], model.latent_size))
-    chosen = in_subset[np.concatenate(shares)]
-    return _joined(measured, mine), _joined(kept, mine[chosen])
+            columns = _measure(model, batch, features, noise, log_q, posterior)
+            found = Tally.of_rows(columns, model.num_classes)
+            tally = found if tally is None else tally + found
+            chosen = np.isin(indices, subset)
+            if chosen.any():
+                some = {name: value[chosen] for name, value in posterior.items()}
+                kept.append(some | _aggregate_noise(seed, indices[chosen], model.latent_size))
+                places.append(np.searchsorted(subset, indices[chosen]))
+    own = {name: torch.cat([part[name] for part in kept]) for name in (kept[0] if kept else ())}
+    where = torch.from_numpy(np.concatenate(places))
+    return gather_tally(tally), ranks.collect(own, where, len(subset))
+
+
+def _fitting_batch_size(num_rows: int, num_runs: int) -> int:
+    """Rows of a batch, for so many rows in all, each of which the decoder reads so many times.
+
+    Larger batches take less time for each row, until the decoder has enough of them; of few rows
+    they would hold lengths that differ much, and leave nothing to other ranks.
+    """
+    fitting = min(DECODER_ROWS // num_runs, num_rows // NUM_BATCHES)
+    return max(LEAST_BATCH, min(fitting, LARGEST_BATCH))
+
+
+def _batch_indices(rows: EncodedRows, batch_size: int) -> Iterator[Integers]:
+    """Which rows each batch holds, of similar length and not far from each other, `[B]`."""
+    for first in range(0, len(rows), WINDOW_ROWS):
+        window = rows.slice(first, first + WINDOW_ROWS)
+        for indices in evaluation_indices(window, batch_size, num_symbols=NUM_SYMBOLS):
+            yield first + indices
 
 
 def mutual_information(
@@ -174,7 +200,7 @@ def calibration_error(confidence: Floats, correct: Bools) -> float:
         confidence: Probability of the predicted label, `[n]`.
         correct: Whether it was the true one, `[n]`.
     """
-    gaps = np.bincount(_bins(confidence), weights=correct - confidence, minlength=NUM_BINS)
+    gaps = np.bincount(bin_numbers(confidence), weights=correct - confidence, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
@@ -189,17 +215,12 @@ def reliability(confidence: Floats, correct: Bools) -> tuple[Floats, Floats, Int
         Mean confidence, accuracy and number of rows of each bin that holds rows, from the lowest
         confidence to the highest.
     """
-    number = _bins(confidence)
+    number = bin_numbers(confidence)
     counts = np.bincount(number, minlength=NUM_BINS)
     held = counts > 0
     sums = [np.bincount(number, weights=w, minlength=NUM_BINS) for w in (confidence, correct)]
     mean_confidence, accuracy = (total[held] / counts[held] for total in sums)
     return mean_confidence, accuracy, counts[held]
-
-
-def _bins(confidence: Floats) -> Integers:
-    """The bin of each confidence, from 0."""
-    return np.ceil(confidence * NUM_BINS).clip(1, NUM_BINS).astype(np.int64) - 1
 
 
 def _measure(
@@ -209,8 +230,8 @@ def _measure(
     noise: Tensor,
     log_q: Tensor,
     posterior: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """Each row's figures, float64 `[B]`, and its `z_mean`, `[B, Z]`; arguments as made below."""
+) -> dict[str, npt.NDArray[Any]]:
+    """Each row's figures, as `Tally` wants them; arguments as made below."""
     likelihoods, log_ratio = (
         part.double() for part in sample_log_likelihood(model, batch, features, noise)
     )  # [S, K, B], [S, K or 1, B]
@@ -237,10 +258,10 @@ def _measure(
         "confidence": confidence,
         "predicted": predicted,
         "y": batch.y,
+        "length": batch.lengths,
+        "z_mean": (weight.unsqueeze(-1) * loc).sum(1),
     }
-    return {name: value.cpu() for name, value in figures.items()} | {
-        "z_mean": (weight.unsqueeze(-1) * loc).sum(1)
-    }
+    return {name: value.cpu().numpy() for name, value in figures.items()}
 
 
 def _label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
@@ -286,53 +307,3 @@ def _aggregate_noise(seed: int, indices: Integers, latent_size: int) -> dict[str
         stream = np.random.default_rng([seed, row, 1])
         uniform[position], noise[position] = stream.random(), stream.standard_normal(latent_size)
     return {"uniform": torch.from_numpy(uniform), "noise": torch.from_numpy(noise)}
-
-
-def _add(parts: list[dict[str, Tensor]], part: dict[str, Tensor]) -> None:
-    """Append a batch's rows; few parts are kept, for many small tensors take several times more."""
-    parts.append(part)
-    while len(parts) > 1 and _num_rows(parts[-2]) <= _num_rows(parts[-1]):
-        last, before = parts.pop(), parts.pop()
-        parts.append({name: torch.cat([before.pop(name), last.pop(name)]) for name in [*last]})
-
-
-def _num_rows(part: dict[str, Tensor]) -> int:
-    return len(next(iter(part.values())))
-
-
-def _joined(parts: list[dict[str, Tensor]], mine: Bools) -> dict[str, Tensor]:
-    """The rows of all ranks' batches, in the order of the batches.
-
-    Args:
-        parts: This rank's; they are emptied as it goes.
-        mine: Which of all rows they hold, `[n]`.
-    """
-    names = [*parts[0]] if parts else []
-    own = {name: torch.cat([part.pop(name) for part in parts]) for name in names}
-    if ranks.size() == 1:
-        return own
-    return ranks.collect(own, torch.from_numpy(mine.nonzero()[0]), len(mine))
-
-
-def _labelled_figures(columns: dict[str, Tensor], num_classes: int) -> dict[str, Any]:
-    """Figures over the rows with one known label; None where there is nothing to measure."""
-    labelled = columns["y"] >= 0
-    num_labelled = int(labelled.sum())
-    figures: dict[str, Any] = {
-        "num_labelled": num_labelled,
-        "accuracy": None,
-        "macro_f1": None,
-        "calibration_error": None,
-        "y_gap": None,
-    }
-    if not num_labelled:
-        return figures
-    y, predicted = columns["y"][labelled].numpy(), columns["predicted"][labelled].numpy()
-    figures["accuracy"] = float(np.mean(y == predicted))
-    figures["macro_f1"] = macro_f1(y, predicted)
-    figures["calibration_error"] = calibration_error(
-        columns["confidence"][labelled].numpy(), y == predicted
-    )
-    if num_classes > 1:
-        figures["y_gap"] = float(columns["y_gap"][labelled].mean())
-    return figures

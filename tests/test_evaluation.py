@@ -1,5 +1,6 @@
 import json
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -133,9 +134,36 @@ def test_batches_do_not_matter(factorisation: str, monkeypatch: pytest.MonkeyPat
         assert found == pytest.approx(want, abs=1e-11)
     monkeypatch.setattr(seqssvae.classification, "NUM_ROWS", 5)
     monkeypatch.setattr(seqssvae.evaluation, "AGGREGATED_TERMS", 150)
+    monkeypatch.setattr(seqssvae.evaluation, "WINDOW_ROWS", 7)
     assert evaluate(model, rows, num_samples=2) == pytest.approx(want, abs=1e-11)
     other = evaluate(model, rows, num_samples=2, seed=1)
     assert other["elbo"] != want["elbo"]
+
+
+def test_large_batches_give_what_small_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that grow with the rows, until they hold too many symbols."""
+    model, rows = make_model(3), _rows([0, 1, 2, -1] * 10)
+    want = evaluate(model, rows, num_samples=1, batch_size=1)
+    real, sizes = seqssvae.evaluation._measure, []
+
+    def measure(*arguments: Any) -> Any:
+        sizes.append(arguments[1].x.shape)
+        return real(*arguments)
+
+    monkeypatch.setattr(seqssvae.evaluation, "_measure", measure)
+    for name, value in {"LEAST_BATCH": 2, "NUM_BATCHES": 4, "NUM_SYMBOLS": 30}.items():
+        monkeypatch.setattr(seqssvae.evaluation, name, value)
+    assert evaluate(model, rows, num_samples=1) == pytest.approx(want, abs=1e-11)
+    assert [size for size, _ in sizes[:2]] == [10, 10]
+    assert all(size * length <= 30 for size, length in sizes[:-1])
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_runs", "wanted"),
+    [(1, 1, 128), (5_000, 1, 156), (10**6, 1, 1024), (10**6, 8, 512), (10**6, 64, 128)],
+)
+def test_batches_are_as_large_as_is_worth_it(num_rows: int, num_runs: int, wanted: int) -> None:
+    assert seqssvae.evaluation._fitting_batch_size(num_rows, num_runs) == wanted
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -319,6 +347,22 @@ def test_a_subset_stands_for_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == pytest.approx(evaluate(model, rows, num_samples=1, batch_size=1), abs=1e-11)
 
 
+def test_no_figures_of_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a batch are gone when the next one but one is measured."""
+    real = seqssvae.evaluation._measure
+    kept: list[list[weakref.ref[Any]]] = []
+
+    def measure(*arguments: Any) -> Any:
+        assert all(column() is None for columns in kept[:-1] for column in columns)
+        found = real(*arguments)
+        kept.append([weakref.ref(column) for column in found.values()])
+        return found
+
+    monkeypatch.setattr(seqssvae.evaluation, "_measure", measure)
+    evaluate(make_model(2), _rows([0, 1, -1] * 4), num_samples=1, batch_size=2)
+    assert len(kept) == 6
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30),
@@ -369,20 +413,3 @@ def test_bad_options_are_told() -> None:
         evaluate(model, rows, num_samples=0)
     with pytest.raises(InputError, match="seed: wanted 0 or more, got -1"):
         evaluate(model, rows, seed=-1)
-
-
-def test_parts_are_added_in_order_and_few_are_kept() -> None:
-    """As if all were kept and joined in the end."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = torch.randint(0, 5, (200,), generator=generator).tolist()
-    batches = [
-        {"a": torch.randn(size, generator=generator), "b": torch.full((size, 2), number)}
-        for number, size in enumerate(sizes)
-    ]
-    parts: list[dict[str, Tensor]] = []
-    for batch in batches:
-        seqssvae.evaluation._add(parts, dict(batch))
-        assert len(parts) <= 12
-    found = seqssvae.evaluation._joined(parts, np.ones(sum(sizes), dtype=np.bool_))
-    for name, column in found.items():
-        assert torch.equal(column, torch.cat([batch[name] for batch in batches]))

@@ -53,6 +53,11 @@ def test_two_processes_do_what_one_does(name: str, together: list[dict[str, Any]
     close(SCENARIOS[name](), first, name)
 
 
+def test_figures_do_not_show_the_number_of_processes(together: list[dict[str, Any]]) -> None:
+    for found, want in zip(together[0]["figures"], SCENARIOS["figures"](), strict=True):
+        assert found == pytest.approx(want, rel=1e-12)
+
+
 def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ranks.VARIABLES:
         monkeypatch.delenv(name, raising=False)

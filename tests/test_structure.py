@@ -41,7 +41,16 @@ LAYERS = [
     ],
     ["buffers", "threads", "kernels", "blocks", "cells", "recurrent", "encoders", "decoder"],
     ["likelihood", "model"],
-    ["estimators", "schedules", "decoding", "classification", "latents", "evaluation", "costs"],
+    [
+        "estimators",
+        "schedules",
+        "decoding",
+        "classification",
+        "latents",
+        "tallies",
+        "evaluation",
+        "costs",
+    ],
     ["novelty", "projection"],
     ["baselines", "regression", "evidence", "views", "members", "pooling", "teacher"],
     [
