@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqssvae.ngrams import BLOCKS, WORD_BLOCK, Block, hash_ngrams
+from seqssvae.ngrams import BLOCKS, WORD_BLOCKS, Block, hash_ngrams
 
 __all__ = ["NGramLogits", "build_ngrams"]
 
@@ -119,6 +119,6 @@ def build_ngrams(
     return NGramLogits(
         num_buckets=min(num_buckets, most),
         num_classes=num_classes,
-        blocks=(*BLOCKS, WORD_BLOCK) if vocabulary_size else BLOCKS,
+        blocks=(*BLOCKS, *WORD_BLOCKS) if vocabulary_size else BLOCKS,
         vocabulary_size=vocabulary_size,
     )

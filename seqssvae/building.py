@@ -1,10 +1,13 @@
 """From a config, and from prepared rows, to a model."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from seqssvae.bags import build_ngrams
 from seqssvae.config import Config, InputError, ModelConfig
@@ -72,9 +75,28 @@ def build_model(
 
 def weights_on_paper(config: Config, vocabulary_size: int, num_classes: int) -> dict[str, Tensor]:
     """Names, shapes and types of a model's weights; nothing of their size is made."""
-    with torch.device("meta"):
-        model = build_model(config.model, vocabulary_size=vocabulary_size, num_classes=num_classes)
+    prior = torch.ones(num_classes)  # what is computed from it is so small that it is real
+    with torch.device("meta"), _Undrawn():
+        model = build_model(
+            config.model, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
+        )
     return dict(model.state_dict())
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no normal weights: for those without memory torch would import its compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.init.normal_:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:

@@ -54,7 +54,6 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
         teacher.posteriors[len(known) :].astype(np.float64),
         num_classes=num_classes,
         num_blocks=len(ngrams.blocks),
-        seed=seed,
     )
     ngrams.assign(*(torch.from_numpy(part) for part in student))
     logger.info(

@@ -119,7 +119,8 @@ class LabelTable(nn.Module):
 
     def __init__(self, num_classes: int, size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_classes, size).normal_(std=num_classes**-0.5))
+        self.weight = nn.Parameter(torch.empty(num_classes, size))
+        nn.init.normal_(self.weight, std=num_classes**-0.5)
 
     def forward(self, y: Tensor) -> Tensor:
         """Map y, int64 `[...]` or float `[..., K]`, to `[..., D]`."""

@@ -5,19 +5,21 @@ so that it is the same on every platform, device and library.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack, vstack
 from torch import Tensor
 
 from seqssvae.shapes import length_mask
 from seqssvae.vocabulary import BOS
 from seqssvae.words import SymbolRows, Symbols, find_words
 
-__all__ = ["BLOCKS", "WORD_BLOCK", "Block", "count_blocks", "count_matrix", "hash_ngrams"]
+if TYPE_CHECKING:  # it takes long to import, and a batch does not need it
+    from scipy.sparse import csr_matrix
+
+__all__ = ["BLOCKS", "WORD_BLOCKS", "Block", "count_blocks", "count_matrix", "hash_ngrams"]
 
 PRIME = 2**31 - 1
 BASE = 1_103_515_245  # of the polynomial in the symbols of an n-gram
@@ -63,7 +65,7 @@ class Block(NamedTuple):
 
 # Apart, short n-grams are not drowned by long ones, nor either by places, and the other way round.
 BLOCKS = (Block(2), Block(4), Block(1, 40))
-WORD_BLOCK = Block(2, of_words=True)
+WORD_BLOCKS = (Block(1, of_words=True), Block(2, of_words=True))
 
 
 def hash_ngrams(
@@ -114,7 +116,7 @@ def count_matrix(
     num_buckets: int,
     num_positions: int = 0,
     words: Tensor | None = None,
-) -> csr_matrix:
+) -> "csr_matrix":
     """How often each row holds each bucket of `hash_ngrams`, for a whole corpus.
 
     Args:
@@ -130,6 +132,8 @@ def count_matrix(
     Raises:
         ValueError: as `hash_ngrams`.
     """
+    from scipy.sparse import csr_matrix, vstack
+
     _check(order, num_buckets, num_positions)
     offsets, num_rows = rows.offsets, len(rows.offsets) - 1
     symbols_per_chunk = CHUNK // (order + 3 * (num_positions > 0))
@@ -154,7 +158,7 @@ def count_blocks(
     *,
     num_buckets: int,
     words: Tensor | None = None,
-) -> csr_matrix:
+) -> "csr_matrix":
     """Counts of several blocks side by side, float32 `[n, len(blocks) * num_buckets]`.
 
     Args:
@@ -166,14 +170,18 @@ def count_blocks(
     Raises:
         ValueError: as `hash_ngrams`.
     """
+    from scipy.sparse import hstack
+
     counts = [count_matrix(rows, num_buckets=num_buckets, **block.how(words)) for block in blocks]
     return hstack(counts, format="csr")
 
 
 def _add_up(
     buckets: NDArray[np.int64], row: NDArray[np.int64], shape: tuple[int, int]
-) -> csr_matrix:
+) -> "csr_matrix":
     """Counts `[n, F]` of buckets whose rows ascend."""
+    from scipy.sparse import csr_matrix
+
     row_ends = np.searchsorted(row, np.arange(shape[0] + 1))
     counts = csr_matrix((np.ones(len(buckets), np.float32), buckets, row_ends), shape=shape)
     counts.sum_duplicates()

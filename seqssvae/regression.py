@@ -20,7 +20,6 @@ Doubles = NDArray[np.float64]
 
 TARGET_POWER = 2.0  # sharpens soft targets
 UNLABELLED_WEIGHT = 0.5  # of a soft target beside a label's 1
-STUDENT_ROWS = 10_000  # with soft targets that a student reads
 HISTORY = 5  # pairs of vectors that L-BFGS keeps
 
 
@@ -143,7 +142,6 @@ def fit_student(
     num_classes: int,
     num_blocks: int = 1,
     strength: float = 0.1,
-    seed: int = 0,
     num_steps: int = 30,
 ) -> tuple[Doubles, Doubles, Doubles]:
     """A linear q(y | x) that learns from labels and from a teacher's posteriors.
@@ -159,7 +157,6 @@ def fit_student(
         num_classes: K.
         num_blocks: As in `weigh_counts`.
         strength: Of the penalty on the weights.
-        seed: Chooses which 10,000 unlabelled rows regression reads, if there are more.
         num_steps: Of L-BFGS; few steps regularise too.
 
     Returns:
@@ -190,10 +187,8 @@ def fit_student(
         row_weights=row_weights,
         num_blocks=num_blocks,
     )
-    free = np.random.default_rng(seed).permutation(len(soft))[:STUDENT_ROWS]
-    read = np.concatenate((np.arange(len(y)), len(y) + np.sort(free)))
     by_regression = fit_regression(
-        features[read], targets[read], row_weights[read], strength=strength, num_steps=num_steps
+        features, targets, row_weights, strength=strength, num_steps=num_steps
     )
     weight, bias = ((one + other) / 2 for one, other in zip(by_counts, by_regression, strict=True))
     return weight, bias, idf

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.bags import NGramLogits, build_ngrams
-from seqssvae.ngrams import BLOCKS, WORD_BLOCK, Block, count_blocks
+from seqssvae.ngrams import BLOCKS, WORD_BLOCKS, Block, count_blocks
 from seqssvae.regression import fit_student, weigh_counts
 from seqssvae.vocabulary import EOS, PAD
 from tests.flat_rows import make_rows
@@ -42,7 +42,7 @@ def make_module(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    "blocks", [BLOCKS, (Block(3),), (Block(2, 3), Block(1)), (Block(2), WORD_BLOCK)]
+    "blocks", [BLOCKS, (Block(3),), (Block(2, 3), Block(1)), (Block(2), *WORD_BLOCKS)]
 )
 @pytest.mark.parametrize("num_buckets", [2**12, 7])
 def test_logits_are_those_of_the_scipy_path(
@@ -137,6 +137,6 @@ def test_words_are_read_where_there_is_a_table_of_them() -> None:
     assert not is_of_words.any()
     module.words[4:] = torch.tensor([[50, 1, 1], [60, 2, 1], [0, 0, 0], [70, 1, 2]])
     is_of_words = module.features(x, lengths)[0] >= 300
-    assert is_of_words.sum() == 4  # two words, and what stands before each
+    assert is_of_words.sum() == 6  # two words, and in the other block also what stands before each
     without = build_ngrams(100, 2)
     assert without is not None and without.words is None and len(without.idf) == 300

@@ -326,6 +326,18 @@ finally:
         assert command in done.stdout
 
 
+def test_one_text_is_classified_without_what_takes_long_to_import(small_run: Small) -> None:
+    code = f"""
+import sys
+from seqssvae.cli import main
+assert main(["classify", {str(small_run[0])!r}, "abab"]) == 0
+slow = ["torch._dynamo", "scipy", "sklearn", "datasets", "pandas", "matplotlib"]
+assert not set(slow) & set(sys.modules), set(slow) & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_command_has_a_test() -> None:
     """A new command without a smoke run fails here."""
     source = Path(__file__).read_text(encoding="utf-8")
