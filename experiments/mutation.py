@@ -50,7 +50,7 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd, ast.USub: ast.UAdd, ast.Invert: ast.UAdd,
 }  # fmt: skip
-TIME_OUT = 300.0  # seconds; a mutant that runs on is noticed too
+TIME_OUT = 900.0  # seconds; a mutant that runs on is noticed too
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -84,7 +84,7 @@ def weights_on_paper(config: Config, vocabulary_size: int, num_classes: int) -> 
 
 
 class _Undrawn(TorchFunctionMode):
-    """Draws no normal weights: for those without memory torch would import its compiler."""
+    """Draws no first weights: for those without memory torch would import its compiler."""
 
     def __torch_function__(
         self,
@@ -94,7 +94,7 @@ class _Undrawn(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func is nn.init.normal_:
+        if getattr(func, "__module__", "") == nn.init.__name__:
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return func(*args, **kwargs)
 

@@ -1,5 +1,7 @@
 """The networks of q(y | x) and q(z | x, y): a recurrent body and two heads."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,9 @@ from seqssvae.shapes import length_mask
 from seqssvae.vocabulary import PAD, UNK
 
 __all__ = ["CategoricalHead", "LabelTable", "NormalHead", "SequenceEncoder", "hide_symbols"]
+
+START_LOC = 4.0  # times what torch would start the weights of q(z | x, y)'s location with
+START_LOG_SCALE = -2.0
 
 
 def hide_symbols(x: Tensor, probability: float) -> Tensor:
@@ -158,6 +163,9 @@ class CategoricalHead(nn.Module):
 class NormalHead(nn.Module):
     """Location and scale of q(z | x, y), or of q(z | x); each has weights of its own.
 
+    At the beginning z tells rows apart: locations lie far from each other, and scales are small. A
+    decoder that first meets z as noise learns to do without, and never comes back to it.
+
     Args:
         num_features: F.
         num_classes: K, 0 when y is not read.
@@ -171,6 +179,10 @@ class NormalHead(nn.Module):
         # torch warns about a layer of no units, so that there is none without z
         self.loc = nn.Linear(num_features, latent_size) if latent_size else None
         self.log_scale = nn.Linear(num_features, latent_size) if latent_size else None
+        if self.loc is not None and self.log_scale is not None:
+            bound = START_LOC / math.sqrt(num_features)
+            nn.init.uniform_(self.loc.weight, -bound, bound)
+            nn.init.constant_(self.log_scale.bias, START_LOG_SCALE)
 
     def forward(
         self, features: Tensor, y: Tensor | None = None, example: Tensor | None = None
