@@ -105,7 +105,7 @@ class ObjectiveConfig:
     kl_weight: float = 1.0  # what the schedule ends with
     kl_warmup_steps: int = 300
     kl_cycles: int = 4
-    free_bits: float = 0.4  # nats per dim of z
+    free_bits: float = 0.5  # nats per dim of z
 
 
 @dataclasses.dataclass(frozen=True)
