@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 BAD_NUMBERS = "bad-numbers"
 CLEARLY = 2.0  # standard errors
-IGNORED_NATS = 0.1  # a KL or a y-gap below this means that z or y does nothing
+IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
 
 @dataclasses.dataclass
@@ -303,10 +303,11 @@ class Trainer:
 def ignored_variables(figures: Mapping[str, Any], model: SSVAE) -> list[str]:
     """What to do when the decoder does without z or y, one line each."""
     warnings = []
-    if model.latent_size and figures["kl"] < IGNORED_NATS:
+    if model.latent_size and figures["mutual_information"] < IGNORED_NATS:
         warnings.append(
-            f"z is ignored: its KL is {figures['kl']:.3f} nats. Try --objective.free_bits 0.25, a "
-            "longer --objective.kl_warmup_steps, or a larger --model.word_dropout."
+            f"z is ignored: it tells {figures['mutual_information']:.3f} nats of x. Try a larger "
+            "--objective.free_bits, a longer --objective.kl_warmup_steps, or a larger "
+            "--model.word_dropout."
         )
     gap = figures.get("y_gap")
     if model.num_classes > 1 and gap is not None and gap < IGNORED_NATS:

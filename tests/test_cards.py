@@ -15,7 +15,7 @@ SUMMARY: dict[str, Any] = {
     "num_labelled": 16,
     "num_unlabelled": 300,
     "dev": {"num_rows": 9, "num_labelled": 4, "accuracy": 0.75, "macro_f1": 0.7, "nll": 12.5},
-    "warnings": ["z is ignored: its KL is 0.001 nats."],
+    "warnings": ["z is ignored: it tells 0.001 nats of x."],
 }
 MANIFEST = {
     "source": "/home/me/secret/words.jsonl",

@@ -115,3 +115,15 @@ def test_sequential_enumeration_sees_one_dropout() -> None:
             values.append(elbo.differentiable_loss(model.model, model.guide, batch))
         torch.testing.assert_close(values[-2], values[-1], rtol=0, atol=1e-10)
     assert torch.stack(values[::2]).std() > 1e-3  # seeds hide other symbols
+
+
+def test_particles_of_the_sequential_enumeration_are_averaged(fix_noise: FixNoise) -> None:
+    elbo = TraceEnum(strategy="sequential", num_particles=3)
+    _agree(elbo, make_model(), make_batch(MIXED), torch.randn(1, 2), fix_noise, "analytic")
+
+
+@pytest.mark.parametrize("elbo", [TraceEnum(), FusedEnum()])
+def test_a_guide_of_another_model_is_refused(elbo: FusedEnum | TraceEnum) -> None:
+    one, other = make_model(), make_model()
+    with pytest.raises(TypeError, match="of one SSVAE"):
+        elbo.differentiable_loss(one.model, other.guide, make_batch(MIXED))

@@ -317,8 +317,8 @@ def test_exact_estimators_take_the_same_steps() -> None:
 
 def test_ignored_variables_are_told(caplog: pytest.LogCaptureFixture) -> None:
     model = make_model()
-    assert ignored_variables({"kl": 2.0, "y_gap": 1.0}, model) == []
-    told = ignored_variables({"kl": 0.01, "y_gap": 0.0}, model)
+    assert ignored_variables({"mutual_information": 2.0, "y_gap": 1.0}, model) == []
+    told = ignored_variables({"mutual_information": 0.01, "y_gap": 0.0}, model)
     assert "free_bits" in told[0] and "class_bias" in told[1]
     with caplog.at_level(logging.WARNING):
         trained(config(model__class_bias=False, model__feed_y=False, training__num_steps=4))
