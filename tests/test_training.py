@@ -251,7 +251,7 @@ def test_classifier_and_generator_are_kept_from_their_own_best(
     def measure(trainer: Trainer) -> dict[str, Any]:
         seen.append(weights(trainer))
         accuracy, elbo = next(scripted)
-        return {"accuracy": accuracy, "elbo": elbo, "kl": 1.0, "likelihood": 0.0}
+        return {"accuracy": accuracy, "elbo": elbo, "mutual_information": 1.0, "likelihood": 0.0}
 
     monkeypatch.setattr(Trainer, "_measure", measure)
     trainer = trained(
@@ -338,8 +338,8 @@ def test_a_teacher_is_left_for_what_is_clearly_better(
         Trainer,
         "_measure",
         lambda _: {
-            "accuracy": next(scripted), "num_labelled": 64, "elbo": -5.0, "kl": 1.0,
-            "likelihood": 0.0,
+            "accuracy": next(scripted), "num_labelled": 64, "elbo": -5.0,
+            "mutual_information": 1.0, "likelihood": 0.0,
         },
     )  # fmt: skip
     settings = config(
