@@ -19,7 +19,15 @@ from seqssvae.words import SymbolRows, Symbols, find_words
 if TYPE_CHECKING:  # it takes long to import, and a batch does not need it
     from scipy.sparse import csr_matrix
 
-__all__ = ["BLOCKS", "WORD_BLOCKS", "Block", "count_blocks", "count_matrix", "hash_ngrams"]
+__all__ = [
+    "BLOCKS",
+    "WORD_BLOCKS",
+    "Block",
+    "Reading",
+    "count_blocks",
+    "count_matrix",
+    "hash_ngrams",
+]
 
 PRIME = 2**31 - 1
 BASE = 1_103_515_245  # of the polynomial in the symbols of an n-gram
