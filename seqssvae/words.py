@@ -21,6 +21,7 @@ __all__ = ["SymbolRows", "Symbols", "are_worth_reading", "find_words", "tabulate
 PRIME = 2**31 - 1
 BASE = 1_664_525  # of the polynomial in the bytes of a word
 LONGEST = 256  # bytes of a word; those beyond are hashed as if they stood at the end of it
+POWERS = torch.tensor([pow(BASE, place, PRIME) for place in range(LONGEST)])
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 SPACE, MARK, OF_WORD, BEGINS_WORD = -1, 0, 1, 2  # what a symbol can be; the last has a space too
 WORDS_IN_A_TEXT = 3.0  # in the mean row, at least
@@ -102,7 +103,7 @@ def find_words(symbols: Symbols, num_rows: int, table: Tensor) -> Symbols:
     word = begins.long().cumsum(0) - 1
     before = length.cumsum(0) - length
     place_in_word = (before - before[begins][word]).clamp(0, LONGEST - 1)
-    terms = value * _powers(value.device)[place_in_word] % PRIME
+    terms = value * POWERS.to(value.device)[place_in_word] % PRIME
     row = symbols.row[is_part][begins]
     hashes = torch.zeros_like(row).scatter_add(0, word, terms) % PRIME
     lengths = row.new_zeros(num_rows).scatter_add(0, row, torch.ones_like(row))
@@ -130,8 +131,3 @@ def are_worth_reading(rows: SymbolRows, table: NDArray[np.int64]) -> bool:
 def _hash(content: bytes) -> int:
     """sum_i (c_i + 1) BASE^i, of which a word's parts can be added up."""
     return sum((byte + 1) * pow(BASE, place, PRIME) for place, byte in enumerate(content)) % PRIME
-
-
-def _powers(device: torch.device) -> Tensor:
-    """BASE^i modulo PRIME, `[LONGEST]`."""
-    return torch.tensor([pow(BASE, i, PRIME) for i in range(LONGEST)], device=device)
