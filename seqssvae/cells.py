@@ -112,12 +112,10 @@ class _LSTM(torch.autograd.Function):
         hidden: Tensor,
         cell: Tensor,
     ) -> Tensor:
-        inputs, size = Inputs(projected, position, context), hidden.shape[2]
+        inputs = Inputs(projected, position, context)
         plan = Plan.make(sizes, hidden, cell, weight, projected, context)
-        hiddens = hidden.new_empty(len(hidden), sum(sizes), size)
-        widths = (4 * size, size, size)  # gates, cells, and those squashed
-        num_positions = len(hidden) * sum(sizes)
-        buffers = [Buffer(hidden, (num_positions, width)) for width in widths]
+        # gates, cells, and those squashed
+        hiddens, buffers = _outputs(hidden, sizes, units=(4, 1, 1))
 
         def run(blocks: list[Block]) -> None:
             for block in blocks:
@@ -243,12 +241,10 @@ class _GRU(torch.autograd.Function):
         hidden: Tensor,
         new_bias: Tensor,
     ) -> Tensor:
-        inputs, size = Inputs(projected, position, context), hidden.shape[2]
+        inputs = Inputs(projected, position, context)
         plan = Plan.make(sizes, hidden, new_bias, weight, projected, context)
-        hiddens = hidden.new_empty(len(hidden), sum(sizes), size)
-        widths = (3 * size, size)  # gates, and the new gate's recurrent part
-        num_positions = len(hidden) * sum(sizes)
-        buffers = [Buffer(hidden, (num_positions, width)) for width in widths]
+        # gates, and the new gate's recurrent part
+        hiddens, buffers = _outputs(hidden, sizes, units=(3, 1))
 
         def run(blocks: list[Block]) -> None:
             for block in blocks:
@@ -360,6 +356,20 @@ def _gru_backward(
         by_r_z.copy_(d_r_z)
         torch.mul(d_n, r, out=by_new)
         d_h.addmm_(by_all, own_weight)
+
+
+def _outputs(
+    hidden: Tensor, sizes: tuple[int, ...], units: tuple[int, ...]
+) -> tuple[Tensor, list[Buffer]]:
+    """Room for the states of all positions, `[D, M, H]`, and for what the backward pass needs.
+
+    Of the latter one buffer `[D M, unit * H]` for each of `units`.
+    """
+    num_directions, _, size = hidden.shape
+    num_positions = sum(sizes)
+    hiddens = hidden.new_empty(num_directions, num_positions, size)
+    shapes = [(num_directions * num_positions, unit * size) for unit in units]
+    return hiddens, [Buffer(hidden, shape) for shape in shapes]
 
 
 def _longest(blocks: list[Block]) -> int:

@@ -5,9 +5,9 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,6 +22,7 @@ __all__ = [
     "to_json",
     "writable",
     "write_atomically",
+    "write_atomically_by",
     "write_new",
 ]
 
@@ -39,15 +40,21 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     Raises:
         InputError: the folder is missing or cannot be written to.
     """
+    write_atomically_by(path, lambda file: file.writelines(_pieces(content)))
+
+
+def write_atomically_by(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """As `write_atomically`, of what `write` puts into the file that it is given."""
     with writable(path):
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
-                file.writelines(_pieces(content))
+                write(file)
             return
         target = path.resolve()
         beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
         try:
-            write_new(beside, content)
+            with beside.open("xb") as file:
+                write(file)
             flush(beside)
             os.replace(beside, target)
         except BaseException:

@@ -8,8 +8,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any, BinaryIO
 
 from seqssvae import ranks
 from seqssvae.config import InputError
-from seqssvae.files import flush, writable, write_atomically
+from seqssvae.files import writable, write_atomically, write_atomically_by
 
 __all__ = ["SLICE_ROWS", "concatenate", "write_in_slices"]
 
@@ -56,9 +54,8 @@ def write_in_slices(
     if not is_file and ranks.size() > 1:
         raise InputError(f"{out}: wanted a file for slices to stand beside, got a pipe or a folder")
     if len(slices) == 1 or not is_file:
-        ranks.from_writer(
-            lambda: _put_together(out, (io.BytesIO(make(rows)) for rows in slices), join)
-        )
+        made = (io.BytesIO(make(rows)) for rows in slices)
+        ranks.from_writer(lambda: write_atomically_by(out, lambda file: join(made, file)))
         return
     target = out.resolve()
     folder = target.with_name(f".{target.name[:100]}.slices")
@@ -96,7 +93,8 @@ def _prepare(out: Path, folder: Path, key: Mapping[str, Any], num_slices: int) -
 
 
 def _finish(out: Path, folder: Path, num_slices: int, join: Join) -> None:
-    _put_together(out, _opened(folder / str(number) for number in range(num_slices)), join)
+    parts = _opened(folder / str(number) for number in range(num_slices))
+    write_atomically_by(out, lambda file: join(parts, file))
     with writable(folder):
         shutil.rmtree(folder)
 
@@ -105,23 +103,3 @@ def _opened(paths: Iterable[Path]) -> Iterator[BinaryIO]:
     for path in paths:
         with path.open("rb") as file:
             yield file
-
-
-def _put_together(out: Path, parts: Iterable[BinaryIO], join: Join) -> None:
-    """Write the whole beside `out`, flush and rename it; into a pipe as it is."""
-    with writable(out):
-        if out.exists() and not out.is_file():
-            with out.open("wb") as file:
-                join(parts, file)
-            return
-        target = out.resolve()
-        beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
-        try:
-            with beside.open("xb") as file:
-                join(parts, file)
-            flush(beside)
-            os.replace(beside, target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        flush(target.parent)
