@@ -150,7 +150,7 @@ def _labels(rows: EncodedRows, index: Indices, num_classes: int) -> tuple[Indice
     """Classes `[B]`, and possible labels `[B, K]` if some row has more than one but not all."""
     if num_classes == 0:
         return np.full(len(index), -1), None
-    y = rows.y[index]
+    y = rows.y[index].astype(np.int64)
     sets = {
         position: sorted(set(rows.candidates[row]))
         for position, row in (enumerate(index.tolist()) if rows.candidates else ())

@@ -1,15 +1,20 @@
 """Files that are made once and kept beside those of `datasets`, whole or absent."""
 
+import contextlib
 import hashlib
+import mmap
 import os
 import secrets
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from seqssvae.config import InputError
 from seqssvae.files import flush
 
-__all__ = ["cache_folder", "cached_file", "fingerprint"]
+__all__ = ["cache_folder", "cached_file", "fingerprint", "zeros_in_a_file"]
+
+BLOCK = 2**20  # bytes that are written at once
 
 
 def cache_folder() -> Path:
@@ -44,17 +49,43 @@ def cached_file(
     if path.is_file() and is_whole(path):
         return path
     partial = folder / f".{name}.{secrets.token_hex(8)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with _writable(folder):
         try:
             write(partial)
             flush(partial)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+    return path
+
+
+def zeros_in_a_file(size: int) -> mmap.mmap:
+    """Bytes that are 0 at first, in a file of the cache that has no name and goes with them.
+
+    Of memory that stands in a file the system keeps as much as there is room for.
+
+    Args:
+        size: How many, at least 1.
+
+    Raises:
+        InputError: the folder cannot be written to, or there is no room.
+    """
+    folder = cache_folder()
+    with _writable(folder), tempfile.TemporaryFile(dir=folder) as file:
+        for first in range(0, size, BLOCK):  # a full disk is found now, not when a page is written
+            file.write(bytes(min(BLOCK, size - first)))
+        file.flush()
+        return mmap.mmap(file.fileno(), size)
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Make the folder, and turn what goes wrong on the disk into one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise InputError(
             f"{folder.parent}: wanted a cache that can be written (set HF_HOME to another folder), "
             f"got: {error.strerror or error}"
         ) from error
-    return path

@@ -16,6 +16,7 @@ from seqssvae.config import InputError
 from seqssvae.dataset_columns import class_names, dataset_columns
 from seqssvae.encoded import EncodedRows
 from seqssvae.files import readable
+from seqssvae.places import Places
 from seqssvae.readers import is_readable, iterate_rows
 from seqssvae.rows import RawRow, Row, checked_rows, join_rows
 from seqssvae.splits import Labels, choose_labels, split_dev
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
-Integers = NDArray[np.int64]
+Classes = NDArray[np.signedinteger]
 
 HUB_PREFIX = "hub:"
 CHUNK_ROWS = 1000  # that become Python objects at once
@@ -102,7 +103,7 @@ class Corpus:
         value: str | list[str] = self._sequences[index].as_py()
         return value
 
-    def sequences(self, rows: Integers | None = None) -> Iterator[str | list[str]]:
+    def sequences(self, rows: Places | None = None) -> Iterator[str | list[str]]:
         """The text or tokens of rows in turn.
 
         Args:
@@ -128,15 +129,15 @@ class Corpus:
         for chunk in self._labels.chunks:
             yield from map(_label_of, chunk.to_pylist())
 
-    def classes(self, labels: Labels) -> tuple[Integers, dict[int, tuple[int, ...]]]:
+    def classes(self, labels: Labels) -> tuple[Classes, dict[int, tuple[int, ...]]]:
         """What is known of the class of each row.
 
         Args:
             labels: The classes that y counts.
 
         Returns:
-            y, -1 where there is none or more than one, `[n]`; and the possible classes, sorted, of
-            the rows that have more than one.
+            y, -1 where there is none or more than one, the smallest integers that hold it, `[n]`;
+            and the possible classes, sorted, of the rows that have more than one.
 
         Raises:
             InputError: a label that is not in `labels`, with the row and the nearest known label.
@@ -144,7 +145,7 @@ class Corpus:
         import pyarrow
         from pyarrow import compute
 
-        y = np.full(len(self), -1, dtype=np.int64)
+        y = np.full(len(self), -1, dtype=np.min_scalar_type(-max(len(labels.names), 1)))
         candidates: dict[int, tuple[int, ...]] = {}
         names, start = pyarrow.array(labels.names, pyarrow.string()), 0
         for chunk in self._labels.chunks:

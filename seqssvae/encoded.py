@@ -1,7 +1,7 @@
 """Encoded rows: ids of all rows in one flat array, lean enough for millions of short rows.
 
 The flat array may be mapped from a file. Rows that are taken from others are a view of it: they
-cost 8 bytes each, and no symbol is copied.
+cost 8 bytes each, or nothing where they are all but a few, and no symbol is copied.
 """
 
 import functools
@@ -12,9 +12,10 @@ from typing import final, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqssvae.places import AllBut, Places
 from seqssvae.vocabulary import EOS, UNK
 
-__all__ = ["EncodedRows", "PickedIds", "RowPacker"]
+__all__ = ["EncodedRows", "PickedIds", "RowLengths", "RowPacker"]
 
 CHUNK_ROWS = 65_536  # whose symbols are copied at once where all rows are read
 
@@ -26,10 +27,10 @@ class EncodedRows:
     Args:
         symbols: Rows one after the other, int32; each ends with EOS, or was cut.
         offsets: Where each of them begins in `symbols`, and at last the size of it, int64.
-        y: The class of each row, -1 for an unlabelled one, int64, `[n]`.
+        y: The class of each row, -1 for an unlabelled one, integers, `[n]`.
         candidates: Possible classes of the rows that have a partial label; their y is -1.
         ids: Ids of the rows in `symbols`.
-        places: Which of the rows in `symbols` these are, int64, `[n]`; all in order when None.
+        places: Which of the rows in `symbols` these are, `[n]`; all in order when None.
 
     Attributes:
         y: See above.
@@ -40,11 +41,11 @@ class EncodedRows:
         self,
         symbols: NDArray[np.int32],
         offsets: NDArray[np.int64],
-        y: NDArray[np.int64],
+        y: NDArray[np.signedinteger],
         candidates: Mapping[int, tuple[int, ...]],
         ids: Sequence[str],
         *,
-        places: NDArray[np.int64] | None = None,
+        places: Places | None = None,
     ) -> None:
         self._store, self._bounds, self._places = symbols, offsets, places
         self._all_ids = ids
@@ -63,7 +64,7 @@ class EncodedRows:
         """The rows one after the other, int32, `[M]`; a copy where they are taken from others."""
         if self._places is None:
             return self._store
-        starts, lengths = self._spans(self._places)
+        starts, lengths = self._spans(np.arange(len(self)))
         offsets = _offsets(lengths)
         # position in the copy + (start here - start in the copy) of its row = position here
         positions = np.repeat(starts - offsets[:-1], lengths)
@@ -78,7 +79,9 @@ class EncodedRows:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Symbols that each row holds, EOS included, int64, `[n]`."""
-        return np.diff(self._bounds) if self._places is None else self._spans(self._places)[1]
+        if self._places is None:
+            return np.diff(self._bounds)
+        return self.lengths_of(np.arange(len(self)))
 
     @property
     def num_truncated(self) -> int:
@@ -99,6 +102,10 @@ class EncodedRows:
             unknown += int((symbols == UNK).sum())
         return cut, unknown
 
+    def lengths_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Symbols that some rows hold, `[m]`; their numbers from 0, `[m]`."""
+        return self._spans(indices)[1]
+
     def row(self, index: int) -> NDArray[np.int32]:
         """The symbols of one row, EOS included, a view, `[lengths[index]]`.
 
@@ -107,7 +114,7 @@ class EncodedRows:
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"wanted a row below {len(self)}, got {index}")
-        place = index % len(self) if self._places is None else self._places[index]
+        place = int(self._where(np.array([index % len(self)]))[0])
         return self._store[self._bounds[place] : self._bounds[place + 1]]
 
     def padded(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -119,7 +126,7 @@ class EncodedRows:
         Returns:
             Their symbols, PAD behind, int64 `[m, T]`, and their lengths, `[m]`.
         """
-        starts, lengths = self._spans(indices if self._places is None else self._places[indices])
+        starts, lengths = self._spans(indices)
         time = np.arange(lengths.max())
         inside = time < lengths[:, None]  # [m, T]
         x = np.zeros(inside.shape, dtype=np.int64)  # PAD is 0
@@ -146,11 +153,26 @@ class EncodedRows:
         return EncodedRows(
             self._store,
             self._bounds,
-            self.y[chosen],
+            self.y[chosen].astype(np.int64, copy=False),
             _picked_candidates(self.candidates, chosen),
             self._all_ids,
-            places=chosen if self._places is None else self._places[chosen],
+            places=self._where(chosen),
         )
+
+    def all_but(self, without: NDArray[np.int64]) -> "EncodedRows":
+        """The rows without some, and without their labels; a row that stays costs nothing.
+
+        Args:
+            without: Rows that are left out, ascending, none twice.
+
+        Raises:
+            ValueError: these rows were taken from others themselves.
+        """
+        if self._places is not None:
+            raise ValueError("wanted all rows of a corpus, got some of them")
+        places = AllBut(len(self), without)
+        y = np.broadcast_to(np.int64(-1), len(places))
+        return EncodedRows(self._store, self._bounds, y, {}, self._all_ids, places=places)
 
     def slice(self, first: int, after: int) -> "EncodedRows":
         """The rows from `first` on and before `after`, in order."""
@@ -162,7 +184,7 @@ class EncodedRows:
             yield self.slice(first, first + size)
 
     def with_labels(
-        self, y: NDArray[np.int64], candidates: Mapping[int, tuple[int, ...]]
+        self, y: NDArray[np.signedinteger], candidates: Mapping[int, tuple[int, ...]]
     ) -> "EncodedRows":
         """The same rows with other labels; arguments as of the class."""
         return EncodedRows(
@@ -189,19 +211,41 @@ class EncodedRows:
         }
         store, bounds = parts[0]._store, parts[0]._bounds
         if all(part._store is store and part._bounds is bounds for part in parts):
-            places = np.concatenate(
-                [np.arange(len(p)) if p._places is None else p._places for p in parts]
-            )
+            places = np.concatenate([part._where(np.arange(len(part))) for part in parts])
             return cls(store, bounds, y, candidates, parts[0]._all_ids, places=places)
         lengths = np.concatenate([part.lengths for part in parts])
         symbols = np.concatenate([part.symbols for part in parts])
         ids = tuple(id for part in parts for id in part.ids)
         return cls(symbols, _offsets(lengths), y, candidates, ids)
 
-    def _spans(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where rows of the store begin, and their lengths."""
+    def _where(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which rows of the store some rows are."""
+        return indices if self._places is None else self._places[indices]
+
+    def _spans(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where in the store rows begin, and their lengths."""
+        places = self._where(indices)
         starts = self._bounds[places]
         return starts, self._bounds[places + 1] - starts
+
+
+@final
+class RowLengths:
+    """How many symbols rows hold, looked up when they are asked for.
+
+    Args:
+        rows: n of them.
+    """
+
+    def __init__(self, rows: EncodedRows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of the rows with these numbers, from 0."""
+        return self._rows.lengths_of(indices)
 
 
 @final
@@ -213,7 +257,7 @@ class PickedIds(Sequence[str]):
         places: Which of them, `[n]`.
     """
 
-    def __init__(self, source: Sequence[str], places: NDArray[np.int64]) -> None:
+    def __init__(self, source: Sequence[str], places: Places) -> None:
         self.source, self.places = source, places
 
     def __len__(self) -> int:
@@ -224,9 +268,11 @@ class PickedIds(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return PickedIds(self.source, self.places[index])
-        return self.source[int(self.places[index])]
+        found = range(len(self))[index]
+        if isinstance(found, range):
+            chosen = np.arange(found.start, found.stop, found.step)
+            return PickedIds(self.source, self.places[chosen])
+        return self.source[int(self.places[np.array([found])][0])]
 
     def __iter__(self) -> Iterator[str]:
         for place in self.places:

@@ -341,4 +341,4 @@ def with_estimator(config: Config, prepared: Prepared) -> Config:
 
 
 def _num_symbols(rows: EncodedRows) -> int:
-    return int(rows.lengths.sum())
+    return sum(int(part.lengths.sum()) for part in rows.parts())

@@ -14,7 +14,8 @@ from seqssvae.corpora import Corpus, Source, join_corpora, read_corpus
 from seqssvae.encoded import EncodedRows, PickedIds
 from seqssvae.encoding import encode_corpus
 from seqssvae.oddities import count_shared, find_oddities
-from seqssvae.splits import Labels, choose_labels, split_dev
+from seqssvae.places import AllBut, Places
+from seqssvae.splits import Labels, choose_labels, hold_out, split_dev
 from seqssvae.vocabulary import Vocabulary, build_vocabulary
 
 __all__ = [
@@ -27,8 +28,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-Positions = npt.NDArray[np.int64]
 
 DEV_UNLABELLED_FRACTION = 0.02  # of the unlabelled rows, held out to measure the ELBO
 DEV_UNLABELLED_ROWS = 256  # at most
@@ -45,9 +44,9 @@ class Prepared:
         unlabelled: Rows without one, their y -1.
         dev: Held-out rows, labelled ones first, for early stopping.
         split: Ids of the rows by what they are used for.
-        corpus: The training file, for those who want the sequences as they stood.
+        corpus: All training rows, for those who want the sequences as they stood; more unlabelled
+            ones, of another file, stand last.
         positions: Where the rows of each part of the split stand in it.
-        extra: More unlabelled rows, which stand last in `unlabelled`; None without any.
         oddities: What is likely not meant, a line each; see `find_oddities`.
     """
 
@@ -58,40 +57,31 @@ class Prepared:
     dev: EncodedRows
     split: Mapping[str, Sequence[str]]
     corpus: Corpus
-    positions: dict[str, Positions]
-    extra: Corpus | None = None
+    positions: dict[str, Places]
     oddities: tuple[str, ...] = ()
 
     def with_dev_labels(self) -> "Prepared":
         """The same rows, those of dev that have a label among the labelled ones too."""
-        where = self.positions["dev"]
-        if not len(where):
+        dev = np.arange(len(self.positions["dev"]))
+        if not len(dev):
             return self
+        where = [np.fromiter(self.positions[part], np.int64) for part in ("labelled", "dev")]
         return dataclasses.replace(
             self,
-            labelled=EncodedRows.concatenate([self.labelled, self.dev.take(np.arange(len(where)))]),
-            positions={
-                **self.positions,
-                "labelled": np.concatenate([self.positions["labelled"], where]),
-            },
+            labelled=EncodedRows.concatenate([self.labelled, self.dev.take(dev)]),
+            positions={**self.positions, "labelled": np.concatenate(where)},
         )
 
-    def sequences(self, part: str, rows: Positions | None = None) -> list[Any]:
+    def sequences(self, part: str, rows: npt.NDArray[np.int64] | None = None) -> list[Any]:
         """Sequences as they stood in the files, texts or lists of tokens.
 
         Args:
             part: "labelled", "unlabelled" or "dev" (without its unlabelled rows).
             rows: Which of the part's rows; all when None.
         """
-        where, extra = self.positions[part], self.extra if part == "unlabelled" else None
-        if rows is None:
-            rows = np.arange(len(where) + (0 if extra is None else len(extra)))
-        return [
-            extra.sequence(int(row) - len(where))
-            if extra is not None and row >= len(where)
-            else self.corpus.sequence(int(where[row]))
-            for row in rows
-        ]
+        where = self.positions[part]
+        chosen = where[np.arange(len(where)) if rows is None else rows]
+        return [self.corpus.sequence(row) for row in chosen.tolist()]
 
 
 def prepare(config: Config, source: Source, *, unlabelled_source: Source | None = None) -> Prepared:
@@ -114,75 +104,69 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     )
     train, held = split_dev(seen, y, corpus.ids, settings.dev_fraction, seed)
     labelled = np.sort(np.concatenate([train, np.fromiter(partial, np.int64, len(partial))]))
-    used = np.zeros(len(corpus), dtype=np.bool_)
-    used[labelled] = used[held] = True
-    free = np.flatnonzero(~used)
-    held_free = _held_unlabelled(corpus, free, seed)
-    used[held_free] = True
-    kept = np.flatnonzero(~used)
-    extra = _read_extra(unlabelled_source, settings, corpus)
+    held_free = _hold_out_unlabelled(np.concatenate([labelled, held]), corpus, seed)
+    used = np.sort(np.concatenate([labelled, held, held_free]))
+    everything = _with_more(corpus, unlabelled_source, settings)
+    kept = AllBut(len(everything), used)
     vocabulary = build_vocabulary(
         vocabulary_kind(settings, corpus),
-        itertools.chain(
-            corpus.sequences(labelled),
-            corpus.sequences(kept),
-            () if extra is None else extra.sequences(),
-        ),
+        itertools.chain(everything.sequences(labelled), everything.sequences(kept)),
         size=settings.vocabulary_size,
         min_count=settings.min_count,
     )
     rows = encode_corpus(
-        corpus if extra is None else join_corpora(corpus, extra),
+        everything,
         vocabulary,
-        labels,
+        None,
         max_length=settings.max_length,
         num_threads=config.training.num_threads,
     )
-    positions = {
+    known = rows.with_labels(np.pad(y, (0, len(rows) - len(y)), constant_values=-1), partial)
+    positions: dict[str, Places] = {
         "labelled": labelled,
         "unlabelled": kept,
         "dev": held,
         "dev_unlabelled": held_free,
     }
-    more = np.arange(len(corpus), len(rows))
     return Prepared(
         vocabulary=vocabulary,
         labels=labels,
-        labelled=rows.take(labelled),
-        unlabelled=hide_labels(rows.take(np.concatenate([kept, more]) if len(more) else kept)),
-        dev=EncodedRows.concatenate([rows.take(held), hide_labels(rows.take(held_free))]),
+        labelled=known.take(labelled),
+        unlabelled=rows.all_but(used),
+        dev=EncodedRows.concatenate([known.take(held), rows.take(held_free)]),
         split={
             part: PickedIds(corpus.ids, where)
             for part, where in positions.items()
             if part != "unlabelled"
         },
-        corpus=corpus,
+        corpus=everything,
         positions=positions,
-        extra=extra,
         oddities=tuple(find_oddities(corpus, labels.names, y, seen=seen)),
     )
 
 
-def _held_unlabelled(corpus: Corpus, free: Positions, seed: int) -> Positions:
-    """Which of the unlabelled rows are held out, whatever their order in the file."""
-    num_held = min(DEV_UNLABELLED_ROWS, int(len(free) * DEV_UNLABELLED_FRACTION))
-    if not num_held:
-        return free[:0]
-    drawn = np.random.default_rng([seed, 1]).permutation(len(free))[:num_held].copy()
-    return corpus.ids.sort(free)[drawn]
+def _hold_out_unlabelled(
+    labelled: npt.NDArray[np.int64], corpus: Corpus, seed: int
+) -> npt.NDArray[np.int64]:
+    """Which of the other rows are held out."""
+    is_free = np.ones(len(corpus), dtype=np.bool_)
+    is_free[labelled] = False
+    num_free = len(corpus) - len(labelled)
+    num_held = min(DEV_UNLABELLED_ROWS, int(num_free * DEV_UNLABELLED_FRACTION))
+    return hold_out(is_free, corpus.ids, num_held, seed)
 
 
-def _read_extra(source: Source | None, settings: DataConfig, corpus: Corpus) -> Corpus | None:
-    """The rows of `--unlabelled`, of the same kind as those of the corpus."""
+def _with_more(corpus: Corpus, source: Source | None, settings: DataConfig) -> Corpus:
+    """The rows of a corpus, and behind them those of `--unlabelled`, of the same kind."""
     if source is None:
-        return None
+        return corpus
     extra = _read(source, settings, read_labels=False)
     if extra.is_tokens != corpus.is_tokens:
         wanted = "tokens" if corpus.is_tokens else "text"
         raise InputError(
             f"{extra.source}: wanted {wanted} as in {corpus.source}, got the other kind"
         )
-    return extra
+    return join_corpora(corpus, extra)
 
 
 def read_like(

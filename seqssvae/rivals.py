@@ -16,7 +16,7 @@ from seqssvae.batches import Batch, collate
 from seqssvae.building import build
 from seqssvae.classification import label_log_prob
 from seqssvae.config import Config
-from seqssvae.encoded import EncodedRows
+from seqssvae.encoded import EncodedRows, RowLengths
 from seqssvae.encoders import SequenceEncoder
 from seqssvae.model import SSVAE
 from seqssvae.preparation import Prepared
@@ -135,7 +135,7 @@ def pretrain(
         for _ in range(directions)
     )
     size = settings.labelled_batch_size + settings.unlabelled_batch_size
-    stream = Stream(rows.lengths, size, seed=settings.seed)
+    stream = Stream(RowLengths(rows), size, seed=settings.seed)
     losses: list[float] = []
 
     def loss_of(step: int) -> Tensor:
@@ -200,7 +200,7 @@ def _train(
     if guessed is not None:
         sources.append((guessed, settings.unlabelled_batch_size))
     streams = [
-        (rows, Stream(rows.lengths, size, seed=settings.seed, number=number))
+        (rows, Stream(RowLengths(rows), size, seed=settings.seed, number=number))
         for number, (rows, size) in enumerate(sources)
     ]
     names = model.classifier_names()

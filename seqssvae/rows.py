@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seqssvae.caches import zeros_in_a_file
 from seqssvae.config import InputError
 
 __all__ = [
@@ -33,6 +34,7 @@ LABEL_NAMES = ("label", "labels", "class", "category")
 ID_NAME = "id"
 ID_DIGITS = 16  # hex digits of the checksum that stands for a row without an id
 FIRST_PLACES = 2**10  # of the table of ids that came before
+PLACES_IN_MEMORY = 2**20  # a larger table stands in a file
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -318,11 +320,12 @@ class _UniqueIds:
 class _Hashes:
     """A set of 64-bit numbers, 11 to 21 bytes each: a corpus may hold many millions of ids.
 
-    An open table with linear steps, never more than three quarters full.
+    An open table with linear steps, never more than three quarters full. A large one stands in a
+    file that the system keeps in memory as far as there is room.
     """
 
     def __init__(self, places: int = FIRST_PLACES) -> None:
-        self._table, self._used = array("q", bytes(8 * places)), 0
+        self._clear(places)
 
     def add(self, number: int) -> bool:
         """Add a number, and say whether it is new."""
@@ -337,8 +340,16 @@ class _Hashes:
         table[place] = number
         self._used += 1
         if 4 * self._used > 3 * len(table):
-            self._table, self._used = array("q", bytes(16 * len(table))), 0
+            self._clear(2 * len(table))
             for kept in table:
                 if kept:
                     self.add(kept)
         return True
+
+    def _clear(self, places: int) -> None:
+        self._used = 0
+        self._table: array[int] | memoryview[int] = (
+            array("q", bytes(8 * places))
+            if places <= PLACES_IN_MEMORY
+            else memoryview(zeros_in_a_file(8 * places)).cast("q")
+        )

@@ -15,12 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from seqssvae.config import InputError
 from seqssvae.rows import list_names
 
-__all__ = ["LabelSource", "Labels", "choose_labels", "split_dev"]
+__all__ = ["LabelSource", "Labels", "choose_labels", "hold_out", "split_dev"]
 
 
 Integers = NDArray[np.int64]
+Classes = NDArray[Any]  # integers of any size
 
 SEEK_COST = 20  # times what reading the next id costs
+CHUNK_ROWS = 262_144  # that are looked at together
 
 
 class LabelSource(Protocol):
@@ -104,7 +106,7 @@ class Labels:
 
 
 def choose_labels(
-    labels: Sequence[int] | NDArray[Any],
+    labels: Sequence[int] | Classes,
     ids: Sequence[str],
     *,
     per_class: int | None = None,
@@ -131,7 +133,7 @@ def choose_labels(
         raise ValueError("wanted per_class or total, got both")
     if len(labels) != len(ids):
         raise ValueError(f"wanted as many ids as labels, {len(labels)}, got {len(ids)}")
-    y = np.asarray(labels, dtype=np.int64)
+    y = _as_array(labels)
     sizes = _class_sizes(y)
     if per_class is not None:
         quotas = dict.fromkeys(sizes, per_class)
@@ -144,7 +146,7 @@ def choose_labels(
 
 def split_dev(
     indices: ArrayLike,
-    labels: Sequence[int] | NDArray[Any],
+    labels: Sequence[int] | Classes,
     ids: Sequence[str],
     fraction: float,
     seed: int,
@@ -168,8 +170,9 @@ def split_dev(
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction: wanted a number from 0 to 1, got {fraction}")
     chosen = np.asarray(indices, dtype=np.int64)
-    y = np.full(len(labels), -1, dtype=np.int64)
-    y[chosen] = np.asarray(labels)[chosen]
+    known = _as_array(labels)
+    y = np.full_like(known, -1)
+    y[chosen] = known[chosen]
     counts = _class_sizes(y)
     if (y[chosen] < 0).any():
         raise ValueError("wanted labelled rows, got some with y = -1")
@@ -185,44 +188,80 @@ def split_dev(
     return np.setdiff1d(chosen, dev), dev
 
 
-def _class_sizes(y: Integers) -> dict[int, int]:
+def hold_out(is_free: NDArray[np.bool_], ids: Sequence[str], count: int, seed: int) -> Integers:
+    """Rows to hold out, ascending, whatever the order of the rows.
+
+    Args:
+        is_free: Which of them may be, `[n]`.
+        ids: Of all rows.
+        count: How many are wanted; at most all that may be are held out.
+        seed: Other seeds hold out other rows.
+    """
+    return _draw_rows(is_free.astype(np.int8) - 1, ids, {0: count}, seed, "held out")
+
+
+def _as_array(labels: Sequence[int] | Classes) -> Classes:
+    """Labels as integers; those of an array stay as small as they are."""
+    return labels if isinstance(labels, np.ndarray) else np.array(labels, dtype=np.int64)
+
+
+def _class_sizes(y: Classes) -> dict[int, int]:
     """Labelled rows of each class, the classes sorted."""
-    counts = np.bincount(y[y >= 0])
+    num_classes = int(y.max(initial=-1)) + 1
+    counts = np.zeros(num_classes, dtype=np.int64)
+    for part in _parts(y):
+        counts += np.bincount(part[part >= 0], minlength=num_classes)
     return {int(label): int(counts[label]) for label in counts.nonzero()[0]}
 
 
 def _draw_rows(
-    y: Integers, ids: Sequence[str], quotas: dict[int, int], seed: int, purpose: str
+    y: Classes, ids: Sequence[str], quotas: dict[int, int], seed: int, purpose: str
 ) -> Integers:
     """So many rows of each class, ascending: those whose draws come first.
 
-    A draw is kept as its first 64 bits, so that a row costs 16 bytes. Two rows with the same ones
-    would stand in the order of the file; of a billion rows, one pair in forty corpora has them.
+    A draw is its first 64 bits. Two rows with the same ones would stand in the order of the file;
+    of a billion rows, one pair in forty corpora has them. What is held grows with the rows that
+    are found, not with those that are looked at.
     """
-    num_classes = max(quotas, default=-1) + 1
-    wanted = np.zeros(num_classes + 1, dtype=np.int64)  # the last one is that of y = -1
+    sizes = _class_sizes(y)
+    wanted = np.zeros(max((*quotas, *sizes), default=-1) + 2, dtype=np.int64)  # last, of y = -1
     wanted[list(quotas)] = list(quotas.values())
-    sizes = np.bincount(y[y >= 0], minlength=num_classes)
-    is_whole = np.append(wanted[:-1] >= sizes, False)
-    is_drawn = np.append((wanted[:-1] > 0) & ~is_whole[:-1], False)
-    drawn = np.flatnonzero(is_drawn[y])
-    draws = (_draw(seed, purpose, id)[:8] for id in _ids_of(ids, drawn))
-    keys = np.fromiter((int.from_bytes(draw, "big") for draw in draws), np.uint64, len(drawn))
-    drawn = drawn[np.lexsort((keys, y[drawn]))]
-    ends = np.cumsum(np.bincount(y[drawn], minlength=num_classes))
-    found = [np.flatnonzero(is_whole[y])]
-    for label in np.flatnonzero(is_drawn).tolist():
-        first = int(ends[label - 1]) if label else 0
-        found.append(drawn[first : first + int(wanted[label])])
-    return np.sort(np.concatenate(found))
+    is_whole = np.zeros(len(wanted), dtype=np.bool_)
+    is_whole[[label for label, size in sizes.items() if wanted[label] >= size]] = True
+    is_drawn = (wanted > 0) & ~is_whole
+    whole, found, keys = [], np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+    of_drawn = _ids_of(ids, is_drawn[y])
+    draws = (int.from_bytes(_draw(seed, purpose, id)[:8], "big") for id in of_drawn)
+    for number, part in enumerate(_parts(y)):
+        first = number * CHUNK_ROWS
+        whole.append(first + np.flatnonzero(is_whole[part]))
+        new = first + np.flatnonzero(is_drawn[part])
+        found = np.concatenate([found, new])
+        keys = np.concatenate([keys, np.fromiter(draws, np.uint64, len(new))])
+        first_ones = _first_of_each_class(y[found], keys, wanted)
+        found, keys = found[first_ones], keys[first_ones]
+    return np.sort(np.concatenate([*whole, found]))
 
 
-def _ids_of(ids: Sequence[str], rows: Integers) -> Iterator[str]:
-    """The ids of ascending rows; of many, all are read in turn, which is faster than to seek."""
-    if len(rows) * SEEK_COST < len(ids):
-        return (ids[int(row)] for row in rows)
-    is_wanted = np.zeros(len(ids), dtype=np.bool_)
-    is_wanted[rows] = True
+def _first_of_each_class(y: Classes, keys: NDArray[np.uint64], wanted: Integers) -> Integers:
+    """The places, `[m]`, of the smallest keys of each class, as many as are wanted of it."""
+    order = np.lexsort((keys, y))
+    place = np.arange(len(order))
+    begins = np.diff(y[order], prepend=-1) != 0
+    rank = place - np.maximum.accumulate(np.where(begins, place, 0))
+    return order[rank < wanted[y[order]]]
+
+
+def _parts(y: Classes) -> Iterator[Classes]:
+    """Labels in turn, so many at once."""
+    for first in range(0, len(y), CHUNK_ROWS):
+        yield y[first : first + CHUNK_ROWS]
+
+
+def _ids_of(ids: Sequence[str], is_wanted: NDArray[np.bool_]) -> Iterator[str]:
+    """Ids of some rows; of many, all are read in turn, which is faster than to seek."""
+    if np.count_nonzero(is_wanted) * SEEK_COST < len(ids):
+        return (ids[row] for row in np.flatnonzero(is_wanted).tolist())
     return itertools.compress(ids, is_wanted)
 
 

@@ -4,18 +4,25 @@ No order is stored and none is lost: a run that goes on at step s sees what an u
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from seqssvae.batches import Batch, Indices, collate, concatenate
-from seqssvae.encoded import EncodedRows
+from seqssvae.encoded import EncodedRows, RowLengths
+from seqssvae.places import Shuffled
 
 __all__ = ["Stream", "TwoStreams"]
 
 BATCHES_PER_WINDOW = 50  # rows are sorted by length among so many batches
 LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
-ORDERS_KEPT = 2  # a batch may end one pass and begin the next
+KEPT = 2  # orders and windows, for a batch may end one and begin the next
+LISTED_ROWS = 65_536  # of more, the order of a pass is no list but a rule
+
+Key = TypeVar("Key")
+Kept = TypeVar("Kept")
 
 
 class Stream:
@@ -23,13 +30,14 @@ class Stream:
 
     It runs in passes. A pass holds each row once, in an order that the seed and the number of the
     pass decide; a batch may end one pass and begin the next. Within a window of 50 batches, rows of
-    similar length share a batch; the batches then stand in random order.
+    similar length share a batch; the batches of a window then stand in random order.
 
     With `classes`, a pass holds each class equally often instead, and the rows of a class equally
     often in the long run: no row comes twice before every other of its class came once, counted
     over passes. Rows of class -1 (partial labels) come once a pass.
 
-    Nothing is computed before the first batch; then each pass costs one sort.
+    Nothing is computed before the first batch; then each window costs one sort. Memory grows with
+    the number of rows for balanced passes alone.
 
     Args:
         lengths: Symbols of each row, `[n]`; n is at least 1.
@@ -50,7 +58,7 @@ class Stream:
 
     def __init__(
         self,
-        lengths: npt.ArrayLike,
+        lengths: npt.ArrayLike | RowLengths,
         size: int,
         *,
         seed: int,
@@ -59,7 +67,7 @@ class Stream:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.lengths = np.asarray(lengths)
+        self.lengths = lengths if isinstance(lengths, RowLengths) else np.asarray(lengths)
         if not len(self.lengths):
             raise ValueError("wanted a stream of at least one row, got none")
         if not 0 <= rank < world:
@@ -70,9 +78,12 @@ class Stream:
             raise ValueError(f"seed: wanted 0 or more, got {seed}")
         self.size, self.seed, self.number = size, seed, number
         self.rank, self.world = rank, world
-        self._groups = _groups(len(self.lengths), classes)
-        self.num_rows = sum(quota for _, quota in self._groups)
-        self._orders: dict[int, Indices] = {}
+        self._groups = None if classes is None else _groups(np.asarray(classes))
+        self.num_rows = len(self.lengths)
+        if self._groups is not None:
+            self.num_rows = sum(quota for _, quota in self._groups)
+        self._orders: dict[int, Indices | Shuffled] = {}
+        self._windows: dict[tuple[int, int], Indices] = {}
 
     def indices(self, step: int) -> Indices:
         """This rank's rows of a batch, `[size / world]`, rounded up on the first ranks."""
@@ -80,63 +91,84 @@ class Stream:
         pieces = []
         while missing:
             number, offset = divmod(position, self.num_rows)
-            piece = self._order(number)[offset : offset + missing]
+            piece = self._rows_from(number, offset)[:missing]
             pieces.append(piece)
             position, missing = position + len(piece), missing - len(piece)
         return np.concatenate(pieces)[self.rank :: self.world]
 
-    def _order(self, number: int) -> Indices:
-        """The rows of a pass in order, `[num_rows]`; the last few passes are kept."""
-        if number not in self._orders:
-            while len(self._orders) >= ORDERS_KEPT:
-                del self._orders[next(iter(self._orders))]
-            self._orders[number] = self._make_order(number)
-        return self._orders[number]
-
-    def _make_order(self, number: int) -> Indices:
-        drawn = [self._draw(group, number) for group in range(len(self._groups))]
-        generator = self._generator(0, number)
-        order = generator.permutation(np.concatenate(drawn))
+    def _rows_from(self, number: int, offset: int) -> Indices:
+        """Rows of a pass from one place on, at least one of them and at most a window."""
         # the rows that complete the batch which the last pass began, and those of a last,
         # incomplete batch, stay apart; between them are whole batches
-        head = min(len(order), -number * self.num_rows % self.size)
-        tail = len(order) - (len(order) - head) % self.size
-        middle = order[head:tail]
-        jitter = generator.uniform(1, 1 + LENGTH_JITTER, len(middle))
-        window = np.arange(len(middle)) // (self.size * BATCHES_PER_WINDOW)
-        middle = middle[np.lexsort((self.lengths[middle] * jitter, window))]
-        batches = generator.permutation(middle.reshape(-1, self.size))
-        return np.concatenate([order[:head], batches.ravel(), order[tail:]])
+        head = min(self.num_rows, -number * self.num_rows % self.size)
+        tail = self.num_rows - (self.num_rows - head) % self.size
+        order = _keep(self._orders, number, lambda: self._make_order(number))
+        if offset < head:
+            return order[offset:head]
+        if offset >= tail:
+            return order[offset:]
+        rows_per_window = self.size * BATCHES_PER_WINDOW
+        window, place = divmod(offset - head, rows_per_window)
+        first = head + window * rows_per_window
+        after = min(first + rows_per_window, tail)
+        return _keep(
+            self._windows,
+            (number, window),
+            lambda: self._make_window(order[first:after], number, window),
+        )[place:]
 
-    def _draw(self, group: int, number: int) -> Indices:
+    def _make_order(self, number: int) -> Indices | Shuffled:
+        """All rows of a pass, `[num_rows]`."""
+        generator = self._generator(0, number)
+        if self._groups is not None:
+            drawn = [self._draw(group, *one, number) for group, one in enumerate(self._groups)]
+            return generator.permutation(np.concatenate(drawn))
+        if self.num_rows > LISTED_ROWS:
+            return Shuffled(self.num_rows, generator)
+        return generator.permutation(self.num_rows)
+
+    def _make_window(self, rows: Indices, number: int, window: int) -> Indices:
+        """Whole batches, rows of similar length together."""
+        generator = self._generator(0, number, window)
+        jitter = generator.uniform(1, 1 + LENGTH_JITTER, len(rows))
+        by_length = rows[np.argsort(self.lengths[rows] * jitter)]
+        return generator.permutation(by_length.reshape(-1, self.size)).ravel()
+
+    def _draw(self, group: int, members: Indices, quota: int, number: int) -> Indices:
         """A group's rows of a pass, `[quota]`: the next ones of its own endless permutations."""
-        members, quota = self._groups[group]
+
+        def permuted(number: int) -> Indices:
+            return self._generator(group + 1, number).permutation(members)
+
         first, last = number * quota, (number + 1) * quota
         (begun, skipped), (ended, taken) = divmod(first, len(members)), divmod(last, len(members))
         if begun == ended:
-            return self._permuted(group, begun)[skipped:taken]
+            return permuted(begun)[skipped:taken]
         pieces = []
         if skipped:
-            pieces.append(self._permuted(group, begun)[skipped:])
+            pieces.append(permuted(begun)[skipped:])
             begun += 1
         pieces.append(np.tile(members, ended - begun))  # the pass is shuffled as a whole later
         if taken:
-            pieces.append(self._permuted(group, ended)[:taken])
+            pieces.append(permuted(ended)[:taken])
         return np.concatenate(pieces)
 
-    def _permuted(self, group: int, number: int) -> Indices:
-        return self._generator(group + 1, number).permutation(self._groups[group][0])
-
-    def _generator(self, purpose: int, number: int) -> np.random.Generator:
-        key = (self.number, purpose, number)
+    def _generator(self, purpose: int, *numbers: int) -> np.random.Generator:
+        key = (self.number, purpose, *numbers)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
-def _groups(num_rows: int, classes: npt.ArrayLike | None) -> list[tuple[Indices, int]]:
+def _keep(kept: dict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
+    """What was made for a key, made now if it is not among the last few."""
+    if key not in kept:
+        while len(kept) >= KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = make()
+    return kept[key]
+
+
+def _groups(labels: Indices) -> list[tuple[Indices, int]]:
     """Rows that are drawn equally often, and how many of their draws a pass holds."""
-    if classes is None:
-        return [(np.arange(num_rows), num_rows)]
-    labels = np.asarray(classes)
     present = np.unique(labels[labels >= 0])
     groups: list[tuple[Indices, int]] = []
     if len(present):
@@ -201,7 +233,7 @@ class TwoStreams:
             if not len(rows):
                 return None
             stream = Stream(
-                rows.lengths,
+                RowLengths(rows),
                 size,
                 seed=seed,
                 number=number,

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from seqssvae.caches import cached_file
+from seqssvae.places import Places, places_between
 from seqssvae.rows import Row
 
 if TYPE_CHECKING:
@@ -158,28 +156,14 @@ class ArrowIds(Sequence[str]):
 
     __hash__ = None  # type: ignore[assignment]  # as a list's
 
-    def sort(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows in the order of their ids' code points; `rows` ascend."""
-        import pyarrow
-        from pyarrow import compute
 
-        if not len(rows):
-            return rows
-        ids = pyarrow.chunked_array(list(pick_ascending(self.column, rows)))
-        # UTF-8 is sorted as its code points are
-        order: NDArray[np.uint64] = compute.sort_indices(ids).to_numpy()
-        return rows[order]
-
-
-def pick_ascending(
-    column: "pyarrow.ChunkedArray", rows: NDArray[np.int64]
-) -> Iterator["pyarrow.Array"]:
+def pick_ascending(column: "pyarrow.ChunkedArray", rows: Places) -> Iterator["pyarrow.Array"]:
     """The values of ascending rows, a chunk of the column at a time."""
     import pyarrow
 
     start = 0
     for chunk in column.chunks:
-        first, after = np.searchsorted(rows, (start, start + len(chunk)))
-        if after > first:
-            yield chunk.take(pyarrow.array(rows[first:after] - start))
+        found = places_between(rows, start, start + len(chunk))
+        if len(found):
+            yield chunk.take(pyarrow.array(found - start))
         start += len(chunk)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from seqssvae.caches import cache_folder, cached_file, fingerprint
+from seqssvae import caches
+from seqssvae.caches import cache_folder, cached_file, fingerprint, zeros_in_a_file
 from seqssvae.config import InputError
 
 
@@ -61,6 +62,17 @@ def test_a_folder_that_cannot_be_written_is_told(cache: Path) -> None:
     cache.write_text("a file")
     with pytest.raises(InputError, match="cache: wanted a cache that can be written .*, got: "):
         get("a", b"")
+    with pytest.raises(InputError, match="cache: wanted a cache that can be written .*, got: "):
+        zeros_in_a_file(8)
+
+
+def test_zeros_stand_in_a_file_without_a_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "BLOCK", 7)
+    first, second = zeros_in_a_file(20), zeros_in_a_file(7)
+    assert first[:] == bytes(20) and second[:] == bytes(7)
+    first[3:5] = b"ab"
+    assert first[:6] == b"\0\0\0ab\0" and second[:] == bytes(7)
+    assert not list((cache / "seqssvae").iterdir())
 
 
 def test_fingerprints_tell_parts_apart() -> None:

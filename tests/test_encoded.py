@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqssvae.encoded import EncodedRows, RowPacker
+from seqssvae.encoded import EncodedRows, RowLengths, RowPacker
 from seqssvae.vocabulary import EOS, UNK
 
 sequences = st.lists(st.lists(st.sampled_from([UNK, 4, 5, 6]), max_size=6), max_size=8)
@@ -79,6 +79,33 @@ def test_a_view_equals_a_copy(rows: list[list[int]], data: st.DataObject) -> Non
         x, lengths = view.padded(np.arange(len(second)))
         assert [row[:n] for row, n in zip(x.tolist(), lengths, strict=True)] == as_lists(copy)
         assert all(not any(row[n:]) for row, n in zip(x.tolist(), lengths, strict=True))
+
+
+@given(rows=sequences, data=st.data())
+def test_all_but_some_rows_are_the_others_without_labels(
+    rows: list[list[int]], data: st.DataObject
+) -> None:
+    packed = pack(rows)
+    without = data.draw(st.sets(st.integers(0, len(rows) - 1))) if rows else set[int]()
+    kept = [index for index in range(len(rows)) if index not in without]
+    view, copy = packed.all_but(np.array(sorted(without), np.int64)), packed.take(kept)
+    assert len(view) == len(kept) and as_lists(view) == as_lists(copy)
+    assert view.symbols.tolist() == copy.symbols.tolist()
+    assert view.offsets.tolist() == copy.offsets.tolist()
+    assert view.ids == copy.ids and [view.ids[i] for i in range(len(kept))] == list(copy.ids)
+    assert view.ids[1:3] == copy.ids[1:3] and view.ids[::-1] == copy.ids[::-1]
+    assert view.y.tolist() == [-1] * len(kept) and view.candidates == {}
+    backwards = np.arange(len(kept))[::-1]
+    assert RowLengths(view)[backwards].tolist() == copy.lengths[::-1].tolist()
+    assert len(RowLengths(view)) == len(kept)
+    assert as_lists(view.take(backwards)) == as_lists(copy)[::-1]
+    joined = EncodedRows.concatenate([view, packed])
+    assert as_lists(joined) == as_lists(copy) + as_lists(packed)
+    if kept:
+        assert view.padded(backwards)[0].tolist() == copy.padded(backwards)[0].tolist()
+        assert view.row(-1).tolist() == copy.row(-1).tolist()
+    with pytest.raises(ValueError, match="all rows of a corpus, got some"):
+        view.all_but(np.zeros(0, np.int64))
 
 
 def test_rows_are_taken_by_lists_and_masks() -> None:

@@ -1,12 +1,13 @@
 """Checks that rows pass wherever they come from, ids, and the choice of columns."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqssvae import rows
+from seqssvae import caches, rows
 from seqssvae.config import InputError
 from seqssvae.rows import (
     MAX_SYMBOLS,
@@ -135,13 +136,20 @@ def test_given_ids_are_kept_and_repeated_ones_numbered() -> None:
     assert ids([("a", None, None)]) == ids([("a", None, "")])
 
 
+@pytest.mark.parametrize("places_in_memory", [8, 2**20])
 @given(numbers=st.lists(st.integers(-40, 40) | st.integers(-(2**63), 2**63 - 1)))
-def test_numbers_that_came_before_are_known(numbers: list[int]) -> None:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_numbers_that_came_before_are_known(
+    places_in_memory: int, numbers: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against a set, over several growths; 0 stands for 1, as one hash may for another."""
+    monkeypatch.setattr(rows, "PLACES_IN_MEMORY", places_in_memory)
+    monkeypatch.setattr(caches, "cache_folder", lambda: tmp_path)
     table, seen = rows._Hashes(places=2), set[int]()
     for number in numbers:
         assert table.add(number) == ((number or 1) not in seen)
         seen.add(number or 1)
+    assert isinstance(table._table, memoryview) == (len(table._table) > places_in_memory)
 
 
 @pytest.mark.parametrize(

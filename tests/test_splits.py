@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seqssvae import splits
 from seqssvae.config import InputError
-from seqssvae.splits import Labels, choose_labels, split_dev
+from seqssvae.splits import Labels, choose_labels, hold_out, split_dev
 
 label_lists = st.lists(st.integers(-1, 4), max_size=60)
 
@@ -101,6 +102,7 @@ def draw(seed: int, purpose: str, id: str) -> bytes:
     return hashlib.sha256(f"{seed}:{purpose}:{id}".encode()).digest()
 
 
+@pytest.mark.parametrize("chunk_rows", [7, 1000])
 @given(
     labels=label_lists,
     per_class=st.none() | st.integers(1, 20),
@@ -108,10 +110,18 @@ def draw(seed: int, purpose: str, id: str) -> bytes:
     seed=st.integers(0, 3),
     is_shuffled=st.booleans(),
 )
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arrays_choose_what_lists_do(
-    labels: list[int], per_class: int | None, fraction: float, seed: int, is_shuffled: bool
+    chunk_rows: int,
+    labels: list[int],
+    per_class: int | None,
+    fraction: float,
+    seed: int,
+    is_shuffled: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The plain rule: rows of a class in the order of their draws, as many as its quota."""
+    monkeypatch.setattr(splits, "CHUNK_ROWS", chunk_rows)
     ids = make_ids(len(labels))
     if is_shuffled:
         random.Random(seed).shuffle(ids)
@@ -128,6 +138,24 @@ def test_arrays_choose_what_lists_do(
     assert chosen.tolist() == sorted(expected)
     assert dev.tolist() == sorted(held)
     assert train.tolist() == sorted(set(expected) - set(held))
+
+
+@given(
+    is_free=st.lists(st.booleans(), max_size=40), count=st.integers(0, 45), seed=st.integers(0, 3)
+)
+def test_rows_are_held_out_by_their_ids(is_free: list[bool], count: int, seed: int) -> None:
+    ids = make_ids(len(is_free))
+    held = hold_out(np.array(is_free, dtype=np.bool_), ids, count, seed)
+    free = sorted(np.flatnonzero(is_free), key=lambda i: draw(seed, "held out", ids[i]))
+    assert held.tolist() == sorted(free[:count])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int64])
+def test_small_integers_choose_what_large_ones_do(dtype: type) -> None:
+    labels = np.random.default_rng(0).integers(-1, 128, 3000)
+    wanted = choose_labels(labels, make_ids(3000), per_class=3, seed=0)
+    found = choose_labels(labels.astype(dtype), make_ids(3000), per_class=3, seed=0)
+    assert found.tolist() == wanted.tolist() and len(found) == 3 * 128
 
 
 def test_without_a_budget_every_label_stays() -> None:

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae.corpora import EncodedRows
+from seqssvae import streams
+from seqssvae.encoded import EncodedRows, RowLengths
+from seqssvae.places import Shuffled
 from seqssvae.streams import Stream, TwoStreams
 from tests.test_batches import make_rows, row_numbers
 
@@ -96,20 +98,49 @@ def test_a_batch_mixes_rows_from_all_over_the_file() -> None:
     assert 280 < np.mean(distances) < 390  # a third of the rows, +- 5 standard deviations
 
 
-def test_a_pass_is_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    make = Stream._make_order
+def test_an_order_is_drawn_once_a_pass_and_a_window_sorted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+    make_order, make_window = Stream._make_order, Stream._make_window
 
-    def counted(self: Stream, number: int) -> np.ndarray:
+    def counted_order(self: Stream, number: int) -> np.ndarray | Shuffled:
         made.append(number)
-        return make(self, number)
+        return make_order(self, number)
 
-    monkeypatch.setattr(Stream, "_make_order", counted)
+    def counted_window(self: Stream, rows: np.ndarray, number: int, window: int) -> np.ndarray:
+        made.append((number, window))
+        return make_window(self, rows, number, window)
+
+    monkeypatch.setattr(Stream, "_make_order", counted_order)
+    monkeypatch.setattr(Stream, "_make_window", counted_window)
+    monkeypatch.setattr(streams, "BATCHES_PER_WINDOW", 8)
     stream = Stream([3] * 100, 7, seed=0)
     assert made == []
     for step in range(40):
         stream.indices(step)
-    assert made == [0, 1, 2]
+    assert made == [0, (0, 0), (0, 1), 1, (1, 0), (1, 1), 2, (2, 0), (2, 1)]
+
+
+def test_many_rows_come_once_a_pass_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a rule where there are many, by a list where there are few."""
+    monkeypatch.setattr(streams, "LISTED_ROWS", 99)
+    lengths = np.random.default_rng(0).integers(1, 200, 2003)
+    stream = Stream(lengths, 8, seed=5)
+    together = np.concatenate([stream.indices(step) for step in range(2 * 2003 // 8 + 1)])
+    first, second = together[:2003], together[2003:4006]
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(2003))
+    assert isinstance(stream._make_order(0), Shuffled)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+    batches = [lengths[stream.indices(step)] for step in range(250)]
+    assert sum(8 * batch.max() for batch in batches) < 1.2 * lengths.sum()
+
+
+def test_lengths_may_be_looked_up() -> None:
+    rows = make_rows([1 + row % 7 for row in range(50)])
+    listed, looked_up = (Stream(one, 4, seed=2) for one in (rows.lengths, RowLengths(rows)))
+    for step in range(20):
+        assert listed.indices(step).tolist() == looked_up.indices(step).tolist()
 
 
 @given(

@@ -21,6 +21,7 @@ LAYERS = [
         "slices",
     ],
     [
+        "places",
         "caches",
         "rows",
         "arrow_rows",
