@@ -19,6 +19,8 @@ from seqssvae.words import are_worth_reading, tabulate_words
 
 __all__ = ["build", "build_model", "weights_on_paper"]
 
+ROWS_LOOKED_AT = 1000  # to see whether they have words
+
 
 def build_model(
     config: ModelConfig, *, vocabulary_size: int, num_classes: int, prior: Tensor | None = None
@@ -134,7 +136,8 @@ def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
     )
     if model.ngrams is not None and model.ngrams.words is not None:
         table = tabulate_words(prepared.vocabulary)
-        if are_worth_reading(prepared.unlabelled or prepared.labelled, table):
+        rows = prepared.unlabelled or prepared.labelled
+        if are_worth_reading(rows.slice(0, ROWS_LOOKED_AT), table):
             model.ngrams.words.copy_(torch.from_numpy(table))
     if config.training.teacher and model.ngrams is not None:
         seen = prepared.labelled.y[prepared.labelled.y >= 0]

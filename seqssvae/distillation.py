@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from seqssvae.bags import NGramLogits
 from seqssvae.ngrams import count_blocks
+from seqssvae.places import shuffled
 from seqssvae.preparation import Prepared
 from seqssvae.regression import fit_student
 from seqssvae.teacher import Teacher, fit_teacher
@@ -35,7 +36,7 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
     """
     known = _draw((prepared.labelled.y >= 0).nonzero()[0], LABELLED_ROWS, "labelled", seed)
     y = prepared.labelled.y[known]
-    free = np.random.default_rng(seed).permutation(len(prepared.unlabelled))[:UNLABELLED_ROWS]
+    free = shuffled(len(prepared.unlabelled), np.random.default_rng(seed))[:UNLABELLED_ROWS]
     _tell(len(free), len(prepared.unlabelled), "unlabelled")
     sequences = [
         *prepared.sequences("labelled", known),

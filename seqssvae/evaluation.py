@@ -21,6 +21,7 @@ from seqssvae.config import InputError
 from seqssvae.corpora import EncodedRows
 from seqssvae.decoding import draw, evaluation_mode
 from seqssvae.model import SSVAE, Features
+from seqssvae.places import shuffled
 from seqssvae.tallies import NUM_BINS, Tally, bin_numbers, gather_tally
 
 __all__ = ["calibration_error", "evaluate", "macro_f1", "mutual_information", "reliability"]
@@ -106,7 +107,7 @@ def _measure_rows(
     model: SSVAE, rows: EncodedRows, batch_size: int, num_samples: int, seed: int
 ) -> tuple[Tally, dict[str, Tensor]]:
     """The tally of all ranks' rows, and what `mutual_information` takes of some of them."""
-    subset = np.sort(np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS])
+    subset = np.sort(shuffled(len(rows), np.random.default_rng(seed))[:AGGREGATED_ROWS])
     tally: Tally | None = None
     kept: list[dict[str, Tensor]] = []
     places = [subset[:0]]

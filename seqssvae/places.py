@@ -6,10 +6,11 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AllBut", "Places", "Shuffled", "places_between"]
+__all__ = ["AllBut", "Places", "Shuffled", "places_between", "shuffled"]
 
 Integers = NDArray[np.int64]
 
+LISTED = 65_536  # of more numbers, a random order is no list but a rule
 ROUNDS = 6
 FIRST_FACTOR = np.uint64(0xFF51AFD7ED558CCD)  # of the finaliser of MurmurHash3
 SECOND_FACTOR = np.uint64(0xC4CEB9FE1A85EC53)
@@ -63,7 +64,7 @@ class Shuffled:
 
     A Feistel network permutes the numbers of an even number of bits; one that comes out at n or
     above is put through again (cycle walking: Black and Rogaway, "Ciphers with arbitrary finite
-    domains", 2002). For few numbers a list of them is faster, and any order is possible.
+    domains", 2002).
 
     Args:
         size: n, at least 2.
@@ -91,6 +92,11 @@ class Shuffled:
         for key in self._keys:
             left, right = right, left ^ (_scramble(right ^ key) & self._mask)
         return (left << self._half) | right
+
+
+def shuffled(size: int, generator: np.random.Generator) -> Integers | Shuffled:
+    """The numbers from 0 to size - 1 in random order: of few a list, in which any order may be."""
+    return Shuffled(size, generator) if size > LISTED else generator.permutation(size)
 
 
 def _scramble(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:

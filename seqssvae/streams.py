@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from seqssvae.batches import Batch, Indices, collate, concatenate
 from seqssvae.encoded import EncodedRows, RowLengths
-from seqssvae.places import Shuffled
+from seqssvae.places import Shuffled, shuffled
 
 __all__ = ["Stream", "TwoStreams"]
 
 BATCHES_PER_WINDOW = 50  # rows are sorted by length among so many batches
 LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
 KEPT = 2  # orders and windows, for a batch may end one and begin the next
-LISTED_ROWS = 65_536  # of more, the order of a pass is no list but a rule
 
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
@@ -123,9 +122,7 @@ class Stream:
         if self._groups is not None:
             drawn = [self._draw(group, *one, number) for group, one in enumerate(self._groups)]
             return generator.permutation(np.concatenate(drawn))
-        if self.num_rows > LISTED_ROWS:
-            return Shuffled(self.num_rows, generator)
-        return generator.permutation(self.num_rows)
+        return shuffled(self.num_rows, generator)
 
     def _make_window(self, rows: Indices, number: int, window: int) -> Indices:
         """Whole batches, rows of similar length together."""

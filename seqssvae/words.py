@@ -25,7 +25,6 @@ POWERS = torch.tensor([pow(BASE, place, PRIME) for place in range(LONGEST)])
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 SPACE, MARK, OF_WORD, BEGINS_WORD = -1, 0, 1, 2  # what a symbol can be; the last has a space too
 WORDS_IN_A_TEXT = 3.0  # in the mean row, at least
-ROWS_LOOKED_AT = 1000
 
 
 class SymbolRows(Protocol):
@@ -111,15 +110,15 @@ def find_words(symbols: Symbols, num_rows: int, table: Tensor) -> Symbols:
 
 
 def are_worth_reading(rows: SymbolRows, table: NDArray[np.int64]) -> bool:
-    """Whether rows are texts: of the first 1,000 most have a space, and the mean one three words.
+    """Whether rows are texts: most of them have a space, and the mean one three words.
 
     Args:
         rows: n rows, n may be 0.
         table: Of `tabulate_words`.
     """
-    offsets = rows.offsets[: ROWS_LOOKED_AT + 1]
+    offsets = rows.offsets
     num_rows = len(offsets) - 1
-    ids = torch.from_numpy(rows.symbols[: offsets[-1]].astype(np.int64))
+    ids = torch.from_numpy(rows.symbols.astype(np.int64))
     lengths = torch.from_numpy(np.diff(offsets))
     row = torch.arange(num_rows).repeat_interleave(lengths)
     roles = torch.from_numpy(table)[ids, 2]

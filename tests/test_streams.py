@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae import streams
+from seqssvae import places, streams
 from seqssvae.encoded import EncodedRows, RowLengths
 from seqssvae.places import Shuffled
 from seqssvae.streams import Stream, TwoStreams
@@ -124,7 +124,7 @@ def test_an_order_is_drawn_once_a_pass_and_a_window_sorted_once(
 
 def test_many_rows_come_once_a_pass_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a rule where there are many, by a list where there are few."""
-    monkeypatch.setattr(streams, "LISTED_ROWS", 99)
+    monkeypatch.setattr(places, "LISTED", 99)
     lengths = np.random.default_rng(0).integers(1, 200, 2003)
     stream = Stream(lengths, 8, seed=5)
     together = np.concatenate([stream.indices(step) for step in range(2 * 2003 // 8 + 1)])
