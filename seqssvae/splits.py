@@ -197,7 +197,7 @@ def hold_out(is_free: NDArray[np.bool_], ids: Sequence[str], count: int, seed: i
         count: How many are wanted; at most all that may be are held out.
         seed: Other seeds hold out other rows.
     """
-    return _draw_rows(is_free.astype(np.int8) - 1, ids, {0: count}, seed, "held out")
+    return _draw_rows(is_free.view(np.int8) - 1, ids, {0: count}, seed, "held out")
 
 
 def _as_array(labels: Sequence[int] | Classes) -> Classes:
@@ -230,7 +230,8 @@ def _draw_rows(
     is_whole[[label for label, size in sizes.items() if wanted[label] >= size]] = True
     is_drawn = (wanted > 0) & ~is_whole
     whole, found, keys = [], np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
-    of_drawn = _ids_of(ids, is_drawn[y])
+    num_drawn = sum(size for label, size in sizes.items() if is_drawn[label])
+    of_drawn = _ids_of(ids, (is_drawn[part] for part in _parts(y)), num_drawn)
     draws = (int.from_bytes(_draw(seed, purpose, id)[:8], "big") for id in of_drawn)
     for number, part in enumerate(_parts(y)):
         first = number * CHUNK_ROWS
@@ -258,11 +259,20 @@ def _parts(y: Classes) -> Iterator[Classes]:
         yield y[first : first + CHUNK_ROWS]
 
 
-def _ids_of(ids: Sequence[str], is_wanted: NDArray[np.bool_]) -> Iterator[str]:
-    """Ids of some rows; of many, all are read in turn, which is faster than to seek."""
-    if np.count_nonzero(is_wanted) * SEEK_COST < len(ids):
-        return (ids[row] for row in np.flatnonzero(is_wanted).tolist())
-    return itertools.compress(ids, is_wanted)
+def _ids_of(
+    ids: Sequence[str], is_wanted: Iterator[NDArray[np.bool_]], num_wanted: int
+) -> Iterator[str]:
+    """Ids of the rows that are wanted; of many, all are read in turn, which is faster than to seek.
+
+    Args:
+        ids: Of all rows.
+        is_wanted: Of each row, as `_parts` cuts them.
+        num_wanted: How many are.
+    """
+    flags = itertools.chain.from_iterable(part.tolist() for part in is_wanted)
+    if num_wanted * SEEK_COST < len(ids):
+        return (ids[row] for row in itertools.compress(itertools.count(), flags))
+    return itertools.compress(ids, flags)
 
 
 def _equal_quotas(sizes: dict[int, int], total: int, seed: int) -> dict[int, int]:
