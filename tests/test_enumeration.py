@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pyro
 import pytest
 import torch
+from pyro.infer import SVI
+from pyro.optim import PyroOptim
 from torch import Tensor
 
 from seqssvae.batches import Batch
@@ -120,6 +123,25 @@ def test_sequential_enumeration_sees_one_dropout() -> None:
 def test_particles_of_the_sequential_enumeration_are_averaged(fix_noise: FixNoise) -> None:
     elbo = TraceEnum(strategy="sequential", num_particles=3)
     _agree(elbo, make_model(), make_batch(MIXED), torch.randn(1, 2), fix_noise, "analytic")
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_gradients_are_left_in_the_parameters_for_pyros_svi(name: str, fix_noise: FixNoise) -> None:
+    model, batch = make_model(), make_batch(MIXED)
+    cls, options = EXACT[name]
+    noise = torch.randn(1, model.latent_size)
+    fix_noise(noise)
+    want = brute_force_loss(model, batch, noise, kl="analytic", kl_weight=1.0)
+    gradients = _gradients(want, model)
+    pyro.clear_param_store()
+    svi = SVI(
+        model.model, model.guide, PyroOptim(torch.optim.SGD, {"lr": 0.1}), loss=cls(**options)
+    )
+    value = svi.loss_and_grads(model.model, model.guide, batch)
+    assert value == pytest.approx(want.item(), abs=1e-10)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(found, gradient, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("elbo", [TraceEnum(), FusedEnum()])
