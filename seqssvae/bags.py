@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqssvae.ngrams import BLOCKS, WORD_BLOCKS, Block, hash_ngrams
+from seqssvae.ngrams import BLOCKS, WORD_BLOCKS, Block, hash_blocks
 
 __all__ = ["NGramLogits", "build_ngrams"]
 
@@ -74,12 +74,11 @@ class NGramLogits(nn.Module):
     def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f(x), sparse: different buckets, their rows (ascending) and their values, all `[M]`."""
         num_features, num_blocks = len(self.idf), len(self.blocks)
-        keys = []
-        for number, block in enumerate(self.blocks):
-            buckets, rows = hash_ngrams(
-                x, lengths, num_buckets=self.num_buckets, **block.how(self.words)
-            )
-            keys.append(rows * num_features + number * self.num_buckets + buckets)
+        found = hash_blocks(x, lengths, self.blocks, num_buckets=self.num_buckets, words=self.words)
+        keys = [
+            rows * num_features + number * self.num_buckets + buckets
+            for number, (buckets, rows) in enumerate(found)
+        ]
         different, counts = torch.unique(torch.cat(keys), return_counts=True)
         rows, buckets = different // num_features, different % num_features
         values = (1 + counts.to(self.idf).log()) * self.idf[buckets]

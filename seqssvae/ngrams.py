@@ -4,8 +4,8 @@ An n-gram's bucket is computed in integers below 2**62 (a polynomial modulo the 
 so that it is the same on every platform, device and library.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,15 +19,7 @@ from seqssvae.words import SymbolRows, Symbols, find_words
 if TYPE_CHECKING:  # it takes long to import, and a batch does not need it
     from scipy.sparse import csr_matrix
 
-__all__ = [
-    "BLOCKS",
-    "WORD_BLOCKS",
-    "Block",
-    "Reading",
-    "count_blocks",
-    "count_matrix",
-    "hash_ngrams",
-]
+__all__ = ["BLOCKS", "WORD_BLOCKS", "Block", "count_blocks", "hash_blocks"]
 
 PRIME = 2**31 - 1
 BASE = 1_103_515_245  # of the polynomial in the symbols of an n-gram
@@ -36,39 +28,27 @@ SIZE_STEP = 362_437  # tells sizes of n-grams apart
 TAG_STEP = 1_000_003  # keeps neighbouring symbols at different places apart
 FROM_START, FROM_END, PAIR_FROM_START = 1, 2, 3  # and kinds of symbols with a position
 MAX_PAIRS = 8  # pairs of symbols with a position are counted at so many places
-CHUNK = 4_000_000  # n-grams that `count_matrix` holds at once, more or less
-
-
-class Reading(TypedDict):
-    """What `hash_ngrams` reads of a row."""
-
-    order: int
-    num_positions: int
-    words: Tensor | None
+CHUNK = 4_000_000  # n-grams of a block that `count_blocks` holds at once, more or less
 
 
 class Block(NamedTuple):
-    """Features that are weighed among themselves: see `hash_ngrams` for the two numbers.
+    """Features that are weighed among themselves.
+
+    Of a row of L symbols they are its n-grams of sizes 1 to `order`, BOS before the row included: L
+    of size 1 and L + 2 - n of size n > 1 (those that hold BOS but are not BOS alone). EOS is the
+    row's last symbol, so that a cut row has no end mark.
 
     Attributes:
         order: The longest n-grams.
-        num_positions: Places from either end.
-        of_words: N-grams of whole words, not of symbols.
+        num_positions: Adds, for as many places from either end of a row, the symbol at that place
+            (EOS is place 0 from the end), and for the first 8 of them also the pair that begins
+            there. 0 adds none.
+        of_words: Whether whole words take the place of symbols in all that was said.
     """
 
     order: int
     num_positions: int = 0
     of_words: bool = False
-
-    def how(self, words: Tensor | None) -> "Reading":
-        """The arguments of `hash_ngrams` that say what is read, given a table of words."""
-        if self.of_words and words is None:
-            raise ValueError("words: wanted a table for n-grams of words, got None")
-        return {
-            "order": self.order,
-            "num_positions": self.num_positions,
-            "words": words if self.of_words else None,
-        }
 
 
 # Apart, short n-grams are not drowned by long ones, nor either by places, and the other way round.
@@ -76,88 +56,35 @@ BLOCKS = (Block(2), Block(4), Block(1, 40))
 WORD_BLOCKS = (Block(1, of_words=True), Block(2, of_words=True))
 
 
-def hash_ngrams(
+def hash_blocks(
     x: Tensor,
     lengths: Tensor,
+    blocks: Sequence[Block],
     *,
-    order: int,
     num_buckets: int,
-    num_positions: int = 0,
     words: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Buckets of the n-grams of sizes 1 to `order` in each row, BOS before the row included.
-
-    A row of L symbols has L n-grams of size 1 and L + 2 - n of size n > 1 (those that hold BOS but
-    are not BOS alone); EOS is the row's last symbol, so that a cut row has no end mark.
+) -> list[tuple[Tensor, Tensor]]:
+    """Buckets of the n-grams of each row of a batch, for each block.
 
     Args:
         x: Symbol ids, int64 `[B, T]`; what stands after `lengths` is never read.
         lengths: Symbols of each row, `[B]`, from 0 to T.
-        order: The longest n-grams.
+        blocks: What is read.
         num_buckets: Below 2**31.
-        num_positions: Adds, for as many places from either end of a row, the symbol at that place
-            (EOS is place 0 from the end), and for the first 8 of them also the pair that begins
-            there. 0 adds none.
-        words: A table of `words.tabulate_words`, by which words are found; these then take the
-            place of symbols in all that was said.
+        words: A table of `words.tabulate_words`, which blocks of words need.
 
     Returns:
-        The bucket of each n-gram and the row it stands in, both int64 `[M]`, on the device of x;
-        rows ascend. A bucket that a row has twice is listed twice.
+        For each block the bucket of each n-gram and the row it stands in, both int64 `[M]`, on the
+        device of x; rows ascend. A bucket that a row has twice is listed twice.
 
     Raises:
-        ValueError: an order or a number of buckets below 1, or 2**31 buckets or more.
+        ValueError: an order or a number of buckets below 1, 2**31 buckets or more, or no table.
     """
-    _check(order, num_buckets, num_positions)
+    _check(blocks, num_buckets, words)
     within = length_mask(lengths.to(x.device), x.shape[1])  # [B, T]
     row = torch.arange(x.shape[0], device=x.device).unsqueeze(1).expand_as(x)[within]
     symbols = Symbols.list(x[within], row, lengths.to(x.device))
-    if words is not None:
-        symbols = find_words(symbols, x.shape[0], words)
-    return _hash_flat(symbols, order, num_buckets, num_positions)
-
-
-def count_matrix(
-    rows: SymbolRows,
-    *,
-    order: int,
-    num_buckets: int,
-    num_positions: int = 0,
-    words: Tensor | None = None,
-) -> "csr_matrix":
-    """How often each row holds each bucket of `hash_ngrams`, for a whole corpus.
-
-    Args:
-        rows: n rows of symbols, EOS at the end unless cut; may hold empty rows.
-        order: As in `hash_ngrams`, and so are the rest.
-        num_buckets: F.
-        num_positions: Places from either end.
-        words: A table, for n-grams of words.
-
-    Returns:
-        Counts, float32 `[n, F]`, with sorted indices.
-
-    Raises:
-        ValueError: as `hash_ngrams`.
-    """
-    from scipy.sparse import csr_matrix, vstack
-
-    _check(order, num_buckets, num_positions)
-    offsets, num_rows = rows.offsets, len(rows.offsets) - 1
-    symbols_per_chunk = CHUNK // (order + 3 * (num_positions > 0))
-    blocks, first = [], 0
-    while first < num_rows:
-        wanted_end = offsets[first] + symbols_per_chunk
-        after = max(int(np.searchsorted(offsets, wanted_end, side="right")) - 1, first + 1)
-        ids = torch.from_numpy(rows.symbols[offsets[first] : offsets[after]].astype(np.int64))
-        lengths = torch.from_numpy(np.diff(offsets[first : after + 1]))
-        symbols = Symbols.list(ids, torch.arange(len(lengths)).repeat_interleave(lengths), lengths)
-        if words is not None:
-            symbols = find_words(symbols, len(lengths), words)
-        buckets, in_row = _hash_flat(symbols, order, num_buckets, num_positions)
-        blocks.append(_add_up(buckets.numpy(), in_row.numpy(), (after - first, num_buckets)))
-        first = after
-    return vstack([csr_matrix((0, num_buckets), dtype=np.float32), *blocks], format="csr")
+    return list(_hash_each(symbols, x.shape[0], blocks, num_buckets, words))
 
 
 def count_blocks(
@@ -167,21 +94,50 @@ def count_blocks(
     num_buckets: int,
     words: Tensor | None = None,
 ) -> "csr_matrix":
-    """Counts of several blocks side by side, float32 `[n, len(blocks) * num_buckets]`.
+    """How often each row of a corpus holds each bucket, the blocks side by side.
 
     Args:
-        rows: As in `count_matrix`.
+        rows: n rows of symbols, EOS at the end unless cut; may hold empty rows.
         blocks: At least one.
         num_buckets: Of each block.
-        words: A table of `words.tabulate_words`, which blocks of words need.
+        words: As in `hash_blocks`.
+
+    Returns:
+        Counts, float32 `[n, len(blocks) * num_buckets]`, with sorted indices.
 
     Raises:
-        ValueError: as `hash_ngrams`.
+        ValueError: as `hash_blocks`.
     """
-    from scipy.sparse import hstack
+    from scipy.sparse import csr_matrix, hstack, vstack
 
-    counts = [count_matrix(rows, num_buckets=num_buckets, **block.how(words)) for block in blocks]
-    return hstack(counts, format="csr")
+    _check(blocks, num_buckets, words)
+    offsets, num_rows = rows.offsets, len(rows.offsets) - 1
+    per_symbol = max(block.order + 3 * (block.num_positions > 0) for block in blocks)
+    parts = [csr_matrix((0, num_buckets * len(blocks)), dtype=np.float32)]
+    first = 0
+    while first < num_rows:
+        wanted_end = offsets[first] + CHUNK // per_symbol
+        after = max(int(np.searchsorted(offsets, wanted_end, side="right")) - 1, first + 1)
+        ids = torch.from_numpy(rows.symbols[offsets[first] : offsets[after]].astype(np.int64))
+        lengths = torch.from_numpy(np.diff(offsets[first : after + 1]))
+        symbols = Symbols.list(ids, torch.arange(len(lengths)).repeat_interleave(lengths), lengths)
+        found = _hash_each(symbols, len(lengths), blocks, num_buckets, words)
+        shape = (after - first, num_buckets)
+        counts = [_add_up(buckets.numpy(), in_row.numpy(), shape) for buckets, in_row in found]
+        parts.append(hstack(counts, format="csr"))
+        first = after
+    return vstack(parts, format="csr")
+
+
+def _hash_each(
+    symbols: Symbols, num_rows: int, blocks: Sequence[Block], num_buckets: int, words: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The buckets and their rows, both `[M]`, of one block after the other."""
+    read = {False: symbols}
+    if words is not None and any(block.of_words for block in blocks):
+        read[True] = find_words(symbols, num_rows, words)
+    for block in blocks:
+        yield _hash_flat(read[block.of_words], block.order, num_buckets, block.num_positions)
 
 
 def _add_up(
@@ -225,10 +181,13 @@ def _tag(place: Tensor, kind: int) -> Tensor:
     return (place * 4 + kind) * BASE % PRIME * TAG_STEP
 
 
-def _check(order: int, num_buckets: int, num_positions: int) -> None:
-    if order < 1:
-        raise ValueError(f"order: wanted at least 1, got {order}")
+def _check(blocks: Sequence[Block], num_buckets: int, words: Tensor | None) -> None:
     if not 1 <= num_buckets < 2**31:
         raise ValueError(f"num_buckets: wanted 1 to 2**31 - 1, got {num_buckets}")
-    if num_positions < 0:
-        raise ValueError(f"num_positions: wanted 0 or more, got {num_positions}")
+    for block in blocks:
+        if block.order < 1:
+            raise ValueError(f"order: wanted at least 1, got {block.order}")
+        if block.num_positions < 0:
+            raise ValueError(f"num_positions: wanted 0 or more, got {block.num_positions}")
+        if block.of_words and words is None:
+            raise ValueError("words: wanted a table for n-grams of words, got None")

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
 
 from seqssvae.interpolated import GramIndex
-from seqssvae.ngrams import count_matrix
+from seqssvae.ngrams import Block, count_blocks
 from seqssvae.regression import inverse_frequencies, weigh_counts
 from seqssvae.vocabulary import EOS, NUM_SPECIAL, UNK
 
@@ -135,11 +135,9 @@ class Views:
     def counts(self, view: str, bag: str) -> csr_matrix:
         """Counts of a bag's n-grams, `[n, 2**20]`; kept."""
         if (view, bag) not in self._counts:
-            self._counts[view, bag] = count_matrix(
-                self.by_name[view],
-                order=ORDERS[bag],
-                num_buckets=NUM_BUCKETS,
-                num_positions=NUM_POSITIONS if bag == "places" else 0,
+            block = Block(ORDERS[bag], NUM_POSITIONS if bag == "places" else 0)
+            self._counts[view, bag] = count_blocks(
+                self.by_name[view], (block,), num_buckets=NUM_BUCKETS
             )
         return self._counts[view, bag]
 

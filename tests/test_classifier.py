@@ -36,6 +36,7 @@ TINY = override(
         "model.ngram_buckets": 512,
         "objective.kl_warmup_steps": 1,
         "training.num_steps": 4,
+        "training.labelled_batch_size": 128,
         "training.teacher": False,
         "training.learning_rate": 0.05,
         "training.num_threads": 1,

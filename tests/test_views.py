@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from seqssvae.ngrams import count_matrix
+from seqssvae.ngrams import Block, count_blocks
 from seqssvae.regression import weigh_counts
 from seqssvae.views import Bag, Material, Sequences, Splitter, View, Views
 from seqssvae.vocabulary import EOS, NUM_SPECIAL, UNK
@@ -124,5 +124,5 @@ def test_material_is_made_once_with_the_orders_asked_for() -> None:
     assert material.index("main", False) is material.index("main", False)
     assert material.bag("main", "pairs") is material.bag("main", "pairs")
     for bag, order, places in (("pairs", 2, 0), ("long", 5, 0), ("places", 2, 40)):
-        counts = count_matrix(make_rows(rows), order=order, num_buckets=2**20, num_positions=places)
+        counts = count_blocks(make_rows(rows), [Block(order, places)], num_buckets=2**20)
         assert (material.views.counts("main", bag) != counts).nnz == 0
