@@ -140,6 +140,23 @@ def test_straight_through_is_hard_forward() -> None:
     assert log_prob.grad is not None and log_prob.grad.abs().max() > 1e-6
 
 
+def test_baselines_lower_the_variance(fix_noise: FixNoise) -> None:
+    """Each as it should: a mean helps, what is learned of lengths and features helps more."""
+    model = make_model(5)
+    batch = make_batch([-1] * 4, max_length=8)
+    fix_noise(torch.randn(1, 2))
+
+    def variance(baseline: str) -> float:
+        elbo = ScoreFunction(baseline=baseline, num_particles=2)
+        draws = [value_and_gradient(elbo, model, batch)[1:] for _ in range(60)]
+        return float(torch.stack(draws[20:]).var(0).sum())  # the first ones are learned from
+
+    none, mean, others, learned = map(
+        variance, ("none", "running-mean", "leave-one-out", "learned")
+    )
+    assert mean < 0.5 * none and others < 0.5 * none and learned < 0.5 * mean
+
+
 def test_leave_one_out_wants_particles() -> None:
     with pytest.raises(ValueError, match="at least 2 particles, got 1"):
         ScoreFunction(baseline="leave-one-out")
