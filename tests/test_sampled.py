@@ -143,7 +143,7 @@ def test_straight_through_is_hard_forward() -> None:
 def test_baselines_lower_the_variance(fix_noise: FixNoise) -> None:
     """Each as it should: a mean helps, what is learned of lengths and features helps more."""
     model = make_model(5)
-    batch = make_batch([-1] * 4, max_length=8)
+    batch = make_batch([-1] * 6, max_length=12)
     fix_noise(torch.randn(1, 2))
 
     def variance(baseline: str) -> float:
