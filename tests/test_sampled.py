@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seqssvae.batches import Batch
 from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndSample
-from seqssvae.estimators.fused import PairELBO
+from seqssvae.estimators.fused import PairELBO, Pairs
 from seqssvae.model import SSVAE
 from tests.conftest import FixNoise
 from tests.small import make_batch, make_model
@@ -140,19 +140,29 @@ def test_straight_through_is_hard_forward() -> None:
     assert log_prob.grad is not None and log_prob.grad.abs().max() > 1e-6
 
 
+def variance(elbo: PairELBO, model: SSVAE, batch: Batch) -> float:
+    """Of the gradient, all parameters together; the first draws are for baselines to learn from."""
+    draws = [value_and_gradient(elbo, model, batch)[1:] for _ in range(60)]
+    return float(torch.stack(draws[20:]).var(0).sum())
+
+
+def test_a_control_variate_lowers_the_variance(fix_noise: FixNoise) -> None:
+    class Without(SumAndSample):
+        def correct(self, pairs: Pairs, values: Tensor, *_: Any) -> Tensor:
+            return values.new_zeros(())
+
+    model, batch = make_model(5), make_batch([-1] * 4, max_length=6)
+    fix_noise(torch.randn(1, 2))
+    assert variance(SumAndSample(), model, batch) < 0.2 * variance(Without(), model, batch)
+
+
 def test_baselines_lower_the_variance(fix_noise: FixNoise) -> None:
     """Each as it should: a mean helps, what is learned of lengths and features helps more."""
-    model = make_model(5)
-    batch = make_batch([-1] * 6, max_length=12)
+    model, batch = make_model(5), make_batch([-1] * 6, max_length=12)
     fix_noise(torch.randn(1, 2))
-
-    def variance(baseline: str) -> float:
-        elbo = ScoreFunction(baseline=baseline, num_particles=2)
-        draws = [value_and_gradient(elbo, model, batch)[1:] for _ in range(60)]
-        return float(torch.stack(draws[20:]).var(0).sum())  # the first ones are learned from
-
-    none, mean, others, learned = map(
-        variance, ("none", "running-mean", "leave-one-out", "learned")
+    none, mean, others, learned = (
+        variance(ScoreFunction(baseline=baseline, num_particles=2), model, batch)
+        for baseline in ("none", "running-mean", "leave-one-out", "learned")
     )
     assert mean < 0.5 * none and others < 0.5 * none and learned < 0.5 * mean
 
