@@ -129,6 +129,24 @@ def test_temperature_takes_the_bias_of_relaxed_labels(fix_noise: FixNoise) -> No
     assert biases[2] < 0.1 * biases[0]
 
 
+@pytest.mark.parametrize("hard", [False, True])
+def test_relaxed_labels_are_drawn_from_q(hard: bool) -> None:
+    """The greatest part of y is a sample of q(y | x), among the labels that are possible."""
+    num_draws = 20_000
+    log_prob = (2 * torch.randn(1, 3, 4)).log_softmax(-1)
+    possible = torch.ones(3, 4, dtype=torch.bool)
+    possible[2, 1] = False
+    log_prob = log_prob.masked_fill(~possible, -torch.inf).log_softmax(-1)
+    pairs = RelaxedLabels(hard=hard).choose(log_prob.expand(num_draws, -1, -1), possible)
+    assert pairs.label is not None
+    drawn = torch.zeros(3, 4).index_put_(
+        (pairs.example, pairs.label.argmax(-1)), torch.ones(len(pairs.example)), accumulate=True
+    )
+    probability = log_prob[0].exp()
+    error = (probability * (1 - probability) / num_draws).sqrt()
+    assert ((drawn / num_draws - probability).abs() <= 4 * error + 1e-12).all()
+
+
 def test_straight_through_is_hard_forward() -> None:
     log_prob = torch.randn(1, 6, 4).log_softmax(-1).requires_grad_()
     possible = torch.ones(6, 4, dtype=torch.bool)
