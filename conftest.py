@@ -51,7 +51,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             "model.decoder_size": 8,
             "model.latent_size": 2,
             "objective.kl_warmup_steps": 10,
-            "training.num_steps": 60,
+            "training.num_steps": 100,
             "training.evaluate_every": 30,
             "training.learning_rate": 0.02,
             "training.num_threads": 1,
