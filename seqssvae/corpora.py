@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seqssvae.arrow_rows import batch_rows
 from seqssvae.caches import fingerprint
@@ -19,7 +18,7 @@ from seqssvae.files import readable
 from seqssvae.places import Places
 from seqssvae.readers import is_readable, iterate_rows
 from seqssvae.rows import RawRow, Row, checked_rows, join_rows
-from seqssvae.splits import Labels, choose_labels, split_dev
+from seqssvae.splits import Classes, Labels, choose_labels, split_dev
 from seqssvae.tables import ArrowIds, cached_table, pick_ascending, table_of
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ __all__ = [
 ]
 
 Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
-Classes = NDArray[np.signedinteger]
-
 HUB_PREFIX = "hub:"
 CHUNK_ROWS = 1000  # that become Python objects at once
 READER_VERSION = 3  # raised when the same file gives other rows, so that no old cache is used

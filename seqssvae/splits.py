@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from seqssvae.config import InputError
 from seqssvae.rows import list_names
 
-__all__ = ["LabelSource", "Labels", "choose_labels", "hold_out", "split_dev"]
+__all__ = ["Classes", "LabelSource", "Labels", "choose_labels", "hold_out", "split_dev"]
 
 
 Integers = NDArray[np.int64]
-Classes = NDArray[Any]  # integers of any size
+Classes = NDArray[np.signedinteger]
 
 SEEK_COST = 20  # times what reading the next id costs
 CHUNK_ROWS = 262_144  # that are looked at together
@@ -230,6 +230,7 @@ def _draw_rows(
     is_whole[[label for label, size in sizes.items() if wanted[label] >= size]] = True
     is_drawn = (wanted > 0) & ~is_whole
     whole, found, keys = [], np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+    most = 2 * int(wanted[is_drawn].sum()) + CHUNK_ROWS  # held: seldom sorted, many fall at once
     num_drawn = sum(size for label, size in sizes.items() if is_drawn[label])
     of_drawn = _ids_of(ids, (is_drawn[part] for part in _parts(y)), num_drawn)
     draws = (int.from_bytes(_draw(seed, purpose, id)[:8], "big") for id in of_drawn)
@@ -239,8 +240,9 @@ def _draw_rows(
         new = first + np.flatnonzero(is_drawn[part])
         found = np.concatenate([found, new])
         keys = np.concatenate([keys, np.fromiter(draws, np.uint64, len(new))])
-        first_ones = _first_of_each_class(y[found], keys, wanted)
-        found, keys = found[first_ones], keys[first_ones]
+        if len(found) > most or first + len(part) == len(y):
+            first_ones = _first_of_each_class(y[found], keys, wanted)
+            found, keys = found[first_ones], keys[first_ones]
     return np.sort(np.concatenate([*whole, found]))
 
 
