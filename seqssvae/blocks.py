@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.kernels import Kernels, kernels_for
-from seqssvae.threads import num_workers, share_out
+from seqssvae.threads import balanced, num_workers, share_out
 
 __all__ = ["Block", "Gradients", "Inputs", "Plan"]
 
@@ -105,33 +105,6 @@ class Block(NamedTuple):
         """Which projected inputs the positions read, at each time."""
         return self.times if inputs.position is None else self.at_times(inputs.position)
 
-    def run(
-        self, kernels: Kernels, name: str, inputs: Inputs, sums: Inputs, *rest: Tensor | None
-    ) -> None:
-        """Run a kernel on the block.
-
-        Args:
-            kernels: All of them.
-            name: The one.
-            inputs: Tell where each position reads.
-            sums: Their values are read, or added to.
-            rest: The kernel's other arguments, those of the block.
-        """
-        place = inputs.position
-        if place is None:
-            num_positions = inputs.projected.shape[1]
-            place = torch.arange(num_positions).expand(len(inputs.projected), num_positions)
-        starts = [time.start for time in self.times]
-        kernels.loop(
-            name,
-            self.sizes,
-            starts,
-            place[self.direction],
-            sums.projected[self.direction],
-            self.context_of(sums),
-            *rest,
-        )
-
 
 class Gradients(NamedTuple):
     """Sums over blocks, of one worker or of all.
@@ -152,6 +125,13 @@ class Gradients(NamedTuple):
         return cls(sums, tuple(map(torch.zeros_like, parameters)))
 
     @classmethod
+    def empty(cls, inputs: Inputs, *parameters: Tensor) -> "Gradients":
+        """What a kernel fills; the context's it adds to."""
+        context = None if inputs.context is None else torch.zeros_like(inputs.context)
+        sums = Inputs(torch.empty_like(inputs.projected), None, context)
+        return cls(sums, tuple(map(torch.empty_like, parameters)))
+
+    @classmethod
     def total(cls, parts: "list[Gradients]") -> "Gradients":
         """The sum over workers, in memory of the first."""
         first = parts[0]
@@ -170,7 +150,7 @@ class Plan(NamedTuple):
     Attributes:
         blocks: All rows, in blocks.
         workers: Threads that share them out.
-        kernels: What runs a block; None for torch's operations.
+        kernels: What runs the loop; None for torch's operations.
     """
 
     blocks: list[Block]
@@ -181,16 +161,49 @@ class Plan(NamedTuple):
     def make(cls, sizes: tuple[int, ...], hidden: Tensor, *others: Tensor | None) -> "Plan":
         """A plan for first states `[D, N, H]` and other tensors of the loop."""
         num_directions, _, size = hidden.shape
-        if num_directions * sum(sizes) * size * size < SMALL:
+        if num_directions * sum(sizes) * size * size < max(SMALL, 1):
             return cls(_blocks(sizes, hidden, 1), 1, None)
         workers = num_workers(hidden.device)
         kernels = kernels_for(hidden, *(other for other in others if other is not None))
         return cls(_blocks(sizes, hidden, workers), workers, kernels)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Positions of each block."""
+        return [block.own.stop - block.own.start for block in self.blocks]
+
     def share_out(self, work: Callable[[list[Block]], Result]) -> list[Result]:
         """Do work on all blocks; see `threads.share_out`."""
-        sizes = [block.own.stop - block.own.start for block in self.blocks]
-        return share_out(work, self.blocks, sizes, self.workers)
+        return share_out(work, self.blocks, self.lengths, self.workers)
+
+    def numbers(self, inputs: Inputs, hidden: Tensor) -> Tensor:
+        """What `kernels.c` reads of a plan, int64.
+
+        Workers, H, D, S, N, M, the longest block's positions, the number of blocks and of their
+        times; where each worker's blocks begin and the last one's end; of each block its
+        direction, first row, first own position, positions, times, and where these begin; rows at
+        each of a block's times; the packed position where those begin.
+        """
+        shares = balanced(self.lengths, self.workers)
+        blocks = [self.blocks[index] for share in shares for index in share]
+        ends = itertools.accumulate(map(len, shares), initial=0)
+        begins = itertools.accumulate((len(block.sizes) for block in blocks), initial=0)
+        num_directions, num_rows, size = hidden.shape
+        num_times = sum(len(block.sizes) for block in blocks)
+        num_positions = sum(self.lengths) // num_directions
+        words = [
+            len(shares), size, num_directions, inputs.projected.shape[1], num_rows, num_positions,
+            max(self.lengths, default=0), len(blocks), num_times, *ends,
+        ]  # fmt: skip
+        for block, begin in zip(blocks, begins, strict=False):
+            own = block.own
+            words += [block.direction, block.rows.start, own.start, own.stop - own.start]
+            words += [len(block.sizes), begin]
+        for block in blocks:
+            words += block.sizes
+        for block in blocks:
+            words += [time.start for time in block.times]
+        return torch.tensor(words)
 
 
 def _blocks(sizes: tuple[int, ...], like: Tensor, workers: int) -> list[Block]:

@@ -12,6 +12,13 @@ from torch.autograd.function import once_differentiable
 
 from seqssvae.blocks import Block, Gradients, Inputs, Plan
 from seqssvae.buffers import Buffer
+from seqssvae.loops import (
+    add_weight_gradient,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+)
 
 __all__ = ["gru", "lstm"]
 
@@ -116,21 +123,22 @@ class _LSTM(torch.autograd.Function):
         plan = Plan.make(sizes, hidden, cell, weight, projected, context)
         # gates, cells, and those squashed
         hiddens, buffers = _outputs(hidden, sizes, units=(4, 1, 1))
+        saved = [buffer.tensor for buffer in buffers]
 
         def run(blocks: list[Block]) -> None:
             for block in blocks:
-                saved = [buffer.tensor[block.own] for buffer in buffers]
-                if plan.kernels is None:
-                    block.gather(inputs, saved[0])
-                    _lstm_forward(block, weight, hidden, cell, saved, hiddens)
-                else:
-                    block.run(
-                        plan.kernels, "lstm_forward", inputs, inputs, weight[block.direction],
-                        block.of_rows(hidden), block.of_rows(cell), *saved,
-                        hiddens[block.direction],
-                    )  # fmt: skip
+                own = [value[block.own] for value in saved]
+                block.gather(inputs, own[0])
+                lstm_forward(block, weight, hidden, cell, own, hiddens)
 
-        plan.share_out(run)
+        if plan.kernels is None:
+            plan.share_out(run)
+        else:
+            turned = _turned(weight)
+            plan.kernels.run(
+                "lstm_forward", plan.numbers(inputs, hidden), *inputs, turned.tensor,
+                hidden, cell, *saved, hiddens,
+            )  # fmt: skip
         ctx.save_for_backward(hidden, cell, weight, hiddens)
         ctx.inputs, ctx.buffers, ctx.plan = inputs, buffers, plan
         return hiddens
@@ -141,90 +149,33 @@ class _LSTM(torch.autograd.Function):
         hidden, cell, weight, hiddens = ctx.saved_tensors
         inputs, plan, gradient = ctx.inputs, ctx.plan, gradient.contiguous()
         d_hidden, d_cell = torch.zeros_like(hidden), torch.zeros_like(cell)
+        saved = [buffer.tensor for buffer in ctx.buffers]
 
         def run(blocks: list[Block]) -> Gradients:
             sums = Gradients.zeros(inputs, weight)
             memory = Buffer(hidden, (_longest(blocks), weight.shape[1]))
             for block in blocks:
-                saved = [buffer.tensor[block.own] for buffer in ctx.buffers]
-                d_gates = memory.tensor[: len(saved[0])]
-                if plan.kernels is None:
-                    _lstm_backward(
-                        block, weight, cell, saved, gradient, d_gates, (d_hidden, d_cell)
-                    )
-                    block.scatter(d_gates, inputs, sums.inputs)
-                else:
-                    block.run(
-                        plan.kernels, "lstm_backward", inputs, sums.inputs,
-                        weight[block.direction], block.of_rows(cell), *saved,
-                        gradient[block.direction], d_gates, block.of_rows(d_hidden),
-                        block.of_rows(d_cell),
-                    )  # fmt: skip
-                _add_weight_gradient(sums.parameters[0], block, d_gates, hiddens, hidden)
+                own = [value[block.own] for value in saved]
+                d_gates = memory.tensor[: len(own[0])]
+                lstm_backward(block, weight, cell, own, gradient, d_gates, (d_hidden, d_cell))
+                block.scatter(d_gates, inputs, sums.inputs)
+                add_weight_gradient(sums.parameters[0], block, d_gates, hiddens, hidden)
             return sums
 
-        sums, (d_weight,) = Gradients.total(plan.share_out(run))
-        return sums.projected, None, sums.context, None, d_weight, d_hidden, d_cell
-
-
-def _lstm_forward(
-    block: Block, weight: Tensor, hidden: Tensor, cell: Tensor, saved: list[Tensor], hiddens: Tensor
-) -> None:
-    """Fill `saved` (gates, which hold the inputs, cells, and those squashed) and `hiddens`."""
-    (gates, cells, squashed), size = saved, hidden.shape[2]
-    transposed = weight[block.direction].t()
-    h_before = hidden[block.direction, block.rows]
-    steps = zip(
-        block.split(gates, gates[:, : 2 * size], *gates.split(size, 1), cells, squashed),
-        block.previous(cells.split(block.sizes), cell), block.at_times(hiddens),
-        strict=True,
-    )  # fmt: skip
-    for (gate, i_f, i, f, g, o, c, c_squashed), c_before, h in steps:
-        gate.addmm_(h_before[: len(gate)], transposed)
-        i_f.sigmoid_()
-        g.tanh_()
-        o.sigmoid_()
-        torch.mul(f, c_before, out=c).addcmul_(i, g)
-        torch.tanh(c, out=c_squashed)
-        torch.mul(c_squashed, o, out=h)
-        h_before = h
-
-
-def _lstm_backward(
-    block: Block,
-    weight: Tensor,
-    cell: Tensor,
-    saved: list[Tensor],
-    gradient: Tensor,
-    d_gates: Tensor,
-    d_first: tuple[Tensor, Tensor],
-) -> None:
-    """Fill `d_gates`; `d_first`, of hidden states and cells, become those before the first time."""
-    (gates, cells, squashed), size = saved, cell.shape[2]
-    own_weight, parts = weight[block.direction], (gates, d_gates)
-    d_h_rows, d_c_rows = (of_all[block.direction, block.rows] for of_all in d_first)
-    steps = zip(
-        block.split(
-            squashed, *parts, *(part[:, : 2 * size] for part in parts),
-            *(one for part in parts for one in part.split(size, 1)),
-        ),
-        block.previous(cells.split(block.sizes), cell), block.at_times(gradient),
-        strict=True,
-    )  # fmt: skip
-    for values, c_before, d_out in reversed(list(steps)):
-        c_squashed, _, d_all, i_f, d_i_f, i, f, g, o, d_i, d_f, d_g, d_o = values
-        d_h, d_c = d_h_rows[: len(d_all)].add_(d_out), d_c_rows[: len(d_all)]
-        torch.mul(d_h, c_squashed, out=d_o)
-        _tanh_backward(d_h.mul_(o), c_squashed)
-        d_c.add_(d_h)
-        torch.mul(d_c, g, out=d_i)
-        torch.mul(d_c, c_before, out=d_f)
-        torch.mul(d_c, i, out=d_g)
-        _sigmoid_backward(d_i_f, i_f)
-        _tanh_backward(d_g, g)
-        _sigmoid_backward(d_o, o)
-        torch.mm(d_all, own_weight, out=d_h)
-        d_c.mul_(f)
+        if plan.kernels is None:
+            sums = Gradients.total(plan.share_out(run))
+        else:
+            sums = Gradients.empty(inputs, weight)
+            scratch, spare = _room(plan, inputs, weight, d_gates=1)
+            plan.kernels.run(
+                "lstm_backward", plan.numbers(inputs, hidden), sums.inputs.projected,
+                inputs.position, sums.inputs.context, weight, hidden, cell, *saved, hiddens,
+                gradient, scratch.tensor, spare.tensor, *sums.parameters, d_hidden, d_cell,
+            )  # fmt: skip
+        return (
+            sums.inputs.projected, None, sums.inputs.context, None, *sums.parameters, d_hidden,
+            d_cell,
+        )  # fmt: skip
 
 
 class _GRU(torch.autograd.Function):
@@ -245,21 +196,22 @@ class _GRU(torch.autograd.Function):
         plan = Plan.make(sizes, hidden, new_bias, weight, projected, context)
         # gates, and the new gate's recurrent part
         hiddens, buffers = _outputs(hidden, sizes, units=(3, 1))
+        saved = [buffer.tensor for buffer in buffers]
 
         def run(blocks: list[Block]) -> None:
             for block in blocks:
-                saved = [buffer.tensor[block.own] for buffer in buffers]
-                if plan.kernels is None:
-                    block.gather(inputs, saved[0])
-                    _gru_forward(block, weight, new_bias, hidden, saved, hiddens)
-                else:
-                    block.run(
-                        plan.kernels, "gru_forward", inputs, inputs, weight[block.direction],
-                        new_bias[block.direction], block.of_rows(hidden), *saved,
-                        hiddens[block.direction],
-                    )  # fmt: skip
+                own = [value[block.own] for value in saved]
+                block.gather(inputs, own[0])
+                gru_forward(block, weight, new_bias, hidden, own, hiddens)
 
-        plan.share_out(run)
+        if plan.kernels is None:
+            plan.share_out(run)
+        else:
+            turned = _turned(weight)
+            plan.kernels.run(
+                "gru_forward", plan.numbers(inputs, hidden), *inputs, turned.tensor,
+                new_bias, hidden, *saved, hiddens,
+            )  # fmt: skip
         ctx.save_for_backward(hidden, weight, new_bias, hiddens)
         ctx.inputs, ctx.buffers, ctx.plan = inputs, buffers, plan
         return hiddens
@@ -270,92 +222,37 @@ class _GRU(torch.autograd.Function):
         hidden, weight, new_bias, hiddens = ctx.saved_tensors
         inputs, plan, gradient = ctx.inputs, ctx.plan, gradient.contiguous()
         d_hidden = torch.zeros_like(hidden)
+        saved = [buffer.tensor for buffer in ctx.buffers]
 
         def run(blocks: list[Block]) -> Gradients:
             sums = Gradients.zeros(inputs, weight, new_bias)
             d_weight, d_bias = sums.parameters
             memories = [Buffer(hidden, (_longest(blocks), weight.shape[1])) for _ in range(2)]
             for block in blocks:
-                saved = [buffer.tensor[block.own] for buffer in ctx.buffers]
+                own = [value[block.own] for value in saved]
                 # of the input's part of the gates, and of the recurrence's
-                filled = [memory.tensor[: len(saved[0])] for memory in memories]
-                if plan.kernels is None:
-                    before = block.previous(block.at_times(hiddens), hidden)
-                    _gru_backward(block, weight, before, saved, gradient, filled, d_hidden)
-                    block.scatter(filled[0], inputs, sums.inputs)
-                else:
-                    block.run(
-                        plan.kernels, "gru_backward", inputs, sums.inputs,
-                        weight[block.direction], block.of_rows(hidden), *saved,
-                        hiddens[block.direction], gradient[block.direction], *filled,
-                        block.of_rows(d_hidden),
-                    )  # fmt: skip
-                _add_weight_gradient(d_weight, block, filled[1], hiddens, hidden)
+                filled = [memory.tensor[: len(own[0])] for memory in memories]
+                before = block.previous(block.at_times(hiddens), hidden)
+                gru_backward(block, weight, before, own, gradient, filled, d_hidden)
+                block.scatter(filled[0], inputs, sums.inputs)
+                add_weight_gradient(d_weight, block, filled[1], hiddens, hidden)
                 d_bias[block.direction] += filled[1][:, -hidden.shape[2] :].sum(0)
             return sums
 
-        sums, (d_weight, d_bias) = Gradients.total(plan.share_out(run))
-        return sums.projected, None, sums.context, None, d_weight, d_hidden, d_bias
-
-
-def _gru_forward(
-    block: Block,
-    weight: Tensor,
-    new_bias: Tensor,
-    hidden: Tensor,
-    saved: list[Tensor],
-    hiddens: Tensor,
-) -> None:
-    """Fill `saved` (gates, which hold the inputs, and the new gate's other part) and `hiddens`."""
-    (gates, news), size, two = saved, hidden.shape[2], 2 * hidden.shape[2]
-    transposed, bias = weight[block.direction].t(), new_bias[block.direction]
-    for_r_z, for_new = transposed[:, :two], transposed[:, two:]
-    before = hidden[block.direction, block.rows]
-    steps = zip(
-        block.split(gates[:, :two], *gates.split(size, 1), news), block.at_times(hiddens),
-        strict=True,
-    )  # fmt: skip
-    for (r_z, r, z, n, new), h in steps:
-        before = before[: len(h)]
-        r_z.addmm_(before, for_r_z).sigmoid_()
-        torch.addmm(bias, before, for_new, out=new)
-        n.addcmul_(r, new).tanh_()
-        before = torch.lerp(n, before, z, out=h)
-
-
-def _gru_backward(
-    block: Block,
-    weight: Tensor,
-    previous: list[Tensor],
-    saved: list[Tensor],
-    gradient: Tensor,
-    filled: list[Tensor],
-    d_first: Tensor,
-) -> None:
-    """Fill the gradient of the input's and the recurrence's part of the gates."""
-    (gates, news), (d_gates, recurrent), size = saved, filled, d_first.shape[2]
-    own_weight, two, d_rows = weight[block.direction], 2 * size, block.of_rows(d_first)
-    steps = zip(
-        block.split(
-            news, gates[:, :two], *gates.split(size, 1), d_gates[:, :two],
-            *d_gates.split(size, 1), recurrent, recurrent[:, :two], recurrent[:, two:],
-        ),
-        previous, block.at_times(gradient),
-        strict=True,
-    )  # fmt: skip
-    for values, before, d_out in reversed(list(steps)):
-        new, r_z, r, z, n, d_r_z, d_r, d_z, d_n, by_all, by_r_z, by_new = values
-        d_h = d_rows[: len(before)].add_(d_out)
-        torch.sub(before, n, out=d_z).mul_(d_h)
-        torch.mul(d_h, z, out=by_new)
-        torch.sub(d_h, by_new, out=d_n)
-        d_h.copy_(by_new)
-        _tanh_backward(d_n, n)
-        torch.mul(d_n, new, out=d_r)
-        _sigmoid_backward(d_r_z, r_z)
-        by_r_z.copy_(d_r_z)
-        torch.mul(d_n, r, out=by_new)
-        d_h.addmm_(by_all, own_weight)
+        if plan.kernels is None:
+            sums = Gradients.total(plan.share_out(run))
+        else:
+            sums = Gradients.empty(inputs, weight, new_bias)
+            scratch, spare = _room(plan, inputs, weight, new_bias, d_gates=2)
+            plan.kernels.run(
+                "gru_backward", plan.numbers(inputs, hidden), sums.inputs.projected,
+                inputs.position, sums.inputs.context, weight, hidden, *saved, hiddens, gradient,
+                scratch.tensor, spare.tensor, *sums.parameters, d_hidden,
+            )  # fmt: skip
+        d_weight, d_bias = sums.parameters
+        return (
+            sums.inputs.projected, None, sums.inputs.context, None, d_weight, d_hidden, d_bias,
+        )  # fmt: skip
 
 
 def _outputs(
@@ -377,22 +274,23 @@ def _longest(blocks: list[Block]) -> int:
     return max((block.own.stop - block.own.start for block in blocks), default=0)
 
 
-def _add_weight_gradient(
-    total: Tensor, block: Block, gradient: Tensor, hiddens: Tensor, hidden: Tensor
-) -> None:
-    """Add a block's gradient of the recurrent weight, `[G, H]`: one product for all times."""
-    if not len(gradient):
-        return
-    previous = Buffer(hidden, (len(gradient), hidden.shape[2]))
-    torch.cat(block.previous(block.at_times(hiddens), hidden), out=previous.tensor)
-    total[block.direction].addmm_(gradient.t(), previous.tensor)
+def _turned(weight: Tensor) -> Buffer:
+    """The weight `[D, G, H]` with rows for columns, `[D, H, G]`."""
+    num_directions, width, size = weight.shape
+    turned = Buffer(weight, (num_directions, size, width))
+    turned.tensor.copy_(weight.transpose(1, 2))
+    return turned
 
 
-def _sigmoid_backward(gradient: Tensor, output: Tensor) -> None:
-    """gradient *= output (1 - output), in one pass."""
-    torch.ops.aten.sigmoid_backward.grad_input(gradient, output, grad_input=gradient)
+def _room(plan: Plan, inputs: Inputs, *parameters: Tensor, d_gates: int) -> tuple[Buffer, Buffer]:
+    """Memory that `kernels.c` wants for a gradient: scratch, and sums of workers.
 
-
-def _tanh_backward(gradient: Tensor, output: Tensor) -> None:
-    """gradient *= 1 - output^2, in one pass."""
-    torch.ops.aten.tanh_backward.grad_input(gradient, output, grad_input=gradient)
+    Scratch holds the gradients of a block's gates, `d_gates` of them, and its states before.
+    """
+    _, width, size = parameters[0].shape
+    longest = max(plan.lengths, default=0)
+    summed = sum(parameter.numel() for parameter in parameters)
+    if inputs.position is not None:
+        summed += inputs.projected.numel()
+    scratch = Buffer(parameters[0], (plan.workers, longest, d_gates * width + size))
+    return scratch, Buffer(parameters[0], (plan.workers, summed))

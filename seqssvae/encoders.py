@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seqssvae.recurrent import pack, rnn_states
+from seqssvae.recurrent import Packing, in_order, pack, rnn_states
 from seqssvae.shapes import length_mask
 from seqssvae.vocabulary import PAD, UNK
 
@@ -74,8 +74,8 @@ class SequenceEncoder(nn.Module):
         Returns:
             `[B, F]`.
         """
-        states = self.states(x, lengths)
-        features: Tensor = self.dropout(self._pool(states, lengths.clamp(min=1)))
+        states, _, packing = self._read(x, lengths)
+        features: Tensor = self.dropout(self._pool(states, packing))
         return features
 
     def states(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -88,6 +88,11 @@ class SequenceEncoder(nn.Module):
         Returns:
             One row after the other without padding, `[S, F]`, S = sum(max(lengths, 1)).
         """
+        states, position, _ = self._read(x, lengths)
+        return in_order(states, position)
+
+    def _read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Packing]:
+        """States in D directions, `[D, S, H]`, what they have read, `[D, S]`, and their layout."""
         if self.training and self.word_dropout:
             x = hide_symbols(x, self.word_dropout)
         x = x.masked_fill(~length_mask(lengths, x.shape[1]), PAD)
@@ -99,19 +104,23 @@ class SequenceEncoder(nn.Module):
             inputs, source = self.embedding(every), packing.symbols
         else:
             inputs, source = self.dropout(self.embedding(packing.symbols)), None
-        return rnn_states(self.rnn, inputs, lengths, packing, source)
+        return *rnn_states(self.rnn, inputs, lengths, packing, source), packing
 
-    def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """Features `[B, F]` of the states of rows that stand one after the other, `[S, F]`."""
-        ends, size = lengths.cumsum(0), self.rnn.hidden_size
+    def _pool(self, states: Tensor, packing: Packing) -> Tensor:
+        """Features `[B, F]` of packed states `[D, S, H]`."""
+        num_directions, _, size = states.shape
         if self.pooling == "last":
-            return torch.cat([states[ends - 1, :size], states[ends - lengths, size:]], 1)
-        row = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-        if self.pooling == "mean":
-            sums = states.new_zeros(len(lengths), self.num_features).index_add(0, row, states)
-            return sums / lengths.unsqueeze(1)
-        lowest = states.new_full((len(lengths), self.num_features), -torch.inf)
-        return lowest.scatter_reduce(0, row.unsqueeze(1).expand_as(states), states, "amax")
+            pooled = states.index_select(1, packing.last())
+        elif self.pooling == "mean":
+            sums = states.new_zeros(num_directions, len(packing.order), size)
+            counts = torch.bincount(packing.row, minlength=len(packing.order))
+            pooled = sums.index_add(1, packing.row, states) / counts.unsqueeze(1)
+        else:
+            lowest = states.new_full((num_directions, len(packing.order), size), -torch.inf)
+            index = packing.row.unsqueeze(1).expand_as(states)
+            pooled = lowest.scatter_reduce(1, index, states, "amax")
+        back = packing.order.argsort()
+        return pooled.index_select(1, back).transpose(0, 1).flatten(1)
 
 
 class LabelTable(nn.Module):

@@ -1,7 +1,7 @@
 """Kernels in C for a CPU, compiled once with the compiler that the machine has, if it has one.
 
-They do what torch's operations do in `cells`, in fewer passes over memory and without a call for
-each step. Where there is no compiler, off Linux, off the CPU and for any dtype
+They do what torch's operations do in `loops` and `likelihood`, in fewer passes over memory and
+without a call for each step. Where there is no compiler, off Linux, off the CPU and for any dtype
 but float32 those operations run. `SEQSSVAE_KERNELS=off` in the environment wants no kernels.
 """
 
@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,11 +25,13 @@ __all__ = ["Kernels", "kernels_for"]
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernels.c")
-# A NaN must stay a NaN, so no -ffast-math; sums may be taken in another order.
+# A NaN must stay a NaN, and exp needs its sums in their order: no -ffast-math.
 FLAGS = (
     "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
-    "-fno-signed-zeros", "-fassociative-math", "-ffp-contract=fast", "-shared", "-fPIC",
+    "-ffp-contract=fast", "-fopenmp-simd", "-shared", "-fPIC",
+    *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []),
 )  # fmt: skip
+THREADS = "-fopenmp"  # by the name of its library this finds the one that torch has loaded
 SECONDS = 120  # that a compiler may take
 
 
@@ -60,23 +61,42 @@ class Kernels:
         self._library, self._blas = library, blas
         self._sgemm = ctypes.cast(blas.sgemm_, ctypes.c_void_p)
 
-    def loop(
-        self, name: str, sizes: Sequence[int], starts: Sequence[int], *rest: Tensor | None
-    ) -> None:
-        """Run `lstm_forward`, `lstm_backward`, `gru_forward` or `gru_backward` on a block of rows.
+    def run(self, name: str, plan: Tensor, *tensors: Tensor | None) -> None:
+        """Run `lstm_forward`, `lstm_backward`, `gru_forward` or `gru_backward`.
 
         Args:
             name: Which.
-            sizes: Rows that still hold a symbol at each time.
-            starts: Where their positions begin at each time.
-            rest: As in `kernels.c`; the weight `[G, H]` is the fourth.
+            plan: What `blocks.Plan` tells of blocks and workers, int64.
+            tensors: The function's other arguments, as `kernels.c` has them.
         """
-        integers, weight = ctypes.c_int64 * len(sizes), rest[3]
-        assert weight is not None
-        getattr(self._library, name)(
-            self._sgemm, len(sizes), weight.shape[1], integers(*sizes), integers(*starts),
-            *map(_pointer, rest),
-        )  # fmt: skip
+        getattr(self._library, name)(self._sgemm, *map(_pointer, (plan, *tensors)))
+
+    def log_softmax(
+        self,
+        logits: Tensor,
+        table: Tensor | None,
+        classes: Tensor | None,
+        targets: Tensor,
+        upstream: Tensor | None,
+    ) -> Tensor:
+        """Log-probabilities of targets, in one thread; logits become their gradient.
+
+        Args:
+            logits: `[M, V]`.
+            table: Added to them by class, `[K, V]`, or None.
+            classes: Of each position, `[M]`, where there is a table.
+            targets: `[M]`.
+            upstream: The gradient of what is returned, `[M]`; without, logits mean nothing after.
+
+        Returns:
+            `[M]`.
+        """
+        log_prob = torch.empty_like(targets, dtype=logits.dtype)
+        self._library.log_softmax(
+            *map(ctypes.c_int64, logits.shape),
+            *map(_pointer, (logits, table, classes, targets, upstream, log_prob)),
+        )
+        return log_prob
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
@@ -124,14 +144,17 @@ def _compiled(compiler: str, folder: Path) -> Path:
         [compiler, "--version"], capture_output=True, check=True, timeout=SECONDS
     ).stdout
     key = hashlib.sha256()
-    for part in (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor()):
+    flags = " ".join((*FLAGS, THREADS)).encode()
+    for part in (SOURCE.read_bytes(), flags, version, _processor()):
         key.update(hashlib.sha256(part).digest())
     library = folder / f"kernels-{key.hexdigest()[:32]}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside) / library.name
             command = [compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"]
-            subprocess.run(command, capture_output=True, check=True, timeout=SECONDS)
+            run = functools.partial(subprocess.run, capture_output=True, timeout=SECONDS)
+            if run([*command, THREADS]).returncode:  # a compiler may come without threads
+                run(command, check=True)
             made.replace(library)
     return library
 

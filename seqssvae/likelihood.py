@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from seqssvae.buffers import Buffer
 from seqssvae.decoder import Decoder
+from seqssvae.kernels import kernels_for
 from seqssvae.recurrent import Packing, pack
 from seqssvae.shapes import fold, length_mask, unfold
 from seqssvae.threads import num_workers, share_out
@@ -228,37 +229,30 @@ class _Softmax:
         longest = max((window.stop - window.start for window in windows), default=0)
         memory = Buffer(hidden, (longest, size))
         transposed = self.weight.t()
+        kernels = kernels_for(hidden, self.weight, *([] if self.table is None else [self.table]))
+        if upstream is not None:
+            upstream = upstream.to(hidden.dtype).contiguous()
         for window in windows:
-            start, logits = window.start, memory.tensor[: window.stop - window.start]
+            logits = memory.tensor[: window.stop - window.start]
             torch.addmm(self.bias, hidden[window], transposed, out=logits)
-            log_prob = hidden.new_empty(len(logits))
-            cached = len(logits)
-            if hidden.device.type == "cpu":
-                cached = max(8, CACHED_ELEMENTS * torch.get_num_threads() // size)
-            for first in range(0, len(logits), cached):
-                part = slice(first, min(first + cached, len(logits)))
-                here = slice(start + part.start, start + part.stop)
-                log_prob[part] = self._normalise(
-                    logits[part], here, None if upstream is None else upstream[here]
-                )
+            table, classes = self._class_bias(logits, window)
+            rest = (table, classes, self.targets[window])
+            gradient = None if upstream is None else upstream[window]
+            if kernels is None:
+                log_prob = _log_softmax(logits, *rest, gradient)
+            else:
+                log_prob = kernels.log_softmax(logits, *rest, gradient)
             yield window, log_prob, logits
 
-    def _normalise(self, logits: Tensor, here: slice, upstream: Tensor | None) -> Tensor:
-        """Log-probabilities of some positions; their logits become their gradients."""
-        if self.table is not None and self.y is not None:
-            y = self.y[self.row[here]]
-            if y.dtype.is_floating_point:
-                logits.addmm_(y, self.table)
-            else:
-                logits += self.table[y]
-        targets = self.targets[here].unsqueeze(1)
-        chosen = logits.gather(1, targets)
-        largest = logits.amax(1, keepdim=True)
-        sums = logits.sub_(largest).exp_().sum(1, keepdim=True)
-        if upstream is not None:
-            upstream = upstream.unsqueeze(1)
-            logits.mul_(-upstream / sums).scatter_add_(1, targets, upstream)
-        return (chosen - largest - sums.log()).squeeze(1)
+    def _class_bias(self, logits: Tensor, window: slice) -> tuple[Tensor | None, Tensor | None]:
+        """The table and the classes that are still to be added: those that are no weights."""
+        if self.table is None or self.y is None:
+            return None, None
+        y = self.y[self.row[window]]
+        if y.dtype.is_floating_point:
+            logits.addmm_(y, self.table)
+            return None, None
+        return self.table, y
 
     def share_out(self, hidden: Tensor, work: Callable[[list[slice]], Result]) -> list[Result]:
         """Do work on all chunks, on several threads of a CPU."""
@@ -287,6 +281,33 @@ class _Softmax:
             None if self.table is None else torch.zeros_like(self.table),
             None if relaxed is None else torch.zeros_like(relaxed),
         )
+
+
+def _log_softmax(
+    logits: Tensor,
+    table: Tensor | None,
+    classes: Tensor | None,
+    targets: Tensor,
+    upstream: Tensor | None,
+) -> Tensor:
+    """As `Kernels.log_softmax`, by torch's operations, on as many positions as a cache holds."""
+    cached = len(logits)
+    if logits.device.type == "cpu":
+        cached = max(8, CACHED_ELEMENTS * torch.get_num_threads() // logits.shape[1])
+    found = []
+    for first in range(0, len(logits), cached):
+        part = slice(first, first + cached)
+        here, wanted = logits[part], targets[part].unsqueeze(1)
+        if table is not None and classes is not None:
+            here += table[classes[part]]
+        chosen = here.gather(1, wanted)
+        largest = here.amax(1, keepdim=True)
+        sums = here.sub_(largest).exp_().sum(1, keepdim=True)
+        if upstream is not None:
+            given = upstream[part].unsqueeze(1)
+            here.mul_(-given / sums).scatter_add_(1, wanted, given)
+        found.append((chosen - largest - sums.log()).squeeze(1))
+    return torch.cat(found) if found else logits.new_zeros(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -372,10 +393,10 @@ class _WeightedLogProb(torch.autograd.Function):
         ctx: Any, softmax: _Softmax, weights: Tensor, hidden: Tensor, *_: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[2:])
-        log_prob, d_hidden = hidden.new_empty(len(hidden)), torch.empty_like(hidden)
+        log_prob, memory = hidden.new_empty(len(hidden)), Buffer(hidden, hidden.shape)
 
         def run(windows: list[slice]) -> _Gradients | None:
-            gradients = softmax.gradients(hidden, d_hidden) if wanted else None
+            gradients = softmax.gradients(hidden, memory.tensor) if wanted else None
             for window, chunk, logits in softmax.chunks(
                 hidden, weights if wanted else None, windows
             ):
@@ -385,7 +406,7 @@ class _WeightedLogProb(torch.autograd.Function):
             return gradients
 
         parts = softmax.share_out(hidden, run)
-        ctx.gradients = None
+        ctx.gradients, ctx.memory = None, memory  # which lives as long as the gradients
         if wanted:
             ctx.gradients = _Gradients.total([part for part in parts if part is not None])
         ctx.save_for_backward(log_prob)

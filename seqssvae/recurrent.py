@@ -7,6 +7,7 @@ live in a plain `nn.LSTM` or `nn.GRU`.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from seqssvae.cells import gru, lstm
 from seqssvae.shapes import length_mask
 
-__all__ = ["Packing", "pack", "packed_rnn", "rnn_states"]
+__all__ = ["Packing", "in_order", "pack", "packed_rnn", "rnn_states"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Packing:
     position: Tensor
     symbols: Tensor
     sizes: tuple[int, ...]
+
+    def last(self) -> Tensor:
+        """The last position of each packed row, `[N]`; every row has a symbol."""
+        starts = torch.tensor([0, *itertools.accumulate(self.sizes)], device=self.row.device)
+        lengths = torch.bincount(self.row, minlength=len(self.order))
+        return starts[lengths - 1] + torch.arange(len(lengths), device=starts.device)
 
     def per_row(self, value: Tensor) -> Tensor:
         """Sum a value of every position, `[M]`, over time: `[N]`, in the order of the rows."""
@@ -98,7 +105,7 @@ def packed_rnn(
             context if first else None,
             tuple(state[layer : layer + 1] for state in states),
             packing.sizes,
-        )[0]
+        ).squeeze(0)  # whose gradient, unlike that of [0], is no copy
         if layer + 1 < rnn.num_layers:
             hidden = nn.functional.dropout(hidden, rnn.dropout, rnn.training)
     return hidden
@@ -110,8 +117,8 @@ def rnn_states(
     lengths: Tensor,
     packing: Packing,
     source: Tensor | None = None,
-) -> Tensor:
-    """States of the last layer at every symbol, both directions side by side if it has two.
+) -> tuple[Tensor, Tensor]:
+    """States of the last layer at every packed position, in D directions, 1 or 2.
 
     Equal to `rnn` on each row's own sequence, from zeros.
 
@@ -123,7 +130,8 @@ def rnn_states(
         source: Which of distinct inputs each symbol reads, `[S]`; None for each its own.
 
     Returns:
-        `[S, H]` or `[S, 2 H]`, in the order of the symbols.
+        The states, `[D, S, H]`, and the symbol that each direction reads at each packed position,
+        `[D, S]`: the second one reads every row from its end.
     """
     positions, suffixes = [packing.position], [""]
     if rnn.bidirectional:
@@ -131,19 +139,22 @@ def rnn_states(
         mirror = (2 * ends - lengths - 1)[packing.order[packing.row]] - packing.position
         positions, suffixes = [packing.position, mirror], ["", "_reverse"]
     position = torch.stack(positions)  # [D, S]
-    back = position.argsort(1)
     zeros = inputs.new_zeros(len(positions), len(lengths), rnn.hidden_size)
     initial = (zeros, zeros) if isinstance(rnn, nn.LSTM) else (zeros,)
-    states = inputs
+    states, reads = inputs, position if source is None else source[position]
     for layer in range(rnn.num_layers):
-        if layer:
-            states = nn.functional.dropout(states, rnn.dropout, rnn.training)
         names = [f"l{layer}{suffix}" for suffix in suffixes]
-        reads = position if layer or source is None else source[position]
-        packed = _run(rnn, names, states, reads, None, initial, packing.sizes)  # [D, S, H]
-        orders = zip(packed, back, strict=True)
-        states = torch.cat([one.index_select(0, order) for one, order in orders], 1)
-    return states
+        states = _run(rnn, names, inputs, reads, None, initial, packing.sizes)  # [D, S, H]
+        if layer + 1 < rnn.num_layers:
+            inputs = nn.functional.dropout(in_order(states, position), rnn.dropout, rnn.training)
+            reads = position
+    return states, position
+
+
+def in_order(states: Tensor, position: Tensor) -> Tensor:
+    """What `rnn_states` returned in the order of the symbols, directions side by side, `[S, F]`."""
+    orders = zip(states, position.argsort(1), strict=True)
+    return torch.cat([one.index_select(0, order) for one, order in orders], 1)
 
 
 def _run(

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["num_workers", "share_out"]
+__all__ = ["balanced", "num_workers", "share_out"]
 
 MOST_WORKERS = 8  # each may hold sums of its own; beyond, a worker has several of torch's threads
 
@@ -44,13 +44,7 @@ def share_out(
     Returns:
         What the calls returned, at least one, in an order that does not change.
     """
-    shares: list[list[int]] = [[] for _ in range(max(1, min(workers, len(parts))))]
-    loads = [0] * len(shares)
-    for index in sorted(range(len(parts)), key=lambda index: -sizes[index]):
-        lightest = loads.index(min(loads))
-        shares[lightest].append(index)
-        loads[lightest] += sizes[index]
-    chosen = [[parts[index] for index in sorted(share)] for share in shares]
+    chosen = [[parts[index] for index in share] for share in balanced(sizes, workers)]
     if len(chosen) == 1:
         return [work(chosen[0])]
 
@@ -59,6 +53,20 @@ def share_out(
             return work(share)
 
     return list(_pool(workers, torch.get_num_threads()).map(silently, chosen))
+
+
+def balanced(sizes: Sequence[int], workers: int) -> list[list[int]]:
+    """Share out work among at most `workers`, at least one: the places of each one's `sizes`.
+
+    The largest first, each to who has least so far; every share is in ascending order.
+    """
+    shares: list[list[int]] = [[] for _ in range(max(1, min(workers, len(sizes))))]
+    loads = [0] * len(shares)
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        lightest = loads.index(min(loads))
+        shares[lightest].append(index)
+        loads[lightest] += sizes[index]
+    return [sorted(share) for share in shares]
 
 
 @functools.cache

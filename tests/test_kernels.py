@@ -51,7 +51,7 @@ def run(
 
 
 @needs_compiler
-@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
 @pytest.mark.parametrize("with_context", [True, False])
 @pytest.mark.parametrize("with_position", [True, False])
 @pytest.mark.parametrize("num_gates", [3, 4])
@@ -88,6 +88,51 @@ def test_numbers_far_from_one(monkeypatch: pytest.MonkeyPatch, scale: float) -> 
         monkeypatch.setattr(blocks, "SMALL", 0)
         for got, wanted in zip(fast, plain, strict=True):
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+def test_no_rows_have_no_gradient() -> None:
+    values = [torch.zeros(shape, requires_grad=True) for shape in ((2, 6, 8), (2, 8, 2))]
+    values = [value.detach().float().requires_grad_() for value in values]
+    none = torch.zeros(2, 0, 2, dtype=torch.float32)
+    hidden = lstm(values[0], torch.zeros(2, 0).long(), None, (), values[1], none, none)
+    assert hidden.shape == (2, 0, 2)
+    assert not any(part.any() for part in torch.autograd.grad(hidden.sum(), values))
+
+
+@needs_compiler
+@pytest.mark.parametrize("with_table", [True, False])
+def test_a_softmax_and_its_gradient(with_table: bool) -> None:
+    """Of logits far apart too, beside torch's own."""
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(37, 101, generator=draw, dtype=torch.float32) * torch.logspace(-3, 3, 101)
+    logits = logits.float()
+    table = torch.randn(5, 101, generator=draw, dtype=torch.float32) if with_table else None
+    classes = torch.randint(5, (37,), generator=draw) if with_table else None
+    targets = torch.randint(101, (37,), generator=draw)
+    upstream = torch.randn(37, generator=draw, dtype=torch.float32)
+    exact = logits.double().requires_grad_()
+    biased = exact if table is None or classes is None else exact + table.double()[classes]
+    wanted = biased.log_softmax(1).gather(1, targets[:, None])[:, 0]
+    (gradient,) = torch.autograd.grad((wanted * upstream).sum(), exact)
+    kernels_of = kernels_for(logits)
+    assert kernels_of is not None
+    untouched = logits.clone()
+    got = kernels_of.log_softmax(untouched, table, classes, targets, None)
+    torch.testing.assert_close(got.double(), wanted.detach(), rtol=1e-5, atol=1e-5)
+    got = kernels_of.log_softmax(logits, table, classes, targets, upstream)
+    torch.testing.assert_close(got.double(), wanted.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits.double(), gradient, rtol=1e-4, atol=1e-6)
+
+
+@needs_compiler
+def test_a_nan_among_logits_stays_one() -> None:
+    logits = torch.zeros(2, 40, dtype=torch.float32)
+    logits[0, 33] = torch.nan
+    kernels_of = kernels_for(logits)
+    assert kernels_of is not None
+    found = kernels_of.log_softmax(logits, None, None, torch.zeros(2).long(), None)
+    assert found.isnan().tolist() == [True, False]
 
 
 @needs_compiler

@@ -40,7 +40,17 @@ LAYERS = [
         "interpolated",
         "bags",
     ],
-    ["buffers", "threads", "kernels", "blocks", "cells", "recurrent", "encoders", "decoder"],
+    [
+        "buffers",
+        "threads",
+        "kernels",
+        "blocks",
+        "loops",
+        "cells",
+        "recurrent",
+        "encoders",
+        "decoder",
+    ],
     ["likelihood", "model"],
     [
         "estimators",
