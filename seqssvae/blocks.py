@@ -19,7 +19,7 @@ __all__ = ["Block", "Gradients", "Inputs", "Plan"]
 
 BLOCK_ELEMENTS = 2**16  # of the hidden states of a block at one time
 FEWEST_ROWS = 16  # of a block
-SMALL = 2**22  # products of two numbers, in a loop that one thread does with torch's operations
+SMALL = 2**22  # products of two numbers, in a loop that one thread does
 
 Result = TypeVar("Result")
 
@@ -161,9 +161,10 @@ class Plan(NamedTuple):
     def make(cls, sizes: tuple[int, ...], hidden: Tensor, *others: Tensor | None) -> "Plan":
         """A plan for first states `[D, N, H]` and other tensors of the loop."""
         num_directions, _, size = hidden.shape
-        if num_directions * sum(sizes) * size * size < max(SMALL, 1):
-            return cls(_blocks(sizes, hidden, 1), 1, None)
-        workers = num_workers(hidden.device)
+        if not sum(sizes):
+            return cls([], 1, None)
+        is_small = num_directions * sum(sizes) * size * size < SMALL
+        workers = 1 if is_small else num_workers(hidden.device)
         kernels = kernels_for(hidden, *(other for other in others if other is not None))
         return cls(_blocks(sizes, hidden, workers), workers, kernels)
 

@@ -34,9 +34,12 @@ def test_blocks_have_about_as_many_positions() -> None:
     assert first.rows.stop < 50  # rows are sorted, longest first
 
 
-def test_small_loops_run_in_one_thread_with_torch() -> None:
-    hidden = torch.zeros(1, 100, 8, dtype=torch.float32)
-    assert Plan.make(SIZES, hidden).workers == 1 and Plan.make(SIZES, hidden).kernels is None
+def test_small_loops_run_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "num_workers", lambda device: 4)
+    hidden = torch.zeros(1, 100, 8)
+    assert Plan.make(SIZES, hidden).workers == 1
+    assert Plan.make(SIZES, torch.zeros(1, 100, 800)).workers == 4
+    assert Plan.make((), hidden).blocks == []
 
 
 def test_few_rows_stay_together() -> None:

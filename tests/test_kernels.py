@@ -19,12 +19,16 @@ needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler on t
 
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Loops of every size may use kernels, and whether there are any is found out anew."""
+    """Loops of every size may use threads, and whether there are kernels is found out anew."""
     monkeypatch.setattr(blocks, "SMALL", 0)
     monkeypatch.delenv("SEQSSVAE_KERNELS", raising=False)
     kernels._kernels.cache_clear()
     yield
     kernels._kernels.cache_clear()
+
+
+def no_kernels(*_: Tensor) -> None:
+    """As where there is no compiler."""
 
 
 def run(
@@ -68,7 +72,7 @@ def test_a_kernel_does_what_torch_does(
         torch.set_num_threads(num_threads)
         assert kernels_for(torch.zeros(1, dtype=torch.float32)) is not None
         fast = run(num_gates, with_context=with_context, with_position=with_position)
-        monkeypatch.setattr(blocks, "SMALL", 2**62)
+        monkeypatch.setattr(blocks, "kernels_for", no_kernels)
         plain = run(num_gates, with_context=with_context, with_position=with_position)
     finally:
         torch.set_num_threads(before)
@@ -83,9 +87,9 @@ def test_numbers_far_from_one(monkeypatch: pytest.MonkeyPatch, scale: float) -> 
     """Gates that are nearly linear, and gates that are closed."""
     for num_gates in (3, 4):
         fast = run(num_gates, with_context=True, with_position=True, scale=scale)
-        monkeypatch.setattr(blocks, "SMALL", 2**62)
-        plain = run(num_gates, with_context=True, with_position=True, scale=scale)
-        monkeypatch.setattr(blocks, "SMALL", 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, "kernels_for", no_kernels)
+            plain = run(num_gates, with_context=True, with_position=True, scale=scale)
         for got, wanted in zip(fast, plain, strict=True):
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
