@@ -221,9 +221,6 @@ class SeqSSVAEClassifier(
         config = Config() if self.config is None else self.config
         given = {key: getattr(self, name) for name, key in PARAMETERS.items()}
         changes = {key: value for key, value in given.items() if value is not None}
-        steps = changes.get("training.num_steps")
-        if isinstance(steps, int) and config.objective.kl_warmup_steps > steps:
-            changes["objective.kl_warmup_steps"] = steps // 3
         if self.random_state is not None:
             changes["training.seed"] = int(check_random_state(self.random_state).randint(2**31))
         plain = {key: v.item() if isinstance(v, np.generic) else v for key, v in changes.items()}

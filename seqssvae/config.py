@@ -103,7 +103,7 @@ class ObjectiveConfig:
     kl: Literal["analytic", "sampled"] = "analytic"
     kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = "linear"
     kl_weight: float = 1.0  # what the schedule ends with
-    kl_warmup_steps: int = 300
+    kl_warmup_steps: int = 300  # a third of training.num_steps where that is less and this not set
     kl_cycles: int = 4
     free_bits: float = 0.5  # nats per dim of z
 
@@ -277,6 +277,8 @@ def load_config(path: Path) -> Config:
 def override(config: Config, changes: Any, *, where: str = "") -> Config:
     """A copy with some settings changed.
 
+    `objective.kl_warmup_steps` follows a smaller `training.num_steps`, unless it is set.
+
     Args:
         config: Where to start.
         changes: `{"model": {"cell": "gru"}}`, or dotted keys `{"model.cell": "gru"}`. Strings are
@@ -303,6 +305,13 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
         hint_type = typing.get_type_hints(type(sections[section]))[name]
         converted = _convert(value, hint_type, f"{where}{key}")
         sections[section] = dataclasses.replace(sections[section], **{name: converted})
+    warmup, usual = sections["objective"].kl_warmup_steps, ObjectiveConfig.kl_warmup_steps
+    steps = sections["training"].num_steps
+    is_set = "objective.kl_warmup_steps" in seen or warmup != usual
+    if "training.num_steps" in seen and not is_set and warmup > steps >= 0:
+        sections["objective"] = dataclasses.replace(
+            sections["objective"], kl_warmup_steps=steps // 3
+        )
     return Config(**sections)
 
 

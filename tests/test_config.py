@@ -59,3 +59,15 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str) -> None:
         load_config(path)
     with pytest.raises(InputError, match="nowhere"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+def test_warm_up_follows_fewer_steps_unless_it_is_set() -> None:
+    assert override(Config(), {"training.num_steps": 30}).objective.kl_warmup_steps == 10
+    usual = Config().objective.kl_warmup_steps
+    assert override(Config(), {"training.num_steps": usual}).objective.kl_warmup_steps == usual
+    both = {"training.num_steps": 30, "objective.kl_warmup_steps": usual}
+    with pytest.raises(InputError, match="at most training.num_steps = 30"):
+        override(Config(), both)
+    chosen = override(Config(), {"objective.kl_warmup_steps": 40})
+    with pytest.raises(InputError, match="at most training.num_steps = 30"):
+        override(chosen, {"training.num_steps": 30})
