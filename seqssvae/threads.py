@@ -39,7 +39,7 @@ def share_out(
         work: Called once for each worker that has parts, with those, in their order.
         parts: What to work on.
         sizes: How much work each part is.
-        workers: At most so many calls at a time; one is made in this thread.
+        workers: At most so many calls at a time; a single one is made in this thread.
 
     Returns:
         What the calls returned, at least one, in an order that does not change.
