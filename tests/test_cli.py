@@ -280,7 +280,10 @@ def test_bad_rows_get_one_line(
         (("train", "--data", "DATA", "--out", "RUN"), "RUN"),
         (("train", "--data", "DATA", "--out", "NEW", "--model.hiden_size", "3"), "did you mean"),
         (("train", "--data", "DATA", "--out", "NEW", "--training.num_steps", "x"), "num_steps"),
-        (("train", "--data", "DATA", "--out", "NEW", "--training.num_steps", "5"), "warmup"),
+        (
+            ("train", "--data", "DATA", "--out", "NEW", "--objective.kl_warmup_steps", "9999"),
+            "warmup",
+        ),
         (("train", "--data", "DATA", "--out", "NEW", "--text-column", "word"), "word"),
         (("train", "--data", "DATA", "--out", "NEW", "--label-column", "lang"), "lang"),
         (("train", "--data", "DATA", "--out", "NEW", "--vocabulary", "tokens"), "tokens"),
