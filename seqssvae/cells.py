@@ -1,7 +1,7 @@
 """The loops over time of LSTM and GRU, each one autograd function, over packed rows.
 
 The gradient of the recurrent weights is one product for each block of rows. Kernels in C do what
-torch's operations do here, in fewer passes over memory, where they can.
+`loops` does with torch's operations, in fewer passes over memory, where they can.
 """
 
 from typing import Any
