@@ -1,7 +1,9 @@
 """A pool of classifiers, weighed by what they said of labelled rows that they had not seen.
 
 Each member's scores are divided by a temperature; the pool is a weighted mean of log posteriors,
-its weights chosen greedily (Caruana et al. 2004) on bootstrap samples of the labelled rows.
+its weights chosen greedily (Caruana et al. 2004) on bootstrap samples of the labelled rows. The
+mean is calibrated by a temperature and a bias before the classes' shares are estimated from
+unlabelled rows (Alexandari et al. 2020).
 """
 
 import dataclasses
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 __all__ = ["Pool", "assign_folds", "fit_pool", "log_softmax", "reestimate_prior"]
 
@@ -20,7 +23,8 @@ TEMPERATURES = np.exp(np.linspace(-1.5, 5, 40))
 TEMPERATURE_DEVIATION = 1.0  # of log temperatures from the usual ones
 NUM_BAGS, NUM_PICKS = 15, 8
 LEAST_WEIGHT = 0.02  # of a member that stays in the pool
-PRIOR_PULL = 0.5  # of the labelled rows' class shares, beside the unlabelled rows' 1
+BIAS_DEVIATION = 0.5  # of what calibration adds to log posteriors
+PRIOR_PULL = 1.0  # of the labelled rows' class shares, beside the unlabelled rows' 1
 PRIOR_STEPS = 30
 
 
@@ -33,12 +37,14 @@ class Pool:
         temperatures: What their scores are divided by, `[J]`.
         log_priors: Added to their scores after that, `[J, K]`.
         sharpness: The pool's mean of log posteriors is divided by it.
+        bias: Then added, `[K]`.
     """
 
     weights: Doubles
     temperatures: Doubles
     log_priors: Doubles
     sharpness: float
+    bias: Doubles
 
     def log_posteriors(self, scores: Sequence[NDArray[np.floating]]) -> Doubles:
         """log p(y | x) in nats, `[n, K]`, from scores `[n, K]` of the members with a weight."""
@@ -47,7 +53,7 @@ class Pool:
         for member, of_member in zip(used, scores, strict=True):
             logits = of_member / self.temperatures[member] + self.log_priors[member]
             total += self.weights[member] * log_softmax(logits)
-        return log_softmax(total / self.sharpness)
+        return log_softmax(total / self.sharpness + self.bias)
 
 
 def assign_folds(y: Integers) -> Integers:
@@ -86,7 +92,8 @@ def fit_pool(
     num_members, num_rows = scores.shape[:2]
     allowed = np.ones(num_members, np.bool_) if allowed is None else allowed
     if not num_rows:
-        return Pool(allowed / allowed.sum(), usual_temperatures, log_priors, 1.0)
+        no_bias = np.zeros(log_priors.shape[1])
+        return Pool(allowed / allowed.sum(), usual_temperatures, log_priors, 1.0, no_bias)
     temperatures = np.array(
         [
             _choose_temperature(*of_member, y)
@@ -98,7 +105,8 @@ def fit_pool(
     weights[allowed] = _choose_weights(log_posteriors[allowed], y, np.random.default_rng(seed))
     mean = np.tensordot(weights, log_posteriors, 1)
     sharpness = _choose_temperature(mean, np.zeros(mean.shape[1]), 1.0, y)
-    return Pool(weights, temperatures, log_priors, sharpness)
+    bias = _choose_bias(mean / sharpness, y)
+    return Pool(weights, temperatures, log_priors, sharpness, bias)
 
 
 def _choose_temperature(
@@ -112,6 +120,25 @@ def _choose_temperature(
         for temperature in TEMPERATURES
     ]
     return float(TEMPERATURES[np.argmin(losses)])
+
+
+def _choose_bias(logits: Doubles, y: Integers) -> Doubles:
+    """What makes rows `[n, K]` likeliest when it is added, under a normal prior, `[K]`.
+
+    0 for classes of which there is no row: that none was held out does not say that they are rare.
+    """
+    present, y = np.unique(y, return_inverse=True)
+    seen, counts = logits[:, present], np.bincount(y)
+
+    def loss(bias: Doubles) -> tuple[float, Doubles]:
+        log_posteriors = log_softmax(seen + bias)
+        scaled = bias / BIAS_DEVIATION**2
+        nats = -log_posteriors[np.arange(len(y)), y].sum() + (bias * scaled).sum() / 2
+        return float(nats), np.exp(log_posteriors).sum(0) - counts + scaled
+
+    result = np.zeros(logits.shape[1])
+    result[present] = minimize(loss, np.zeros(len(present)), jac=True, method="L-BFGS-B").x
+    return result
 
 
 def _choose_weights(log_posteriors: Doubles, y: Integers, random: np.random.Generator) -> Doubles:
@@ -139,7 +166,7 @@ def reestimate_prior(posteriors: NDArray[np.floating], prior: Doubles) -> Double
     Args:
         posteriors: p(y | x) of the unlabelled rows under `prior`, `[n, K]`; n may be 0.
         prior: Shares among the labelled rows, none of them 0, `[K]`; the result is pulled to them
-            as by half as many rows.
+            as by as many rows.
     """
     if not len(posteriors):
         return prior

@@ -39,6 +39,7 @@ def test_posteriors_are_the_weighted_mean_of_log_posteriors() -> None:
         temperatures=np.array([2.0, 1.0, 4.0]),
         log_priors=np.log([[0.2, 0.8], [0.5, 0.5], [1.0, 1.0]]),
         sharpness=0.5,
+        bias=np.log([1.0, 3.0]),
     )
     first, third = [1.0, 0.0], [0.0, 3.0]
     of_first = [0.2 * math.exp(0.5), 0.8]
@@ -47,6 +48,7 @@ def test_posteriors_are_the_weighted_mean_of_log_posteriors() -> None:
         ((a / sum(of_first)) ** 0.25 * (b / sum(of_third)) ** 0.75) ** 2
         for a, b in zip(of_first, of_third, strict=True)
     ]
+    expected[1] *= 3
     found = np.exp(pool.log_posteriors([np.array([first]), np.array([third])]))
     np.testing.assert_allclose(found[0], np.array(expected) / sum(expected))
 
@@ -78,6 +80,7 @@ def test_few_rows_leave_temperatures_near_the_usual_ones() -> None:
     )
     assert pool.temperatures.tolist() == [7.0]
     assert pool.weights.tolist() == [1.0] and pool.sharpness == 1.0
+    assert pool.bias.tolist() == [0, 0, 0]
     right = 100 * np.eye(3)[None, y]  # says that the lower the temperature, the better
     pool = fit_pool(
         right, y, usual_temperatures=np.array([50.0]), log_priors=np.zeros((1, 3)), seed=0
@@ -93,6 +96,21 @@ def test_a_prior_is_added_to_scores_that_lack_it() -> None:
     assert pool.temperatures[0] == pytest.approx(5.0, rel=0.15)
     found = pool.log_posteriors([scores])
     np.testing.assert_allclose(np.exp(found), np.exp(log_softmax(logits)), atol=0.1)
+
+
+def test_a_class_that_is_named_too_often_is_named_less() -> None:
+    """All rows look alike, half of them are of class 0, and none is of class 2."""
+    y = np.arange(8000) % 2
+    lopsided = np.log([0.8, 0.1, 0.1])
+    scores = np.broadcast_to(lopsided, (1, len(y), 3))
+    pool = fit_pool(scores, y, usual_temperatures=np.ones(1), log_priors=np.zeros((1, 3)), seed=0)
+    found = np.exp(pool.log_posteriors([scores[0, :1]])[0])
+    assert found[0] == pytest.approx(found[1], rel=0.02)
+    assert pool.bias[2] == 0
+    few = fit_pool(
+        scores[:, :8], y[:8], usual_temperatures=np.ones(1), log_priors=np.zeros((1, 3)), seed=0
+    )
+    assert 0 < few.bias[1] < pool.bias[1]
 
 
 def test_weights_go_to_members_that_know_something() -> None:
@@ -114,7 +132,7 @@ def test_weights_go_to_members_that_know_something() -> None:
 
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_class_shares_of_unlabelled_rows_are_found(share: float) -> None:
-    """A third of the way back to the labelled rows' shares, which weigh half as much."""
+    """Half of the way back to the labelled rows' shares, which weigh as much."""
     random = np.random.default_rng(0)
     y = (random.random(5000) < share).astype(np.int64)
     evidence = np.where(y == 1, 2, -2) + random.normal(size=5000)  # log odds are 4 times that
@@ -122,7 +140,7 @@ def test_class_shares_of_unlabelled_rows_are_found(share: float) -> None:
     posteriors = np.exp(log_softmax(np.stack([-2 * evidence, 2 * evidence], 1) + np.log(prior)))
     found = reestimate_prior(posteriors, prior)
     assert found.sum() == pytest.approx(1)
-    assert found[1] == pytest.approx((share + 0.45) / 1.5, abs=0.02)
+    assert found[1] == pytest.approx((share + 0.9) / 2, abs=0.02)
     assert reestimate_prior(posteriors[:0], prior) is prior
 
 
