@@ -24,15 +24,13 @@ Written to the folder, none of it half-written:
 
 import argparse
 import bisect
-import contextlib
 import dataclasses
 import functools
 import json
 import math
-import os
 import string
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -40,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.config import InputError
+from seqssvae.files import write_lines
 
 __all__ = ["Grammar", "Source", "load_grammar", "main", "make_grammar", "measure", "prepare"]
 
@@ -326,10 +325,10 @@ def prepare(
     truth = {"rows": numbers, "seed": seed, **figures, "grammar": grammar.to_mapping()}
     for name, drawn in (("train", rows["train"]), ("test", test_rows)):
         records = ({"tokens": tokens, "label": grammar.labels[y]} for tokens, y in drawn)
-        _write(folder / f"{name}.jsonl", map(json.dumps, records))
+        write_lines(folder / f"{name}.jsonl", map(json.dumps, records))
     scores = [dict(zip(grammar.labels, map(_finite, row), strict=True)) for row in log_prob]
-    _write(folder / "test_log_prob.jsonl", map(json.dumps, scores))
-    _write(folder / "truth.json", [json.dumps(truth, indent=1, allow_nan=False)])
+    write_lines(folder / "test_log_prob.jsonl", map(json.dumps, scores))
+    write_lines(folder / "truth.json", [json.dumps(truth, indent=1, allow_nan=False)])
     return truth
 
 
@@ -361,22 +360,6 @@ def load_grammar(path: Path) -> Grammar:
 def _finite(value: float) -> float | None:
     """JSON has no -inf: null stands for the log of 0."""
     return float(value) if math.isfinite(value) else None
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise InputError(f"{path}: wanted to write, got {error.strerror}") from error
 
 
 class _Parser(argparse.ArgumentParser):

@@ -19,10 +19,8 @@ README. Credit them where you pass the files on.
 
 import argparse
 import collections
-import contextlib
 import difflib
 import json
-import os
 import random
 import sys
 from collections.abc import Sequence
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from seqssvae.config import InputError
+from seqssvae.files import write_lines
 
 __all__ = ["LANGUAGES", "choose_words", "main", "read_lists", "write_rows"]
 
@@ -116,19 +115,8 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for text, label in rows:
-                file.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise InputError(f"{path}: wanted to write, got {error.strerror}") from error
+    records = ({"text": text, "label": label} for text, label in rows)
+    write_lines(path, (json.dumps(record, ensure_ascii=False) for record in records))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -23,6 +23,7 @@ __all__ = [
     "writable",
     "write_atomically",
     "write_atomically_by",
+    "write_lines",
     "write_new",
 ]
 
@@ -61,6 +62,17 @@ def write_atomically_by(path: Path, write: Callable[[BinaryIO], object]) -> None
             beside.unlink(missing_ok=True)
             raise
         flush(target.parent)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """As `write_atomically`, of lines in UTF-8; the folder is made if it is not there.
+
+    Raises:
+        InputError: the folder or the file cannot be written.
+    """
+    with writable(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (f"{line}\n".encode() for line in lines))
 
 
 def write_new(path: Path, content: bytes | Iterable[bytes]) -> None:

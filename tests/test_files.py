@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seqssvae.config import InputError
-from seqssvae.files import parse_json, write_atomically
+from seqssvae.files import parse_json, write_atomically, write_lines
 
 
 def test_write_atomically(tmp_path: Path) -> None:
@@ -27,6 +27,14 @@ def test_write_atomically(tmp_path: Path) -> None:
         write_atomically(tmp_path, b"")
     with pytest.raises(InputError, match="wanted to write it, got Not a directory"):
         write_atomically(path / "b.txt", b"")
+
+
+def test_lines_in_a_folder_that_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "er" / "a.txt"
+    write_lines(path, iter(["één", ""]))
+    assert path.read_bytes() == "één\n\n".encode()
+    with pytest.raises(InputError, match=r"a\.txt: wanted to write it, got File exists"):
+        write_lines(path / "b.txt", [])
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:

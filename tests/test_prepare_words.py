@@ -123,7 +123,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"train.jsonl: wanted to write, got No space left"):
+    with pytest.raises(InputError, match=r"train.jsonl: wanted to write it, got No space left"):
         write_rows(path, [("lake", "en")])
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
     assert path.read_text(encoding="utf-8") == '{"text": "été", "label": "fr"}\n'
