@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from seqssvae.config import Config, EstimatorName
+from seqssvae.config import Config, EstimatorName, ModelConfig
 from seqssvae.likelihood import CHUNK_ELEMENTS
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 BYTES = 4
+GATES = {"lstm": 4, "gru": 3}
 LARGEST_EXACT_SECONDS = 2.0  # an exact step longer than this makes "auto" sample
 
 
@@ -82,20 +83,8 @@ def estimate(
     unlabelled = training.unlabelled_batch_size * (num_unlabelled > 0)
     k = max(num_classes, 1)
     sampled = min(k, config.estimator.k + config.estimator.num_samples)
-    gates = 4 if model.cell == "lstm" else 3
-    encoders = 1 if model.shared_encoder or not num_classes else 2
-    directions = 2 if model.bidirectional else 1
-    wide = model.encoder_size
-    per_symbol = (
-        encoders
-        * directions
-        * model.encoder_layers
-        * 6
-        * gates
-        * wide
-        * (wide + model.embedding_size)
-    )
-    encoding = (labelled + unlabelled) * mean_length * per_symbol
+    gates = GATES[model.cell]
+    encoding, encoder_kept = _encode(model, num_classes, (labelled + unlabelled) * mean_length)
     size = model.decoder_size
     recurrence = 6.0 * model.decoder_layers * gates * size * size
     found = []
@@ -114,7 +103,6 @@ def estimate(
         kept = symbols / calls * model.decoder_layers * (gates + 5) * size
         logits = min(CHUNK_ELEMENTS, symbols * vocabulary_size)
         weights = 3 * vocabulary_size * size
-        encoder_kept = encoding / per_symbol * encoders * directions * (gates + 4) * wide
         found.append(
             Cost(
                 estimator=name,
@@ -125,6 +113,17 @@ def estimate(
             )
         )
     return found
+
+
+def _encode(model: ModelConfig, num_classes: int, symbols: float) -> tuple[float, float]:
+    """Operations that encoding so many symbols takes, forward and backward, and numbers kept."""
+    encoders = 1 if model.shared_encoder or not num_classes else 2
+    loops = encoders * (2 if model.bidirectional else 1)
+    gates, size = GATES[model.cell], model.encoder_size
+    products = gates * size * (size + model.embedding_size)
+    return symbols * loops * model.encoder_layers * 6 * products, symbols * loops * (
+        gates + 4
+    ) * size
 
 
 def cheapest_exact_or_sampled(costs: list[Cost], available_megabytes: float) -> EstimatorName:
