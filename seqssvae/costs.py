@@ -120,10 +120,8 @@ def _encode(model: ModelConfig, num_classes: int, symbols: float) -> tuple[float
     encoders = 1 if model.shared_encoder or not num_classes else 2
     loops = encoders * (2 if model.bidirectional else 1)
     gates, size = GATES[model.cell], model.encoder_size
-    products = gates * size * (size + model.embedding_size)
-    return symbols * loops * model.encoder_layers * 6 * products, symbols * loops * (
-        gates + 4
-    ) * size
+    products = model.encoder_layers * gates * size * (size + model.embedding_size)
+    return 6 * symbols * loops * products, symbols * loops * (gates + 4) * size
 
 
 def cheapest_exact_or_sampled(costs: list[Cost], available_megabytes: float) -> EstimatorName:

@@ -18,7 +18,7 @@ from seqssvae.cli.completion import SHELLS, completion_script
 from seqssvae.config import InputError
 from seqssvae.stopping import Diverged
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "Parser", "main"]
 
 COMMANDS = {
     "train": "train a model on labelled and unlabelled rows",
@@ -41,10 +41,10 @@ SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes 
 TURN_SECONDS = 2.0  # until rank 0 has told of a mistake that all ranks find, and torchrun ends all
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose mistakes are one line."""
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> NoReturn:  # noqa: D102
         is_first = not ranks.launched_rank()
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n" if is_first else None)
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     another process of the same job is gone; 130 and 143 after SIGINT and SIGTERM. Of several
     processes the first tells what all know, and a process that is alone with a mistake tells it.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="seqssvae", description="Semi-supervised variational autoencoders over sequences."
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
