@@ -19,6 +19,7 @@ from data.prepare_code import (
     syntax_of,
 )
 from seqssvae.config import InputError
+from tests.refusals import refusal
 
 ROOT = Path(__file__).parent.parent
 
@@ -136,11 +137,5 @@ def test_mistakes_are_one_line_and_write_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    try:
-        status: object = main(["--out", str(tmp_path / "new"), *options])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.err.count("\n") == 1 and message in captured.err
+    assert message in refusal(main, ["--out", str(tmp_path / "new"), *options], capsys)
     assert not (tmp_path / "new").exists()

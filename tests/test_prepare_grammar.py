@@ -22,6 +22,7 @@ from data.prepare_grammar import (
     measure,
     prepare,
 )
+from tests.refusals import refusal
 
 ROOT = Path(__file__).parent.parent
 FILES = ["test.jsonl", "test_log_prob.jsonl", "train.jsonl", "truth.json"]
@@ -252,13 +253,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 def test_mistakes_are_one_line_and_write_nothing(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        status: object = main(["--out", str(tmp_path / "new"), *options])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.err.count("\n") == 1 and message in captured.err
+    assert message in refusal(main, ["--out", str(tmp_path / "new"), *options], capsys)
     assert not (tmp_path / "new").exists()
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data.prepare_words import choose_words, main, read_lists, write_rows
 from seqssvae.config import InputError
+from tests.refusals import refusal
 
 ROOT = Path(__file__).parent.parent
 LISTS = {
@@ -102,13 +103,7 @@ def test_a_language_list_is_the_whole_of_it() -> None:
 def test_mistakes_are_one_line_and_write_nothing(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        status: object = main(["--out", str(tmp_path / "new"), *options])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.err.count("\n") == 1 and message in captured.err
+    assert message in refusal(main, ["--out", str(tmp_path / "new"), *options], capsys)
     assert not (tmp_path / "new").exists()
 
 
