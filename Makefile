@@ -28,7 +28,7 @@ test: install ## lint, types, tests and doctests
 
 fuzz: export OMP_NUM_THREADS = 1
 fuzz: install ## 10,000 malformed inputs, new ones each time
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/test_fuzz_*.py
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest $$(find tests -name "test_fuzz_*.py")
 
 coverage: export OMP_NUM_THREADS = 1
 coverage: install ## which lines and branches the tests run; below 95 % is an error

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from seqssvae.cli import Parser
 from seqssvae.config import InputError
-from seqssvae.files import write_lines
+from seqssvae.storage.files import write_lines
 
 __all__ = ["KINDS", "PACKAGES", "choose_rows", "main", "read_functions"]
 

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from seqssvae.cli import Parser
 from seqssvae.config import InputError
-from seqssvae.files import write_lines
+from seqssvae.storage.files import write_lines
 
 __all__ = ["Grammar", "Source", "load_grammar", "main", "make_grammar", "measure", "prepare"]
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from seqssvae.cli import Parser
 from seqssvae.config import InputError
-from seqssvae.files import write_lines
+from seqssvae.storage.files import write_lines
 
 __all__ = ["LANGUAGES", "choose_words", "main", "read_lists", "write_rows"]
 

@@ -34,7 +34,7 @@ autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!seqssvae\.).*"),  # other libraries are not looked up
-    ("py:class", r"seqssvae\.\w+\.(Part|Result|T)"),  # type variables have no page
+    ("py:class", r"seqssvae\.[\w.]+\.(Part|Result|T)"),  # type variables have no page
 ]
 
 SPAN = re.compile(r"(`[^`]+`)")

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import seqssvae
-from seqssvae.comparison import classification_figures, run_arm
+from seqssvae.compare.compare import classification_figures, run_arm
 from seqssvae.config import Config, InputError
-from seqssvae.fitting import fit
-from seqssvae.preparation import prepare, read_like, read_sequences
+from seqssvae.data.prepare import prepare, read_like, read_sequences
+from seqssvae.training.fit import fit
 
 ARMS = {
     "supervised": "the SS-VAE's encoder, on the labels alone",

@@ -23,12 +23,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqssvae.batches import Batch
-from seqssvae.building import build_model
 from seqssvae.config import EstimatorConfig, ModelConfig, ObjectiveConfig
+from seqssvae.data.batches import Batch
+from seqssvae.data.vocabulary import EOS, NUM_SPECIAL
 from seqssvae.estimators import Estimator, build_estimator
-from seqssvae.model import SSVAE
-from seqssvae.vocabulary import EOS, NUM_SPECIAL
+from seqssvae.model.build import build_model
+from seqssvae.model.ssvae import SSVAE
 
 ESTIMATORS = {
     "fused-enum": EstimatorConfig("fused-enum"),

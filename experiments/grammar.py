@@ -21,11 +21,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from seqssvae.building import build
 from seqssvae.config import Config, EstimatorName, override
-from seqssvae.evaluation import evaluate
-from seqssvae.preparation import prepare, read_like
-from seqssvae.training import Trainer
+from seqssvae.data.prepare import prepare, read_like
+from seqssvae.inference.evaluate import evaluate
+from seqssvae.model.build import build
+from seqssvae.training.trainer import Trainer
 
 SETTINGS = {"data.labels_per_class": 10, "training.patience": 0, "training.max_minutes": 60.0}
 NUM_SAMPLES = 64  # of z for each row and label

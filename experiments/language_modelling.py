@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from seqssvae.building import build
 from seqssvae.cli.train import add_settings, settings
 from seqssvae.config import Config, InputError
-from seqssvae.encoded import EncodedRows
-from seqssvae.evaluation import evaluate
-from seqssvae.preparation import Prepared, hide_labels, prepare, read_like
-from seqssvae.splits import Labels
-from seqssvae.training import Trainer
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.prepare import Prepared, hide_labels, prepare, read_like
+from seqssvae.data.splits import Labels
+from seqssvae.inference.evaluate import evaluate
+from seqssvae.model.build import build
+from seqssvae.training.trainer import Trainer
 
 PARTS = 20  # of the test rows, for a standard error
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_settings(parser)
     arguments, rest = parser.parse_known_args(argv)
     arguments.rest = rest
-    logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
+    logging.getLogger("seqssvae.training.trainer").setLevel(logging.ERROR)
     try:
         config = settings(arguments)
         prepared = prepare(config, arguments.data)

@@ -31,13 +31,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {
-    "likelihood": ("seqssvae.likelihood", ["likelihood", "enumeration"]),
+    "likelihood": ("seqssvae.model.likelihood", ["likelihood", "enumeration"]),
     "shapes": ("seqssvae.shapes", ["shapes", "likelihood"]),
-    "batches": ("seqssvae.batches", ["batches", "streams"]),
-    "streams": ("seqssvae.streams", ["streams"]),
-    "runs": ("seqssvae.runs", ["runs", "fitting"]),
+    "batches": ("seqssvae.data.batches", ["batches", "streams"]),
+    "streams": ("seqssvae.data.streams", ["streams"]),
+    "runs": ("seqssvae.runs.run", ["runs", "fitting"]),
     "terms": ("seqssvae.estimators.terms", ["enumeration", "sampled"]),
-    "enumeration": ("seqssvae.estimators.enumeration", ["enumeration"]),
+    "enumeration": ("seqssvae.estimators.trace_enum", ["enumeration"]),
     "fused": ("seqssvae.estimators.fused", ["enumeration", "sampled"]),
     "sampled": ("seqssvae.estimators.sampled", ["sampled"]),
     "relaxed": ("seqssvae.estimators.relaxed", ["sampled"]),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from seqssvae.cli.train import add_settings, settings
-from seqssvae.comparison import ARMS, compare
+from seqssvae.compare.compare import ARMS, compare
 from seqssvae.config import InputError
 
 SAME_ENCODER = ("supervised", "self-trained", "pretrained")
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_settings(parser)
     arguments, rest = parser.parse_known_args(argv)
     arguments.rest = rest
-    logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
+    logging.getLogger("seqssvae.training.trainer").setLevel(logging.ERROR)
     arms = list(dict.fromkeys([*arguments.arms.split(","), OURS]))
     rows = []
     try:

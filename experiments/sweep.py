@@ -18,10 +18,10 @@ from typing import Any
 import optuna
 import yaml
 
-from seqssvae.building import build
 from seqssvae.config import Config, load_config, override, to_mapping
-from seqssvae.preparation import Prepared, prepare
-from seqssvae.training import Trainer
+from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.model.build import build
+from seqssvae.training.trainer import Trainer
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:

@@ -4,12 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqssvae.batches import Batch
-    from seqssvae.classifier import LabelledKFold, SeqSSVAEClassifier, labelled_scorer
     from seqssvae.config import Config, InputError
-    from seqssvae.fitting import fit
-    from seqssvae.model import SSVAE
+    from seqssvae.data.batches import Batch
+    from seqssvae.export.sklearn import LabelledKFold, SeqSSVAEClassifier, labelled_scorer
+    from seqssvae.model.ssvae import SSVAE
     from seqssvae.trained import TrainedModel, load
+    from seqssvae.training.fit import fit
 
 __all__ = [
     "SSVAE",
@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Batch": "batches",
+    "Batch": "data.batches",
     "Config": "config",
     "InputError": "config",
-    "LabelledKFold": "classifier",
-    "SSVAE": "model",
-    "SeqSSVAEClassifier": "classifier",
+    "LabelledKFold": "export.sklearn",
+    "SSVAE": "model.ssvae",
+    "SeqSSVAEClassifier": "export.sklearn",
     "TrainedModel": "trained",
-    "fit": "fitting",
-    "labelled_scorer": "classifier",
+    "fit": "training.fit",
+    "labelled_scorer": "export.sklearn",
     "load": "trained",
 }
 

@@ -11,27 +11,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqssvae.batches import Batch, collate, evaluation_batches
-from seqssvae.building import build_model, weights_on_paper
-from seqssvae.classification import classify
 from seqssvae.config import Config, InputError
-from seqssvae.corpora import Source
-from seqssvae.decoding import beam, greedy, sample
-from seqssvae.encoded import EncodedRows
-from seqssvae.encoding import encode_sequences
-from seqssvae.evaluation import evaluate
-from seqssvae.latents import encode_z, interpolate, transfer
-from seqssvae.model import SSVAE
-from seqssvae.preparation import read_like
-from seqssvae.rows import MAX_SYMBOLS
-from seqssvae.runs import RunContents, load_run
-from seqssvae.splits import Labels
-from seqssvae.vocabulary import Vocabulary
+from seqssvae.data.batches import Batch, collate, evaluation_batches
+from seqssvae.data.corpus import Source
+from seqssvae.data.encode import encode_sequences
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.prepare import read_like
+from seqssvae.data.rows import MAX_SYMBOLS
+from seqssvae.data.splits import Labels
+from seqssvae.data.vocabulary import Vocabulary
+from seqssvae.inference.classify import classify
+from seqssvae.inference.decode import beam, greedy, sample
+from seqssvae.inference.evaluate import evaluate
+from seqssvae.inference.latent import encode_z, interpolate, transfer
+from seqssvae.model.build import build_model, weights_on_paper
+from seqssvae.model.ssvae import SSVAE
+from seqssvae.runs.run import RunContents, load_run
 
 if TYPE_CHECKING:
     import datasets
 
-    from seqssvae.sharing import SharedRun
+    from seqssvae.runs.hub import SharedRun
 
 __all__ = ["PART_ROWS", "TrainedModel", "classify_table", "load"]
 
@@ -67,7 +67,7 @@ class TrainedModel:
     manifest: dict[str, Any]
 
     def evaluate(self, data: Source, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
-        """Measure the model on a file's rows; see `seqssvae.evaluation.evaluate`.
+        """Measure the model on a file's rows; see `seqssvae.inference.evaluate.evaluate`.
 
         Args:
             data: A file, `hub:NAME`, or a `datasets.Dataset`.
@@ -404,7 +404,7 @@ class TrainedModel:
         Raises:
             InputError: no such model, or one that is damaged, or has a setting that is not known.
         """
-        from seqssvae.sharing import load_shared
+        from seqssvae.runs.hub import load_shared
 
         contents = load_shared(
             name,
@@ -416,7 +416,7 @@ class TrainedModel:
         return _restore(contents, str(name))
 
     def _shared(self) -> "SharedRun":
-        from seqssvae.sharing import SharedRun  # the hub's client takes a second to import
+        from seqssvae.runs.hub import SharedRun  # the hub's client takes a second to import
 
         return SharedRun(
             RunContents(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seqssvae.explorer import open_run
-from seqssvae.explorer_page import serve
-from seqssvae.report import write_report
-from tests.portrayed import make_portrait
+from seqssvae.show.explorer import open_run
+from seqssvae.show.explorer_page import serve
+from seqssvae.show.report import write_report
+from tests.support.portraits import make_portrait
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -61,7 +61,7 @@ def test_a_generated_sequence_depends_on_the_seed_and_its_number_alone(
     found = model.generate("left", 12, strategy=strategy, seed=3)
     for n in (0, 1, 5):
         assert model.generate("left", n, strategy=strategy, seed=3) == found[:n]
-    monkeypatch.setattr("seqssvae.decoding.NUM_ROWS", 3)
+    monkeypatch.setattr("seqssvae.inference.decode.NUM_ROWS", 3)
     assert model.generate("left", 12, strategy=strategy, seed=3) == found
     assert len(set(map(str, found))) > 1
     assert model.generate("left", 12, strategy=strategy, seed=4) != found

@@ -16,8 +16,8 @@ import torch
 import seqssvae
 from seqssvae.cli import COMMANDS, main
 from seqssvae.config import EstimatorConfig, describe_fields
-from tests import snippets
-from tests.test_structure import LAYERS
+from tests.support import snippets
+from tests.test_structure import ORDER
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -114,18 +114,17 @@ def test_names_and_settings_exist(page: Path) -> None:
         for key in re.findall(r"(?<![\w.])(\w+\.\w+)", code):
             assert key.split(".")[0] not in sections or key in known, f"{page.name}: {key}"
         if code.startswith(("tests/", "experiments/", "docs/", "seqssvae/")):
-            assert (ROOT / code.replace("ROOM", "cells")).exists(), code
+            assert (ROOT / code).exists(), code
 
 
-def test_every_estimator_command_and_room_has_its_line() -> None:
+def test_every_estimator_command_and_package_has_its_line() -> None:
     estimators = (DOCS / "estimators.md").read_text(encoding="utf-8")
     hint = EstimatorConfig.__annotations__["name"]
     assert all(f"`{name}`" in estimators for name in hint.__args__)
     commands = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in commands for name in COMMANDS)
     tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rooms = {path.stem for path in (ROOT / "seqssvae").glob("*.py")} | {"estimators", "cli"}
-    assert [room for room in sum(LAYERS, []) if room in rooms and f"`{room}`" not in tour] == []
+    assert [package for package in ORDER if f"`{package}`" not in tour] == []
 
 
 def test_figures_are_those_of_the_experiments() -> None:

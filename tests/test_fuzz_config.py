@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seqssvae.config import Config, InputError, describe_fields, load_config, override, to_mapping
-from tests.odd import any_texts, cases, told, values
+from tests.support.strategies import any_texts, cases, told, values
 
 KEYS = [key for key, _, _ in describe_fields()]
 WORDS = [

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import seqssvae
 from seqssvae.cli import main
 from seqssvae.config import InputError
+from seqssvae.data.vocabulary import build_vocabulary, load_vocabulary
 from seqssvae.trained import TrainedModel
-from seqssvae.vocabulary import build_vocabulary, load_vocabulary
-from tests.odd import any_texts, cases, texts, told, values
+from tests.support.strategies import any_texts, cases, texts, told, values
 
 Small = tuple[Path, Path]
 

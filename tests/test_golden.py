@@ -13,8 +13,8 @@ import torch
 
 import seqssvae
 from seqssvae.config import override
-from seqssvae.metrics import read_metrics
-from seqssvae.runs import FORMAT
+from seqssvae.runs.metrics import read_metrics
+from seqssvae.runs.run import FORMAT
 
 FOLDER = Path(__file__).parent / "golden"
 TEXTS = ["ab", "abab", "cd\n", "cdcdcd", "aé", "dcba", "xyz"]

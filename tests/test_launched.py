@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.launched import Job, job
-from tests.test_fitting import write
-from tests.test_stopping import SETTINGS, assert_same_run
+from tests.support.processes import Job, job
+from tests.training.test_fit import write
+from tests.training.test_signals import SETTINGS, assert_same_run
 
 pytestmark = pytest.mark.faults
 

@@ -69,7 +69,7 @@ WITH_EXTRA = {  # what each extra is for, in words of a command line
 }
 DRAW = """
 import pyro, seqssvae
-from seqssvae.batches import collate
+from seqssvae.data.batches import collate
 
 model = seqssvae.load("run")
 rows = model.read("rows.jsonl", labels=True)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seqssvae.plain_yaml import read_yaml
-from tests.odd import cases, texts
+from tests.support.strategies import cases, texts
 
 
 @pytest.mark.parametrize(

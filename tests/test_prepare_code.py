@@ -19,7 +19,7 @@ from data.prepare_code import (
     syntax_of,
 )
 from seqssvae.config import InputError
-from tests.refusals import refusal
+from tests.support.refusals import refusal
 
 ROOT = Path(__file__).parent.parent
 

@@ -22,7 +22,7 @@ from data.prepare_grammar import (
     measure,
     prepare,
 )
-from tests.refusals import refusal
+from tests.support.refusals import refusal
 
 ROOT = Path(__file__).parent.parent
 FILES = ["test.jsonl", "test_log_prob.jsonl", "train.jsonl", "truth.json"]

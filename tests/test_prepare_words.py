@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data.prepare_words import choose_words, main, read_lists, write_rows
 from seqssvae.config import InputError
-from tests.refusals import refusal
+from tests.support.refusals import refusal
 
 ROOT = Path(__file__).parent.parent
 LISTS = {

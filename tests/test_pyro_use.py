@@ -10,10 +10,10 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, TraceEnum_ELBO, config_enumerate
 
-from seqssvae.batches import Batch
-from seqssvae.model import SSVAE
-from seqssvae.vocabulary import EOS, PAD
-from tests.small import make_batch, make_model
+from seqssvae.data.batches import Batch
+from seqssvae.data.vocabulary import EOS, PAD
+from seqssvae.model.ssvae import SSVAE
+from tests.support.factories import make_batch, make_model
 
 ELBO = TraceEnum_ELBO(max_plate_nesting=1)
 

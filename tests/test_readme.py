@@ -8,7 +8,7 @@ import pytest
 
 from seqssvae.cli import main
 from seqssvae.config import EstimatorConfig
-from tests import snippets
+from tests.support import snippets
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

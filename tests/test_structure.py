@@ -1,4 +1,4 @@
-"""Imports run downward only, and every room has its test file."""
+"""Imports run downward only, and every module has its test file."""
 
 import ast
 from collections.abc import Iterator
@@ -6,165 +6,95 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seqssvae"
-LAYERS = [
-    [
-        "config",
-        "plain_yaml",
-        "shapes",
-        "vocabulary",
-        "pieces",
-        "stopping",
-        "files",
-        "manifests",
-        "metrics",
-        "ranks",
-        "slices",
-    ],
-    [
-        "places",
-        "caches",
-        "rows",
-        "arrow_rows",
-        "dataset_columns",
-        "readers",
-        "splits",
-        "encoded",
-        "tables",
-        "corpora",
-        "encoding",
-        "oddities",
-        "batches",
-        "streams",
-        "words",
-        "ngrams",
-        "interpolated",
-        "bags",
-    ],
-    [
-        "buffers",
-        "threads",
-        "kernels",
-        "blocks",
-        "loops",
-        "cells",
-        "recurrent",
-        "encoders",
-        "decoder",
-    ],
-    ["likelihood", "model"],
-    [
-        "estimators",
-        "schedules",
-        "decoding",
-        "classification",
-        "latents",
-        "tallies",
-        "evaluation",
-        "costs",
-    ],
-    ["novelty", "projection"],
-    ["baselines", "regression", "evidence", "views", "members", "pooling", "teacher"],
-    [
-        "checking",
-        "preparation",
-        "distillation",
-        "building",
-        "identity",
-        "badsteps",
-        "steps",
-        "training",
-        "tensors",
-        "checkpoints",
-        "runs",
-        "cards",
-        "sharing",
-        "scalars",
-        "fitting",
-        "trained",
-        "rivals",
-        "swaps",
-        "comparison",
-        "portraits",
-        "plots",
-        "comparison_plots",
-        "maps",
-        "report",
-        "explorer",
-        "explorer_page",
-    ],
-    ["classifier", "export"],
-    ["cli"],
-]
-FREE_OF_TORCH = [
+ORDER = [
+    "shapes",
+    "distributed",
+    "plain_yaml",
     "config",
-    "rows",
-    "readers",
-    "splits",
-    "vocabulary",
-    "corpora",
-    "encoded",
-    "encoding",
+    "storage",
+    "data",
+    "nn",
+    "model",
+    "teacher",
+    "estimators",
+    "inference",
+    "runs",
+    "training",
+    "trained",
+    "compare",
+    "show",
+    "export",
+    "cli",
 ]
+UPWARD = {("model.build", "teacher.distil")}
 
 
-def rooms() -> Iterator[tuple[str, Path]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] not in ("__init__", "__main__"):
-            yield parts[0], path
+def modules() -> dict[str, Path]:
+    """Each module of the package below its root, as `data.rows`, and its file."""
+    paths = {
+        path.relative_to(PACKAGE).with_suffix("").parts: path for path in PACKAGE.rglob("*.py")
+    }
+    names = {".".join(parts).removesuffix(".__init__"): path for parts, path in paths.items()}
+    return {name: path for name, path in names.items() if name not in ("__init__", "__main__")}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Rooms that a file imports when it is loaded or run."""
+    """Modules that a file imports, at its top or inside a function."""
+    known = modules()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seqssvae."):
-            yield (node.module or "").split(".")[1]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seqssvae"):
+            module = (node.module or "").removeprefix("seqssvae").removeprefix(".")
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".removeprefix(".")
+                yield inner if inner in known else module
 
 
-def layer(room: str) -> int:
-    found = [number for number, names in enumerate(LAYERS) if room in names]
-    assert found, f"{room} stands in no layer"
-    return found[0]
+def level(module: str) -> int:
+    return ORDER.index(module.split(".")[0])
 
 
 def test_imports_run_downward() -> None:
-    upward = [
-        f"{room} imports {other}"
-        for room, path in rooms()
+    """A module imports packages above its own in `ORDER`, and modules of its own package."""
+    upward = {
+        (module, other)
+        for module, path in modules().items()
         for other in imported(path)
-        if layer(other) > layer(room)
-    ]
-    assert upward == []
+        if other and level(other) > level(module)
+    }
+    assert upward == UPWARD
 
 
-def test_no_room_imports_in_a_circle() -> None:
-    below: dict[str, set[str]] = {}
-    for room, path in rooms():
-        below.setdefault(room, set()).update(set(imported(path)) - {room})
+def test_no_modules_import_in_a_circle() -> None:
+    below = {module: set(imported(path)) - {module} for module, path in modules().items()}
+    for module, other in UPWARD:
+        below[module].discard(other)
     while below:
-        free = [room for room, others in below.items() if not others & set(below)]
+        free = [module for module, others in below.items() if not others & set(below)]
         assert free, f"a circle among {sorted(below)}"
-        for room in free:
-            del below[room]
+        for module in free:
+            del below[module]
 
 
-def test_every_room_has_its_test_file() -> None:
-    subpackages = {"estimators", "cli"}  # theirs are named after what they test
-    names = {room for room, _ in rooms()} - subpackages
-    missing = [name for name in names if not (ROOT / "tests" / f"test_{name}.py").exists()]
-    assert missing == []
+def test_every_module_has_its_test_file() -> None:
+    """At the same place under tests/; commands share one, and so do the estimators."""
+    wanted = [
+        ROOT / "tests" / path.relative_to(PACKAGE).with_name(f"test_{path.name}")
+        for module, path in modules().items()
+        if path.name != "__init__.py" and module.split(".")[0] not in ("cli", "estimators")
+    ]
+    assert [path for path in wanted if not path.exists()] == []
 
 
 def test_every_script_has_its_test_file() -> None:
     scripts = [*(ROOT / "data").glob("*.py"), *(ROOT / "experiments").rglob("*.py")]
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
     assert [path.name for path in scripts if path.stem not in tests] == []
 
 
 def test_only_the_model_samples() -> None:
-    found = [
-        path.name
-        for room, path in rooms()
-        if "pyro.sample(" in path.read_text(encoding="utf-8") and room != "model"
+    sampling = [
+        module
+        for module, path in modules().items()
+        if "pyro.sample(" in path.read_text(encoding="utf-8")
     ]
-    assert found == []
+    assert sampling == ["model.ssvae"]

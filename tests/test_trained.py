@@ -11,14 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from seqssvae.building import build
-from seqssvae.classification import MODES
 from seqssvae.cli import main
 from seqssvae.config import Config, InputError, override
-from seqssvae.fitting import fit
-from seqssvae.preparation import prepare
-from seqssvae.runs import RunContents, load_run, save_run
+from seqssvae.data.prepare import prepare
+from seqssvae.inference.classify import MODES
+from seqssvae.model.build import build
+from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.trained import EXTRA_LENGTH, TrainedModel, classify_table, load
+from seqssvae.training.fit import fit
 
 Small = tuple[Path, Path]
 QUICK = {

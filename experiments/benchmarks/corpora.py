@@ -138,16 +138,16 @@ def draw(folder: Path, num_rows: int) -> None:
 
 def prepare(folder: Path) -> None:
     """Read, choose and encode."""
-    from seqssvae import preparation
     from seqssvae.config import Config, override
+    from seqssvae.data import prepare
 
-    preparation.prepare(override(Config(), SETTINGS), folder / "train.jsonl")
+    prepare.prepare(override(Config(), SETTINGS), folder / "train.jsonl")
 
 
 def train(folder: Path) -> None:
     """Begin to train, and save what came of it."""
     from seqssvae.config import Config, override
-    from seqssvae.fitting import fit
+    from seqssvae.training.fit import fit
 
     fit(override(Config(), SETTINGS), folder / "train.jsonl", folder / "run")
 

@@ -1,6 +1,6 @@
 """How much faster two processes of one thread train than one process of one thread.
 
-    python experiments/benchmarks/ranks.py --json
+    python experiments/benchmarks/distributed.py --json
 
 Weak scaling holds the rows of each process: N processes take N times the rows in a step. Strong
 scaling holds the rows of a step, which N processes share. Both are told as rows per second against
@@ -28,14 +28,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqssvae import ranks
-from seqssvae.building import build
+from seqssvae import distributed
 from seqssvae.config import Config, override
-from seqssvae.encoded import EncodedRows
-from seqssvae.preparation import Prepared
-from seqssvae.splits import Labels
-from seqssvae.steps import Stepper
-from seqssvae.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.prepare import Prepared
+from seqssvae.data.splits import Labels
+from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
+from seqssvae.model.build import build
+from seqssvae.training.step import Stepper
 
 KINDS = ("one", "weak", "strong", "alone")
 PROCESSES = (1, 8, 64)  # of the plan
@@ -147,8 +147,8 @@ def launch(kind: str, size: int) -> dict[str, Any]:
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Rows per second of this process, among the others of its kind."""
     torch.set_num_threads(1)
-    with ranks.joined():
-        share = 1 if arguments.measure == "strong" else ranks.size()
+    with distributed.joined():
+        share = 1 if arguments.measure == "strong" else distributed.size()
         rows = arguments.rows * share
         stepper = make_stepper(arguments, rows)
         seconds = []
@@ -156,7 +156,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
             start = time.perf_counter()
             stepper.step(step)
             seconds.append(time.perf_counter() - start)
-        sharers = ranks.size()
+        sharers = distributed.size()
     numbers = sum(parameter.numel() for parameter in stepper.trained)
     return {"rows_per_s": rows / sharers / median(seconds[WARM_UP:]), "bytes": 4 * numbers}
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from seqssvae.model import SSVAE
-from seqssvae.vocabulary import BOS, PAD
+from seqssvae.data.vocabulary import BOS, PAD
+from seqssvae.model.ssvae import SSVAE
 
 __all__ = ["ForumProgram", "Networks", "PlainStep"]
 

@@ -35,12 +35,12 @@ from experiments.benchmarks.measure import (  # noqa: E402
     seconds_in_turn,
 )
 from experiments.benchmarks.rivals import ForumProgram, Networks, PlainStep  # noqa: E402
-from seqssvae.batches import Batch  # noqa: E402
-from seqssvae.building import build_model  # noqa: E402
 from seqssvae.config import ModelConfig  # noqa: E402
+from seqssvae.data.batches import Batch  # noqa: E402
+from seqssvae.data.vocabulary import EOS, NUM_SPECIAL  # noqa: E402
 from seqssvae.estimators import FusedEnum, SumAndSample  # noqa: E402
-from seqssvae.model import SSVAE  # noqa: E402
-from seqssvae.vocabulary import EOS, NUM_SPECIAL  # noqa: E402
+from seqssvae.model.build import build_model  # noqa: E402
+from seqssvae.model.ssvae import SSVAE  # noqa: E402
 
 LATENT_SIZE = 32
 NAMES = (

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqssvae.batches import Batch, collate
-from seqssvae.classification import classify
 from seqssvae.config import Config, override
-from seqssvae.encoded import EncodedRows
-from seqssvae.fitting import fit
+from seqssvae.data.batches import Batch, collate
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.inference.classify import classify
 from seqssvae.trained import TrainedModel, classify_table, load
+from seqssvae.training.fit import fit
 
 LABELS = ("first", "second", "third", "fourth")
 SETTINGS = {

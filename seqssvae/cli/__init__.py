@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from seqssvae import ranks
+from seqssvae import distributed
 from seqssvae.cli.completion import SHELLS, completion_script
 from seqssvae.config import InputError
-from seqssvae.stopping import Diverged
+from seqssvae.training.signals import Diverged
 
 __all__ = ["COMMANDS", "Parser", "main"]
 
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose mistakes are one line."""
 
     def error(self, message: str) -> NoReturn:  # noqa: D102
-        is_first = not ranks.launched_rank()
+        is_first = not distributed.launched_rank()
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n" if is_first else None)
 
 
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     """Run what was parsed; every mistake is a line."""
-    rank = ranks.launched_rank()
+    rank = distributed.launched_rank()
     name, who = f"seqssvae {arguments.command}", f"rank {rank}: " if rank is not None else ""
     try:
         with contextlib.ExitStack() as stack:
@@ -114,14 +114,14 @@ def _run(arguments: argparse.Namespace) -> int:
                 raise InputError(f"wanted {wanted} under torchrun, got {arguments.command}")
             if rank:
                 stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-            stack.enter_context(ranks.joined())
+            stack.enter_context(distributed.joined())
             result: dict[str, Any] = arguments.execute(arguments)
             if arguments.json:
                 print(json.dumps(result, ensure_ascii=False, allow_nan=False))
             sys.stdout.flush()
-    except ranks.Ended:
+    except distributed.Ended:
         return 2
-    except ranks.Lost as error:
+    except distributed.Lost as error:
         hint = "; --resume goes on from the last checkpoint" * (arguments.command == "train")
         print(f"{name}: error: {who}{error}{hint}", file=sys.stderr, flush=True)
         return 4

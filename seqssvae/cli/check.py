@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--seed: wanted 0 or more, below 2**63, got {arguments.seed}")
     import numpy as np
 
-    from seqssvae.batches import collate
-    from seqssvae.checking import check
+    from seqssvae.data.batches import collate
+    from seqssvae.estimators.check import check
     from seqssvae.trained import load
 
     trained = load(arguments.run)

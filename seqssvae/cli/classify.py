@@ -12,11 +12,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqssvae import ranks
+from seqssvae import distributed
 from seqssvae.config import InputError
 
 if TYPE_CHECKING:
-    from seqssvae.encoded import EncodedRows
+    from seqssvae.data.encoded import EncodedRows
     from seqssvae.trained import TrainedModel
 
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Label."""
     if bool(arguments.texts) == bool(arguments.data):
         raise InputError("wanted TEXT ... or --data FILE, got both or neither")
-    if arguments.out is None and ranks.size() > 1:
+    if arguments.out is None and distributed.size() > 1:
         raise InputError("wanted --out FILE where several processes write, got none")
     from seqssvae.trained import load
 
@@ -58,8 +58,8 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
     """Write a line for each row."""
     import numpy as np
 
-    from seqssvae.identity import digest
-    from seqssvae.slices import concatenate, write_in_slices
+    from seqssvae.storage.slices import concatenate, write_in_slices
+    from seqssvae.training.resume import digest
 
     options = {
         "mode": arguments.mode, "num_samples": arguments.num_samples, "seed": arguments.seed

@@ -44,12 +44,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.picture is not None:
         if arguments.picture.suffix not in (".png", ".svg"):
             raise InputError(f"--picture: wanted FILE.png or FILE.svg, got {arguments.picture}")
-        from seqssvae.plots import require
+        from seqssvae.show.plots import require
 
         require("matplotlib", "plots")
-    from seqssvae.comparison import ARMS, compare, summarise
+    from seqssvae.compare.compare import ARMS, compare, summarise
 
-    of_training = logging.getLogger("seqssvae.training")
+    of_training = logging.getLogger("seqssvae.training.trainer")
     level = of_training.level
     of_training.setLevel(logging.ERROR)
     try:
@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         of_training.setLevel(level)
     summary = summarise(records)
     if arguments.picture is not None:
-        from seqssvae.comparison_plots import draw_comparison
-        from seqssvae.files import write_atomically
-        from seqssvae.plots import figure_to_bytes
+        from seqssvae.show.comparison_plots import draw_comparison
+        from seqssvae.show.plots import figure_to_bytes
+        from seqssvae.storage.files import write_atomically
 
         figure = draw_comparison(records, summary)
         write_atomically(arguments.picture, figure_to_bytes(figure, arguments.picture.suffix[1:]))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from seqssvae.encoded import EncodedRows
+    from seqssvae.data.encoded import EncodedRows
     from seqssvae.trained import TrainedModel
 
 
@@ -30,9 +30,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encode."""
     import numpy as np
 
-    from seqssvae.identity import digest, digest_ids
-    from seqssvae.slices import write_in_slices
+    from seqssvae.storage.slices import write_in_slices
     from seqssvae.trained import load
+    from seqssvae.training.resume import digest, digest_ids
 
     model = load(arguments.run)
     rows = model.read(arguments.data)

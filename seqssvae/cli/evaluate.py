@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load(arguments.run)
     figures = model.evaluate(arguments.data, num_samples=arguments.num_samples, seed=arguments.seed)
     if arguments.judge is not None:
-        from seqssvae.swaps import measure_swaps
+        from seqssvae.compare.swaps import measure_swaps
 
         figures |= measure_swaps(model, arguments.data, arguments.judge, seed=arguments.seed)
     if not arguments.json:

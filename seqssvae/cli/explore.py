@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Serve until Ctrl-C."""
-    from seqssvae.explorer import open_run
-    from seqssvae.explorer_page import serve
-    from seqssvae.plots import require
+    from seqssvae.show.explorer import open_run
+    from seqssvae.show.explorer_page import serve
+    from seqssvae.show.plots import require
 
     require("dash", "explore")
     exploration = open_run(arguments.run, arguments.data, seed=arguments.seed)

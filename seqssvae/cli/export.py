@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Export."""
-    from seqssvae.export import export_onnx
+    from seqssvae.export.onnx import export_onnx
     from seqssvae.trained import load
 
     out = Path(arguments.run) / "onnx" if arguments.out is None else arguments.out

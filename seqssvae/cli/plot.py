@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Draw."""
-    from seqssvae.files import write_atomically
-    from seqssvae.plots import draw_all, figure_to_bytes, require
-    from seqssvae.portraits import portray
+    from seqssvae.show.plots import draw_all, figure_to_bytes, require
+    from seqssvae.show.portrait import portray
+    from seqssvae.storage.files import write_atomically
 
     require("matplotlib", "plots")
     figures = draw_all(portray(arguments.run, arguments.data, seed=arguments.seed))

@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the page."""
-    from seqssvae.files import write_atomically
-    from seqssvae.plots import require
-    from seqssvae.portraits import portray
-    from seqssvae.report import write_report
+    from seqssvae.show.plots import require
+    from seqssvae.show.portrait import portray
+    from seqssvae.show.report import write_report
+    from seqssvae.storage.files import write_atomically
 
     require("matplotlib", "report")
     require("plotly", "report")

@@ -57,9 +57,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, and save the run."""
     config = settings(arguments)
-    from seqssvae.fitting import fit
-    from seqssvae.preparation import count_test_rows_seen
+    from seqssvae.data.prepare import count_test_rows_seen
     from seqssvae.trained import load
+    from seqssvae.training.fit import fit
 
     if arguments.test is not None:
         seen = count_test_rows_seen(

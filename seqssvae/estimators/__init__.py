@@ -4,10 +4,10 @@ Each is a `pyro.infer.ELBO` and takes `model.model` and `model.guide` of an `SSV
 """
 
 from seqssvae.config import EstimatorConfig, InputError, ObjectiveConfig
-from seqssvae.estimators.enumeration import TraceEnum
 from seqssvae.estimators.fused import FusedEnum
 from seqssvae.estimators.relaxed import RelaxedLabels
 from seqssvae.estimators.sampled import ScoreFunction, SumAndSample
+from seqssvae.estimators.trace_enum import TraceEnum
 
 __all__ = [
     "FusedEnum",

@@ -14,7 +14,7 @@ from pyro.infer import ELBO
 from pyro.infer.util import torch_item
 from torch import Tensor
 
-from seqssvae.batches import Batch
+from seqssvae.data.batches import Batch
 from seqssvae.estimators.terms import (
     normal_kl,
     owner,
@@ -23,8 +23,8 @@ from seqssvae.estimators.terms import (
     scaled,
     standard_normal,
 )
-from seqssvae.likelihood import weighted_sequence_log_prob
-from seqssvae.model import SSVAE, Features, auxiliary_log_prob, restrict
+from seqssvae.model.likelihood import weighted_sequence_log_prob
+from seqssvae.model.ssvae import SSVAE, Features, auxiliary_log_prob, restrict
 
 __all__ = ["FusedEnum", "PairELBO", "Pairs"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.estimators.fused import PairELBO, Pairs
-from seqssvae.model import Features
+from seqssvae.model.ssvae import Features
 
 __all__ = ["Baseline", "ScoreFunction", "SumAndSample"]
 

@@ -10,8 +10,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Normal
 
-from seqssvae.batches import Batch
-from seqssvae.model import SSVAE
+from seqssvae.data.batches import Batch
+from seqssvae.model.ssvae import SSVAE
 
 __all__ = [
     "fixed_noise",

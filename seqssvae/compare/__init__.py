@@ -1,0 +1,1 @@
+"""The SS-VAE beside its baselines, on the same labels and rows."""

@@ -1,0 +1,112 @@
+"""Label swaps: whether y carries the class, by an independent judge, and what of x stays with z."""
+
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqssvae.compare.baselines import BASELINES, Sequences, Task
+from seqssvae.config import InputError
+from seqssvae.data.encode import encode_corpus
+from seqssvae.data.prepare import read_corpus_like
+from seqssvae.trained import TrainedModel
+
+__all__ = ["fit_judge", "kept_share", "measure_swaps"]
+
+JUDGE = "tfidf-lr-characters"  # shares no weight, and no symbol ids, with the model
+
+
+def measure_swaps(
+    model: TrainedModel,
+    data: str | Path,
+    judge_data: str | Path,
+    *,
+    num_rows: int = 500,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write rows anew under a wrong label, and have them judged by another classifier.
+
+    Args:
+        model: A model with at least two classes.
+        data: A file or `hub:NAME` with labelled rows.
+        judge_data: Other rows, whose labels the judge learns from: TF-IDF of up to 5 characters
+            (of tokens) with logistic regression.
+        num_rows: Labelled rows of `data` that are rewritten at most, chosen at random.
+        seed: Of the choice of rows and of their new labels.
+
+    Returns:
+        `num_swaps`; `swap_success`, the share of rewritten rows to which the judge gives the new
+        label; `judge_accuracy`, the share of the same rows, as they were, to which it gives their
+        own; `swap_kept`, see `kept_share`, in the mean of a row and what it became; and
+        `swap_kept_by_chance`, of a row and what another row became.
+
+    Raises:
+        InputError: bad input, fewer than two classes, or no labelled row in either file.
+    """
+    names = model.labels.names
+    if len(names) < 2:
+        raise InputError(f"label swaps: wanted a model with at least two classes, got {len(names)}")
+    sequences, y = _labelled(model, data)
+    judge = fit_judge(*_labelled(model, judge_data), num_classes=len(names), seed=seed)
+    random = np.random.default_rng(seed)
+    chosen = random.permutation(len(y))[:num_rows]  # neighbours in a file may be alike
+    originals, own = [sequences[row] for row in chosen], y[chosen]
+    new = (own + random.integers(1, len(names), len(own))) % len(names)
+    rewritten: list[Any] = [None] * len(own)
+    for label in np.unique(new):
+        rows = np.flatnonzero(new == label)
+        texts = model.transfer([originals[row] for row in rows], to=names[label])
+        for row, text in zip(rows, texts, strict=True):
+            rewritten[row] = text
+    others = [*rewritten[1:], *rewritten[:1]]
+    return {
+        "num_swaps": len(own),
+        "swap_success": float(np.mean(judge(rewritten).argmax(1) == new)),
+        "judge_accuracy": float(np.mean(judge(originals).argmax(1) == own)),
+        "swap_kept": float(np.mean(list(map(kept_share, originals, rewritten)))),
+        "swap_kept_by_chance": float(np.mean(list(map(kept_share, originals, others)))),
+    }
+
+
+def fit_judge(
+    sequences: Sequences, y: NDArray[np.int64], *, num_classes: int, seed: int = 0
+) -> Callable[[Sequences], NDArray[np.float64]]:
+    """A classifier of its own: from n sequences to probabilities, `[n, K]`.
+
+    Args:
+        sequences: Texts or lists of tokens, n of them.
+        y: Their classes, `[n]`.
+        num_classes: K.
+        seed: Of the fit.
+    """
+    task = Task(
+        labelled=sequences,
+        y=y,
+        unlabelled=[],
+        dev=[],
+        dev_y=np.zeros(0, np.int64),
+        num_classes=num_classes,
+    )
+    return BASELINES[JUDGE].fit(task, seed)
+
+
+def kept_share(before: str | Sequence[str], after: str | Sequence[str]) -> float:
+    """2 M / T: M characters or tokens in matching blocks, of T in both (Ratcliff 1988).
+
+    1 for equal sequences, two empty ones among them, and 0 where no symbol stays.
+    """
+    return SequenceMatcher(None, before, after, autojunk=False).ratio()
+
+
+def _labelled(model: TrainedModel, data: str | Path) -> tuple[list[Any], NDArray[np.int64]]:
+    """The rows of a file that have one label, as they stand, and their classes."""
+    corpus = read_corpus_like(data, model.config, model.vocabulary, read_labels=True)
+    length = model.config.data.max_length
+    y = encode_corpus(corpus, model.vocabulary, model.labels, max_length=length).y
+    known = np.flatnonzero(y >= 0)
+    if not len(known):
+        raise InputError(f"{data}: wanted labelled rows, got none")
+    return [corpus.sequence(int(row)) for row in known], y[known]

@@ -1,0 +1,242 @@
+"""Batches: rows with what is known about their labels, padded to one length."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from seqssvae.data.encoded import EncodedRows
+
+__all__ = ["Batch", "Indices", "collate", "concatenate", "evaluation_batches", "evaluation_indices"]
+
+Indices = npt.NDArray[np.int64]
+Weights = float | npt.NDArray[np.floating] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of symbols with what is known about their labels.
+
+    Attributes:
+        x: Symbol ids, int64 `[B, T]`, PAD after `lengths`.
+        lengths: Symbols that a row holds, EOS included, int64 `[B]`, each from 1 to T.
+        y: Classes, int64 `[B]`; -1 where the label is not known, or not known for sure.
+        candidates: Which labels are possible, bool `[B, K]`: one for a labelled row, all for an
+            unlabelled one, some for a partial label. None unless some row has a partial label.
+        w: Weights of L(x, y) and U(x), `[B]`; None is 1 each.
+        alpha: Weights of log q(y | x), `[B]`; None is 1 each.
+    """
+
+    x: Tensor
+    lengths: Tensor
+    y: Tensor
+    candidates: Tensor | None = None
+    w: Tensor | None = None
+    alpha: Tensor | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.y)
+
+    @property
+    def is_labelled(self) -> Tensor:
+        """Which rows have one known label, bool `[B]`."""
+        return self.y >= 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether some row has a weight in the loss."""
+        known = self.is_labelled
+        if self.candidates is not None:
+            known = known | ~self.candidates.all(1)
+        by_bound = bool(self.num_rows) if self.w is None else bool((self.w > 0).any())
+        by_label = known if self.alpha is None else known & (self.alpha > 0)
+        return by_bound or bool(by_label.any())
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
+        """The same rows elsewhere.
+
+        Args:
+            device: Of all tensors.
+            dtype: Of `w` and `alpha`; as it is when None.
+        """
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device=device, dtype=dtype)
+
+        return Batch(
+            x=self.x.to(device),
+            lengths=self.lengths.to(device),
+            y=self.y.to(device),
+            candidates=None if self.candidates is None else self.candidates.to(device),
+            w=moved(self.w),
+            alpha=moved(self.alpha),
+        )
+
+    def select(self, index: Tensor) -> "Batch":
+        """Some rows, padded no further than the longest of them.
+
+        Args:
+            index: Which rows, int64 `[M]`, or bool `[B]`.
+        """
+        y, lengths = self.y[index], self.lengths[index]
+        longest = int(lengths.max()) if len(lengths) else 0
+        candidates = None if self.candidates is None else self.candidates[index]
+        if candidates is not None and not bool(((y < 0) & ~candidates.all(-1)).any()):
+            candidates = None  # no row with a partial label is left
+        return Batch(
+            x=self.x[index][:, :longest],
+            lengths=lengths,
+            y=y,
+            candidates=candidates,
+            w=None if self.w is None else self.w[index],
+            alpha=None if self.alpha is None else self.alpha[index],
+        )
+
+    def possible_labels(self, num_classes: int) -> Tensor:
+        """Which labels each row may have, bool `[B, K]`, whether or not `candidates` is there."""
+        if self.candidates is not None:
+            return self.candidates
+        y = self.y.unsqueeze(-1)
+        return (y == torch.arange(num_classes, device=y.device)) | (y < 0)
+
+
+def collate(
+    rows: EncodedRows,
+    indices: Indices | Sequence[int],
+    *,
+    num_classes: int,
+    w: Weights = None,
+    alpha: Weights = None,
+) -> Batch:
+    """Make a batch of some rows, in the order given.
+
+    Args:
+        rows: Where they are taken from.
+        indices: Which ones, `[B]`, at least one; repeats are fine.
+        num_classes: K; with 0 the labels are left out.
+        w: One weight for all, or one for each row of `rows`, `[len(rows)]`.
+        alpha: As `w`.
+
+    Returns:
+        A batch on the CPU, its weights in torch's default dtype.
+
+    Raises:
+        ValueError: no index, a row that holds no symbol, or a label that is no class.
+    """
+    index = np.asarray(indices, dtype=np.int64)
+    if index.size == 0:
+        raise ValueError("wanted at least one row for a batch, got none")
+    x, lengths = rows.padded(index)  # [B, T], [B]
+    if lengths.min() < 1:
+        row = index[lengths.argmin()]
+        raise ValueError(f"row {row}: wanted at least one symbol, EOS included, got none")
+    y, candidates = _labels(rows, index, num_classes)
+    return Batch(
+        x=torch.from_numpy(x),
+        lengths=torch.from_numpy(lengths),
+        y=torch.from_numpy(y),
+        candidates=candidates,
+        w=_weights(w, index),
+        alpha=_weights(alpha, index),
+    )
+
+
+def _labels(rows: EncodedRows, index: Indices, num_classes: int) -> tuple[Indices, Tensor | None]:
+    """Classes `[B]`, and possible labels `[B, K]` if some row has more than one but not all."""
+    if num_classes == 0:
+        return np.full(len(index), -1), None
+    y = rows.y[index].astype(np.int64)
+    sets = {
+        position: sorted(set(rows.candidates[row]))
+        for position, row in (enumerate(index.tolist()) if rows.candidates else ())
+        if row in rows.candidates
+    }
+    greatest = max([int(y.max()), *(possible[-1] for possible in sets.values())])
+    if greatest >= num_classes:
+        raise ValueError(f"labels: wanted classes below {num_classes}, got {greatest}")
+    for position, possible in sets.items():
+        y[position] = possible[0] if len(possible) == 1 else -1
+    if not any(1 < len(possible) < num_classes for possible in sets.values()):
+        return y, None
+    table = (y[:, None] == np.arange(num_classes)) | (y[:, None] < 0)
+    for position, possible in sets.items():
+        table[position] = False
+        table[position, possible] = True
+    return y, torch.from_numpy(table)
+
+
+def _weights(value: Weights, index: Indices) -> Tensor | None:
+    if value is None:
+        return None
+    chosen = np.full(len(index), value) if np.ndim(value) == 0 else np.asarray(value)[index]
+    return torch.from_numpy(chosen).to(torch.get_default_dtype())
+
+
+def concatenate(first: Batch, second: Batch) -> Batch:
+    """The rows of two batches, those of the first one first, padded to the longer T."""
+    longest = max(first.x.shape[1], second.x.shape[1])
+    candidates: Tensor | None = None
+    known = second.candidates if first.candidates is None else first.candidates
+    if known is not None:
+        tables = [batch.possible_labels(known.shape[-1]) for batch in (first, second)]
+        candidates = torch.cat(tables)
+    x = [torch.nn.functional.pad(b.x, (0, longest - b.x.shape[1])) for b in (first, second)]
+    return Batch(
+        x=torch.cat(x),
+        lengths=torch.cat([first.lengths, second.lengths]),
+        y=torch.cat([first.y, second.y]),
+        candidates=candidates,
+        w=_join_weights(first.w, second.w, first.num_rows, second.num_rows),
+        alpha=_join_weights(first.alpha, second.alpha, first.num_rows, second.num_rows),
+    )
+
+
+def _join_weights(
+    first: Tensor | None, second: Tensor | None, num_first: int, num_second: int
+) -> Tensor | None:
+    known = second if first is None else first
+    if known is None:
+        return None
+    first = known.new_ones(num_first) if first is None else first
+    second = known.new_ones(num_second) if second is None else second
+    return torch.cat([first, second])
+
+
+def evaluation_batches(
+    rows: EncodedRows, batch_size: int, *, num_classes: int, num_symbols: int | None = None
+) -> Iterator[tuple[Indices, Batch]]:
+    """Every row once, rows of similar length together, the last, short batch included.
+
+    Args:
+        rows: What is evaluated; no rows give no batches.
+        batch_size: Rows of a batch, at least 1.
+        num_classes: K.
+        num_symbols: B times T of a batch of more than one row, at most; None for no such limit.
+
+    Yields:
+        Which rows, `[B]`, and the batch of them.
+    """
+    for indices in evaluation_indices(rows, batch_size, num_symbols=num_symbols):
+        yield indices, collate(rows, indices, num_classes=num_classes)
+
+
+def evaluation_indices(
+    rows: EncodedRows, batch_size: int, *, num_symbols: int | None = None
+) -> Iterator[Indices]:
+    """Which rows each of the batches of `evaluation_batches` holds, `[B]`."""
+    lengths = rows.lengths
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        indices = order[start : start + batch_size]
+        if num_symbols is not None:
+            # rows are sorted: the last one is the longest
+            area = lengths[indices] * np.arange(1, len(indices) + 1)
+            indices = indices[: max(1, int(np.searchsorted(area, num_symbols, side="right")))]
+        yield indices
+        start += len(indices)

@@ -1,0 +1,323 @@
+"""Streams: batch = f(seed, step, rank), for labelled and unlabelled rows, in length buckets.
+
+No order is stored and none is lost: a run that goes on at step s sees what an unbroken one sees.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from seqssvae.data.batches import Batch, Indices, collate, concatenate
+from seqssvae.data.encoded import EncodedRows, RowLengths
+from seqssvae.data.places import Shuffled, shuffled
+
+__all__ = ["Stream", "TwoStreams"]
+
+BATCHES_PER_WINDOW = 50  # rows are sorted by length among so many batches
+LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
+KEPT = 2  # orders and windows, for a batch may end one and begin the next
+
+Key = TypeVar("Key")
+Kept = TypeVar("Kept")
+
+
+class Stream:
+    """The endless sequence of rows that is cut into batches of one size.
+
+    It runs in passes. A pass holds each row once, in an order that the seed and the number of the
+    pass decide; a batch may end one pass and begin the next. Within a window of 50 batches, rows of
+    similar length share a batch; the batches of a window then stand in random order.
+
+    With `classes`, a pass holds each class equally often instead, and the rows of a class equally
+    often in the long run: no row comes twice before every other of its class came once, counted
+    over passes. Rows of class -1 (partial labels) come once a pass.
+
+    Nothing is computed before the first batch; then each window costs one sort. Memory grows with
+    the number of rows for balanced passes alone.
+
+    Args:
+        lengths: Symbols of each row, `[n]`; n is at least 1.
+        size: Rows of a batch, counted over all ranks.
+        seed: 0 or more.
+        number: Tells streams of one seed apart.
+        classes: The class of each row, int `[n]`, for balanced passes.
+        rank: Which share of each batch is wanted.
+        world: How many shares there are; their rows are disjoint, and sizes differ by one at most.
+            With more shares than rows, the last ones are empty.
+
+    Attributes:
+        num_rows: Rows of a pass.
+
+    Raises:
+        ValueError: no rows, a size below 1, a rank out of range, a negative seed.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.ArrayLike | RowLengths,
+        size: int,
+        *,
+        seed: int,
+        number: int = 0,
+        classes: npt.ArrayLike | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.lengths = lengths if isinstance(lengths, RowLengths) else np.asarray(lengths)
+        if not len(self.lengths):
+            raise ValueError("wanted a stream of at least one row, got none")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank: wanted 0 to {world - 1}, got {rank}")
+        if size < 1:
+            raise ValueError(f"size: wanted at least 1, got {size}")
+        if seed < 0:
+            raise ValueError(f"seed: wanted 0 or more, got {seed}")
+        self.size, self.seed, self.number = size, seed, number
+        self.rank, self.world = rank, world
+        self._groups = None if classes is None else _groups(np.asarray(classes))
+        self.num_rows = len(self.lengths)
+        if self._groups is not None:
+            self.num_rows = sum(quota for _, quota in self._groups)
+        self._orders: dict[int, Indices | Shuffled] = {}
+        self._windows: dict[tuple[int, int], Indices] = {}
+
+    def indices(self, step: int) -> Indices:
+        """This rank's rows of a batch, `[size / world]`, rounded up on the first ranks."""
+        position, missing = step * self.size, self.size
+        pieces = []
+        while missing:
+            number, offset = divmod(position, self.num_rows)
+            piece = self._rows_from(number, offset)[:missing]
+            pieces.append(piece)
+            position, missing = position + len(piece), missing - len(piece)
+        return np.concatenate(pieces)[self.rank :: self.world]
+
+    def _rows_from(self, number: int, offset: int) -> Indices:
+        """Rows of a pass from one place on, at least one of them and at most a window."""
+        # the rows that complete the batch which the last pass began, and those of a last,
+        # incomplete batch, stay apart; between them are whole batches
+        head = min(self.num_rows, -number * self.num_rows % self.size)
+        tail = self.num_rows - (self.num_rows - head) % self.size
+        order = _keep(self._orders, number, lambda: self._make_order(number))
+        if offset < head:
+            return order[offset:head]
+        if offset >= tail:
+            return order[offset:]
+        rows_per_window = self.size * BATCHES_PER_WINDOW
+        window, place = divmod(offset - head, rows_per_window)
+        first = head + window * rows_per_window
+        after = min(first + rows_per_window, tail)
+        return _keep(
+            self._windows,
+            (number, window),
+            lambda: self._make_window(order[first:after], number, window),
+        )[place:]
+
+    def _make_order(self, number: int) -> Indices | Shuffled:
+        """All rows of a pass, `[num_rows]`."""
+        generator = self._generator(0, number)
+        if self._groups is not None:
+            drawn = [self._draw(group, *one, number) for group, one in enumerate(self._groups)]
+            return generator.permutation(np.concatenate(drawn))
+        return shuffled(self.num_rows, generator)
+
+    def _make_window(self, rows: Indices, number: int, window: int) -> Indices:
+        """Whole batches, rows of similar length together."""
+        generator = self._generator(0, number, window)
+        jitter = generator.uniform(1, 1 + LENGTH_JITTER, len(rows))
+        by_length = rows[np.argsort(self.lengths[rows] * jitter)]
+        return generator.permutation(by_length.reshape(-1, self.size)).ravel()
+
+    def _draw(self, group: int, members: Indices, quota: int, number: int) -> Indices:
+        """A group's rows of a pass, `[quota]`: the next ones of its own endless permutations."""
+
+        def permuted(number: int) -> Indices:
+            return self._generator(group + 1, number).permutation(members)
+
+        first, last = number * quota, (number + 1) * quota
+        (begun, skipped), (ended, taken) = divmod(first, len(members)), divmod(last, len(members))
+        if begun == ended:
+            return permuted(begun)[skipped:taken]
+        pieces = []
+        if skipped:
+            pieces.append(permuted(begun)[skipped:])
+            begun += 1
+        pieces.append(np.tile(members, ended - begun))  # the pass is shuffled as a whole later
+        if taken:
+            pieces.append(permuted(ended)[:taken])
+        return np.concatenate(pieces)
+
+    def _generator(self, purpose: int, *numbers: int) -> np.random.Generator:
+        key = (self.number, purpose, *numbers)
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+
+def _keep(kept: dict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
+    """What was made for a key, made now if it is not among the last few."""
+    if key not in kept:
+        while len(kept) >= KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = make()
+    return kept[key]
+
+
+def _groups(labels: Indices) -> list[tuple[Indices, int]]:
+    """Rows that are drawn equally often, and how many of their draws a pass holds."""
+    present = np.unique(labels[labels >= 0])
+    groups: list[tuple[Indices, int]] = []
+    if len(present):
+        quota = -(-int((labels >= 0).sum()) // len(present))
+        groups = [(np.flatnonzero(labels == y), quota) for y in present]
+    others = np.flatnonzero(labels < 0)
+    return [*groups, (others, len(others))] if len(others) else groups
+
+
+class TwoStreams:
+    """Batches of labelled and unlabelled rows, each stream in passes of its own.
+
+    If one of the two has no rows, the batches are the other's.
+
+    Args:
+        labelled: Rows with a label, or with a partial one.
+        unlabelled: Rows without; no row should be in both, or it counts twice.
+        sizes: Labelled and unlabelled rows of a step, counted over all ranks.
+        num_classes: K.
+        seed: 0 or more.
+        mode: "both": each step has rows of both streams. "alternate": each step has rows of one,
+            in the proportion of their numbers of batches, which is fixed: in every
+            `batches_l + batches_u` steps there are `batches_l` labelled ones, spread evenly, the
+            first of them first.
+        balanced: Draw labelled classes equally often.
+        w: Of labelled and of unlabelled rows; None is 1 for all.
+        alpha: Of every row; None is 1.
+        rank: Which share of each batch is wanted.
+        world: How many shares there are.
+        parts: How many parts a share is cut into. The rows of part p of rank r are those that
+            rank `r + p * world` of `parts * world` ranks would have.
+
+    Raises:
+        ValueError: no rows at all, a labelled row among the unlabelled or the other way round, an
+            unknown mode, or what `Stream` refuses.
+    """
+
+    def __init__(
+        self,
+        labelled: EncodedRows,
+        unlabelled: EncodedRows,
+        *,
+        sizes: tuple[int, int],
+        num_classes: int,
+        seed: int,
+        mode: str = "both",
+        balanced: bool = False,
+        w: tuple[float, float] | None = None,
+        alpha: float | None = None,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+    ) -> None:
+        if mode not in ("both", "alternate"):
+            raise ValueError(f"mode: wanted both or alternate, got {mode}")
+        _check_kinds(labelled, unlabelled)
+        self.mode, self.parts = mode, parts
+
+        def source(
+            rows: EncodedRows, size: int, number: int, classes: Indices | None
+        ) -> _Source | None:
+            if not len(rows):
+                return None
+            stream = Stream(
+                RowLengths(rows),
+                size,
+                seed=seed,
+                number=number,
+                classes=classes,
+                rank=rank,
+                world=world,
+            )
+            return _Source(rows, stream, num_classes, None if w is None else w[number], alpha)
+
+        self.labelled = source(labelled, sizes[0], 0, labelled.y if balanced else None)
+        self.unlabelled = source(unlabelled, sizes[1], 1, None)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, labelled rows first; steps are counted from 0.
+
+        Raises:
+            ValueError: this rank has no row of it.
+        """
+        batch = self._batch(step, slice(None))
+        if batch is None:
+            raise ValueError(f"step {step}: wanted a row for this rank, got none")
+        return batch
+
+    def part(self, step: int, part: int) -> Batch | None:
+        """A part of the batch of a step, or None if it has no row."""
+        return self._batch(step, slice(part, None, self.parts))
+
+    def ids(self, step: int, part: int = 0) -> list[str]:
+        """Ids of the rows of `part(step, part)`, in its order."""
+        return [
+            source.rows.ids[row]
+            for source, number in self._parts(step)
+            for row in source.stream.indices(number)[part :: self.parts].tolist()
+        ]
+
+    def num_rows(self, step: int) -> int:
+        """Rows of a step, counted over all ranks."""
+        return sum(source.stream.size for source, _ in self._parts(step))
+
+    def _batch(self, step: int, share: slice) -> Batch | None:
+        """Some rows of each stream."""
+        shares = (
+            (source, source.stream.indices(number)[share]) for source, number in self._parts(step)
+        )
+        found = [source.batch(indices) for source, indices in shares if len(indices)]
+        if len(found) == 2:
+            return concatenate(*found)
+        return found[0] if found else None
+
+    def _parts(self, step: int) -> list[tuple["_Source", int]]:
+        """The one or two streams that a step reads, and the number of each one's batch."""
+        labelled, unlabelled = self.labelled, self.unlabelled
+        if labelled is None or unlabelled is None:
+            source = labelled or unlabelled
+            assert source is not None  # _check_kinds saw rows
+            return [(source, step)]
+        if self.mode == "both":
+            return [(labelled, step), (unlabelled, step)]
+        share, whole = labelled.num_batches, labelled.num_batches + unlabelled.num_batches
+        before, after = (-(-number * share // whole) for number in (step, step + 1))
+        return [(labelled, before) if after > before else (unlabelled, step - before)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """One stream and the rows it counts."""
+
+    rows: EncodedRows
+    stream: Stream
+    num_classes: int
+    w: float | None
+    alpha: float | None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of a pass, rounded up, so never 0."""
+        return -(-self.stream.num_rows // self.stream.size)
+
+    def batch(self, indices: Indices) -> Batch:
+        return collate(self.rows, indices, num_classes=self.num_classes, w=self.w, alpha=self.alpha)
+
+
+def _check_kinds(labelled: EncodedRows, unlabelled: EncodedRows) -> None:
+    if not len(labelled) + len(unlabelled):
+        raise ValueError("wanted rows to learn from, got none")
+    for row in np.flatnonzero(labelled.y < 0).tolist():
+        if row not in labelled.candidates:
+            raise ValueError(f"labelled row {row}: wanted a label, got none")
+    if unlabelled.candidates or (unlabelled.y >= 0).any():
+        raise ValueError("unlabelled rows: wanted no labels, got some; such a row counts twice")

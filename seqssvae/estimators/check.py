@@ -1,0 +1,199 @@
+"""Does an estimator estimate what it should? Value and gradient beside the brute-force sum over y.
+
+For a model and a batch of the user's own, in float64, with one realisation of z's noise for all.
+"""
+
+import copy
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seqssvae.data.batches import Batch
+from seqssvae.estimators import (
+    Estimator,
+    FusedEnum,
+    RelaxedLabels,
+    ScoreFunction,
+    SumAndSample,
+    TraceEnum,
+)
+from seqssvae.estimators.terms import fixed_noise, normal_kl, sampled_kl, scaled
+from seqssvae.model.ssvae import SSVAE, auxiliary_log_prob, restrict
+
+__all__ = ["CheckRow", "brute_force_loss", "check"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckRow:
+    """One estimator beside the brute-force sum; nats are summed over the batch.
+
+    Attributes:
+        estimator: Its name, and what it was made with.
+        kind: "exact", "unbiased" or "biased".
+        value: Minus the objective, the mean over draws of y.
+        error: `value` minus the brute-force sum's.
+        standard_error: Of `value`; 0 for an exact estimator.
+        relative_gradient_error: Norm of the mean gradient's difference from the brute-force
+            gradient, over the norm of the latter.
+        relative_gradient_standard_error: What that would be by chance, were there no bias.
+        seconds: For one value and gradient, the mean.
+    """
+
+    estimator: str
+    kind: str
+    value: float
+    error: float
+    standard_error: float
+    relative_gradient_error: float
+    relative_gradient_standard_error: float
+    seconds: float
+
+    def agrees(self) -> bool:
+        """Whether the errors are what rounding, or 4 standard errors, allow; a bias may show."""
+        if self.kind == "biased":
+            return True
+        chance = 1e-8 * max(1.0, abs(self.value)) + 4 * self.standard_error
+        gradient_chance = 1e-8 + 4 * self.relative_gradient_standard_error
+        return abs(self.error) <= chance and self.relative_gradient_error <= gradient_chance
+
+
+def brute_force_loss(
+    ssvae: SSVAE,
+    batch: Batch,
+    noise: Tensor,
+    *,
+    kl_weight: float = 1.0,
+    analytic_kl: bool = True,
+) -> Tensor:
+    """Minus the objective, label by label (Kingma et al. 2014, eq. 6 to 9).
+
+    Args:
+        ssvae: A model with at least one class.
+        batch: Rows with, without and with partial labels.
+        noise: z's, `[S, Z]`, the same for every row.
+        kl_weight: Of the KL of z.
+        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
+    """
+    features = ssvae.encode(batch.x, batch.lengths)
+    possible = batch.possible_labels(ssvae.num_classes)
+    total = noise.new_zeros(())
+    for epsilon in noise:
+        bounds = []
+        for label in range(ssvae.num_classes):
+            y = torch.full_like(batch.y, label)
+            loc, scale = ssvae.z_posterior(features, y)
+            z = loc + scale * epsilon
+            kl = normal_kl(loc, scale) if analytic_kl else sampled_kl(z, loc, scale)
+            likelihood = ssvae.log_likelihood(batch.x, batch.lengths, z, y)
+            bounds.append(likelihood + ssvae.prior_logits[label] - kl_weight * kl)
+        log_q = ssvae.y_logits(features, z if ssvae.factorisation == "y-given-z" else None)
+        among = restrict(log_q, batch)
+        terms = among.exp() * (torch.stack(bounds, -1) - among)  # [B, K]
+        total = total + scaled(terms.masked_fill(~possible, 0.0).sum(-1), batch).sum()
+        total = total + auxiliary_log_prob(log_q, batch).sum()
+    return -total / len(noise)
+
+
+def check(
+    ssvae: SSVAE,
+    batch: Batch,
+    *,
+    num_draws: int = 200,
+    num_particles: int = 2,
+    seed: int = 0,
+    temperatures: Sequence[float] = (1.0, 0.1),
+) -> list[CheckRow]:
+    """Compare every estimator that suits the model with the brute-force sum.
+
+    Args:
+        ssvae: The model; a copy in float64 and evaluation mode is what is checked.
+        batch: A few rows; time grows with B, K and the draws.
+        num_draws: Draws of y for each sampled estimator.
+        num_particles: S, samples of z.
+        seed: Of the noise and the draws.
+        temperatures: Of the relaxed estimators.
+
+    Raises:
+        ValueError: a model without classes, which has nothing to estimate.
+    """
+    if not ssvae.num_classes:
+        raise ValueError("wanted a model with classes, got K = 0")
+    model = copy.deepcopy(ssvae).double().eval()
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(num_particles, model.latent_size, generator=generator, dtype=torch.float64)
+    noise = noise.to(batch.x.device)
+    want, want_gradient = _value_and_gradient(brute_force_loss(model, batch, noise), model)
+    rows = []
+    with torch.random.fork_rng(), fixed_noise(noise):
+        torch.manual_seed(seed)
+        for name, kind, elbo in _estimators(num_particles, model.num_classes, temperatures):
+            draws = 1 if kind == "exact" else num_draws
+            start = time.perf_counter()
+            values, gradients = zip(
+                *(
+                    _value_and_gradient(
+                        elbo.differentiable_loss(model.model, model.guide, batch), model
+                    )
+                    for _ in range(draws)
+                ),
+                strict=True,
+            )
+            seconds = (time.perf_counter() - start) / draws
+            value, gradient = torch.stack(values), torch.stack(gradients)
+            spread = gradient.var(0).sum() if draws > 1 else gradient.new_zeros(())
+            norm = want_gradient.norm()
+            rows.append(
+                CheckRow(
+                    estimator=name,
+                    kind=kind,
+                    value=float(value.mean()),
+                    error=float(value.mean() - want),
+                    standard_error=float(value.std() / draws**0.5) if draws > 1 else 0.0,
+                    relative_gradient_error=float((gradient.mean(0) - want_gradient).norm() / norm),
+                    relative_gradient_standard_error=float((spread / draws).sqrt() / norm),
+                    seconds=seconds,
+                )
+            )
+    return rows
+
+
+def _estimators(
+    num_particles: int, num_classes: int, temperatures: Sequence[float]
+) -> list[tuple[str, str, Estimator]]:
+    """Name, kind and estimator."""
+    k = min(1, num_classes)
+    found: list[tuple[str, str, Estimator]] = [
+        ("trace-enum", "exact", TraceEnum(num_particles=num_particles)),
+        ("fused-enum", "exact", FusedEnum(num_particles=num_particles)),
+    ]
+    if num_particles == 1:  # its particles run in turn, and cannot share the noise fixed here
+        sequential = TraceEnum(strategy="sequential")
+        found.insert(1, ("trace-enum-sequential", "exact", sequential))
+    for num_samples in (1, 2):
+        name = f"sum-and-sample k={k} num_samples={num_samples}"
+        elbo = SumAndSample(k=k, num_samples=num_samples, num_particles=num_particles)
+        found.append((name, "unbiased", elbo))
+    baselines = ["none", "running-mean", "learned"]
+    if num_particles > 1:
+        baselines.append("leave-one-out")
+    for baseline in baselines:
+        score = ScoreFunction(baseline=baseline, num_particles=num_particles)  # type: ignore[arg-type]
+        found.append((f"score-function baseline={baseline}", "unbiased", score))
+    for hard, name in ((False, "gumbel-softmax"), (True, "straight-through")):
+        for temperature in temperatures:
+            relaxed = RelaxedLabels(hard=hard, temperature=temperature, num_particles=num_particles)
+            found.append((f"{name} temperature={temperature:g}", "biased", relaxed))
+    return found
+
+
+def _value_and_gradient(loss: Tensor, model: SSVAE) -> tuple[Tensor, Tensor]:
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    flat = [
+        torch.zeros_like(parameter).reshape(-1) if gradient is None else gradient.reshape(-1)
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+    return loss.detach(), torch.cat(flat)

@@ -1,0 +1,136 @@
+"""`trace-enum` and `trace-enum-sequential`: Pyro's own enumeration of y."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import TraceEnum_ELBO, config_enumerate
+from pyro.infer.util import torch_item
+from pyro.ops import packed
+from pyro.poutine import Trace
+from torch import Tensor
+
+from seqssvae.data.batches import Batch
+from seqssvae.estimators.terms import normal_kl, owner, parts
+
+__all__ = ["TraceEnum"]
+
+
+class TraceEnum(TraceEnum_ELBO):
+    """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.
+
+    With the analytic KL the guide's term of "z" becomes KL(q(z|x,y) || p(z)) and the model's
+    becomes 0; scales, masks and the sum over y stay Pyro's. "sequential" runs the guide anew for
+    each label, each time with the same noise, so that dropout gives all labels the same q(y | x).
+
+    Args:
+        strategy: "parallel", or "sequential": K decoder calls and a K-th of the memory.
+        expand: Give enumerated values the full shape `[K, B]` instead of `[K, 1]`.
+        num_particles: Samples of z, in a vectorised plate when y is enumerated in parallel.
+        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
+        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: str = "parallel",
+        expand: bool = False,
+        num_particles: int = 1,
+        analytic_kl: bool = True,
+        free_bits: float = 0.0,
+    ) -> None:
+        in_parallel = strategy == "parallel"
+        super().__init__(  # type: ignore[no-untyped-call]
+            num_particles=num_particles if in_parallel else 1,
+            max_plate_nesting=1,
+            vectorize_particles=in_parallel and num_particles > 1,
+            strict_enumeration_warning=False,
+        )
+        self.num_rounds = 1 if in_parallel else num_particles
+        self.strategy, self.expand = strategy, expand
+        self.analytic_kl, self.free_bits = analytic_kl, free_bits
+
+    def differentiable_loss(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        batch: Batch,
+        kl_weight: float = 1.0,
+    ) -> Tensor:
+        """Minus the objective, summed over the rows: a scalar in nats.
+
+        Args:
+            model: `ssvae.model`.
+            guide: `ssvae.guide`; enumeration is configured here.
+            batch: Rows with, without and with partial labels.
+            kl_weight: Of the KL of z.
+
+        Raises:
+            TypeError: the two are not the bound methods of one SSVAE.
+        """
+        owner(model, guide)
+        one: Any = super().differentiable_loss
+        total: Tensor = sum(self._losses(one, model, guide, batch, kl_weight))
+        return total / self.num_rounds
+
+    def loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> float:
+        """As `differentiable_loss`, without a gradient."""
+        with torch.no_grad():
+            one: Any = super().loss
+            return float(sum(self._losses(one, model, guide, batch, *args)) / self.num_rounds)
+
+    def loss_and_grads(
+        self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> float:
+        """As `differentiable_loss`; gradients are left in the parameters."""
+        loss = self.differentiable_loss(model, guide, batch, *args)
+        loss.backward()
+        value: float = torch_item(loss)
+        return value
+
+    def _losses(
+        self, one: Any, model: Any, guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> Iterator[Any]:
+        """The loss `one` of observed and unobserved rows, and of each of the particles in turn."""
+        for part in parts(batch):
+            for _ in range(self.num_rounds):
+                yield one(model, self._enumerated(guide), part, *args)
+
+    def _enumerated(self, guide: Callable[..., Any]) -> Callable[..., Any]:
+        """The guide with its y enumerated; sequentially, each call begins with the same noise."""
+        enumerated: Callable[..., Any] = config_enumerate(guide, self.strategy, expand=self.expand)
+        if self.strategy == "parallel":
+            return enumerated
+        state = torch.get_rng_state()
+        on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+        def with_the_same_noise(*args: Any, **kwargs: Any) -> Any:
+            torch.set_rng_state(state)
+            torch.cuda.set_rng_state_all(on_gpus)
+            return enumerated(*args, **kwargs)
+
+        return with_the_same_noise
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+        run: Any = super()._get_trace
+        model_trace, guide_trace = run(model, guide, args, kwargs)
+        if self.analytic_kl:
+            self._put_analytic_kl(model_trace, guide_trace)
+        return model_trace, guide_trace
+
+    def _put_analytic_kl(self, model_trace: Trace, guide_trace: Trace) -> None:
+        site: Any = guide_trace.nodes["z"]
+        posterior = site["fn"]
+        while not hasattr(posterior, "loc"):  # out of to_event, expand and mask
+            posterior = posterior.base_dist
+        kl = normal_kl(posterior.loc, posterior.scale, self.free_bits)
+        kl = scale_and_mask(kl.expand(site["fn"].batch_shape), site["scale"], site["mask"])
+        site["packed"]["log_prob"] = packed.pack(kl, site["infer"]["_dim_to_symbol"])
+        prior: Any = model_trace.nodes["z"]["packed"]
+        zero = torch.zeros_like(prior["log_prob"])
+        zero._pyro_dims = prior["log_prob"]._pyro_dims  # type: ignore[attr-defined]
+        prior["log_prob"] = zero

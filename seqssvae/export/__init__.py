@@ -1,0 +1,1 @@
+"""Other doors: ONNX and scikit-learn."""

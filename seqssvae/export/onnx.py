@@ -1,0 +1,197 @@
+"""q(y | x) as an ONNX file, held to the model it comes from, with what is needed to feed it."""
+
+import contextlib
+import copy
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqssvae.config import InputError
+from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, PAD, UNK
+from seqssvae.inference.decode import evaluation_mode
+from seqssvae.model.ssvae import SSVAE, Features
+from seqssvae.nn.encoders import SequenceEncoder
+from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.shapes import length_mask
+from seqssvae.trained import TrainedModel
+
+__all__ = ["EncoderForExport", "export_onnx"]
+
+ONNX_NAME, ABOUT_NAME, LABELS_NAME = "encoder.onnx", "encoder.json", "labels.json"
+OPSET = 17
+LENGTHS = (1, 7, 40)  # that the file is checked at, cut to data.max_length
+CHECKED_ROWS = 5
+TOLERANCE = 1e-4  # of a probability
+
+
+class EncoderForExport(nn.Module):
+    """q(y | x) in operations that ONNX knows; under "y-given-z" at the mean of q(z | x).
+
+    The recurrent networks read padded rows, where the model reads packed ones; the numbers are
+    the same.
+
+    Args:
+        model: A model with classes.
+    """
+
+    def __init__(self, model: SSVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Probabilities of the labels, `[B, K]`.
+
+        Args:
+            x: Symbol ids, int64 `[B, T]`; what stands after `lengths` is never read.
+            lengths: EOS included, int64 `[B]`, each from 0 to T.
+        """
+        model = self.model
+        for_z = _features(model.encoder_z, x, lengths)
+        shared = model.encoder_y is model.encoder_z
+        for_y = for_z if shared else _features(model.encoder_y, x, lengths)
+        ngrams = None if model.ngrams is None else _ngram_logits(model.ngrams, x, lengths)
+        features = Features(for_y, for_z, ngrams)
+        z = model.z_posterior(features)[0] if model.factorisation == "y-given-z" else None
+        return model.y_logits(features, z).exp()
+
+
+def _features(encoder: SequenceEncoder, x: Tensor, lengths: Tensor) -> Tensor:
+    """`SequenceEncoder.forward` without dropout, `[B, F]`."""
+    mask = length_mask(lengths, x.shape[1])
+    x = x.masked_fill(~mask, PAD)
+    lengths = lengths.clamp(min=1)
+    packed = nn.utils.rnn.pack_padded_sequence(
+        encoder.embedding(x), lengths, batch_first=True, enforce_sorted=False
+    )
+    states, _ = encoder.rnn(packed)
+    states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)  # [B, max(lengths), F]
+    if encoder.pooling == "last":
+        size = encoder.rnn.hidden_size
+        places = (lengths - 1).view(-1, 1, 1).expand(-1, 1, size)
+        ends = states[:, :, :size].gather(1, places).squeeze(1)
+        return torch.cat([ends, states[:, 0, size:]], 1)
+    inside = length_mask(lengths, states.shape[1]).unsqueeze(-1)
+    if encoder.pooling == "mean":
+        return states.masked_fill(~inside, 0.0).sum(1) / lengths.unsqueeze(1)
+    return states.masked_fill(~inside, -torch.inf).amax(1)
+
+
+def _ngram_logits(ngrams: NGramLogits, x: Tensor, lengths: Tensor) -> Tensor:
+    """`NGramLogits.forward`, `[B, K]`, without an embedding bag."""
+    buckets, rows, values = ngrams.features(x, lengths)
+    weighed = ngrams.weight[buckets] * values.unsqueeze(1)
+    zeros = weighed.new_zeros(x.shape[0], ngrams.weight.shape[1])
+    return zeros.scatter_add(0, rows.unsqueeze(1).expand_as(weighed), weighed) + ngrams.bias
+
+
+def export_onnx(trained: TrainedModel, folder: Path) -> dict[str, Any]:
+    """Write `encoder.onnx`, and beside it the vocabulary, the labels and `encoder.json`.
+
+    The file takes `x` `[B, T]` and `lengths` `[B]`, int64, of any B and T, and gives
+    `probabilities` `[B, K]`. It is run at several lengths, and nothing is written unless it agrees
+    with the model.
+
+    Args:
+        trained: A model with classes.
+        folder: Made if it is not there.
+
+    Returns:
+        The files' names, and the greatest difference to the model's own probabilities.
+
+    Raises:
+        InputError: a model without classes, a missing package, or a folder that cannot be
+            written to.
+    """
+    if not trained.labels.names:
+        raise InputError("export: wanted a model with classes, got one without labels")
+    try:
+        import onnx  # noqa: F401 - torch needs it
+        import onnxruntime
+    except ImportError as error:
+        wanted = "the packages onnx and onnxruntime (pip install 'seqssvae[onnx]')"
+        raise InputError(f"export: wanted {wanted}, got no {error.name}") from error
+    longest = trained.config.data.max_length
+    with evaluation_mode(trained.model):
+        model = copy.deepcopy(trained.model).float()
+        content = _trace(EncoderForExport(model), len(trained.vocabulary), longest)
+        difference = _check(trained, onnxruntime.InferenceSession(content), longest)
+    about = {"max_length": longest, "UNK": UNK, "EOS": EOS, "first_symbol": NUM_SPECIAL}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trained.vocabulary.save(folder)
+        trained.labels.save(folder / LABELS_NAME)
+        (folder / ABOUT_NAME).write_text(json.dumps(about) + "\n", encoding="utf-8")
+        (folder / ONNX_NAME).write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{folder}: wanted to write it, got {error.strerror}") from error
+    return {"out": str(folder), "onnx": str(folder / ONNX_NAME), "difference": difference}
+
+
+def _trace(encoder: EncoderForExport, vocabulary_size: int, longest: int) -> bytes:
+    """The ONNX file of an encoder in evaluation mode."""
+    size = min(9, longest)
+    lengths = torch.tensor([size, max(1, size // 2), 1])
+    x = torch.randint(0, vocabulary_size, (3, size), generator=torch.Generator().manual_seed(0))
+    buffer = io.BytesIO()
+    # The exporter by tracing is deprecated, but the other one freezes the length. It also warns of
+    # shapes that it does not know; they are dynamic.
+    with warnings.catch_warnings(), _quiet_stderr():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            encoder,
+            (x, lengths),
+            buffer,  # type: ignore[arg-type] # a file, says its documentation
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["x", "lengths"],
+            output_names=["probabilities"],
+            dynamic_axes={
+                "x": {0: "rows", 1: "time"},
+                "lengths": {0: "rows"},
+                "probabilities": {0: "rows"},
+            },
+        )
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what libraries in C++ write from stderr."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _check(trained: TrainedModel, session: Any, longest: int) -> float:
+    """The greatest difference to the model, at several lengths, with rows of unsorted lengths."""
+    generator = torch.Generator().manual_seed(1)
+    difference = 0.0
+    for size in sorted({min(length, longest) for length in LENGTHS}):
+        shape = (CHECKED_ROWS, size)
+        x = torch.randint(UNK, len(trained.vocabulary), shape, generator=generator)
+        lengths = torch.randint(1, size + 1, (CHECKED_ROWS,), generator=generator)
+        lengths[CHECKED_ROWS // 2] = size
+        wanted = _probabilities(trained.model, x, lengths)
+        (found,) = session.run(None, {"x": x.numpy(), "lengths": lengths.numpy()})
+        difference = max(difference, float(np.abs(found - wanted.numpy()).max()))
+    if not difference < TOLERANCE:
+        raise RuntimeError(f"wanted the exported encoder to agree with the model, got {difference}")
+    return difference
+
+
+def _probabilities(model: SSVAE, x: Tensor, lengths: Tensor) -> Tensor:
+    features = model.encode(x, lengths)
+    return model.y_logits(features, model.z_posterior(features)[0]).exp()

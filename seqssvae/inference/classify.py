@@ -1,0 +1,154 @@
+"""Labels for sequences: by q(y | x), by Bayes' rule over the generative model, or by their mix."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from seqssvae.config import InputError
+from seqssvae.data.batches import Batch
+from seqssvae.inference.decode import evaluation_mode
+from seqssvae.model.ssvae import SSVAE, Features
+
+__all__ = ["MODES", "classify", "label_log_prob", "log_mean_exp", "sample_log_likelihood"]
+
+MODES = ("q", "posterior", "mix")
+NUM_ROWS = 1024  # decoder rows that run at once
+NUM_POSITIONS = 2**16  # their symbols, at most
+
+
+def classify(
+    model: SSVAE,
+    batch: Batch,
+    *,
+    mode: str = "q",
+    num_samples: int = 8,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Probabilities of the labels of each row, which is read without its own label.
+
+    All rows share the noise of z, so a row's result depends on it and on the generator's state
+    but not on the batch that the row is in.
+
+    Args:
+        model: The model; it is put into evaluation mode meanwhile.
+        batch: The rows.
+        mode: "q" is q(y | x), under "y-given-z" the mean of q(y | x, z) over samples of z.
+            "posterior" is p(y | x) by Bayes' rule, p(y) p(x | y) normalised, p(x | y) from
+            importance samples of z. "mix" is their normalised geometric mean.
+        num_samples: Samples of z, where any are taken.
+        temperature: The probabilities are raised to its inverse and normalised; above 1 is less
+            sure.
+        generator: Of the samples; torch's own when None.
+
+    Returns:
+        `[B, K]`, each row sums to 1.
+
+    Raises:
+        InputError: an unknown mode, an option out of range, or a model without classes.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode: wanted q, posterior or mix, got {mode}")
+    if num_samples < 1:
+        raise InputError(f"num_samples: wanted at least 1, got {num_samples}")
+    if not temperature > 0:
+        raise InputError(f"temperature: wanted a number above 0, got {temperature}")
+    if not model.num_classes:
+        raise InputError("wanted a model with classes, got one without")
+    with evaluation_mode(model):
+        batch = batch.to(model.prior_logits.device)
+        device = "cpu" if generator is None else generator.device
+        shape = (num_samples if model.latent_size else 1, 1, model.latent_size)
+        noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float64)
+        noise = noise.to(model.prior_logits)  # [S, 1, Z]
+        only_y = mode == "q" and model.factorisation != "y-given-z"
+        features = model.encode(batch.x, batch.lengths, only_y=only_y)
+        log_prob = []
+        if mode != "posterior":
+            log_prob.append(log_mean_exp(label_log_prob(model, features, noise)))  # [B, K]
+        if mode != "q":
+            log_likelihood, log_ratio = sample_log_likelihood(model, batch, features, noise)
+            log_joint = log_mean_exp(log_likelihood + log_ratio).t() + model.prior_logits
+            log_prob.append(log_joint.log_softmax(-1))
+        return (torch.stack(log_prob).mean(0) / temperature).softmax(-1)
+
+
+def label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
+    """Log-probabilities of q(y | x), or of q(y | x, z) at samples z under "y-given-z".
+
+    Args:
+        model: A model with classes.
+        features: Of the rows.
+        noise: Standard normal, `[S, B, Z]` or `[S, 1, Z]`.
+
+    Returns:
+        `[1, B, K]`, or `[S, B, K]` under "y-given-z".
+    """
+    if model.factorisation != "y-given-z":
+        return model.y_logits(features).unsqueeze(0)
+    loc, scale = model.z_posterior(features)
+    return model.y_logits(features, loc + scale * noise)
+
+
+def sample_log_likelihood(
+    model: SSVAE, batch: Batch, features: Features, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """log p(x | y, z) and log p(z) - log q(z | x, y) at samples of z, for every label.
+
+    z is drawn from q(z | x, y), or from q(z | x) where the guide's z does not depend on y. The sum
+    of the two, averaged over samples in probability, estimates log p(x | y) from below (Burda et
+    al. 2016, eq. 8).
+
+    Args:
+        model: The model.
+        batch: The rows; their labels are not read.
+        features: Of the rows.
+        noise: Standard normal, `[S, B, Z]` or `[S, 1, Z]`; every label has the same.
+
+    Returns:
+        Both in nats per sequence: `[S, K, B]`, and `[S, K, B]` or `[S, 1, B]`. K is 1 for a model
+        without classes.
+    """
+    y = None
+    if model.num_classes:
+        y = torch.arange(model.num_classes, device=batch.y.device).unsqueeze(1)  # [K, 1]
+    noise = noise.unsqueeze(1)  # [S, 1, B, Z]
+    loc, scale = model.z_posterior(features, y)  # [K, B, Z] or [B, Z]
+    z = loc + scale * noise  # [S, K or 1, B, Z]
+    log_ratio = (0.5 * (noise.square() - z.square()) + scale.log()).sum(-1)
+    num_labels = max(model.num_classes, 1)
+    shape = (len(noise), num_labels, batch.num_rows)
+    z = z.expand(*shape, model.latent_size)
+    log_likelihood = z.new_empty(shape)
+    for samples, labels, rows in _portions(shape, batch.lengths):
+        longest = int(batch.lengths[rows].max())
+        log_likelihood[samples, labels, rows] = model.log_likelihood(
+            batch.x[rows, :longest],
+            batch.lengths[rows],
+            z[samples, labels, rows],
+            None if y is None else y[labels],
+        )
+    return log_likelihood, log_ratio
+
+
+def log_mean_exp(value: Tensor) -> Tensor:
+    """The log of the mean of exp over the first dim: `[S, ...]` to `[...]`."""
+    return value.logsumexp(0) - math.log(len(value))
+
+
+def _portions(shape: tuple[int, int, int], lengths: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut samples, labels and rows so that the decoder's batch stays bounded."""
+    num_rows = max(1, min(NUM_ROWS, NUM_POSITIONS // max(1, int(lengths.max()))))
+    sizes = []
+    for size in reversed(shape):  # whole rows first, then labels, then samples
+        sizes.append(min(size, num_rows))
+        num_rows = max(1, num_rows // sizes[-1])
+    cuts = [
+        [slice(start, start + step) for start in range(0, size, step)]
+        for size, step in zip(shape, reversed(sizes), strict=True)
+    ]
+    samples, labels, rows = cuts
+    yield from itertools.product(samples, labels, rows)

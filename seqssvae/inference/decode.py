@@ -1,0 +1,361 @@
+"""Greedy, sampled and beam search over `Decoder.step`.
+
+Nothing here writes PAD, BOS or UNK: they are ruled out before anything is chosen. A path is what
+is written up to EOS, or up to `max_length` symbols where no EOS came; its prefix belongs to it.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqssvae.config import InputError
+from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
+from seqssvae.nn.decoder import Decoder, DecoderState
+
+__all__ = ["Paths", "beam", "evaluation_mode", "greedy", "sample"]
+
+NUM_ROWS = 1024  # decoder rows that run at once
+NUM_LOGITS = 2**22  # their logits that exist at once, at most
+NOISE_STEPS = 64  # uniform numbers that a row draws at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """The best path of each row.
+
+    Attributes:
+        sequences: Symbol ids, the prefix included, EOS left out.
+        log_prob: log p(path | y, z) in nats, the prefix and EOS included, float64 `[N]`.
+        finished: Whether the path ends with EOS, bool `[N]`; otherwise it was cut at `max_length`.
+    """
+
+    sequences: list[list[int]]
+    log_prob: Tensor
+    finished: Tensor
+
+
+@contextlib.contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """No dropout and no gradient; afterwards each module has its own mode back, errors or not."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def greedy(
+    decoder: Decoder, z: Tensor, y: Tensor | None, *, max_length: int, prefix: Sequence[int] = ()
+) -> list[list[int]]:
+    """The likeliest symbol at each step.
+
+    Args:
+        decoder: The network of p(x | y, z).
+        z: `[N, Z]`.
+        y: Classes, int64 `[N]`; None without classes.
+        max_length: Symbols of a path at most, prefix and EOS included.
+        prefix: What every path begins with.
+
+    Returns:
+        N lists of ids, the prefix included, EOS left out.
+
+    Raises:
+        InputError: `max_length` or the prefix is no good.
+    """
+    _check_prefix(prefix, max_length)
+
+    def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
+        return logits.argmax(-1)
+
+    return _extend_all(decoder, z, y, max_length=max_length, prefix=prefix, choose=choose)
+
+
+def sample(
+    decoder: Decoder,
+    z: Tensor,
+    y: Tensor | None,
+    *,
+    max_length: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    prefix: Sequence[int] = (),
+    generator: torch.Generator | None = None,
+) -> list[list[int]]:
+    """Paths drawn from p(x | y, z), or from its likelier part.
+
+    Row n draws from a stream of its own, given by the generator and n: its path depends neither
+    on the other rows nor on how many there are.
+
+    Args:
+        decoder: The network of p(x | y, z).
+        z: `[N, Z]`.
+        y: Classes, int64 `[N]`; None without classes.
+        max_length: Symbols of a path at most, prefix and EOS included.
+        temperature: Divides the logits; below 1 is nearer to greedy.
+        top_k: Draw among the k likeliest symbols alone; 0 for all of them.
+        top_p: Draw among the fewest likeliest symbols that hold this probability (Holtzman et
+            al. 2020), measured after the temperature and, if both are given, among the `top_k`.
+        prefix: What every path begins with.
+        generator: Where one number is drawn from; torch's own when None.
+
+    Returns:
+        N lists of ids, the prefix included, EOS left out.
+
+    Raises:
+        InputError: an option is out of range, or the prefix is no good.
+    """
+    _check_prefix(prefix, max_length)
+    if not 0 < temperature < float("inf"):
+        raise InputError(f"temperature: wanted a number above 0, got {temperature}")
+    if top_k < 0:
+        raise InputError(f"top_k: wanted 0 or more, got {top_k}")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p: wanted a number above 0 and at most 1, got {top_p}")
+    device = "cpu" if generator is None else generator.device
+    seed = int(torch.randint(2**62, (), generator=generator, device=device))
+    noise = _Noise(seed, len(z))
+
+    def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
+        logits = logits - logits.amax(-1, keepdim=True)  # a tiny temperature must not overflow
+        probability = (logits / temperature).softmax(-1)
+        return draw(probability, noise.uniform(rows, step), top_k=top_k, top_p=top_p)
+
+    return _extend_all(decoder, z, y, max_length=max_length, prefix=prefix, choose=choose)
+
+
+def beam(
+    decoder: Decoder,
+    z: Tensor,
+    y: Tensor | None,
+    *,
+    max_length: int,
+    width: int = 8,
+    prefix: Sequence[int] = (),
+) -> Paths:
+    """The likeliest path of each row that a beam of some width finds.
+
+    Finished and unfinished paths compete by log p(path | y, z), with no length penalty. A row
+    stops when a finished path is ahead: extending the others can only lower them.
+
+    Args:
+        decoder: The network of p(x | y, z).
+        z: `[N, Z]`.
+        y: Classes, int64 `[N]`; None without classes.
+        max_length: Symbols of a path at most, prefix and EOS included.
+        width: Paths that each row keeps, at least 1.
+        prefix: What every path begins with.
+
+    Raises:
+        InputError: an option is out of range, or the prefix is no good.
+    """
+    _check_prefix(prefix, max_length)
+    if width < 1:
+        raise InputError(f"width: wanted at least 1, got {width}")
+    paths = Paths(
+        [[] for _ in range(len(z))],
+        torch.zeros(len(z), dtype=torch.float64, device=z.device),
+        torch.zeros(len(z), dtype=torch.bool, device=z.device),
+    )
+    with evaluation_mode(decoder):
+        for rows in _portions(decoder, z, width):
+            beams = _start_beams(decoder, z, y, rows, prefix)
+            for _ in range(max_length - len(prefix)):
+                beams = beams.extend(decoder, width)
+                settled = beams.finished[:, 0]
+                if bool(settled.any()):
+                    beams.select(settled.nonzero().squeeze(1)).release(paths)
+                    beams = beams.select((~settled).nonzero().squeeze(1))
+                if not len(beams.rows):
+                    break
+            beams.release(paths)
+    return paths
+
+
+def draw(probability: Tensor, uniform: Tensor, *, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """One symbol of each row by inverting the distribution function.
+
+    Args:
+        probability: `[n, V]`, each row sums to 1.
+        uniform: From [0, 1), `[n]`.
+        top_k: As in `sample`.
+        top_p: As in `sample`.
+
+    Returns:
+        Symbols `[n]`; never one whose probability is 0.
+    """
+    order = None
+    if top_k or top_p < 1:
+        probability, order = probability.sort(dim=-1, descending=True, stable=True)
+        if top_k:
+            probability = probability[:, :top_k]
+        if top_p < 1:
+            held = probability.cumsum(-1)
+            before = held - probability
+            probability = probability.masked_fill(before >= top_p * held[:, -1:], 0.0)
+    held = probability.cumsum(-1).contiguous()
+    total = held[:, -1:].contiguous()
+    chosen = torch.searchsorted(held, uniform.unsqueeze(-1) * total, right=True)
+    last = torch.searchsorted(held, total)  # where rounding has put `uniform` at the very end
+    chosen = torch.minimum(chosen, last)  # [n, 1]
+    return (chosen if order is None else order.gather(-1, chosen)).squeeze(-1)
+
+
+class _Noise:
+    """A stream of uniform numbers for each row, a function of (seed, row)."""
+
+    def __init__(self, seed: int, num_rows: int) -> None:
+        self._streams = [np.random.default_rng([seed, row]) for row in range(num_rows)]
+        self._drawn = np.empty((num_rows, NOISE_STEPS))
+
+    def uniform(self, rows: Tensor, step: int) -> Tensor:
+        """The numbers of step 0, 1, ... in turn for some rows, float64 `[n]`."""
+        numbers = rows.cpu().numpy()
+        if step % NOISE_STEPS == 0:
+            for row in numbers:
+                self._drawn[row] = self._streams[row].random(NOISE_STEPS)
+        return torch.from_numpy(self._drawn[numbers, step % NOISE_STEPS]).to(rows.device)
+
+
+def _check_prefix(prefix: Sequence[int], max_length: int) -> None:
+    if max_length < 1:
+        raise InputError(f"max_length: wanted at least 1, got {max_length}")
+    if len(prefix) > max_length:
+        raise InputError(
+            f"prefix: wanted at most max_length = {max_length} symbols, got {len(prefix)}"
+        )
+    for position, symbol in enumerate(prefix, start=1):
+        if symbol in (PAD, UNK, BOS, EOS):
+            kind = "an unknown one" if symbol == UNK else f"the special symbol {symbol}"
+            raise InputError(
+                f"prefix: wanted symbols of the vocabulary, got {kind} at position {position}"
+            )
+
+
+def _extend_all(
+    decoder: Decoder,
+    z: Tensor,
+    y: Tensor | None,
+    *,
+    max_length: int,
+    prefix: Sequence[int],
+    choose: Callable[[Tensor, Tensor, int], Tensor],
+) -> list[list[int]]:
+    """Write one symbol after another; a row that has ended costs nothing more.
+
+    `choose` gets logits `[n, V]`, the rows' numbers `[n]` and the step, and returns symbols `[n]`.
+    """
+    paths = [list(prefix) for _ in range(len(z))]
+    with evaluation_mode(decoder):
+        for rows in _portions(decoder, z, 1):
+            state = decoder.start(z[rows], None if y is None else y[rows])
+            read = torch.full_like(rows, BOS)
+            for symbol in prefix:
+                _, state = decoder.step(read, state)
+                read = torch.full_like(rows, symbol)
+            for step in range(max_length - len(prefix)):
+                logits, state = decoder.step(read, state)
+                read = choose(_rule_out(logits.double()), rows, step)
+                alive = (read != EOS).nonzero().squeeze(1)
+                if len(alive) < len(rows):
+                    rows, read, state = rows[alive], read[alive], state.select(alive)
+                for row, symbol in zip(rows.tolist(), read.tolist(), strict=True):
+                    paths[row].append(symbol)
+                if not len(rows):
+                    break
+    return paths
+
+
+def _portions(decoder: Decoder, z: Tensor, width: int) -> Iterator[Tensor]:
+    """Row numbers in portions that the decoder takes at once, `width` paths of each row."""
+    num_rows = max(1, min(NUM_ROWS, NUM_LOGITS // decoder.vocabulary_size) // width)
+    for start in range(0, len(z), num_rows):
+        yield torch.arange(start, min(start + num_rows, len(z)), device=z.device)
+
+
+def _rule_out(scores: Tensor) -> Tensor:
+    """Scores `[..., V]` with minus infinity at PAD, BOS and UNK."""
+    never = torch.tensor([PAD, BOS, UNK], device=scores.device)
+    return scores.index_fill(-1, never, -torch.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Beams:
+    """The paths that n rows keep, W for each, the likeliest first.
+
+    Attributes:
+        rows: The rows' numbers, `[n]`.
+        scores: log p of each path, float64 `[n, W]`.
+        finished: Which paths end with EOS, bool `[n, W]`.
+        symbols: The paths, `[n, W, t]`; PAD after EOS.
+        state: Of the `n W` paths, row by row, before its last symbol is read.
+    """
+
+    rows: Tensor
+    scores: Tensor
+    finished: Tensor
+    symbols: Tensor
+    state: DecoderState
+
+    def extend(self, decoder: Decoder, width: int) -> "_Beams":
+        """Read the last symbols and keep the best paths that are one symbol longer."""
+        num_rows, num_paths = self.scores.shape
+        logits, state = decoder.step(self.symbols[..., -1].flatten(), self.state)
+        log_prob = _rule_out(logits.double().log_softmax(-1))
+        vocabulary_size = log_prob.shape[-1]
+        log_prob = log_prob.view(num_rows, num_paths, vocabulary_size)
+        stay = log_prob.new_full((vocabulary_size,), -torch.inf)
+        stay[PAD] = 0.0  # a finished path has one way to go on, which costs nothing
+        log_prob = torch.where(self.finished.unsqueeze(-1), stay, log_prob)
+        candidates = (self.scores.unsqueeze(-1) + log_prob).flatten(1)  # [n, W V]
+        scores, index = candidates.topk(min(width, candidates.shape[1]), dim=1)
+        parent, symbol = index // vocabulary_size, index % vocabulary_size  # [n, W']
+        row = torch.arange(num_rows, device=index.device).unsqueeze(1)
+        return _Beams(
+            self.rows,
+            scores,
+            self.finished[row, parent] | (symbol == EOS),
+            torch.cat([self.symbols[row, parent], symbol.unsqueeze(-1)], -1),
+            state.select((row * num_paths + parent).flatten()),
+        )
+
+    def select(self, index: Tensor) -> "_Beams":
+        """The beams of the rows `index`, `[m]`."""
+        num_paths = self.scores.shape[1]
+        path = torch.arange(num_paths, device=index.device)
+        return _Beams(
+            self.rows[index],
+            self.scores[index],
+            self.finished[index],
+            self.symbols[index],
+            self.state.select((index.unsqueeze(1) * num_paths + path).flatten()),
+        )
+
+    def release(self, paths: Paths) -> None:
+        """Write each row's best path down."""
+        for row, path in zip(self.rows.tolist(), self.symbols[:, 0].tolist(), strict=True):
+            inner = path[1:]  # BOS is first
+            paths.sequences[row] = inner[: inner.index(EOS)] if EOS in inner else inner
+        paths.log_prob[self.rows] = self.scores[:, 0]
+        paths.finished[self.rows] = self.finished[:, 0]
+
+
+def _start_beams(
+    decoder: Decoder, z: Tensor, y: Tensor | None, rows: Tensor, prefix: Sequence[int]
+) -> _Beams:
+    """One path for each row: BOS and the prefix."""
+    state = decoder.start(z[rows], None if y is None else y[rows])
+    symbols = torch.tensor([BOS, *prefix], device=rows.device).expand(len(rows), 1, -1)
+    scores = torch.zeros(len(rows), 1, dtype=torch.float64, device=rows.device)
+    for before, after in itertools.pairwise((BOS, *prefix)):
+        logits, state = decoder.step(torch.full_like(rows, before), state)
+        scores = scores + logits.double().log_softmax(-1)[:, after : after + 1]
+    return _Beams(rows, scores, torch.zeros_like(scores, dtype=torch.bool), symbols, state)

@@ -1,0 +1,150 @@
+"""From a config, and from prepared rows, to a model."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from seqssvae.config import Config, InputError, ModelConfig
+from seqssvae.data.prepare import Prepared
+from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.decoder import Decoder
+from seqssvae.nn.encoders import SequenceEncoder
+from seqssvae.nn.ngram_logits import build_ngrams
+from seqssvae.nn.words import are_worth_reading, tabulate_words
+
+__all__ = ["build", "build_model", "weights_on_paper"]
+
+ROWS_LOOKED_AT = 1000  # to see whether they have words
+
+
+def build_model(
+    config: ModelConfig, *, vocabulary_size: int, num_classes: int, prior: Tensor | None = None
+) -> SSVAE:
+    """The networks that a config describes.
+
+    Args:
+        config: The settings.
+        vocabulary_size: V.
+        num_classes: K, 0 for the plain VAE.
+        prior: p(y) `[K]`, uniform when None.
+    """
+    bodies = [
+        SequenceEncoder(
+            vocabulary_size=vocabulary_size,
+            embedding_size=config.embedding_size,
+            hidden_size=config.encoder_size,
+            num_layers=config.encoder_layers,
+            cell=config.cell,
+            bidirectional=config.bidirectional,
+            pooling=config.pooling,
+            dropout=config.dropout,
+            word_dropout=config.encoder_word_dropout,
+        )
+        for _ in range(1 if config.shared_encoder or not num_classes else 2)
+    ]
+    decoder = Decoder(
+        vocabulary_size=vocabulary_size,
+        num_classes=num_classes,
+        latent_size=config.latent_size,
+        embedding_size=config.embedding_size,
+        hidden_size=config.decoder_size,
+        num_layers=config.decoder_layers,
+        cell=config.cell,
+        dropout=config.dropout,
+        word_dropout=config.word_dropout,
+        feed_y=config.feed_y,
+        feed_z=config.feed_z,
+        class_bias=config.class_bias,
+        tied_embeddings=config.tied_embeddings,
+    )
+    return SSVAE(
+        encoders=(bodies[0], bodies[-1]),
+        decoder=decoder,
+        factorisation=config.factorisation,
+        prior=prior,
+        ngrams=build_ngrams(
+            config.ngram_buckets,
+            num_classes,
+            vocabulary_size=vocabulary_size if config.ngram_words else 0,
+        ),
+    )
+
+
+def weights_on_paper(config: Config, vocabulary_size: int, num_classes: int) -> dict[str, Tensor]:
+    """Names, shapes and types of a model's weights; nothing of their size is made."""
+    prior = torch.ones(num_classes)  # what is computed from it is so small that it is real
+    with torch.device("meta"), _Undrawn():
+        model = build_model(
+            config.model, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
+        )
+    return dict(model.state_dict())
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no first weights: for those without memory torch would import its compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
+    """A new model for prepared rows; its first weights depend on the rows and the seed alone.
+
+    Args:
+        config: The settings.
+        prepared: The rows.
+        taught: Start q(y | x) from a teacher, if the settings say so; not needed where weights
+            will be restored.
+
+    Raises:
+        InputError: `model.prior` has no positive number for each class.
+    """
+    torch.manual_seed(config.training.seed)
+    num_classes = len(prepared.labels.names)
+    prior: Tensor | None = None
+    if config.model.prior == "labelled" and num_classes:
+        y = prepared.labelled.y
+        counts = np.bincount(y[y >= 0], minlength=num_classes) + 1.0  # no class is impossible
+        prior = torch.tensor(counts, dtype=torch.get_default_dtype())
+    elif isinstance(config.model.prior, tuple):
+        given = config.model.prior
+        if len(given) != num_classes or not all(0 < one < math.inf for one in given):
+            raise InputError(
+                f"model.prior: wanted {num_classes} numbers above 0, one for each class, "
+                f"got {list(given)}"
+            )
+        prior = torch.tensor(config.model.prior, dtype=torch.get_default_dtype())
+    model = build_model(
+        config.model,
+        vocabulary_size=len(prepared.vocabulary),
+        num_classes=num_classes,
+        prior=prior,
+    )
+    if model.ngrams is not None and model.ngrams.words is not None:
+        table = tabulate_words(prepared.vocabulary)
+        rows = prepared.unlabelled or prepared.labelled
+        if are_worth_reading(rows.slice(0, ROWS_LOOKED_AT), table):
+            model.ngrams.words.copy_(torch.from_numpy(table))
+    if config.training.teacher and model.ngrams is not None:
+        seen = prepared.labelled.y[prepared.labelled.y >= 0]
+        if len(np.unique(seen)) > 1:
+            model.start_from_ngrams()
+            if taught:
+                from seqssvae.teacher.distil import distil  # its scikit-learn takes long to import
+
+                distil(model.ngrams, prepared, config.training.seed)
+    return model

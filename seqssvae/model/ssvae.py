@@ -1,0 +1,308 @@
+"""`SSVAE`: the generative model p(x, y, z) and the guide q(y, z | x), as Pyro programs.
+
+    p(x, y, z) = p(y) N(z; 0, I) p(x | y, z)
+    q(y, z | x) = q(y | x) q(z | x, y)          or q(y | x) q(z | x), or q(z | x) q(y | x, z)
+
+The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z".
+"""
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.nn import PyroModule, pyro_method
+from torch import Tensor
+
+from seqssvae.data.batches import Batch
+from seqssvae.model.likelihood import SequenceLikelihood
+from seqssvae.nn.decoder import Decoder
+from seqssvae.nn.encoders import CategoricalHead, NormalHead, SequenceEncoder
+from seqssvae.nn.ngram_logits import NGramLogits
+
+__all__ = ["SSVAE", "Features"]
+
+# Parameters stay in their module and out of Pyro's global store: two models in one process do not
+# share them, and deepcopy, pickle and state_dict work.
+pyro.settings.set(module_local_params=True)
+
+IMPOSSIBLE = -1e4  # a log-probability: q(y | x) of such a label is exactly 0, and 0 * log q is 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What the encoder bodies make of a batch, once for all the heads.
+
+    Attributes:
+        y: For q(y | x), `[B, F]`.
+        z: For q(z | x, y), `[B, F]`.
+        ngrams: Logits of y that n-grams give, `[B, K]`, or None.
+    """
+
+    y: Tensor
+    z: Tensor
+    ngrams: Tensor | None = None
+
+
+class SSVAE(PyroModule):
+    """A semi-supervised variational autoencoder over sequences.
+
+    `model` and `guide` take a `Batch` and go to any `pyro.infer.ELBO`. Rows of a batch are of
+    three kinds, mixed at will: with a label (y is observed), with none (y is latent), and with a
+    set of labels one of which is the true one. A batch whose rows all have a label pays for no
+    enumeration.
+
+    Args:
+        encoders: The bodies for q(y | x) and q(z | x, y); the same one twice if it is shared.
+        decoder: The network of p(x | y, z); it says K and Z.
+        factorisation: "z-given-y", q(y|x) q(z|x,y); "independent", q(y|x) q(z|x);
+            "y-given-z", q(z|x) q(y|x,z).
+        prior: p(y), `[K]`; it is normalised. Uniform when None.
+        ngrams: Adds to the logits of q(y | x); None for recurrent states alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoders: tuple[SequenceEncoder, SequenceEncoder],
+        decoder: Decoder,
+        factorisation: str = "z-given-y",
+        prior: Tensor | None = None,
+        ngrams: NGramLogits | None = None,
+    ) -> None:
+        super().__init__()
+        self.factorisation = factorisation
+        self.num_classes, self.latent_size = decoder.num_classes, decoder.latent_size
+        self.vocabulary_size = decoder.vocabulary_size
+        self.decoder = decoder
+        self.encoder_y, self.encoder_z = encoders
+        self.head_y: CategoricalHead | None = None
+        if self.num_classes:
+            self.head_y = CategoricalHead(
+                num_features=self.encoder_y.num_features,
+                latent_size=self.latent_size if factorisation == "y-given-z" else 0,
+                num_classes=self.num_classes,
+            )
+        self.head_z = NormalHead(
+            num_features=self.encoder_z.num_features,
+            num_classes=self.num_classes if factorisation == "z-given-y" else 0,
+            latent_size=self.latent_size,
+        )
+        self.ngrams = ngrams if self.num_classes else None
+        weights = torch.ones(self.num_classes) if prior is None else prior
+        self.register_buffer("prior_logits", (weights / weights.sum()).log())
+        self.prior_logits: Tensor
+
+    def encode(self, x: Tensor, lengths: Tensor, *, only_y: bool = False) -> Features:
+        """Read the sequences once.
+
+        Args:
+            x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
+            lengths: `[B]`.
+            only_y: For q(y | x) alone: the features for z are left out, and are those for y.
+        """
+        for_y = self.encoder_y(x, lengths) if self.num_classes else None
+        same = self.encoder_y is self.encoder_z or only_y
+        for_z = for_y if same and for_y is not None else self.encoder_z(x, lengths)
+        if for_y is None:
+            return Features(for_z, for_z)
+        return Features(for_y, for_z, None if self.ngrams is None else self.ngrams(x, lengths))
+
+    def start_from_ngrams(self) -> None:
+        """Let q(y | x) begin as what its n-gram part says, which stays as it is from now on."""
+        if self.head_y is not None and self.ngrams is not None:
+            self.ngrams.requires_grad_(False)
+            for parameter in self.head_y.parameters():
+                torch.nn.init.zeros_(parameter)
+
+    @property
+    def ngrams_are_fixed(self) -> bool:
+        """Whether q(y | x) began as its n-gram part."""
+        return self.ngrams is not None and not self.ngrams.weight.requires_grad
+
+    def classifier_names(self) -> set[str]:
+        """Names in the state dict that q(y | x) alone reads; none if it shares its encoder."""
+        if self.encoder_y is self.encoder_z:
+            return set()
+        mine = ("encoder_y.", "head_y.", "ngrams.")
+        return {name for name in self.state_dict() if name.startswith(mine)}
+
+    def y_logits(self, features: Features, z: Tensor | None = None) -> Tensor:
+        """Log-probabilities of q(y | x), or of q(y | x, z) under "y-given-z".
+
+        Args:
+            features: Of `encode`.
+            z: `[*L, B, Z]`, read under "y-given-z" alone.
+
+        Returns:
+            `[*L, B, K]`, normalised.
+        """
+        if self.head_y is None:
+            raise ValueError("wanted a model with classes, got K = 0")
+        logits: Tensor = self.head_y(features.y, z)
+        if features.ngrams is not None:
+            logits = logits + features.ngrams
+        return logits.float().log_softmax(-1) if _is_half(logits) else logits.log_softmax(-1)
+
+    def z_posterior(
+        self, features: Features, y: Tensor | None = None, example: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Location and scale of q(z | x, y); y is ignored unless under "z-given-y".
+
+        Args:
+            features: Of `encode`.
+            y: Classes, int64 `[*L, B]` (or `[K, 1]`), or weights of them, float `[*L, B, K]`.
+            example: For pairs, the example of each, `[P]`; y is then `[P]` or `[P, K]`.
+
+        Returns:
+            Both `[*L, B, Z]`, or `[P, Z]` for pairs.
+        """
+        loc, scale = self.head_z(features.z, y, example)
+        return (loc.float(), scale.float()) if _is_half(loc) else (loc, scale)
+
+    def likelihood(self, lengths: Tensor, z: Tensor, y: Tensor | None) -> SequenceLikelihood:
+        """The distribution p(x | y, z) for z `[*L, B, Z]` and y `[*L, B]`, `[*L, B, K]` or None."""
+        return SequenceLikelihood(self.decoder, z, y, lengths)
+
+    def log_likelihood(self, x: Tensor, lengths: Tensor, z: Tensor, y: Tensor | None) -> Tensor:
+        """log p(x | y, z) in nats per sequence, `[*L, B]`; arguments as in `likelihood`."""
+        return self.likelihood(lengths, z, y).log_prob(x)
+
+    @pyro_method
+    def model(self, batch: Batch, kl_weight: float = 1.0) -> None:
+        """p(x, y, z), each example's terms scaled by its w, those of z by the KL weight too."""
+        plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
+        with _examples(plate, batch, dtype):
+            y = None
+            if self.num_classes:
+                observed = batch.y if _all_labelled(batch) else None
+                prior = dist.Categorical(logits=self.prior_logits)
+                y = pyro.sample("y", prior, obs=observed)
+            with _scaled(kl_weight):
+                zero = self.prior_logits.new_zeros(self.latent_size)
+                z = pyro.sample("z", dist.Normal(zero, zero + 1).to_event(1))
+            pyro.sample("x", self.likelihood(batch.lengths, z, y), obs=batch.x)
+
+    @pyro_method
+    def guide(self, batch: Batch, kl_weight: float = 1.0) -> None:
+        """q(y, z | x), and the classifier's objective: alpha log q(y | x) of each labelled row.
+
+        A row with a set C of possible labels enters with alpha log of the sum of q(y | x) over C,
+        which is alpha log q(y | x) for one label and 0 for no knowledge.
+        """
+        self.announce_parameters()
+        plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
+        features = self.encode(batch.x, batch.lengths)
+        if not self.num_classes:
+            with _examples(plate, batch, dtype):
+                self._sample_z(features, None, kl_weight)
+        elif self.factorisation == "y-given-z":
+            with _examples(plate, batch, dtype):
+                z = self._sample_z(features, None, kl_weight)
+            self._sample_y(plate, batch, self.y_logits(features, z))
+        else:
+            y = self._sample_y(plate, batch, self.y_logits(features))
+            with _examples(plate, batch, dtype):
+                self._sample_z(features, y, kl_weight)
+
+    @pyro_method
+    def announce_parameters(self) -> None:
+        """Let Pyro see every parameter; `SVI` optimises what it saw.
+
+        Pyro 1.9 asks each one for `unconstrained()`, which it gives to a `PyroParam` alone when
+        parameters are local to their module.
+        """
+        if not poutine.runtime.am_i_wrapped():
+            return
+        for parameter in self.parameters():
+            parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+        for name, _ in self.named_children():
+            getattr(self, name)  # in a Pyro method, this registers the module's parameters
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and deepcopy keep: all but the references that `SVI` asked for."""
+        for parameter in self.parameters():
+            parameter.__dict__.pop("unconstrained", None)
+        state: dict[str, Any] = super().__getstate__()
+        return state
+
+    def _sample_z(self, features: Features, y: Tensor | None, kl_weight: float) -> Tensor:
+        loc, scale = self.z_posterior(features, y)
+        with _scaled(kl_weight):
+            z: Tensor = pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+        return z
+
+    def _sample_y(self, plate: pyro.plate, batch: Batch, logits: Tensor) -> Tensor:
+        """The label where it is known, else a sample among the possible ones."""
+        with plate:
+            auxiliary = -auxiliary_log_prob(logits, batch)  # the guide's terms are subtracted
+            pyro.factor("auxiliary", auxiliary, has_rsample=True)
+        if _all_labelled(batch):
+            return batch.y
+        with _examples(plate, batch, logits.dtype):
+            y: Tensor = pyro.sample("y", dist.Categorical(logits=restrict(logits, batch)))
+        return y
+
+    def forward(self, batch: Batch) -> Tensor:
+        """q(y | x) of a batch, `[B, K]`; under "y-given-z" at the mean of q(z | x)."""
+        features = self.encode(batch.x, batch.lengths)
+        return self.y_logits(features, self.z_posterior(features)[0]).exp()
+
+
+def restrict(log_prob: Tensor, batch: Batch) -> Tensor:
+    """q(y | x) given that y is one of a row's possible labels.
+
+    Args:
+        log_prob: Of q(y | x), `[*L, B, K]`.
+        batch: The rows.
+
+    Returns:
+        Log-probabilities, `[*L, B, K]`, of at most -9000 for a label that is impossible.
+    """
+    possible = batch.possible_labels(log_prob.shape[-1])
+    return log_prob.masked_fill(~possible, IMPOSSIBLE).log_softmax(-1)
+
+
+def auxiliary_log_prob(log_prob: Tensor, batch: Batch) -> Tensor:
+    """alpha log q(y in C | x) of each row, `[*L, B]`; exactly 0 for a row without a label.
+
+    Args:
+        log_prob: Of q(y | x), `[*L, B, K]`.
+        batch: The rows; C holds a row's possible labels.
+    """
+    possible = batch.possible_labels(log_prob.shape[-1])
+    chosen = log_prob.masked_fill(~possible, IMPOSSIBLE).logsumexp(-1)
+    chosen = torch.where(possible.all(-1), torch.zeros_like(chosen), chosen)
+    return chosen if batch.alpha is None else batch.alpha.to(chosen.dtype) * chosen
+
+
+def _all_labelled(batch: Batch) -> bool:
+    return batch.candidates is None and bool((batch.y >= 0).all())
+
+
+def _is_half(value: Tensor) -> bool:
+    return value.dtype in (torch.float16, torch.bfloat16)
+
+
+@contextlib.contextmanager
+def _examples(plate: pyro.plate, batch: Batch, dtype: torch.dtype) -> Iterator[None]:
+    """The plate of the batch, each row scaled by its w."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(plate)
+        if batch.w is not None:  # Pyro refuses a scale of 0
+            stack.enter_context(poutine.mask(mask=cast(torch.BoolTensor, batch.w > 0)))
+            scale = batch.w.to(dtype).where(batch.w > 0, 1.0)
+            stack.enter_context(poutine.scale(scale=scale))
+        yield
+
+
+@contextlib.contextmanager
+def _scaled(weight: float) -> Iterator[None]:
+    """Scale by a weight that may be 0."""
+    with poutine.scale(scale=weight) if weight > 0 else poutine.mask(mask=False):
+        yield

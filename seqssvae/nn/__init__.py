@@ -1,0 +1,1 @@
+"""The networks: recurrent layers over packed rows, encoders, decoder, n-gram features."""

@@ -1,0 +1,201 @@
+"""The network of p(x | y, z): a recurrent decoder whose first state is an MLP of [z, y]."""
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from seqssvae.data.vocabulary import BOS, PAD
+from seqssvae.nn.encoders import LabelTable, hide_symbols
+from seqssvae.nn.recurrent import Packing, packed_rnn
+
+__all__ = ["Decoder", "DecoderState"]
+
+NEVER = -1e9  # a logit: such a symbol's probability is exactly 0, and no gradient is NaN
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderState:
+    """What the decoder carries from one symbol to the next, for N rows.
+
+    Attributes:
+        states: `(hidden,)` or `(hidden, cell)`, each `[num_layers, N, H]`.
+        context: What is fed at every step, `[N, C]`, or None.
+        class_bias: Added to the logits, `[N, V]`, or None.
+    """
+
+    states: tuple[Tensor, ...]
+    context: Tensor | None
+    class_bias: Tensor | None
+
+    def select(self, index: Tensor) -> "DecoderState":
+        """The state of the rows `index`, `[M]`, each as often as it is named."""
+        return DecoderState(
+            tuple(state[:, index] for state in self.states),
+            None if self.context is None else self.context[index],
+            None if self.class_bias is None else self.class_bias[index],
+        )
+
+
+class Decoder(nn.Module):
+    """p(x_t | x_<t, y, z) for every t.
+
+    PAD and BOS have no probability, so that p(x | y, z) sums to 1 over the finite sequences that
+    end with EOS.
+
+    Args:
+        vocabulary_size: V.
+        num_classes: K, 0 for no y.
+        latent_size: Z, 0 for no z.
+        embedding_size: E.
+        hidden_size: H.
+        num_layers: Recurrent layers; the MLP gives the first state of each.
+        cell: "lstm" or "gru".
+        dropout: Between layers and of the states before the softmax.
+        word_dropout: Probability that an input symbol is read as UNK while training
+            (Bowman et al. 2016).
+        feed_y: y at each step, besides in the first state.
+        feed_z: z at each step, besides in the first state.
+        class_bias: A bias of the logits for each class.
+        tied_embeddings: The embeddings are the softmax's weights as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary_size: int,
+        num_classes: int,
+        latent_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        feed_y: bool = False,
+        feed_z: bool = False,
+        class_bias: bool = False,
+        tied_embeddings: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.latent_size = num_classes, latent_size
+        self.vocabulary_size = vocabulary_size
+        self.feed_y = feed_y and num_classes > 0
+        self.feed_z = feed_z and latent_size > 0
+        self.word_dropout = word_dropout
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        fed_size = num_classes * self.feed_y + latent_size * self.feed_z
+        self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(
+            embedding_size + fed_size,
+            hidden_size,
+            num_layers,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.num_states = 2 if cell == "lstm" else 1
+        self.initial_z = nn.Linear(latent_size, hidden_size) if latent_size else None
+        self.initial_y = LabelTable(num_classes, hidden_size) if num_classes else None
+        self.initial = nn.Linear(hidden_size, self.num_states * num_layers * hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(hidden_size, embedding_size) if tied_embeddings else None
+        self.output = nn.Linear(embedding_size if tied_embeddings else hidden_size, vocabulary_size)
+        if tied_embeddings:
+            self.output.weight = self.embedding.weight
+        self.class_bias = (
+            LabelTable(num_classes, vocabulary_size) if class_bias and num_classes else None
+        )
+        if self.class_bias is not None:
+            nn.init.zeros_(self.class_bias.weight)
+        self.register_buffer("never", torch.tensor([PAD, BOS]), persistent=False)
+        self.never: Tensor
+
+    def initial_state(self, z: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
+        """The first state of every layer, an MLP of [z, y].
+
+        Args:
+            z: `[N, Z]`.
+            y: int64 `[N]`, weights of the classes `[N, K]`, or None without classes.
+
+        Returns:
+            `(hidden,)` or `(hidden, cell)`, each `[num_layers, N, H]`.
+        """
+        joint = z.new_zeros(len(z), self.rnn.hidden_size)
+        if self.initial_z is not None:
+            joint = self.initial_z(z)
+        if self.initial_y is not None and y is not None:
+            joint = joint + self.initial_y(y)
+        states = self.initial(torch.tanh(joint))  # [N, num_states * num_layers * H]
+        states = states.view(-1, self.num_states, self.rnn.num_layers, self.rnn.hidden_size)
+        hidden, *cells = states.permute(1, 2, 0, 3).unbind(0)  # [num_layers, N, H] each
+        return (torch.tanh(hidden), *cells)
+
+    def context(self, z: Tensor, y: Tensor | None) -> Tensor | None:
+        """What is fed at every step, `[N, C]`, or None; z `[N, Z]`, y as in `initial_state`."""
+        fed = []
+        if self.feed_y and y is not None:
+            if not y.dtype.is_floating_point:
+                y = nn.functional.one_hot(y, self.num_classes).to(z.dtype)
+            fed.append(y)
+        if self.feed_z:
+            fed.append(z)
+        return torch.cat(fed, -1) if fed else None
+
+    def output_bias(self) -> Tensor:
+        """The bias of the logits for every class alike, `[V]`; PAD and BOS are ruled out."""
+        return self.output.bias.index_fill(0, self.never, NEVER)
+
+    def hidden_states(self, x: Tensor, z: Tensor, y: Tensor | None, packing: Packing) -> Tensor:
+        """What the softmax reads at each packed position; position t has read x_<t only.
+
+        Args:
+            x: The distinct symbols of the packing, each the one *before* the predicted, `[S]`.
+            z: `[N, Z]`, in the order of the rows.
+            y: As in `initial_state`, in the order of the rows.
+            packing: The layout of the rows.
+
+        Returns:
+            `[M, H]`, or `[M, E]` with tied embeddings.
+        """
+        z, y = z[packing.order], None if y is None else y[packing.order]
+        if self.training and self.word_dropout:
+            x = hide_symbols(x, self.word_dropout)
+        weight, position = self.embedding.weight, packing.position
+        if self.vocabulary_size < len(x):  # project each symbol once, not each occurrence
+            inputs, position = weight, x[position]
+        else:
+            inputs = nn.functional.embedding(x, weight)
+        states = self.initial_state(z, y)
+        hidden = packed_rnn(self.rnn, inputs, position, self.context(z, y), states, packing)
+        return self._before_softmax(hidden)
+
+    def _before_softmax(self, hidden: Tensor) -> Tensor:
+        hidden = self.dropout(hidden)
+        return hidden if self.projection is None else self.projection(hidden)
+
+    def start(self, z: Tensor, y: Tensor | None) -> DecoderState:
+        """The state before the first symbol, for z `[N, Z]` and y `[N]`, `[N, K]` or None."""
+        bias = None if self.class_bias is None or y is None else self.class_bias(y)
+        return DecoderState(self.initial_state(z, y), self.context(z, y), bias)
+
+    def step(self, symbols: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Read one symbol.
+
+        Args:
+            symbols: `[N]`; BOS first.
+            state: What the rows have read so far.
+
+        Returns:
+            Logits of the next symbol, `[N, V]`, and the new state.
+        """
+        inputs = self.embedding(symbols)
+        if state.context is not None:
+            inputs = torch.cat([inputs, state.context], -1)
+        before = tuple(part.contiguous() for part in state.states)
+        hidden, after = self.rnn(inputs.unsqueeze(0), before if len(before) > 1 else before[0])
+        logits = nn.functional.linear(
+            self._before_softmax(hidden.squeeze(0)), self.output.weight, self.output_bias()
+        )
+        if state.class_bias is not None:
+            logits = logits + state.class_bias
+        states = after if len(before) > 1 else (after,)
+        return logits, DecoderState(states, state.context, state.class_bias)

@@ -1,0 +1,211 @@
+"""The networks of q(y | x) and q(z | x, y): a recurrent body and two heads."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from seqssvae.data.vocabulary import PAD, UNK
+from seqssvae.nn.recurrent import Packing, in_order, pack, rnn_states
+from seqssvae.shapes import length_mask
+
+__all__ = ["CategoricalHead", "LabelTable", "NormalHead", "SequenceEncoder", "hide_symbols"]
+
+START_LOC = 4.0  # times what torch would start the weights of q(z | x, y)'s location with
+START_LOG_SCALE = -2.0
+
+
+def hide_symbols(x: Tensor, probability: float) -> Tensor:
+    """Word dropout: each symbol that is a special one stays, another becomes UNK at random."""
+    hidden = torch.rand(x.shape, device=x.device) < probability
+    return x.masked_fill(hidden & (x > UNK), UNK)
+
+
+class SequenceEncoder(nn.Module):
+    """Features of a sequence, pooled over the states of a recurrent network.
+
+    Args:
+        vocabulary_size: V.
+        embedding_size: E.
+        hidden_size: H, units of each direction.
+        num_layers: Recurrent layers.
+        cell: "lstm" or "gru".
+        bidirectional: Read both ways.
+        pooling: "last" (the final state of each direction), "mean" or "max" over time.
+        dropout: Of the embeddings, between layers and of the features.
+        word_dropout: Probability that a symbol is read as UNK while training.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        bidirectional: bool = True,
+        pooling: str = "last",
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=PAD)
+        self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(
+            embedding_size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+            bidirectional=bidirectional,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.pooling = pooling
+        self.word_dropout = word_dropout
+        self.num_features = hidden_size * (2 if bidirectional else 1)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Features of each sequence.
+
+        Args:
+            x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
+            lengths: Symbols of each row, `[B]`, from 0 to T; an empty row reads one PAD.
+
+        Returns:
+            `[B, F]`.
+        """
+        states, _, packing = self._read(x, lengths)
+        features: Tensor = self.dropout(self._pool(states, packing))
+        return features
+
+    def states(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """States of the recurrent network at each symbol, the directions side by side.
+
+        Args:
+            x: Symbol ids, `[B, T]`.
+            lengths: Symbols of each row, `[B]`; an empty row reads one PAD.
+
+        Returns:
+            One row after the other without padding, `[S, F]`, S = sum(max(lengths, 1)).
+        """
+        states, position, _ = self._read(x, lengths)
+        return in_order(states, position)
+
+    def _read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Packing]:
+        """States in D directions, `[D, S, H]`, what they have read, `[D, S]`, and their layout."""
+        if self.training and self.word_dropout:
+            x = hide_symbols(x, self.word_dropout)
+        x = x.masked_fill(~length_mask(lengths, x.shape[1]), PAD)
+        lengths = lengths.clamp(min=1)
+        packing = pack(x, lengths, torch.arange(len(x), device=x.device))
+        drops = self.training and self.dropout.p > 0  # then no two occurrences are alike
+        if self.embedding.num_embeddings < len(packing.symbols) and not drops:
+            every = torch.arange(self.embedding.num_embeddings, device=x.device)
+            inputs, source = self.embedding(every), packing.symbols
+        else:
+            inputs, source = self.dropout(self.embedding(packing.symbols)), None
+        return *rnn_states(self.rnn, inputs, lengths, packing, source), packing
+
+    def _pool(self, states: Tensor, packing: Packing) -> Tensor:
+        """Features `[B, F]` of packed states `[D, S, H]`."""
+        num_directions, _, size = states.shape
+        if self.pooling == "last":
+            pooled = states.index_select(1, packing.last())
+        elif self.pooling == "mean":
+            sums = states.new_zeros(num_directions, len(packing.order), size)
+            counts = torch.bincount(packing.row, minlength=len(packing.order))
+            pooled = sums.index_add(1, packing.row, states) / counts.unsqueeze(1)
+        else:
+            lowest = states.new_full((num_directions, len(packing.order), size), -torch.inf)
+            index = packing.row.unsqueeze(1).expand_as(states)
+            pooled = lowest.scatter_reduce(1, index, states, "amax")
+        back = packing.order.argsort()
+        return pooled.index_select(1, back).transpose(0, 1).flatten(1)
+
+
+class LabelTable(nn.Module):
+    """A linear map of y without bias, for y as a class or as weights of the classes.
+
+    Args:
+        num_classes: K.
+        size: D.
+    """
+
+    def __init__(self, num_classes: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, size))
+        nn.init.normal_(self.weight, std=num_classes**-0.5)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map y, int64 `[...]` or float `[..., K]`, to `[..., D]`."""
+        if y.dtype.is_floating_point:
+            return y @ self.weight
+        return nn.functional.embedding(y, self.weight)
+
+
+class CategoricalHead(nn.Module):
+    """Logits of q(y | x), or of q(y | x, z).
+
+    Args:
+        num_features: F.
+        latent_size: Z, 0 when z is not read.
+        num_classes: K.
+    """
+
+    def __init__(self, *, num_features: int, latent_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Linear(num_features, num_classes)
+        self.z: nn.Sequential | None = None
+        if latent_size:
+            self.z = nn.Sequential(
+                nn.Linear(latent_size, num_features),
+                nn.Tanh(),
+                nn.Linear(num_features, num_classes),
+            )
+
+    def forward(self, features: Tensor, z: Tensor | None = None) -> Tensor:
+        """Logits, `[*L, B, K]`, from features `[B, F]` and z `[*L, B, Z]` if it is read."""
+        logits: Tensor = self.features(features)
+        return logits if self.z is None or z is None else logits + self.z(z)
+
+
+class NormalHead(nn.Module):
+    """Location and scale of q(z | x, y), or of q(z | x); each has weights of its own.
+
+    At the beginning z tells rows apart: locations lie far from each other, and scales are small. A
+    decoder that first meets z as noise learns to do without, and never comes back to it.
+
+    Args:
+        num_features: F.
+        num_classes: K, 0 when y is not read.
+        latent_size: Z; with 0, location and scale are empty.
+    """
+
+    def __init__(self, *, num_features: int, num_classes: int, latent_size: int) -> None:
+        super().__init__()
+        self.x = nn.Linear(num_features, num_features)
+        self.y = LabelTable(num_classes, num_features) if num_classes else None
+        # torch warns about a layer of no units, so that there is none without z
+        self.loc = nn.Linear(num_features, latent_size) if latent_size else None
+        self.log_scale = nn.Linear(num_features, latent_size) if latent_size else None
+        if self.loc is not None and self.log_scale is not None:
+            bound = START_LOC / math.sqrt(num_features)
+            nn.init.uniform_(self.loc.weight, -bound, bound)
+            nn.init.constant_(self.log_scale.bias, START_LOG_SCALE)
+
+    def forward(
+        self, features: Tensor, y: Tensor | None = None, example: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both `[*L, B, Z]`, from features `[B, F]` and y, int64 `[*L, B]` or `[*L, B, K]`.
+
+        With `example`, `[P]`, row p is that of features `example[p]` and `y[p]`: both are `[P, Z]`.
+        """
+        hidden = self.x(features)
+        if example is not None:
+            hidden = hidden.index_select(0, example)
+        if self.y is not None and y is not None:
+            hidden = hidden + self.y(y)  # [K, 1, F] + [B, F] where y is enumerated
+        hidden = torch.tanh(hidden)
+        if self.loc is None or self.log_scale is None:
+            return hidden[..., :0], hidden[..., :0]
+        return self.loc(hidden), self.log_scale(hidden).clamp(-8, 8).exp()

@@ -1,0 +1,1 @@
+"""The loops of LSTM and GRU over time, in C where there is a compiler."""

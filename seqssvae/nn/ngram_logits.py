@@ -1,0 +1,123 @@
+"""A linear map of hashed n-grams: logits of q(y | x) from the model's own symbol ids."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seqssvae.nn.ngrams import BLOCKS, WORD_BLOCKS, Block, hash_blocks
+
+__all__ = ["NGramLogits", "build_ngrams"]
+
+MOST_WEIGHTS = 2**21  # of each kind of n-gram: with more than 32 classes there are fewer buckets
+
+
+@final
+class NGramLogits(nn.Module):
+    """Logits W^T f(x) + b, where f(x) is the TF-IDF of the n-grams of x.
+
+    It is what `regression.fit_student` fits to `ngrams.count_blocks`, for batches and with
+    gradients: an n-gram that x has c times weighs (1 + log c) idf, and each block of features is
+    divided by its Euclidean norm. W and b begin as 0, idf as 1. The gradient of W is dense.
+
+    Args:
+        num_buckets: Of each block; F of all blocks together.
+        num_classes: K.
+        blocks: Kinds of n-grams.
+        vocabulary_size: V, which blocks of words need: `words` `[V, 3]` begins as 0, by which there
+            are no words.
+    """
+
+    idf: Tensor
+    words: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_buckets: int,
+        num_classes: int,
+        blocks: Sequence[Block] = BLOCKS,
+        vocabulary_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self.num_buckets, self.blocks = num_buckets, tuple(blocks)
+        num_features = num_buckets * len(self.blocks)
+        self.weight = nn.Parameter(torch.zeros(num_features, num_classes))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.register_buffer("idf", torch.ones(num_features))
+        reads_words = any(block.of_words for block in self.blocks)
+        words = torch.zeros(vocabulary_size, 3, dtype=torch.int64) if reads_words else None
+        self.register_buffer("words", words)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Logits of q(y | x), `[B, K]`; those of a row without symbols are b.
+
+        Args:
+            x: Symbol ids, `[B, T]`, anything after `lengths`.
+            lengths: Symbols of each row, EOS included, `[B]`, from 0 to T.
+        """
+        buckets, rows, values = self.features(x, lengths)
+        ends = torch.bincount(rows, minlength=len(x)).cumsum(0)
+        begins = torch.cat((ends.new_zeros(1), ends))
+        sums = functional.embedding_bag(
+            buckets,
+            self.weight,
+            begins,
+            mode="sum",
+            per_sample_weights=values,
+            include_last_offset=True,
+        )
+        return sums + self.bias
+
+    def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f(x), sparse: different buckets, their rows (ascending) and their values, all `[M]`."""
+        num_features, num_blocks = len(self.idf), len(self.blocks)
+        found = hash_blocks(x, lengths, self.blocks, num_buckets=self.num_buckets, words=self.words)
+        keys = [
+            rows * num_features + number * self.num_buckets + buckets
+            for number, (buckets, rows) in enumerate(found)
+        ]
+        different, counts = torch.unique(torch.cat(keys), return_counts=True)
+        rows, buckets = different // num_features, different % num_features
+        values = (1 + counts.to(self.idf).log()) * self.idf[buckets]
+        part = different // self.num_buckets  # row times num_blocks plus block
+        squares = values.new_zeros(x.shape[0] * num_blocks).scatter_add(0, part, values.square())
+        return buckets, rows, values * squares.clamp(min=1e-24).rsqrt()[part]
+
+    @torch.no_grad()
+    def assign(self, weight: Tensor, bias: Tensor, idf: Tensor) -> None:
+        """Take over W `[F, K]`, b `[K]` and idf `[F]`, for instance of `fit_student`.
+
+        Raises:
+            ValueError: a shape is not this module's.
+        """
+        for name, value in (("weight", weight), ("bias", bias), ("idf", idf)):
+            own: Tensor = getattr(self, name)
+            if value.shape != own.shape:
+                raise ValueError(
+                    f"{name}: wanted shape {tuple(own.shape)}, got {tuple(value.shape)}"
+                )
+            own.copy_(value)
+
+
+def build_ngrams(
+    num_buckets: int, num_classes: int, *, vocabulary_size: int = 0
+) -> NGramLogits | None:
+    """The n-gram part of q(y | x), or None without buckets or classes.
+
+    Args:
+        num_buckets: Of each kind of n-gram; many classes get fewer.
+        num_classes: K.
+        vocabulary_size: V, for n-grams of words too; 0 for none.
+    """
+    if not (num_buckets and num_classes):
+        return None
+    most = max(1, MOST_WEIGHTS // num_classes)
+    return NGramLogits(
+        num_buckets=min(num_buckets, most),
+        num_classes=num_classes,
+        blocks=(*BLOCKS, *WORD_BLOCKS) if vocabulary_size else BLOCKS,
+        vocabulary_size=vocabulary_size,
+    )

@@ -1,0 +1,1 @@
+"""The folder of a run, its checkpoints and figures, and the Hugging Face hub."""

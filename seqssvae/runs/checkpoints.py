@@ -1,0 +1,195 @@
+"""Checkpoints: what an unfinished run goes on from, each a sealed folder, whole or absent.
+
+`RUN/checkpoints/N/` holds `tensors.safetensors`, `state.json` and `manifest.json`; the greatest N
+is the newest. Each is written as a folder with a dot before its name, flushed, and renamed, so that
+a kill leaves nothing but such a folder behind, which the next start removes.
+"""
+
+import logging
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from seqssvae.config import InputError
+from seqssvae.storage.files import flush, parse_json, readable, to_json, writable, write_new
+from seqssvae.storage.manifest import open_sealed, refuse_strangers, seal
+from seqssvae.storage.tensors import from_bytes, to_bytes
+
+__all__ = [
+    "CHECKPOINTS",
+    "has_checkpoint",
+    "load_checkpoint",
+    "remove_checkpoints",
+    "remove_debris",
+    "save_checkpoint",
+]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+CHECKPOINTS = "checkpoints"
+STATE, TENSORS = "state.json", "tensors.safetensors"
+STAGING, DISCARDED = ".unfinished", ".discarded"
+KEPT = 2  # should the newest one rot, the one before is there
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write a new newest checkpoint; only then is an old one removed.
+
+    Args:
+        folder: The run's; made if it is not there.
+        state: Tensors, numbers, texts and None, in dicts (keys are texts or whole numbers), lists
+            and tuples.
+
+    Raises:
+        TypeError: anything else in `state`, which could not be loaded again.
+        InputError: the folder cannot be written to; older checkpoints are as they were.
+    """
+    tensors: dict[str, Tensor] = {}
+    packed = _pack(state, "state", tensors)
+    place = folder / CHECKPOINTS
+    with writable(place):
+        if not place.is_dir():
+            place.mkdir(parents=True)
+            flush(folder)
+            flush(folder.absolute().parent)
+        staging = place / STAGING
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            write_new(staging / TENSORS, to_bytes(tensors))
+            write_new(staging / STATE, to_json(packed, indent=None))
+            seal(staging, {}, format=FORMAT)
+            numbers = _numbers(folder)
+            os.rename(staging, place / str(max(numbers, default=0) + 1))
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        flush(place)
+        for number in numbers[: -(KEPT - 1)]:
+            # first the name goes, then the files: under its name a checkpoint is whole
+            shutil.rmtree(place / DISCARDED, ignore_errors=True)
+            os.rename(place / str(number), place / DISCARDED)
+            shutil.rmtree(place / DISCARDED, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """What `save_checkpoint` wrote last, on the CPU, or None if there is no checkpoint.
+
+    A damaged one is told and left for the one before it, if that is whole.
+
+    Raises:
+        InputError: none is whole; the message names the damaged file of the newest.
+    """
+    first_error: InputError | None = None
+    for number in reversed(_numbers(folder)):
+        try:
+            return _load(folder / CHECKPOINTS / str(number))
+        except InputError as error:
+            logger.warning("%s; an older checkpoint is tried", error)
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error
+    return None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one, whole or not."""
+    return bool(_numbers(folder))
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete all of them, if there are any.
+
+    Raises:
+        InputError: they cannot be deleted.
+    """
+    place = folder / CHECKPOINTS
+    with writable(place):
+        if place.is_dir():
+            shutil.rmtree(place)
+
+
+def remove_debris(folder: Path) -> None:
+    """Delete what killed saves left behind.
+
+    Raises:
+        InputError: it cannot be deleted.
+    """
+    for name in (STAGING, DISCARDED):
+        debris = folder / CHECKPOINTS / name
+        with writable(debris):
+            if debris.is_dir():
+                shutil.rmtree(debris)
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Numbers of the checkpoints, ascending."""
+    place = folder / CHECKPOINTS
+    with readable(place):
+        names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
+
+
+def _load(place: Path) -> dict[str, Any]:
+    refuse_strangers(place)
+    sealed = open_sealed(place, format=FORMAT, required=(STATE, TENSORS))
+    content = {name: sealed.read(name) for name in (STATE, TENSORS)}
+    tensors = from_bytes(content[TENSORS], place / TENSORS)
+    try:
+        state: dict[str, Any] = _unpack(parse_json(content[STATE], dict, place / STATE), tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{place / STATE}: wanted a state, got another JSON text") from error
+    return state
+
+
+def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+    """What JSON can say of a value, without a loss; its tensors are put beside."""
+    match value:
+        case Tensor():
+            tensors[where] = value
+            return {"tensor": where}
+        case np.generic():
+            return _pack(value.item(), where, tensors)
+        case float() if not math.isfinite(value):
+            return {"float": str(value)}
+        case str() | int() | float() | None:
+            return value
+        case Mapping():
+            if not all(isinstance(key, str | int) for key in value):
+                raise TypeError(f"{where}: wanted texts or whole numbers for keys, got others")
+            pairs = (
+                (key, _pack(item, f"{where}[{key!r}]", tensors)) for key, item in value.items()
+            )
+            return {"dict": [[key, item] for key, item in pairs]}
+        case list() | tuple():
+            items = [_pack(item, f"{where}[{i}]", tensors) for i, item in enumerate(value)]
+            return items if isinstance(value, list) else {"tuple": items}
+    raise TypeError(f"{where}: wanted a tensor or a plain value, got {type(value).__name__}")
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `_pack` was given."""
+    if isinstance(value, list):
+        return [_unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    match kind:
+        case "tensor":
+            return tensors[content]
+        case "float":
+            return float(content)
+        case "dict":
+            return {key: _unpack(item, tensors) for key, item in content}
+        case "tuple":
+            return tuple(_unpack(item, tensors) for item in content)
+    raise ValueError(f"wanted a tensor, float, dict or tuple, got {kind}")

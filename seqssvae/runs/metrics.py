@@ -1,0 +1,94 @@
+"""`metrics.jsonl`: an evaluation a line, no clock in it, so that a resumed run's is the same."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqssvae.config import InputError
+from seqssvae.storage.files import flush, parse_json, read_bytes, to_json, writable
+from seqssvae.storage.manifest import measure
+
+__all__ = ["METRICS", "append_metrics", "cut_metrics", "measure_metrics", "read_metrics"]
+
+METRICS = "metrics.jsonl"
+
+
+def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
+    """Add a line to `metrics.jsonl`, and have it on the disk before returning.
+
+    Args:
+        folder: Made if it is not there.
+        record: Plain values; what is not finite becomes null. `step` orders the records.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    line = to_json(record, indent=None)
+    path = folder / METRICS
+    with writable(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            file.seek(0)
+            content = file.read()
+            if not content.endswith(b"\n"):  # a kill tore the last line
+                file.truncate(content.rfind(b"\n") + 1)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, in the order of their steps; none if there is no file.
+
+    A last line that a kill tore is left out.
+
+    Raises:
+        InputError: another line is no JSON object; file and line are named.
+    """
+    path = folder / METRICS
+    records: list[dict[str, Any]] = []
+    if not path.exists():
+        return records
+    whole_lines = read_bytes(path).split(b"\n")[:-1]
+    for number, line in enumerate(whole_lines, start=1):
+        record = parse_json(line, dict, f"{path}:{number}")
+        while records and records[-1].get("step", -1) >= record.get("step", math.inf):
+            records.pop()
+        records.append(record)
+    return records
+
+
+def measure_metrics(folder: Path) -> dict[str, Any]:
+    """`size` and `sha256` of the file as it is, for `cut_metrics`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = folder / METRICS
+    return measure(path) if path.exists() else {"size": 0, "sha256": ""}
+
+
+def cut_metrics(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Make the file what it was when it was measured: leave out what came after.
+
+    Args:
+        folder: The run's.
+        facts: Of `measure_metrics`.
+
+    Raises:
+        InputError: it does not begin with what was measured, or cannot be written to.
+    """
+    path = folder / METRICS
+    size = int(facts["size"])
+    if not size:
+        with writable(path):
+            path.unlink(missing_ok=True)
+        return
+    with writable(path):
+        if path.stat().st_size > size:
+            os.truncate(path, size)
+            flush(path)
+    if measure(path) != facts:
+        raise InputError(f"{path}: wanted the evaluations that the checkpoint knows, got others")

@@ -1,0 +1,97 @@
+"""Points on a plane to point at, drawn by plotly: the report's and the explorer's maps."""
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqssvae.show.plots import COLORS, UNLABELLED, require
+
+if TYPE_CHECKING:
+    import plotly.graph_objects
+
+__all__ = ["draw_map"]
+
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "x", "cross", "star", "hexagon")
+HOVER_WIDTH = 60  # characters of a line
+HOVER_LINES = 6
+TEXT = "#8a8a8a"  # read on light and on dark; a page's style sheet may know better
+NAME_WIDTH = 24
+
+
+def draw_map(
+    points: NDArray[np.floating],
+    y: NDArray[np.int64],
+    labels: Sequence[str],
+    sequences: Sequence[str],
+    given: Sequence[str],
+) -> "plotly.graph_objects.Figure":
+    """Points by label; pointing at one shows its sequence.
+
+    Args:
+        points: `[n, 2]`.
+        y: Their classes, -1 for rows without a label, `[n]`.
+        labels: Names of the classes.
+        sequences: What is shown, n of them; no part of it is read as markup.
+        given: The label that the model gives each row, n of them; empty for none.
+    """
+    graph = require("plotly.graph_objects", "report")
+    figure = graph.Figure()
+    for number in [*range(len(labels)), -1]:
+        chosen = (y == number).nonzero()[0]
+        if not len(chosen):
+            continue
+        name = labels[number] if number >= 0 else "no label"
+        figure.add_scatter(
+            x=points[chosen, 0].round(3).tolist(),
+            y=points[chosen, 1].round(3).tolist(),
+            mode="markers",
+            name=_escape(name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "\u2026"),
+            marker={
+                "size": 7,
+                "opacity": 0.8,
+                "color": COLORS[number % len(COLORS)] if number >= 0 else UNLABELLED,
+                "symbol": SYMBOLS[max(number, 0) // len(COLORS) % len(SYMBOLS)],
+            },
+            hovertext=[_hover(sequences[i], name, given[i]) for i in chosen],
+            hoverinfo="text",
+        )
+    axis: dict[str, Any] = {
+        "showticklabels": False,
+        "zeroline": False,
+        "showgrid": False,
+        "showline": True,
+        "mirror": True,
+        "linecolor": TEXT,
+    }
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": TEXT, "family": "system-ui, sans-serif", "size": 13},
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        xaxis=axis,
+        yaxis=axis,
+        legend={"orientation": "h", "yanchor": "top", "y": -0.03, "x": 0},
+        height=460,
+        dragmode="pan",
+        hoverlabel={"align": "left"},
+        showlegend=True,
+    )
+    return figure
+
+
+def _hover(sequence: str, name: str, given: str) -> str:
+    """The sequence in lines, and its labels."""
+    lines = [sequence[i : i + HOVER_WIDTH] for i in range(0, len(sequence), HOVER_WIDTH)]
+    if len(lines) > HOVER_LINES:
+        lines = [*lines[:HOVER_LINES], "\u2026"]
+    told = f"{name}; given {given}" if given else name
+    return "<br>".join([*map(_escape, lines), f"<i>{_escape(told)}</i>"])
+
+
+def _escape(text: str) -> str:
+    """Plotly reads some tags and entities in its texts."""
+    return html.escape(text, quote=False)

@@ -1,0 +1,312 @@
+"""Pictures of a run, drawn by matplotlib from numbers that were computed elsewhere."""
+
+import contextlib
+import importlib
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqssvae.config import InputError
+from seqssvae.inference.evaluate import reliability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from seqssvae.show.portrait import Portrait
+
+__all__ = [
+    "COLORS",
+    "CURVES",
+    "UNLABELLED",
+    "draw_all",
+    "draw_confusion",
+    "draw_curves",
+    "draw_kl",
+    "draw_points",
+    "draw_reliability",
+    "draw_transfers",
+    "draw_walks",
+    "figure_of_size",
+    "figure_to_bytes",
+    "require",
+    "shorten",
+]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+# Okabe and Ito's colours, which those who see fewer colours can tell apart; then markers change
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a00", "#6a51a3")
+MARKERS = "os^DvPX*"
+UNLABELLED = "#8c8c8c"
+LEGEND_LABELS = 24  # more names than these fill the picture
+COUNTED_LABELS = 20  # more numbers than these in a row cannot be read
+TEXT_WIDTH = 24  # characters of a sequence in a grid
+CURVES = {  # of metrics.jsonl
+    "elbo": "ELBO (nats per sequence)",
+    "kl": "KL of z (nats per sequence)",
+    "accuracy": "accuracy, held-out labels",
+    "y_gap": "cost of a wrong label (nats)",
+}
+
+
+def require(module: str, extra: str) -> Any:
+    """Import what an extra brings.
+
+    Raises:
+        InputError: it is not installed; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"wanted {module.partition('.')[0]}, which pip install 'seqssvae[{extra}]' brings, "
+            f"got {error}"
+        ) from error
+
+
+def draw_curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> "Figure":
+    """What was measured during the training, by step.
+
+    Args:
+        metrics: The evaluations; what was never measured gets no axes.
+        names: Which figures, of `CURVES`; all when empty.
+    """
+    measured = [n for n in names or CURVES if any(r.get(n) is not None for r in metrics)]
+    columns = min(2, max(1, len(measured)))
+    num_rows = max(1, -(-len(measured) // 2))
+    figure = figure_of_size(4.4 * columns, 2.5 * num_rows)
+    if not measured:
+        figure.text(0.5, 0.5, "no evaluations were kept", ha="center")
+    for place, name in enumerate(measured, start=1):
+        axes = figure.add_subplot(num_rows, columns, place)
+        known = [(r["step"], r[name]) for r in metrics if r.get(name) is not None]
+        axes.plot(*zip(*known, strict=True), color=COLORS[0], marker="o", markersize=3)
+        axes.set_xlabel("step")
+        axes.set_title(CURVES[name], fontsize="medium")
+    return figure
+
+
+def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: str) -> "Figure":
+    """Points on a plane, coloured by label.
+
+    Args:
+        points: `[n, 2]`.
+        y: Their classes, -1 for rows without a label, `[n]`.
+        labels: Names of the classes.
+        title: Above the picture.
+    """
+    figure = figure_of_size(7.0, 5.4)
+    axes = figure.add_subplot()
+    handles, names = [], []
+    for number in [*range(len(labels)), -1]:
+        chosen = points[y == number]
+        if not len(chosen):
+            continue
+        names.append(_plain(labels[number]) if number >= 0 else "no label")
+        handles.append(
+            axes.scatter(
+                chosen[:, 0],
+                chosen[:, 1],
+                s=14,
+                alpha=0.8,
+                linewidths=0,
+                color=COLORS[number % len(COLORS)] if number >= 0 else UNLABELLED,
+                marker=MARKERS[number // len(COLORS) % len(MARKERS)] if number >= 0 else ".",
+            )
+        )
+    if 0 < len(names) <= LEGEND_LABELS:
+        axes.legend(handles, names, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def draw_confusion(y: Integers, predicted: Integers, labels: Sequence[str]) -> "Figure":
+    """How many rows of each class were given which label.
+
+    Args:
+        y: True classes, `[n]`; rows with -1 are left out.
+        predicted: The labels given, `[n]`.
+        labels: Names of the classes, K of them.
+    """
+    num_classes = len(labels)
+    counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(counts, (y[y >= 0], predicted[y >= 0]), 1)
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    size = min(9.0, max(4.4, 1.6 + 0.5 * num_classes))
+    figure = figure_of_size(size + 0.6, size)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true label's rows", shrink=0.8)
+    if num_classes <= COUNTED_LABELS:
+        names = [shorten(name, 12) for name in labels]
+        axes.set_xticks(range(num_classes), names, rotation=45, ha="right", fontsize="small")
+        axes.set_yticks(range(num_classes), names, fontsize="small")
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if shares[row, column] > 0.5 else "#222222"
+            axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
+    axes.set_xlabel("label given by q(y | x)")
+    axes.set_ylabel("true label")
+    return figure
+
+
+def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure":
+    """Accuracy by confidence, and how many rows were how sure.
+
+    Args:
+        confidence: Probability of the label given, `[n]`, n at least 1.
+        correct: Whether it was the true one, `[n]`.
+    """
+    mean_confidence, accuracy, counts = reliability(confidence, correct)
+    figure = figure_of_size(5.0, 5.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color=UNLABELLED, linestyle="--", label="calibrated")
+    above.plot(mean_confidence, accuracy, color=COLORS[0], marker="o", label="this model")
+    above.set_ylabel("accuracy")
+    above.set_ylim(-0.02, 1.02)
+    above.legend(loc="upper left", fontsize="small")
+    below.bar(mean_confidence, counts, width=0.04, color=COLORS[0])
+    below.set_ylabel("rows")
+    below.set_xlabel("confidence")
+    below.set_xlim(0, 1.02)
+    return figure
+
+
+def draw_kl(kl_nats: Floats) -> "Figure":
+    """Mean KL of each dim of z, the largest first; dims near 0 carry nothing.
+
+    Args:
+        kl_nats: `[Z]`.
+    """
+    order = np.argsort(-kl_nats)
+    figure = figure_of_size(max(4.0, min(10.0, 1.5 + 0.35 * len(order))), 3.0)
+    axes = figure.add_subplot()
+    axes.bar(range(len(order)), kl_nats[order], color=COLORS[0])
+    if len(order) <= 32:
+        axes.set_xticks(range(len(order)), [str(dim) for dim in order])
+    axes.set_xlabel("dim of z")
+    axes.set_ylabel("KL to the prior (nats)")
+    return figure
+
+
+def draw_transfers(
+    transfers: Sequence[tuple[str, str, Sequence[str]]], labels: Sequence[str]
+) -> "Figure":
+    """Rows under every label: the same z, another y. As of `Portrait`."""
+    shown = list(labels)[:12]
+    cells = [
+        [f"{shorten(sequence)} ({shorten(own, 8)})", *map(shorten, written[: len(shown)])]
+        for sequence, own, written in transfers
+    ]
+    return _grid(cells, ["row (its label)", *(shorten(name, 12) for name in shown)])
+
+
+def draw_walks(walks: Sequence[Sequence[str]]) -> "Figure":
+    """Ways between two rows, one a line. As of `Portrait`."""
+    num_steps = max(map(len, walks), default=1)
+    titles = [f"{place / max(1, num_steps - 1):.2f}" for place in range(num_steps)]
+    return _grid([[shorten(text) for text in walk] for walk in walks], titles)
+
+
+def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
+    """Every picture that the run has something for, by name.
+
+    A plain VAE has no classes to confuse and to transfer to, and without z there is no map.
+    """
+    figures = {"curves": draw_curves(portrait.metrics)}
+    y, labels = portrait.y, portrait.labels
+    if len(portrait.kl_nats):
+        first, second = (f"{100 * share:.0f}%" for share in portrait.z_explained)
+        title = f"means of q(z | x, y), principal components ({first} and {second} of variance)"
+        figures["z_tsne"] = draw_points(
+            portrait.z_tsne, y, labels, title="means of q(z | x, y), t-SNE"
+        )
+        figures["z_pca"] = draw_points(portrait.z_pca, y, labels, title=title)
+        figures["kl"] = draw_kl(portrait.kl_nats)
+    if labels:
+        figures["logits_tsne"] = draw_points(
+            portrait.logits_tsne, y, labels, title="log q(y | x), t-SNE"
+        )
+        figures["transfers"] = draw_transfers(portrait.transfers, labels)
+    known, predicted = y >= 0, portrait.probabilities
+    if known.any():
+        best = predicted[known].argmax(1)
+        figures["confusion"] = draw_confusion(y[known], best, labels)
+        figures["reliability"] = draw_reliability(predicted[known].max(1), best == y[known])
+    if portrait.walks:
+        figures["walks"] = draw_walks(portrait.walks)
+    return figures
+
+
+def figure_to_bytes(figure: "Figure", kind: str) -> bytes:
+    """A picture's file.
+
+    Args:
+        figure: What to write.
+        kind: "png" or "svg". SVG is the same for the same picture, its texts stay texts, and it
+            has no background of its own.
+    """
+    import matplotlib
+
+    buffer = io.BytesIO()
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "seqssvae"}
+    with matplotlib.rc_context(settings), _quiet_about_glyphs():
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(
+            buffer, format=kind, dpi=150, transparent=kind == "svg", metadata=metadata,
+            bbox_inches="tight",
+        )  # fmt: skip
+    return buffer.getvalue()
+
+
+def shorten(text: str, width: int = TEXT_WIDTH) -> str:
+    """At most `width` characters, with an ellipsis where some were cut; safe for matplotlib."""
+    return _plain(text if len(text) <= width else text[: width - 1] + "\u2026")
+
+
+def _plain(text: str) -> str:
+    """A text that matplotlib takes as it stands, not for mathematics."""
+    return text.replace("$", r"\$")
+
+
+def figure_of_size(width: float, height: float) -> "Figure":
+    """An empty figure, in inches; no global state, no window: it is drawn by Agg.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    require("matplotlib", "plots")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _grid(cells: Sequence[Sequence[str]], titles: Sequence[str]) -> "Figure":
+    """Texts in columns that are as wide as their longest."""
+    lines = [list(titles), *map(list, cells)]
+    widths = [2 + max(len(line[place]) for line in lines) for place in range(len(titles))]
+    starts = np.concatenate([[0], np.cumsum(widths)]).tolist()
+    figure = figure_of_size(0.085 * starts[-1] + 0.4, 0.28 * len(lines) + 0.3)
+    axes: Axes = figure.add_subplot(xlim=(0, starts[-1]), ylim=(len(lines), 0))
+    axes.set_axis_off()
+    axes.axhline(1, color=UNLABELLED, linewidth=0.8)
+    for row, line in enumerate(lines):
+        for start, text in zip(starts, line, strict=False):
+            weight = "normal" if row else "bold"
+            axes.text(start, row + 0.5, text, fontsize=9, va="center", weight=weight)
+    return figure
+
+
+@contextlib.contextmanager
+def _quiet_about_glyphs() -> Iterator[None]:
+    """Matplotlib warns of characters that its font has not; they are drawn as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

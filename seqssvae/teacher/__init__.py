@@ -1,0 +1,1 @@
+"""Cheap classifiers, pooled by cross-validation: what q(y | x) starts from."""

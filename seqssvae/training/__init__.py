@@ -1,0 +1,1 @@
+"""Steps, the loop around them, and from a file to a finished run."""

@@ -1,0 +1,253 @@
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.naive_bayes import MultinomialNB
+
+from seqssvae.compare import baselines
+from seqssvae.compare.baselines import (
+    BASELINES,
+    EM_SMOOTHING,
+    EM_STEPS,
+    EM_WEIGHTS,
+    NaiveBayes,
+    Sequences,
+    Task,
+    ngrams,
+    spread,
+)
+
+Array = NDArray[np.float64]
+WORDS = {0: ["red", "rose", "ruby"], 1: ["blue", "sea", "sky"], 2: ["green", "leaf", "lime"]}
+
+
+def sentences(y: Sequence[int], seed: int) -> list[str]:
+    """Three words of the row's class and one of any class."""
+    generator = np.random.default_rng(seed)
+    every = [word for words in WORDS.values() for word in words]
+    return [" ".join([*generator.choice(WORDS[k], 3), generator.choice(every)]) for k in y]
+
+
+def make_task(num_labelled: int = 9, num_unlabelled: int = 30, num_dev: int = 9) -> Task:
+    y, hidden, dev_y = (np.arange(size) % 3 for size in (num_labelled, num_unlabelled, num_dev))
+    return Task(
+        labelled=sentences(y.tolist(), 0),
+        y=y,
+        unlabelled=sentences(hidden.tolist(), 1),
+        dev=sentences(dev_y.tolist(), 2),
+        dev_y=dev_y,
+        num_classes=3,
+    )
+
+
+def separable(y: Sequence[int], seed: int) -> list[str]:
+    """Words of the row's class alone."""
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(WORDS[k], 3)) for k in y]
+
+
+def as_tokens(task: Task) -> Task:
+    return dataclasses.replace(
+        task,
+        labelled=[str(s).split() for s in task.labelled],
+        unlabelled=[str(s).split() for s in task.unlabelled],
+        dev=[str(s).split() for s in task.dev],
+    )
+
+
+@pytest.mark.parametrize("of_tokens", [False, True])
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_learns_what_is_easy(name: str, of_tokens: bool) -> None:
+    y = np.arange(12) % 3
+    task = make_task(0, 0, 0)
+    task = dataclasses.replace(
+        task, labelled=separable(y.tolist(), 3), y=y, unlabelled=separable(y.tolist(), 4),
+        dev=separable([0, 1, 2], 5), dev_y=np.arange(3),
+    )  # fmt: skip
+    test: Sequences = separable(y.tolist(), 6)
+    if of_tokens:
+        task, test = as_tokens(task), [str(s).split() for s in test]
+    probabilities = BASELINES[name].fit(task, 0)(test)
+    assert probabilities.shape == (12, 3) and (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(1), 1)
+    assert probabilities.argmax(1).tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_rows_do_not_depend_on_each_other_or_on_test_rows(name: str) -> None:
+    """Predictions of one row at a time, symbols that training never saw among them."""
+    predict = BASELINES[name].fit(make_task(), 0)
+    test = [*sentences([0, 1, 2, 2], 7), "unseen ördög", "x"]
+    together = predict(test)
+    for i, sequence in enumerate(test):
+        np.testing.assert_allclose(predict([sequence]), together[i : i + 1], atol=1e-12)
+    np.testing.assert_allclose(together.sum(1), 1)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("present", [[0, 2], [1]])
+def test_classes_without_a_labelled_row(name: str, present: list[int]) -> None:
+    task = make_task()
+    y = np.array([present[i % len(present)] for i in range(8)])
+    task = dataclasses.replace(task, labelled=sentences(y.tolist(), 0), y=y)
+    probabilities = BASELINES[name].fit(task, 0)(sentences([0, 1, 2], 7))
+    assert probabilities.shape == (3, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1)
+    if name.startswith("nb-em"):
+        return
+    for k in present:  # a row of a class that was seen is told
+        assert probabilities[k].argmax() == k
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_nothing_unlabelled_and_nothing_held_out(name: str) -> None:
+    probabilities = BASELINES[name].fit(make_task(9, 0, 0), 0)(sentences([0, 1, 2], 7))
+    assert probabilities.argmax(1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_same_seed_gives_the_same_probabilities(name: str) -> None:
+    task, test = make_task(), sentences([0, 1, 2], 7)
+    np.testing.assert_array_equal(
+        BASELINES[name].fit(task, 3)(test), BASELINES[name].fit(task, 3)(test)
+    )
+
+
+def test_ngrams() -> None:
+    assert ngrams("words", 2)("A  b c") == ["a", "b", "c", "a b", "b c"]
+    assert ngrams("characters", 2)("Ab") == [" ", "A", "b", " ", " A", "Ab", "b "]
+    for unit in ("words", "characters"):
+        assert ngrams(unit, 2)(["Ab", "c d"]) == ["^", "Ab", "c d", "$", "^ Ab", "Ab c d", "c d $"]
+    assert ngrams("words", 3)("one") == ["one"]
+
+
+def test_spread_puts_probabilities_under_their_class() -> None:
+    found = spread(np.array([[0.3, 0.7], [0.4, 0.6]]), np.array([3, 1]), 4)
+    assert found.tolist() == [[0, 0.7, 0, 0.3], [0, 0.6, 0, 0.4]]
+
+
+def counts(task: Task, longest: int) -> tuple[Array, Array, Callable[[Sequences], Array]]:
+    """Counts of labelled and of unlabelled rows, and the function that counts others."""
+    vectorizer = CountVectorizer(analyzer=ngrams("words", longest))
+    vectorizer.fit([*task.labelled, *task.unlabelled])
+    return (
+        vectorizer.transform(task.labelled).toarray().astype(float),
+        vectorizer.transform(task.unlabelled).toarray().astype(float),
+        lambda sequences: vectorizer.transform(sequences).toarray().astype(float),
+    )
+
+
+def plain_posterior(x: Array, word_counts: Array) -> Array:
+    """p(y | x) of each row under a uniform p(y), by loops over rows, classes and words."""
+    found = np.zeros((len(x), len(word_counts)))
+    for i, row in enumerate(x):
+        for k, own in enumerate(word_counts):
+            total = sum(c + EM_SMOOTHING for c in own)
+            found[i, k] = sum(
+                n * np.log((c + EM_SMOOTHING) / total) for n, c in zip(row, own, strict=True)
+            )
+        found[i] = np.exp(found[i] - found[i].max())
+        found[i] /= found[i].sum()
+    return found
+
+
+def plain_em(task: Task, x: Array, unlabelled: Array, weight: float, steps: int) -> Array:
+    """Expected counts `[K, V]` after some steps of EM, by a loop over rows (Nigam et al. 2000)."""
+    labelled_counts = np.zeros((task.num_classes, x.shape[1]))
+    for row, y in zip(x, task.y, strict=True):
+        labelled_counts[y] += row
+    found = labelled_counts
+    for _ in range(steps):
+        posterior = plain_posterior(unlabelled, found)
+        found = labelled_counts.copy()
+        for row, probabilities in zip(unlabelled, posterior, strict=True):
+            for k in range(task.num_classes):
+                found[k] += weight * probabilities[k] * row
+    return found
+
+
+def test_naive_bayes_is_scikit_learns() -> None:
+    task, test = make_task(10), sentences([0, 1, 2, 0], 7)  # 4, 3 and 3 rows; p(y) is uniform
+    x, _, count = counts(task, 2)
+    model = MultinomialNB(alpha=EM_SMOOTHING, fit_prior=False).fit(x, task.y)
+    found = NaiveBayes("words", 2, em=False).fit(task, 0)(test)
+    np.testing.assert_allclose(found, model.predict_proba(count(test)), atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, EM_STEPS])
+@pytest.mark.parametrize("weight", [0.1, 1.0])
+def test_expectation_maximisation_is_a_loop_over_rows(
+    monkeypatch: pytest.MonkeyPatch, weight: float, steps: int
+) -> None:
+    monkeypatch.setattr(baselines, "EM_WEIGHTS", (weight,))
+    monkeypatch.setattr(baselines, "EM_STEPS", steps)
+    task, test = make_task(3, 20), sentences([0, 1, 2, 0, 1], 7)
+    x, unlabelled, count = counts(task, 1)
+    wanted = plain_posterior(count(test), plain_em(task, x, unlabelled, weight, steps))
+    found = NaiveBayes("words", 1, em=True).fit(task, 0)(test)
+    np.testing.assert_allclose(found, wanted, atol=1e-10)
+    before = NaiveBayes("words", 1, em=False).fit(task, 0)(test)
+    assert np.abs(found - before).max() > 1e-3
+
+
+def test_expectation_maximisation_of_weight_0_is_naive_bayes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(baselines, "EM_WEIGHTS", (0.0,))
+    task, test = make_task(), sentences([0, 1, 2], 7)
+    np.testing.assert_array_equal(
+        NaiveBayes("words", 1, em=True).fit(task, 0)(test),
+        NaiveBayes("words", 1, em=False).fit(task, 0)(test),
+    )
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_weight_of_unlabelled_rows_is_what_is_best_on_dev(swapped: bool) -> None:
+    """Unlabelled rows tell which words go together; dev rows say whether that helps."""
+    test = ["other0", "other1"]
+    task = Task(
+        labelled=["seed0", "seed1"],
+        y=np.arange(2),
+        unlabelled=["seed0 other0", "seed1 other1"] * 10,
+        dev=test,
+        dev_y=np.array([1, 0]) if swapped else np.array([0, 1]),
+        num_classes=2,
+    )
+    found = BASELINES["nb-em-words"].fit(task, 0)(test)
+    plain = BASELINES["nb-words"].fit(task, 0)(test)
+    np.testing.assert_allclose(plain, 0.5)  # no labelled row holds a test word
+    if swapped:
+        np.testing.assert_allclose(found, plain)  # the weight is 0
+    else:
+        assert (found[[0, 1], [0, 1]] > 0.8).all()
+
+
+def test_every_weight_is_tried_and_the_best_on_dev_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Accuracy first, then likelihood: as a plain loop over the weights chooses."""
+    task, test = make_task(3, 30, 12), sentences([0, 1, 2, 1], 7)
+    chosen = NaiveBayes("words", 1, em=True).fit(task, 0)(test)
+    scores = []
+    for weight in EM_WEIGHTS:
+        monkeypatch.setattr(baselines, "EM_WEIGHTS", (weight,))
+        predict = NaiveBayes("words", 1, em=True).fit(task, 0)
+        on_dev = predict(task.dev)
+        likelihood = np.log(on_dev[np.arange(12), task.dev_y]).mean()
+        accuracy = (on_dev.argmax(1) == task.dev_y).mean()
+        scores.append((accuracy, likelihood, predict(test)))
+    best = max(scores, key=lambda score: score[:2])
+    np.testing.assert_array_equal(chosen, best[2])
+    assert sum(np.array_equal(chosen, score[2]) for score in scores) == 1
+
+
+def test_unlabelled_rows_reach_those_that_use_them() -> None:
+    task = make_task(6, 30)
+    alone = dataclasses.replace(task, unlabelled=[])
+    test = sentences([0, 1, 2, 0, 1, 2], 7)
+    for name in ("tfidf-lr-words", "lsa-lr", "self-trained-lr", "nb-em-words"):
+        difference = BASELINES[name].fit(task, 0)(test) - BASELINES[name].fit(alone, 0)(test)
+        assert np.abs(difference).max() > 1e-6, name

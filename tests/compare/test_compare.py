@@ -1,0 +1,349 @@
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from seqssvae.compare.baselines import BASELINES, Baseline, Sequences, Task
+from seqssvae.compare.compare import (
+    ARMS,
+    Probabilities,
+    classification_figures,
+    compare,
+    run_arm,
+    summarise,
+)
+from seqssvae.config import Config, InputError, override
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.prepare import Prepared, prepare, read_like, read_sequences
+
+QUICK = {
+    "model.embedding_size": 4,
+    "model.encoder_size": 4,
+    "model.decoder_size": 4,
+    "model.latent_size": 2,
+    "objective.kl_warmup_steps": 2,
+    "training.num_steps": 3,
+    "training.num_threads": 1,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What an arm was given."""
+
+    name: str
+    config: Config
+    prepared: Prepared
+    test: tuple[Sequences, EncodedRows]
+
+    @property
+    def labels_seen(self) -> int:
+        return len(self.prepared.labelled) + len(self.prepared.positions["dev"])
+
+
+def config(**changes: Any) -> Config:
+    return override(Config(), {**QUICK, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+def write(path: Path, num_rows: int, letters: str = "xy") -> Path:
+    rows = [
+        {"text": letters[i % 2] * (1 + i % 5), "label": letters[i % 2], "id": f"{letters}{i}"}
+        for i in range(num_rows)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Training rows, test rows and where results go."""
+    return write(tmp_path / "train.jsonl", 60), write(tmp_path / "test.jsonl", 9), tmp_path / "r"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Two more arms, "one" and "two", which note what they are given and guess."""
+    found: list[Call] = []
+
+    def add(name: str) -> None:
+        def arm(
+            config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+        ) -> Probabilities:
+            found.append(Call(name, config, prepared, test))
+            generator = np.random.default_rng([config.training.seed, len(name)])
+            return generator.dirichlet(np.ones(2), len(test[1]))
+
+        monkeypatch.setitem(ARMS, name, arm)
+
+    add("one")
+    add("two")
+    return found
+
+
+def run(
+    files: tuple[Path, Path, Path],
+    settings: Config | None = None,
+    *,
+    arms: Sequence[str] = ("one", "two"),
+    budgets: Sequence[int] = (6, 10),
+    num_draws: int = 2,
+    unlabelled: Path | None = None,
+) -> list[dict[str, Any]]:
+    source, test, out = files
+    return compare(
+        settings or config(),
+        source,
+        test,
+        budgets=budgets,
+        num_draws=num_draws,
+        arms=arms,
+        out=out,
+        unlabelled=unlabelled,
+    )
+
+
+def test_each_cell_is_run_once_and_then_read(
+    files: tuple[Path, Path, Path], calls: list[Call]
+) -> None:
+    first = run(files)
+    cells = [(r["num_labels"], r["draw"], r["arm"]) for r in first]
+    assert cells == [(n, d, arm) for n in (6, 10) for d in (0, 1) for arm in ("one", "two")]
+    assert [(c.labels_seen, c.config.training.seed, c.name) for c in calls] == cells
+    assert run(files) == first and len(calls) == 8
+    more = run(files, num_draws=3, budgets=(10,))
+    assert len(calls) == 10 and more[:4] == first[4:]
+
+
+def test_a_cell_that_was_interrupted_is_run_again(
+    files: tuple[Path, Path, Path], calls: list[Call]
+) -> None:
+    """The file's last line was cut short by a kill; the others are kept."""
+    first = run(files)
+    whole = files[2].read_bytes()
+    assert whole.count(b"\n") == 8
+    for length in (len(whole) - 1, len(whole) - 30, whole[:-1].rfind(b"\n") + 2):
+        files[2].write_bytes(whole[:length])
+        calls.clear()
+        again = run(files)
+        is_torn = length < len(whole) - 1
+        assert [(c.name, c.labels_seen, c.config.training.seed) for c in calls] == (
+            [("two", 10, 1)] * is_torn
+        )
+        assert [r["accuracy"] for r in again] == [r["accuracy"] for r in first]
+        calls.clear()
+        assert run(files) == again and calls == []  # the new line is whole
+
+
+@pytest.mark.parametrize("other", ["settings", "source", "test", "unlabelled"])
+def test_other_settings_are_run_again(
+    files: tuple[Path, Path, Path], calls: list[Call], tmp_path: Path, other: str
+) -> None:
+    first = run(files)
+    source, test, out = files
+    settings, more = config(), None
+    if other == "settings":
+        settings = config(training__learning_rate=0.5)
+    elif other == "source":
+        source = write(tmp_path / "source2.jsonl", 50)
+    elif other == "test":
+        test = write(tmp_path / "test2.jsonl", 7)
+    else:
+        more = write(tmp_path / "more.jsonl", 7)
+    run((source, test, out), settings, unlabelled=more)
+    assert len(calls) == 16
+    assert run(files) == first and len(calls) == 16  # both are kept
+
+
+def test_all_arms_of_a_draw_see_the_same_rows(
+    files: tuple[Path, Path, Path], calls: list[Call]
+) -> None:
+    run(files)
+    for one, two in zip(calls[::2], calls[1::2], strict=True):
+        assert one.prepared is two.prepared and one.test is two.test and one.config == two.config
+    splits = [call.prepared.split["labelled"] for call in calls[::2]]
+    assert splits[0] != splits[1] and splits[2] != splits[3]  # draws differ
+    for call in calls:
+        sequences, rows = call.test
+        assert list(rows.ids) == [f"xy{i}" for i in range(9)]  # the same for each cell
+        assert [str(call.prepared.vocabulary.decode(rows.row(i).tolist())) for i in range(9)] == (
+            list(sequences)
+        )
+
+
+class Noted(Baseline):
+    """A classifier that keeps its task."""
+
+    def __init__(self) -> None:
+        self.task: Task | None = None
+
+    def fit(self, task: Task, seed: int) -> Any:
+        self.task = task
+        return lambda sequences: np.full((len(sequences), 2), 0.5)
+
+
+def test_a_baseline_sees_the_rows_that_the_model_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows from another file too; rows with several possible labels are left out."""
+    source = write(tmp_path / "rows.jsonl", 120)
+    with source.open("a") as lines:
+        lines.write('{"text": "partial", "label": ["x", "y"], "id": "p"}\n')
+    settings = config(data__num_labels=10)
+    prepared = prepare(settings, source, unlabelled_source=write(tmp_path / "more.jsonl", 5, "vw"))
+    noted = Noted()
+    monkeypatch.setitem(BASELINES, "tfidf-lr-words", noted)
+    run_arm("tfidf-lr-words", settings, prepared, (["x"], prepared.dev))
+    task = noted.task
+    assert task is not None and task.num_classes == 2
+
+    def texts(rows: EncodedRows) -> list[str]:
+        return [str(prepared.vocabulary.decode(rows.row(i).tolist())) for i in range(len(rows))]
+
+    assert list(task.labelled) == texts(prepared.labelled)[:-1]
+    assert task.y.tolist() == prepared.labelled.y[:-1].tolist()
+    assert list(task.unlabelled) == texts(prepared.unlabelled)
+    assert len(prepared.dev) == 4  # two of them have no label
+    assert list(task.dev) == texts(prepared.dev)[:2]
+    assert task.dev_y.tolist() == prepared.dev.y[:2].tolist()
+    assert [task.labelled[i][0] for i in range(8)] == ["xy"[k] for k in task.y]
+
+
+@pytest.mark.parametrize("arm", ["supervised", "ssvae", "nb-em-characters"])
+def test_arms_give_probabilities_of_test_rows(files: tuple[Path, Path, Path], arm: str) -> None:
+    settings = config(data__num_labels=10, estimator__name="auto")
+    prepared = prepare(settings, files[0])
+    rows = read_like(files[1], settings, prepared.vocabulary, prepared.labels)
+    test = (read_sequences(files[1], settings), rows)
+    found = run_arm(arm, settings, prepared, test)
+    assert found.shape == (9, 2)
+    np.testing.assert_allclose(found.sum(1), 1)
+    np.testing.assert_array_equal(run_arm(arm, settings, prepared, test), found)
+    hidden = rows.with_labels(np.full_like(rows.y, -1), {})
+    np.testing.assert_array_equal(run_arm(arm, settings, prepared, (test[0], hidden)), found)
+
+
+def test_the_supervised_arm_reads_no_unlabelled_row(files: tuple[Path, Path, Path]) -> None:
+    """Other unlabelled rows change the SS-VAE but not its encoder alone."""
+    settings = config(data__num_labels=10)
+    prepared = prepare(settings, files[0])
+    fewer = dataclasses.replace(prepared, unlabelled=prepared.unlabelled.take(np.arange(20)))
+    test = (["x"], prepared.dev)
+    for arm, same in (("supervised", True), ("ssvae", False)):
+        found, other = (run_arm(arm, settings, rows, test) for rows in (prepared, fewer))
+        assert np.array_equal(found, other) == same
+
+
+def test_an_unknown_arm_is_a_mistake(files: tuple[Path, Path, Path], calls: list[Call]) -> None:
+    with pytest.raises(InputError, match=r"--arms: wanted some of .*ssvae.*, got best"):
+        run(files, arms=["one", "best"])
+    assert calls == [] and not files[2].exists()
+
+
+def test_figures_are_of_the_rows_with_a_label() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(3), 40)
+    y = generator.integers(-1, 3, 40)
+    figures = classification_figures(probabilities, y)
+    truth, guess = y[y >= 0], probabilities[y >= 0].argmax(1)
+    assert 0 < len(truth) < 40
+    assert figures["accuracy"] == np.mean(truth == guess)
+    assert figures["macro_f1"] == pytest.approx(f1_score(truth, guess, average="macro"))
+    sure = classification_figures(np.eye(3)[truth], truth)
+    assert sure["accuracy"] == sure["macro_f1"] == 1 and sure["calibration_error"] == 0
+
+
+def test_summaries_are_scipys_means_and_intervals() -> None:
+    """Draws in any order, and one that the reference alone has."""
+    generator = np.random.default_rng(0)
+    keys = ("accuracy", "macro_f1", "calibration_error", "seconds")
+    records: list[dict[str, Any]] = [
+        {"arm": arm, "num_labels": n, "draw": d, **{key: generator.random() for key in keys}}
+        for n in (10, 100)
+        for arm, draws in (("ssvae", 6), ("nb", 5), ("single", 1))
+        for d in generator.permutation(draws).tolist()
+    ]
+    summary = summarise(records)
+    assert [(row["num_labels"], row["arm"]) for row in summary] == [
+        (n, arm) for n in (10, 100) for arm in ("ssvae", "nb", "single")
+    ]
+
+    def values(arm: str, n: int, key: str) -> list[float]:
+        own = [r for r in records if (r["arm"], r["num_labels"]) == (arm, n)]
+        return [r[key] for r in sorted(own, key=lambda r: r["draw"])]
+
+    for row in summary:
+        arm, n = row["arm"], row["num_labels"]
+        for key in keys:
+            assert row[key] == pytest.approx(np.mean(values(arm, n, key)))
+        own = values(arm, n, "accuracy")
+        assert row["num_draws"] == len(own)
+        if arm == "ssvae":
+            assert (row["difference"], row["low"], row["high"]) == (None, None, None)
+            continue
+        reference = values("ssvae", n, "accuracy")[: len(own)]
+        assert row["difference"] == pytest.approx(np.mean(np.subtract(reference, own)))
+        if len(own) == 1:
+            assert (row["low"], row["high"]) == (None, None)
+            continue
+        interval = stats.ttest_rel(reference, own).confidence_interval(0.95)
+        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_another_reference_turns_the_sign() -> None:
+    records: list[dict[str, Any]] = [
+        {"arm": arm, "num_labels": 5, "draw": d, "accuracy": accuracy, "macro_f1": 0.0,
+         "calibration_error": 0.0, "seconds": 1.0}
+        for arm, accuracies in (("a", (0.5, 0.6)), ("b", (0.7, 0.9)))
+        for d, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+    of_b = summarise(records, reference="a")[1]
+    of_a = summarise(records, reference="b")[0]
+    assert of_b["difference"] == pytest.approx(-0.25)
+    assert of_a["low"] == pytest.approx(-of_b["high"]) and of_a["difference"] > 0
+    assert summarise(records, reference="c")[0]["difference"] is None
+
+
+def test_test_rows_without_labels_are_refused(
+    files: tuple[Path, Path, Path], calls: list[Call]
+) -> None:
+    files[1].write_text('{"text": "xx"}\n{"text": "yy", "label": ""}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"test.jsonl: wanted test rows with labels, got none"):
+        run(files)
+    files[0].write_text('{"text": "xx"}\n{"text": "yy"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"train.jsonl: wanted rows with labels"):
+        run(files)
+    assert calls == [] and not files[2].exists()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        b'{"text": "ab", "label": "x"}\n',
+        b"hello\n",
+        b"[1]\n",
+        b"\xff\xfe\0\n",
+        b'{"arm": "one", "num_labels": "6", "draw": 0, "settings": "", "accuracy": 1}\n',
+        b"[" * 5000,
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_kept(
+    files: tuple[Path, Path, Path], calls: list[Call], foreign: bytes
+) -> None:
+    files[2].write_bytes(foreign)
+    with pytest.raises(InputError, match=r"r:1: wanted a line that compare wrote, got another"):
+        run(files)
+    assert calls == [] and files[2].read_bytes() == foreign
+
+
+def test_a_folder_is_no_file_of_results(
+    files: tuple[Path, Path, Path], calls: list[Call], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"wanted a file of results, got: Is a directory"):
+        run((files[0], files[1], tmp_path))
+    assert calls == []

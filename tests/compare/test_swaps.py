@@ -1,0 +1,102 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqssvae.compare.swaps import fit_judge, kept_share, measure_swaps
+from seqssvae.config import InputError
+from seqssvae.trained import TrainedModel, load
+
+Small = tuple[Path, Path]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ("abcd", "abcd", 1),
+        ("", "", 1),
+        ("ab", "cd", 0),
+        ("", "cd", 0),
+        ("abcd", "xxabyy", 2 * 2 / 10),
+        (["ab", "c"], ["ab", "d"], 0.5),
+        ("ab" * 300, "ab" * 300 + "cd" * 300, 2 / 3),  # frequent symbols count too
+    ],
+)
+def test_what_is_kept_is_what_stands_in_matching_blocks(
+    before: Any, after: Any, kept: float
+) -> None:
+    assert kept_share(before, after) == pytest.approx(kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class Swapper:
+    """Rewrites by a rule, for the rest it is a trained model."""
+
+    model: TrainedModel
+    rule: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def transfer(self, sequences: list[str], to: str) -> list[str]:
+        return [self.rule(text, to) for text in sequences]
+
+
+def perfect(text: str, to: str) -> str:
+    return ("ab" if to == "left" else "cd") * (len(text) // 2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "success", "kept"),
+    [
+        (perfect, 1, 0),
+        (lambda text, to: text, 0, 1),  # y does nothing
+        (lambda text, to: text + perfect(text, to) * 3, 1, 2 / 5),  # own symbols, and more of other
+    ],
+)
+def test_success_and_what_is_kept_are_the_rule(
+    small_run: Small, rule: Any, success: float, kept: float
+) -> None:
+    run, data = small_run
+    swapper: Any = Swapper(load(run), rule)
+    found = measure_swaps(swapper, data, data)
+    assert found["num_swaps"] == 40 and found["judge_accuracy"] == 1
+    assert found["swap_success"] == success
+    assert found["swap_kept"] == pytest.approx(kept)
+    assert found == measure_swaps(swapper, data, data)
+    fewer = measure_swaps(swapper, data, data, num_rows=7)
+    assert fewer["num_swaps"] == 7
+
+
+def test_chance_is_another_rows_rewriting(small_run: Small) -> None:
+    """All of its own is kept, of another row what both share; neighbours of a file are alike."""
+    run, data = small_run
+    swapper: Any = Swapper(load(run), lambda text, to: text)
+    found = measure_swaps(swapper, data, data)
+    assert found["swap_kept"] == 1 and 0.2 < found["swap_kept_by_chance"] < 0.9
+
+
+def test_the_model_itself_is_measured(small_run: Small) -> None:
+    run, data = small_run
+    found = measure_swaps(load(run), data, data)
+    assert found["swap_success"] > 0.9  # two classes that share no symbol
+    assert all(0 <= value <= 1 for name, value in found.items() if name != "num_swaps")
+
+
+def test_the_judge_gives_a_probability_to_every_class() -> None:
+    judge = fit_judge(["aa", "ab", "zz"], np.array([0, 0, 2]), num_classes=3)
+    table = judge(["aaa", "zzz", ""])
+    assert table.shape == (3, 3) and table.argmax(1)[:2].tolist() == [0, 2]
+    np.testing.assert_allclose(table.sum(1), 1)
+
+
+def test_rows_without_a_label_are_no_rows_to_swap(small_run: Small, tmp_path: Path) -> None:
+    run, data = small_run
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text(json.dumps({"text": "ab"}) + "\n")
+    for pair in ((bare, data), (data, bare)):
+        with pytest.raises(InputError, match=f"{bare}: wanted labelled rows, got none"):
+            measure_swaps(load(run), *pair)

@@ -1,0 +1,151 @@
+"""What is likely not meant is told and counted, and the rows stay as they are."""
+
+import json
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqssvae.cli import main
+from seqssvae.config import Config, override
+from seqssvae.data import audit
+from seqssvae.data.audit import count_shared
+from seqssvae.data.corpus import Corpus, read_corpus
+from seqssvae.data.prepare import count_test_rows_seen, prepare
+
+Rows = list[dict[str, Any]]
+
+
+def write(path: Path, rows: Rows) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def labelled(*labels: Any) -> Rows:
+    return [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)]
+
+
+PLAIN = labelled("a", "a", "b", "b")
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "wanted"),
+    [
+        (PLAIN, {}, []),
+        (
+            labelled("A", "A", "a", "a", " a", " a", "b", "b"),
+            {},
+            ["the labels ' a', 'A', 'a' differ by case, space or Unicode form alone: taken as "
+             "different classes"],
+        ),
+        (
+            labelled("\u00e9", "\u00e9", "e\u0301", "e\u0301"),
+            {},
+            ["the labels 'e\u0301', '\u00e9' differ by case, space or Unicode form alone: taken "
+             "as different classes"],
+        ),
+        (
+            labelled(-1, -1, -1, 0, 0),
+            {},
+            ["3 rows have the label -1: taken as a class of its own; leave a label empty if it is "
+             "not known"],
+        ),
+        (labelled("a", "a"), {}, ["all labels are 'a': with one class there is nothing to tell "
+                                  "apart"]),
+        (labelled("a", "a", "b"), {}, ["one row alone has the label of 1 classes, and none is held "
+                                       "out: 'b'"]),
+        (
+            labelled(*"aabbcc"),
+            {"data.num_labels": 2},
+            ["no row with a label is left for 1 of 3 classes: ", "one row alone has the label of "
+             "2 classes"],
+        ),
+        (
+            [{**row, "id": id} for row, id in zip(PLAIN, (1, "1", "x", 1), strict=True)],
+            {},
+            ["2 rows have an id that came before: told apart by -2, -3, ... behind it"],
+        ),
+        (PLAIN + PLAIN, {}, []),  # the same content without ids is no repeated id
+        ([{"text": "a"}, {"text": "b"}], {}, []),
+    ],
+)  # fmt: skip
+def test_oddities(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: list[str]) -> None:
+    config = override(Config(), {"data.vocabulary": "characters", **settings})
+    prepared = prepare(config, write(tmp_path / "rows.jsonl", rows))
+    assert len(prepared.oddities) == len(wanted), prepared.oddities
+    for line, start in zip(prepared.oddities, wanted, strict=True):
+        assert line.startswith(start)
+    names = {str(row["label"]) for row in rows if "label" in row}
+    assert set(prepared.labels.names) == names  # none was merged with another
+
+
+def test_rows_in_both_files_are_counted(tmp_path: Path) -> None:
+    """By their sequences, whatever their labels; a test row counts as often as it stands there."""
+    train = write(tmp_path / "train.jsonl", PLAIN)
+    more = write(tmp_path / "more.jsonl", [{"text": "u"}])
+    test = write(tmp_path / "test.jsonl", labelled("b", "new")[:1] * 2 + [{"text": "u"}])
+    assert count_test_rows_seen(Config(), train, test) == 2
+    assert count_test_rows_seen(Config(), train, test, unlabelled_source=more) == 3
+    assert count_test_rows_seen(Config(), train, more) == 0
+
+
+def test_tokens_are_compared_as_they_are(tmp_path: Path) -> None:
+    def corpus(name: str, *rows: list[str]) -> Corpus:
+        return read_corpus(write(tmp_path / name, [{"tokens": row} for row in rows]))
+
+    train = corpus("train.jsonl", ["a", "b"], ["c"])
+    assert count_shared(corpus("test.jsonl", ["a", "b"], ["ab"]), [train]) == 1
+
+
+def test_shared_rows_are_counted_as_by_a_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of tokens, also of tokens that look alike when joined, a few at a time."""
+    monkeypatch.setattr(audit, "CHUNK_ROWS", 3)
+    generator = random.Random(0)
+    tokens = ["a", "b", "ab", "1:a", "1"]
+
+    def draw(name: str, number: int) -> tuple[Corpus, list[list[str]]]:
+        rows = [generator.choices(tokens, k=generator.randint(1, 3)) for _ in range(number)]
+        path = write(tmp_path / name, [{"tokens": row} for row in rows])
+        return read_corpus(path), rows
+
+    (test, wanted), (one, first), (two, second) = (
+        draw(f"{number}.jsonl", number) for number in (40, 20, 10)
+    )
+    expected = sum(row in first or row in second for row in wanted)
+    assert 0 < expected < 40
+    assert count_shared(test, [one, two]) == expected
+
+
+def test_repeated_ids_are_told_of_a_cached_file_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}])
+    for _ in range(2):
+        corpus = read_corpus(path)
+        assert corpus.num_repeated_ids == 1
+        assert [row.repeats_id for row in corpus] == [False, True]
+        assert [row.id for row in corpus] == ["x", "x-2"]
+
+
+def test_train_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "rows.jsonl", labelled("A", "A", "a", "a"))
+    words = (
+        f"train --data {path} --test {path} --out {tmp_path / 'run'} --model.ngram_buckets=0 "
+        "--model.encoder_size=2 --model.decoder_size=2 --objective.kl_warmup_steps=1 "
+        "--training.num_steps=1 --training.num_threads=1"
+    ).split()
+    with caplog.at_level(logging.WARNING):
+        assert main(words) == 0
+    assert "4 test rows are among the training rows" in caplog.text
+    assert "the labels 'A', 'a' differ by case" in caplog.text
+
+
+def test_a_bad_test_file_is_told_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "rows.jsonl", PLAIN)
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(path), "--test", "no.jsonl", "--out", str(out)]) == 2
+    assert "no.jsonl" in capsys.readouterr().err and not out.exists()

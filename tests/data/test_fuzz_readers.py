@@ -1,0 +1,181 @@
+"""Whatever a file holds: the rows that stand in it, or one InputError."""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from seqssvae.config import InputError
+from seqssvae.data.readers import iterate_rows
+from seqssvae.data.rows import Row
+from tests.support.strategies import any_texts, cases, texts, told, values
+
+NAMES = ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet", "a.jsonl.gz", "a.csv.gz", "a.txt.gz"]
+FRAGMENTS = [
+    *(b'{"text": "ab"}', b'{"text": "a", "label": "l"}', b'{"text":', b'"', b"[1]", b"null", b"{}"),
+    *(
+        b"text,label",
+        b"text\tlabel",
+        b'a,"b',
+        b'"a""b",c',
+        b"a,b,c",
+        b",",
+        b"\t",
+        b"text",
+        b"label",
+    ),
+    *(b"\n", b"\n", b"\r\n", b"\r", b"\0", b"\xef\xbb\xbf", b"\xff", b"\xed\xa0\x80", b"\xc3"),
+    *(b"PAR1", b"\x1f\x8b\x08\0", b"1e5", b"NA", b"\\ud800", b"\\u0000", b"a b", b" ", b"'", b"\\"),
+]
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    return path
+
+
+def read(path: Path) -> list[Row]:
+    return list(iterate_rows(path))
+
+
+def table(rows: list[list[str]], delimiter: str, end: str) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(  # without quotes a lone CR would end a row
+        stream, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL
+    )
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+@cases(60)
+@given(
+    name=st.sampled_from(NAMES),
+    content=st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=8), max_size=20).map(b"".join),
+    zipped=st.booleans(),
+)
+def test_any_bytes(tmp_path: Path, name: str, content: bytes, zipped: bool) -> None:
+    path = tmp_path / name
+    if zipped or path.suffix != ".gz":
+        written(path, content)
+    else:
+        path.write_bytes(content)
+    with told():
+        for row in read(path):
+            assert isinstance(row.sequence, str) and row.sequence
+
+
+@cases(60)
+@given(rows=st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=5), data=st.data())
+@example(rows=[("a\r", "NA", "1")], data=None)
+@example(rows=[("1e5", " A ", "\ufeff"), ("007", "a", "")], data=None)
+def test_tables_give_back_what_was_written(
+    tmp_path: Path, rows: list[tuple[str, str, str]], data: Any
+) -> None:
+    """Cells come back as they were, or a row is refused and then for a reason."""
+    suffix, delimiter = ("csv", ",") if data is None else data.draw(
+        st.sampled_from([("csv", ","), ("tsv", "\t"), ("csv.gz", ",")])
+    )  # fmt: skip
+    end = "\n" if data is None else data.draw(st.sampled_from(["\n", "\r\n"]))
+    header = ["text", "label", "id"]
+    path = written(
+        tmp_path / f"a.{suffix}", table([header, *(list(row) for row in rows)], delimiter, end)
+    )
+    try:
+        found = read(path)
+    except InputError as error:
+        assert "" in [text for text, _, _ in rows], error
+        return
+    assert [(row.sequence, row.label or "") for row in found] == [row[:2] for row in rows]
+    given_ids = [id for _, _, id in rows]
+    for row, id in zip(found, given_ids, strict=True):
+        assert not id or row.id == id or (row.repeats_id and row.id.startswith(f"{id}-"))
+
+
+@cases(60)
+@given(
+    records=st.lists(
+        values
+        | st.dictionaries(st.sampled_from(["text", "tokens", "label", "id", "more"]), values),
+        min_size=1,
+        max_size=4,
+    )
+)
+@example(records=[{"text": "a", "label": -1}, {"text": "a", "label": 10**400}])
+@example(records=[{"text": "\ud800"}])
+@example(records=[{"text": "a", "label": ["A", 1, "A"]}])
+def test_json_values_of_any_type(tmp_path: Path, records: list[Any]) -> None:
+    """Only texts, tokens and labels of the stated types are taken, and taken as they are."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    with told():
+        found = read(path)
+        assert len(found) == len(records)
+        for row, record in zip(found, records, strict=True):
+            assert row.sequence in (record.get("text"), record.get("tokens"))
+            label = record.get("label")
+            if isinstance(label, int):
+                assert row.label == str(label)
+            elif not isinstance(label, list):
+                assert (row.label or None) == (label or None)
+
+
+@cases(30)
+@given(lines=st.lists(texts.filter(lambda text: "\n" not in text and text[-1:] != "\r")))
+def test_txt_lines(tmp_path: Path, lines: list[str]) -> None:
+    content = b"\xef\xbb\xbf" + "".join(line + "\r\n" for line in lines).encode()
+    try:
+        found = read(written(tmp_path / "a.txt.gz", content))
+    except InputError:
+        assert "" in lines or not lines
+    else:
+        assert [row.sequence for row in found] == lines
+
+
+@cases(30)
+@given(
+    sequences=st.lists(texts, min_size=1, max_size=4),
+    labels=st.sampled_from([["NA"], [1], [-1], [1.5], [None], [b"\xff"], [True], [["A", "B"]]]),
+)
+def test_parquet_columns_of_any_type(
+    tmp_path: Path, sequences: list[str], labels: list[Any]
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"text": sequences, "label": labels * len(sequences)}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    with told():
+        found = read(tmp_path / "a.parquet")
+        assert [row.sequence for row in found] == sequences
+        wanted = {"NA": "NA", "1": "1", "-1": "-1", "None": None, "['A', 'B']": ("A", "B")}
+        assert [row.label for row in found] == [wanted[str(labels[0])]] * len(sequences)
+
+
+@cases(20)
+@given(name=any_texts)
+@example(name="a\0.jsonl")
+@example(name="\ud800.csv")
+def test_any_name_of_a_file(name: str) -> None:
+    with pytest.raises(InputError):
+        read(Path(name))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.txt.gz"])
+def test_ten_megabytes_in_a_line(tmp_path: Path, name: str) -> None:
+    text = "a" * 10_000_000
+    content = {"jsonl": json.dumps({"text": text}), "txt": text}.get(name.split(".")[1])
+    path = written(tmp_path / name, (f"text\n{text}\n" if content is None else content).encode())
+    with pytest.raises(InputError, match=r"fewer than 1,000,000"):
+        read(path)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", b'{"text": "ab", "label": "x", "text": "cd"}\n')
+    with pytest.raises(InputError, match=r"a.jsonl:1: .*the key 'text' twice"):
+        read(path)

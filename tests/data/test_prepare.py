@@ -1,0 +1,310 @@
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqssvae.config import Config, InputError, override
+from seqssvae.data.corpus import read_corpus
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.prepare import (
+    DEV_UNLABELLED_FRACTION,
+    DEV_UNLABELLED_ROWS,
+    Prepared,
+    prepare,
+    read_like,
+    read_sequences,
+    vocabulary_kind,
+)
+from seqssvae.data.splits import Labels
+from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write(path: Path, rows: Rows) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def settings(**changes: Any) -> Config:
+    return override(Config(), {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def mixed_rows(num_labelled: int = 30, num_unlabelled: int = 150) -> list[dict[str, Any]]:
+    """Rows of three classes, of unequal sizes, and rows without a label; each text is its own."""
+    generator = random.Random(0)
+    rows: list[dict[str, Any]] = [
+        {"id": f"l{i}", "text": f"a{i}", "label": "uvvwww"[i % 6]} for i in range(num_labelled)
+    ]
+    rows += [{"id": f"u{i}", "text": f"b{i}"} for i in range(num_unlabelled)]
+    generator.shuffle(rows)
+    return rows
+
+
+def texts(prepared: Prepared, rows: EncodedRows) -> list[str]:
+    return [str(prepared.vocabulary.decode(rows.row(i).tolist())) for i in range(len(rows))]
+
+
+def test_each_row_is_used_once_and_stands_where_positions_say(tmp_path: Path) -> None:
+    rows = [{"id": "partial", "text": "c", "label": ["u", "v"]}, *mixed_rows()]
+    source = write(tmp_path / "rows.jsonl", rows)
+    prepared = prepare(settings(data__labels_per_class=4), source)
+    positions = prepared.positions
+    assert sorted(np.concatenate(list(positions.values())).tolist()) == list(range(len(rows)))
+    num_free = len(rows) - 13
+    held = int(num_free * DEV_UNLABELLED_FRACTION)
+    assert held == 3
+    sizes = {part: len(where) for part, where in positions.items()}
+    wanted = {"labelled": 11, "dev": 2, "dev_unlabelled": held, "unlabelled": num_free - held}
+    assert sizes == wanted
+    text_of = [row["text"] for row in rows]
+    dev = np.concatenate([positions["dev"], positions["dev_unlabelled"]])
+    for where, encoded in (
+        (positions["labelled"], prepared.labelled),
+        (positions["unlabelled"], prepared.unlabelled),
+        (dev, prepared.dev),
+    ):
+        assert texts(prepared, encoded) == [text_of[i] for i in where]
+        assert list(encoded.ids) == [rows[i]["id"] for i in where]
+    assert prepared.split == {
+        part: [rows[i]["id"] for i in positions[part]]
+        for part in ("labelled", "dev", "dev_unlabelled")
+    }
+
+
+def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:
+    rows = mixed_rows(300, 20)
+    label_of = {row["id"]: row.get("label") for row in rows}
+    prepared = prepare(settings(data__num_labels=10), write(tmp_path / "rows.jsonl", rows))
+    assert prepared.labels.names == ("u", "v", "w")
+    num_dev = len(prepared.positions["dev"])
+    assert num_dev == 2 and len(prepared.dev) > num_dev
+    for hidden in (prepared.unlabelled, prepared.dev.take(np.arange(num_dev, len(prepared.dev)))):
+        assert any(label_of[id] is not None for id in hidden.ids)
+        assert (hidden.y == -1).all() and not hidden.candidates
+    for part, n in ((prepared.labelled, len(prepared.labelled)), (prepared.dev, num_dev)):
+        names = [prepared.labels.names[y] for y in part.y[:n]]
+        assert names == [label_of[id] for id in part.ids[:n]]
+
+
+def test_labels_of_dev_rows_may_be_read_too(tmp_path: Path) -> None:
+    rows = mixed_rows(60, 20)
+    source = write(tmp_path / "rows.jsonl", rows)
+    prepared = prepare(settings(data__num_labels=20), source)
+    everything = prepared.with_dev_labels()
+    assert (len(prepared.labelled), len(everything.labelled)) == (16, 20)
+    known = prepared.dev.take(np.arange(4))
+    assert everything.labelled.y.tolist() == [*prepared.labelled.y, *known.y]
+    assert list(everything.labelled.ids) == [*prepared.labelled.ids, *known.ids]
+    assert everything.sequences("labelled") == texts(prepared, everything.labelled)
+    assert list(everything.dev.ids) == list(prepared.dev.ids)
+    bare = prepare(settings(data__num_labels=20, data__dev_fraction=0.0), source)
+    assert bare.with_dev_labels() is bare
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+def test_the_vocabulary_is_of_training_rows_alone(tmp_path: Path, fraction: float) -> None:
+    """Every row has a symbol of its own: those of held-out rows are UNK, no others."""
+    rows = [
+        {"id": str(i), "text": f"a{chr(0x4E00 + i)}", **({"label": "uv"[i % 2]} if i < 20 else {})}
+        for i in range(120)
+    ]
+    config = settings(data__dev_fraction=fraction, data__vocabulary="characters")
+    prepared = prepare(config, write(tmp_path / "rows.jsonl", rows))
+    held = [*prepared.positions["dev"], *prepared.positions["dev_unlabelled"]]
+    assert len(held) == 20 * fraction + 2
+    known = set("".join(rows[i]["text"] for i in range(120) if i not in held))
+    assert len(prepared.vocabulary) == 4 + len(known)
+    assert prepared.labelled.num_unknown == prepared.unlabelled.num_unknown == 0
+    a = prepared.vocabulary.encode("a")[0]
+    assert [prepared.dev.row(i).tolist() for i in range(len(held))] == [[a, UNK, EOS]] * len(held)
+
+
+def test_the_seed_makes_the_split(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", mixed_rows())
+    first, same, other = (
+        prepare(settings(data__labels_per_class=3, training__seed=seed), source).split
+        for seed in (1, 1, 2)
+    )
+    assert first == same
+    for part in ("labelled", "dev", "dev_unlabelled"):
+        assert set(first[part]) != set(other[part])
+    seen, others = ({*split["labelled"], *split["dev"]} for split in (first, other))
+    assert seen != others
+
+
+def test_the_split_goes_by_ids_and_not_by_the_order_of_rows(tmp_path: Path) -> None:
+    rows = mixed_rows()
+    config = settings(data__labels_per_class=3)
+    split = prepare(config, write(tmp_path / "rows.jsonl", rows)).split
+    random.Random(5).shuffle(rows)
+    again = prepare(config, write(tmp_path / "shuffled.jsonl", rows)).split
+    assert {part: sorted(ids) for part, ids in split.items()} == {
+        part: sorted(ids) for part, ids in again.items()
+    }
+
+
+def counts(prepared: Prepared) -> list[int]:
+    """Labels seen of each class, dev included."""
+    y = np.concatenate([prepared.labelled.y, prepared.dev.y])
+    return [int((y == k).sum()) for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "wanted"),
+    [
+        ({}, [5, 10, 15]),
+        ({"data__labels_per_class": 4}, [4, 4, 4]),
+        ({"data__labels_per_class": 7}, [5, 7, 7]),  # all that a class has
+        ({"data__num_labels": 9}, [3, 3, 3]),
+        ({"data__num_labels": 23}, [5, 9, 9]),
+        ({"data__num_labels": 99}, [5, 10, 15]),
+    ],
+)
+def test_budgets(tmp_path: Path, budget: dict[str, int], wanted: list[int]) -> None:
+    source = write(tmp_path / "rows.jsonl", mixed_rows())
+    assert counts(prepare(settings(**budget), source)) == wanted
+    none_held = prepare(settings(data__dev_fraction=0.0, **budget), source)
+    assert counts(none_held) == wanted and len(none_held.positions["dev"]) == 0
+
+
+def test_few_unlabelled_rows_are_all_trained_on_and_of_many_256_held(tmp_path: Path) -> None:
+    few = prepare(settings(), write(tmp_path / "few.jsonl", mixed_rows(6, 49)))
+    assert len(few.unlabelled) == 49 and len(few.positions["dev_unlabelled"]) == 0
+    many = prepare(settings(), write(tmp_path / "many.jsonl", mixed_rows(6, 13_000)))
+    assert len(many.positions["dev_unlabelled"]) == DEV_UNLABELLED_ROWS == 256
+    assert len(many.unlabelled) == 13_000 - 256
+
+
+def test_partial_labels_are_candidates_of_labelled_rows(tmp_path: Path) -> None:
+    """They are no part of a budget, and are never held out."""
+    rows = mixed_rows()
+    partial = [{"id": f"p{i}", "text": f"c{i}", "label": ["w", "u"]} for i in range(5)]
+    partial.append({"id": "q", "text": "q", "label": ["x", "v"]})  # x stands nowhere else
+    source = write(tmp_path / "rows.jsonl", [*partial, *rows])
+    prepared = prepare(settings(data__num_labels=6), source)
+    assert prepared.labels.names == ("u", "v", "w", "x")
+    partly = [id for id in prepared.labelled.ids if id[0] in "pq"]
+    assert partly == ["p0", "p1", "p2", "p3", "p4", "q"]
+    assert len(prepared.labelled) + len(prepared.positions["dev"]) == 6 + 6
+    found = {prepared.labelled.ids[i]: names for i, names in prepared.labelled.candidates.items()}
+    assert found == {**{f"p{i}": (0, 2) for i in range(5)}, "q": (1, 3)}
+    for i, id in enumerate(prepared.labelled.ids):
+        assert (prepared.labelled.y[i] == -1) == (id in found)
+
+
+def test_more_unlabelled_rows_come_without_labels(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", mixed_rows())
+    extra = [{"text": f"é{i}", "label": "zz", "id": f"e{i}"} for i in range(8)]
+    more = write(tmp_path / "more.jsonl", extra)
+    alone = prepare(settings(), source)
+    prepared = prepare(settings(), source, unlabelled_source=more)
+    assert prepared.labels.names == ("u", "v", "w")
+    assert prepared.split == alone.split
+    added = prepared.unlabelled.take(np.arange(len(alone.unlabelled), len(prepared.unlabelled)))
+    assert texts(prepared, added) == [row["text"] for row in extra]  # é is in the vocabulary
+    assert (prepared.unlabelled.y == -1).all() and not prepared.unlabelled.candidates
+
+
+def test_labels_that_are_not_asked_for_need_not_be_there(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", [{"text": "ab", "kind": label} for label in "uuvv"])
+    bare = write(tmp_path / "bare.jsonl", [{"text": "ab"}] * 3)
+    config = settings(data__label_column="kind", data__dev_fraction=0.0)
+    prepared = prepare(config, source, unlabelled_source=bare)
+    assert len(prepared.unlabelled) == 3
+    assert len(read_like(bare, config, prepared.vocabulary, None)) == 3
+    assert len(read_sequences(bare, config)) == 3
+    with pytest.raises(InputError, match="kind"):
+        read_like(bare, config, prepared.vocabulary, prepared.labels)
+
+
+def test_more_rows_of_the_other_kind_are_refused(tmp_path: Path) -> None:
+    text = write(tmp_path / "text.jsonl", [{"text": "ab", "label": "u"}] * 4)
+    tokens = write(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"], "label": "u"}] * 4)
+    for source, more, wanted in ((text, tokens, "text"), (tokens, text, "tokens")):
+        with pytest.raises(
+            InputError, match=rf"{more.name}: wanted {wanted} as in .*{source.name}"
+        ):
+            prepare(settings(), source, unlabelled_source=more)
+
+
+def test_the_kind_of_vocabulary(tmp_path: Path) -> None:
+    def kind(rows: Rows, asked: str = "auto") -> str:
+        config = settings(data__vocabulary=asked)
+        return vocabulary_kind(config.data, read_corpus(write(tmp_path / "rows.jsonl", rows)))
+
+    word, sentence, tokens = {"text": "word"}, {"text": "two words"}, {"tokens": ["a", "b c"]}
+    assert kind([word, word, sentence]) == "characters"
+    assert kind([word, sentence, sentence]) == "sentencepiece"
+    assert kind([word, sentence]) == "characters"  # no more than half
+    assert kind([{"text": " padded "}]) == "characters"
+    assert kind([tokens]) == kind([tokens], "tokens") == "tokens"
+    assert kind([sentence], "characters") == "characters"
+    assert kind([word], "sentencepiece") == "sentencepiece"
+    for rows, asked, got in (
+        ([word], "tokens", "text"),
+        ([tokens], "characters", "tokens"),
+        ([tokens], "sentencepiece", "tokens"),
+    ):
+        with pytest.raises(InputError, match=rf"rows.jsonl: wanted .* = {asked}, got {got}"):
+            kind(rows, asked)
+
+
+def test_settings_reach_the_vocabulary_and_the_rows(tmp_path: Path) -> None:
+    rows = [{"text": "aaab", "label": "u"}, {"text": "aaac", "label": "v"}, {"text": "aad"}] * 2
+    source = write(tmp_path / "rows.jsonl", rows)
+    prepared = prepare(settings(data__min_count=4, data__max_length=4), source)
+    assert len(prepared.vocabulary) == 4 + 1  # a
+    assert prepared.labelled.num_truncated + prepared.dev.num_truncated == 4
+    assert prepared.unlabelled.row(0)[-2:].tolist() == [UNK, EOS]
+    small = prepare(settings(data__vocabulary_size=6), source)
+    assert len(small.vocabulary) == 6
+    pieces = prepare(settings(data__vocabulary="sentencepiece"), source)
+    assert pieces.vocabulary.kind == "sentencepiece"
+
+
+def test_no_labels_at_all(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", [{"text": "ab"}] * 60)
+    prepared = prepare(settings(), source)
+    assert prepared.labels.names == () and len(prepared.labelled) == 0
+    assert len(prepared.unlabelled) == 59 and len(prepared.dev) == 1
+
+
+def test_rows_of_another_file_are_read_as_the_training_rows(tmp_path: Path) -> None:
+    vocabulary, labels = CharacterVocabulary("ab"), Labels(("u", "v"))
+    config = settings(data__text_column="word", data__label_column="kind", data__max_length=4)
+    rows: Rows = [
+        {"word": "ab", "kind": "v"},
+        {"word": "bxb", "kind": None},
+        {"word": "aaaaa", "kind": ["u", "v"]},
+    ]
+    found = read_like(write(tmp_path / "rows.jsonl", rows), config, vocabulary, labels)
+    assert found.y.tolist() == [1, -1, -1] and found.candidates == {2: (0, 1)}
+    assert [found.row(i).tolist() for i in range(3)] == [[4, 5, EOS], [5, UNK, 5, EOS], [4] * 4]
+    unread = read_like(tmp_path / "rows.jsonl", config, vocabulary, None)
+    assert unread.y.tolist() == [-1, -1, -1] and not unread.candidates
+    assert read_sequences(tmp_path / "rows.jsonl", config) == ["ab", "bxb", "aaaaa"]
+
+
+def test_a_label_that_training_never_saw_is_refused_with_its_row(tmp_path: Path) -> None:
+    vocabulary, labels = CharacterVocabulary("ab"), Labels(("left", "right"))
+    for label in ("lefft", ["right", "lefft"]):
+        rows: Rows = [{"text": "a", "label": "left"}, {"text": "b", "label": label}]
+        source = write(tmp_path / "rows.jsonl", rows)
+        with pytest.raises(InputError, match=r"rows\.jsonl:2: .*'left', 'right'.*got 'lefft'"):
+            read_like(source, settings(), vocabulary, labels)
+        assert len(read_like(source, settings(), vocabulary, None)) == 2
+
+
+def test_rows_of_the_other_kind_than_in_training_are_refused(tmp_path: Path) -> None:
+    text = write(tmp_path / "text.jsonl", [{"text": "ab"}])
+    tokens = write(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"]}])
+    with pytest.raises(InputError, match="text.jsonl: wanted tokens as in training, got text"):
+        read_like(text, settings(), TokenVocabulary(["a", "b"]), None)
+    with pytest.raises(InputError, match="tokens.jsonl: wanted text as in training, got tokens"):
+        read_like(tokens, settings(), CharacterVocabulary("ab"), None)
+    assert read_sequences(tokens, settings()) == [["a", "b"]]

@@ -1,0 +1,316 @@
+"""Every format gives the same rows, exactly, and every fault its line."""
+
+import csv
+import gzip
+import io
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqssvae.config import InputError
+from seqssvae.data.readers import iterate_rows
+from seqssvae.data.rows import Row
+
+Contents = list[tuple[int, str | list[str], str | tuple[str, ...] | None]]
+
+unicode_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+text_rows = st.lists(st.tuples(unicode_text, st.none() | unicode_text), min_size=1)
+
+EXACT = ["NA", "null", "1e5", "007", " x ", "True", "nan", 'say "hi", you', "a\tb", "größe 😀"]
+
+
+def read(path: Path, **columns: Any) -> Contents:
+    return [(row.number, row.sequence, row.label) for row in iterate_rows(path, **columns)]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows in the format of the path's name, with the columns of the first row."""
+    if ".jsonl" in path.suffixes:
+        return write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    if path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return path
+    stream = io.StringIO()
+    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    writer = csv.DictWriter(stream, list(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    for row in rows:
+        cells = {k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()}
+        writer.writerow(cells)
+    return write(path, stream.getvalue())
+
+
+FORMATS = ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz", "a.tsv.gz", "a.jsonl.gz"]
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "A.v2.CSV", "a.ndjson"])
+def test_values_stay_exactly_what_they_are(tmp_path: Path, name: str) -> None:
+    if name == "A.v2.CSV":
+        write_rows(tmp_path / "a.csv", [{"text": t, "label": t} for t in EXACT]).rename(
+            tmp_path / name
+        )
+        path = tmp_path / name
+    elif name == "a.ndjson":
+        path = write_rows(tmp_path / "a.jsonl", [{"text": t, "label": t} for t in EXACT])
+        path = path.rename(tmp_path / name)
+    else:
+        path = write_rows(tmp_path / name, [{"text": t, "label": t} for t in EXACT])
+    assert [row[1:] for row in read(path)] == [(text, text) for text in EXACT]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_tokens_come_back(tmp_path: Path, name: str) -> None:
+    rows = [["e4", "e5"], ["NA"], ["[C@@H]", "(", '"'], ['["', "x]"]]
+    path = write_rows(
+        tmp_path / name, [{"tokens": row, "label": "x" if row[0] == "NA" else None} for row in rows]
+    )
+    assert [row[1] for row in read(path)] == rows
+    assert [row[2] for row in read(path)] == [None, "x", None, None]
+
+
+def test_a_cell_may_hold_a_json_list(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'tokens\n"[""a b"", ""c""]"\n')
+    assert read(path) == [(2, ["a b", "c"], None)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=text_rows)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_any_text_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, name: str, rows: list[tuple[str, str | None]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    write_rows(path, [{"text": text, "label": label} for text, label in rows])
+    found = [(sequence, label) for _, sequence, label in read(path)]
+    assert found == rows
+
+
+@given(rows=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"))))
+@settings(max_examples=50, deadline=None)
+def test_a_txt_file_has_a_text_a_line(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[str]
+) -> None:
+    rows = [row for row in rows if row] or ["x"]
+    folder = tmp_path_factory.getbasetemp()
+    for end, last in (("\n", "\n"), ("\r\n", "\r\n"), ("\n", "")):
+        path = write(folder / "a.txt", end.join(rows) + last)
+        if rows[0].startswith("\ufeff"):
+            continue
+        assert read(path) == [(i, row, None) for i, row in enumerate(rows, 1)]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "a.txt.gz"])
+def test_byte_order_mark_and_crlf_are_no_part_of_a_text(tmp_path: Path, name: str) -> None:
+    lines = {"csv": ["text,label", "one,a", "two,"], "txt": ["one", "two"]}
+    lines["jsonl"] = ['{"text": "one", "label": "a"}', '{"text": "two"}']
+    kind = name.split(".")[1]
+    path = write(tmp_path / name, "\ufeff" + "\r\n".join(lines[kind]) + "\r\n")
+    assert [row[1] for row in read(path)] == ["one", "two"]
+    if kind != "txt":
+        assert [row[2] for row in read(path)] == ["a", None]
+
+
+def test_numbers_are_lines_of_text_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'text,label\n"a\nb",x\n\nc,y\n')
+    assert read(path) == [(2, "a\nb", "x"), (5, "c", "y")]
+    path = write(tmp_path / "a.jsonl", '\n{"text": "a"}\n\n \n{"text": "b"}\n\n')
+    assert [row[0] for row in read(path)] == [2, 5]
+
+
+def test_labels_of_json_rows(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": "a"},
+        {"text": "b", "label": None},
+        {"text": "c", "label": 3},
+        {"label": ["x", "y"], "text": "d", "more": {}},
+        {"text": "e", "label": ""},
+    ]
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    labels = [row[2] for row in read(path)]
+    assert labels == [None, None, "3", ("x", "y"), None]
+    assert [row[2] for row in read(path, label_column="label")] == labels
+    assert [row[2] for row in read(path, read_labels=False)] == [None] * 5
+    assert [row[2] for row in read(path, read_labels=False, label_column="away")] == [None] * 5
+
+
+def test_lists_and_integers_in_parquet_are_labels(tmp_path: Path) -> None:
+    path = write_rows(
+        tmp_path / "a.parquet",
+        [
+            {"text": "a", "label": ["x", "y"]},
+            {"text": "b", "label": []},
+            {"text": "c", "label": None},
+        ],
+    )
+    assert [row[2] for row in read(path)] == [("x", "y"), None, None]
+    path = write_rows(tmp_path / "b.parquet", [{"text": "a", "label": 1}])
+    assert [row[2] for row in read(path)] == ["1"]
+
+
+def test_a_txt_file_knows_no_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "a\n")
+    assert read(path, text_column="text") == [(1, "a", None)]
+    with pytest.raises(InputError, match=r"a.txt:1: wanted a column 'label', got 'text'"):
+        read(path, label_column="label")
+
+
+def test_ids_are_read(tmp_path: Path) -> None:
+    for name in FORMATS:
+        path = write_rows(tmp_path / name, [{"id": "k", "text": "a"}, {"id": "l", "text": "a"}])
+        assert [row.id for row in iterate_rows(path)] == ["k", "l"]
+    path = write_rows(tmp_path / "a.jsonl", [{"id": "k"}])
+    assert [row.sequence for row in iterate_rows(path, text_column="id")] == ["k"]
+
+
+BAD: list[tuple[str, str | bytes, str]] = [
+    (
+        "a.csv",
+        b"text,label\na,b\n\xe9t\xe9,b\n",
+        "a.csv:3: wanted UTF-8, got the byte 0xe9 at byte 1",
+    ),
+    ("a.txt", b"abc\nab\xff\n", "a.txt:2: wanted UTF-8, got the byte 0xff at byte 3"),
+    ("a.jsonl", b'{"text": "\xff"}\n', "a.jsonl:1: wanted UTF-8, got the byte 0xff"),
+    ("a.csv", "x\n".encode("utf-16"), "a.csv:1: wanted UTF-8, got the byte 0xff"),
+    ("a.csv", "", "a.csv:1: wanted a header, got an empty file"),
+    ("a.csv", "\n\n", "a.csv:1: wanted a header, got an empty file"),
+    ("a.jsonl", "", "a.jsonl:1: wanted a row, got an empty file"),
+    ("a.jsonl.gz", "\n \n", "a.jsonl.gz:1: wanted a row, got an empty file"),
+    ("a.txt", "", "a.txt:1: wanted a row, got an empty file"),
+    ("a.parquet", "", "a.parquet:1: wanted a row, got an empty file"),
+    ("a.csv", "text,label\n", "a.csv:2: wanted a row, got a header only"),
+    ("a.tsv", "text\tlabel", "a.tsv:2: wanted a row, got a header only"),
+    ("a.csv", "words,label\na,b\n", "a.csv:1: wanted a column 'text' .*, got 'words', 'label'"),
+    ("a.jsonl", '{"words": "a"}', "a.jsonl:1: wanted a column 'text' .*, got 'words'"),
+    ("a.jsonl", '{"text": "a"}\n{"txt": "b"}', "a.jsonl:2: wanted a column 'text', got 'txt'"),
+    ("a.csv", "text,label\na,b\n,b\n", "a.csv:3: wanted a text, got an empty one"),
+    ("a.csv", 'text\n""\n', "a.csv:2: wanted a text, got an empty one"),
+    ("a.csv", "tokens,label\n  ,b\n", "a.csv:2: wanted a list of tokens, got an empty one"),
+    ("a.csv", "tokens\n\"['a', 'b']\"\n", "a.csv:2: wanted tokens .*, got a list as Python"),
+    ("a.txt", "a\n\nb\n", "a.txt:2: wanted a text, got an empty one"),
+    ("a.jsonl", '{"text": ""}', "a.jsonl:1: wanted a text, got an empty one"),
+    ("a.jsonl", '{"tokens": []}', "a.jsonl:1: wanted a list of tokens, got an empty one"),
+    ("a.jsonl", '{"text": 5}', "a.jsonl:1: wanted a text, got the number 5"),
+    ("a.jsonl", '{"tokens": "a b"}', "a.jsonl:1: wanted a list of tokens, got the text 'a b'"),
+    ("a.jsonl", '{"tokens": [1]}', "a.jsonl:1: wanted tokens that are strings, got the number 1"),
+    ("a.jsonl", '{"text": "a"}\n["b"]', "a.jsonl:2: wanted a JSON object, got a list"),
+    ("a.jsonl", '"a"', "a.jsonl:1: wanted a JSON object, got a text"),
+    ("a.jsonl", "null", "a.jsonl:1: wanted a JSON object, got null"),
+    ("a.jsonl", '{"text": "a"}\n{"text"', "a.jsonl:2: wanted a JSON object, got broken JSON at"),
+    ("a.jsonl", "[" * 100_000, "a.jsonl:1: wanted a JSON object, got broken JSON: maximum"),
+    ("a.jsonl", '{"text": ' + "1" * 5000 + "}", "a.jsonl:1: wanted a JSON object, got broken"),
+    ("a.jsonl", '{"text": "\\ud800"}', "a.jsonl:1: wanted Unicode text, got the lone surrogate"),
+    ("a.jsonl", '{"text": "a", "label": 1.5}', "a.jsonl:1: wanted a label .*, got the number 1.5"),
+    (
+        "a.jsonl",
+        '{"text": "a", "category": "x"}\n{"text": "a", "label": "y"}',
+        "a.jsonl:2: wanted labels in one column, 'category' as above, .*, got a column 'label'",
+    ),
+    ("a.csv", "text,label\na,b,c\n", "a.csv:2: wanted 2 cells, got 3"),
+    ("a.csv", "text,label\na\n", "a.csv:2: wanted 2 cells, got 1"),
+    ("a.csv", 'text\na\n"b', "a.csv:3: wanted cells that are quoted .*, got a cell that is not"),
+    ("a.csv", 'text\n"b"c\n', "a.csv:2: wanted cells that are quoted .*, got a cell that is not"),
+    ("a.txt", "x" * 1_000_000, "a.txt:1: wanted a sequence of fewer than 1,000,000 char"),
+    ("a.csv", "text\n" + "x" * 2_000_000, "a.csv:2: wanted a sequence of fewer than 1,000,000"),
+    ("a.parquet", "text\nno parquet\n", "a.parquet:1: wanted a parquet file, got another"),
+    ("a.json", "[]", "a.json: wanted a file .csv, .tsv, .jsonl or .txt .*, got 'a.json'"),
+    ("a.parquet.gz", "", "wanted a file .csv"),
+    ("words", "a", "words: wanted a file .csv"),
+    ("gz", "a", "gz: wanted a file .csv"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[bad[2][:50] for bad in BAD])
+def test_faults_are_told_in_one_line(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read(write(tmp_path / name, content))
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(str(tmp_path / name))
+    assert len(text) < len(str(tmp_path)) + 250
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.parquet", "a.txt"])
+def test_a_missing_file_and_a_folder_are_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: wanted a readable file, got: No such file"):
+        read(tmp_path / name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name}.*: wanted a .*file, got"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_named_columns_that_are_absent_are_told(tmp_path: Path, name: str) -> None:
+    path = write_rows(tmp_path / name, [{"text": "a", "label": "x"}] * 3)
+    for column in ("text_column", "tokens_column", "label_column"):
+        with pytest.raises(InputError, match=r":1: wanted a column 'away'.*, got 'text', 'label'"):
+            read(path, **{column: "away"})
+
+
+def test_a_cut_gzip_file_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt.gz", "".join(f"line {i * i}\n" for i in range(10_000)))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"a.txt.gz:\d+: wanted a whole gzip file, got damage"):
+        read(path)
+    write(tmp_path / "b.txt", "no gzip").rename(tmp_path / "b.txt.gz")
+    with pytest.raises(InputError, match=r"b.txt.gz:1: wanted a whole gzip file, got damage"):
+        read(tmp_path / "b.txt.gz")
+
+
+def bad_utf8(folder: Path) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    values = pyarrow.array([b"a"] * 1500 + [b"\xff"] + [b"b"], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), len(values), values.buffers())
+    parquet.write_table(pyarrow.table({"text": text}), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def damaged_page(folder: Path) -> Path:
+    path = write_rows(folder / "a.parquet", [{"text": str(i * i)} for i in range(5000)])
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bad_utf8, "a.parquet:1501: wanted UTF-8, got the byte 0xff"),
+        (damaged_page, r"a.parquet:\d+: wanted a whole parquet file, got a damaged one"),
+    ],
+)
+def test_faults_within_parquet_are_told(
+    tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read(make(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_are_not_gathered(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"text": "x" * 10_000 + str(i)} for i in range(1000)])
+    tracemalloc.start()
+    count = sum(isinstance(row, Row) for row in iterate_rows(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 1000
+    assert peak < 2_000_000  # of a file of 10 MB

@@ -1,0 +1,45 @@
+"""The sample that SentencePiece learns from."""
+
+import logging
+import random
+
+import pytest
+
+from seqssvae.data import sentencepieces
+
+
+def test_a_huge_corpus_is_thinned_by_content(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    generator = random.Random(0)
+    # two classes that alternate: a sample of every second row would hold one of them
+    texts = [("x" if i % 2 else "y") + f"{generator.random():.12f}" for i in range(4000)]
+    sample = sentencepieces._thin(iter(texts), 10_000)[0]
+    total = sum(map(len, sample))
+    assert 2_500 < total <= 10_000
+    share = sum(text[0] == "x" for text in sample) / len(sample)
+    assert 0.4 < share < 0.6
+    generator.shuffle(texts)
+    assert sentencepieces._thin(iter(texts), 10_000)[0] == sample
+
+    monkeypatch.setattr(sentencepieces, "SAMPLE_CHARACTERS", 10_000)
+    special = ("<pad>", "<unk>", "<bos>", "<eos>")
+    thinned = sentencepieces.train_pieces(texts, size=320, special=special)
+    assert caplog.messages == [
+        f"SentencePiece learns from {len(sample)} of 4000 rows, {total} characters, drawn by a "
+        "checksum"
+    ]
+    assert thinned == sentencepieces.train_pieces(sample, size=320, special=special)
+
+
+def test_a_small_corpus_is_taken_whole() -> None:
+    assert sentencepieces._thin(["b", "a", "b"], 3)[0] == ["a", "b", "b"]
+
+
+def test_long_texts_are_cut_into_chunks_that_join_again() -> None:
+    text = "".join(map(chr, range(32, 12_000)))
+    chunks = list(sentencepieces._chunks([text, "", "short"]))
+    assert "".join(chunks[:-1]) == text
+    assert chunks[-1] == "short"
+    assert max(map(len, chunks)) <= sentencepieces.CHUNK_CHARACTERS

@@ -1,0 +1,73 @@
+"""Rows in Arrow, against the rows."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqssvae.data import tables
+from seqssvae.data.rows import Row
+from seqssvae.data.tables import ArrowIds, cached_table, pick_ascending, table_of
+
+
+def make_rows(number: int) -> list[Row]:
+    labels = (None, "x", ("x", "y"))
+    return [Row(i + 1, f"text {i}", labels[i % 3], f"id-{i}", i % 2 == 0) for i in range(number)]
+
+
+def check(table: pa.Table, rows: list[Row]) -> None:
+    assert table.num_rows == len(rows)
+    found = table.to_pylist()
+    assert [row["sequence"] for row in found] == [row.sequence for row in rows]
+    assert [row["id"] for row in found] == [row.id for row in rows]
+    assert [row["number"] for row in found] == [row.number for row in rows]
+    assert [row["repeats_id"] for row in found] == [row.repeats_id for row in rows]
+    assert [row["label"] for row in found] == [
+        ([], ["x"], ["x", "y"])[i % 3] for i in range(len(rows))
+    ]
+
+
+def test_blocks_hold_the_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(tables, "BLOCK_ROWS", 4)
+    rows = make_rows(10)
+    check(table_of(rows, is_tokens=False), rows)
+    table = cached_table("key", rows, is_tokens=False)
+    check(table, rows)
+    assert len(table.column("id").chunks) == 3
+    check(cached_table("key", make_rows(3), is_tokens=False), rows)  # the rows are not read
+    path = tmp_path / "seqssvae" / "key.arrow"
+    path.write_bytes(path.read_bytes()[:-20])
+    del table
+    check(cached_table("key", make_rows(3), is_tokens=False), make_rows(3))
+
+
+def test_few_long_rows_make_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BLOCK_SYMBOLS", 20)
+    rows = [Row(i, ["a"] * 15, None, str(i)) for i in range(6)]
+    table = table_of(rows, is_tokens=True)
+    assert len(table.column("id").chunks) == 3
+    assert table.column("sequence").to_pylist() == [["a"] * 15] * 6
+
+
+texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), unique=True)
+
+
+@given(names=texts, chunk=st.integers(1, 4), seed=st.integers(0, 9))
+def test_ids_are_those_of_a_list(names: list[str], chunk: int, seed: int) -> None:
+    chunks = [names[i : i + chunk] for i in range(0, len(names), chunk)]
+    ids = ArrowIds(pa.chunked_array(chunks, pa.string()))
+    assert list(ids) == names and ids == tuple(names) and len(ids) == len(names)
+    assert ids != [*names, "more"]
+    assert [ids[i] for i in range(len(names))] == names
+    assert list(ids[1:3]) == names[1:3] and list(ids[::2]) == names[::2]
+    generator = random.Random(seed)
+    rows = np.array([i for i in range(len(names)) if generator.random() < 0.6], np.int64)
+    picked = [value for part in pick_ascending(ids.column, rows) for value in part.to_pylist()]
+    assert picked == [names[row] for row in rows]

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from seqssvae.estimators import SumAndSample
+from seqssvae.estimators.check import brute_force_loss, check
+from tests.support import factories
+from tests.support.factories import make_batch, make_model
+
+PARTIAL = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]]).bool()
+
+
+@pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+def test_brute_force_equals_the_loop_over_rows(factorisation: str, kl: str) -> None:
+    model = make_model(factorisation=factorisation)
+    batch = make_batch([0, -1, -1], candidates=PARTIAL, w=torch.tensor([0.5, 1.0, 2.0]))
+    noise = torch.randn(2, 2)
+    got = brute_force_loss(model, batch, noise, kl_weight=0.3, analytic_kl=kl == "analytic")
+    want = factories.brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.3)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("num_particles", [1, 2])
+def test_every_estimator_agrees(num_particles: int) -> None:
+    batch = make_batch([0, -1, -1], candidates=PARTIAL)
+    rows = check(make_model(), batch, num_draws=60, num_particles=num_particles)
+    assert {row.kind for row in rows} == {"exact", "unbiased", "biased"}
+    assert [row.estimator for row in rows if not row.agrees()] == []
+    assert all(abs(row.error) < 1e-9 for row in rows if row.kind == "exact")
+
+
+def test_a_wrong_estimator_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampled label's weight without its probability is a bias of a few per cent."""
+    right = SumAndSample._sample
+
+    def wrong(self: SumAndSample, rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn, probability = right(self, rest)
+        return drawn, probability * 0.8
+
+    monkeypatch.setattr(SumAndSample, "_sample", wrong)
+    rows = check(make_model(), make_batch([-1, -1, -1]), num_draws=60)
+    bad = [row.estimator for row in rows if not row.agrees()]
+    assert bad and all(name.startswith("sum-and-sample") for name in bad)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = make_model().float().train()
+    check(model, make_batch([0, -1]), num_draws=2)
+    assert model.training and next(model.parameters()).dtype == torch.float32
+
+
+def test_a_model_without_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match="K = 0"):
+        check(make_model(0), make_batch([-1]))

@@ -1,0 +1,239 @@
+"""The estimator in scikit-learn's hands."""
+
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from seqssvae.config import Config, InputError, override
+from seqssvae.export.sklearn import (
+    LabelledKFold,
+    SeqSSVAEClassifier,
+    is_unlabelled,
+    labelled_scorer,
+)
+
+TINY = override(
+    Config(),
+    {
+        "model.embedding_size": 4,
+        "model.encoder_size": 4,
+        "model.decoder_size": 4,
+        "model.latent_size": 2,
+        "model.dropout": 0.0,
+        "model.encoder_word_dropout": 0.0,
+        "model.ngram_buckets": 512,
+        "objective.kl_warmup_steps": 1,
+        "training.num_steps": 4,
+        "training.labelled_batch_size": 128,
+        "training.teacher": False,
+        "training.learning_rate": 0.05,
+        "training.num_threads": 1,
+    },
+)
+Check = Callable[[Any], None]
+REFUSED = {"check_classifiers_classes": "its classes are -1 and 1; here -1 is an unlabelled row"}
+each_check = cast(
+    Callable[[Any], Any],
+    parametrize_with_checks(
+        [SeqSSVAEClassifier(config=TINY)], expected_failed_checks=lambda _: REFUSED
+    ),
+)
+
+
+@each_check
+def test_what_scikit_learn_asks_of_a_classifier(estimator: Any, check: Check) -> None:
+    check(estimator)
+
+
+def rows(num_classes: int = 2, num_rows: int = 40, num_labelled: int = 20) -> tuple[Any, Any]:
+    """Texts of letters that tell the class, the first of which have a label."""
+    generator = random.Random(0)
+    letters = ["ab", "cd", "ef"]
+    texts, y = [], []
+    for i in range(num_rows):
+        place = i % num_classes
+        texts.append("".join(generator.choices(letters[place], k=3 + i % 4)))
+        y.append("uvw"[place] if i < num_labelled else None)
+    return texts, y
+
+
+def as_symbols(texts: list[str]) -> Any:
+    """The same rows as a 2-D array, -1 after the end."""
+    longest = max(map(len, texts))
+    return np.array([[ord(c) - 97 for c in t] + [-1] * (longest - len(t)) for t in texts])
+
+
+FORMS: dict[str, Callable[[list[str]], Any]] = {
+    "texts": list,
+    "array of texts": np.array,
+    "tokens": lambda texts: [list(text) for text in texts],
+    "symbols": as_symbols,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("missing", [None, float("nan"), -1])
+def test_every_form_of_rows_and_of_missing_labels(form: str, missing: Any) -> None:
+    texts, y = rows()
+    X = FORMS[form](texts)
+    labels = [missing if label is None else label for label in y]
+    fitted = SeqSSVAEClassifier(config=TINY, num_steps=12).fit(X, labels)
+    assert fitted.classes_.tolist() == ["u", "v"]
+    truth = np.array([*"uv"] * 20)
+    assert fitted.predict(X).tolist() == truth.tolist()
+    assert fitted.score(X, labels) == 1.0
+    table = fitted.predict_proba(X)
+    assert table.shape == (40, 2) and (table[range(40), np.arange(40) % 2] > 0.5).all()
+    assert fitted.transform(X).shape == (40, 2)
+    assert fitted.get_feature_names_out().tolist() == ["seqssvaeclassifier0", "seqssvaeclassifier1"]
+    made = fitted.sample("v", 3, seed=1)
+    kind: type = int if form == "symbols" else str
+    assert len(made) == 3 and all(isinstance(symbol, kind) for row in made for symbol in row)
+    assert isinstance(made[0], str) == ("texts" in form)
+
+
+def test_unlabelled_rows_are_read() -> None:
+    """The vocabulary, and the rows of training, hold what has no label."""
+    texts, y = rows()
+    first = SeqSSVAEClassifier(config=TINY).fit(texts[:20], y[:20])
+    second = SeqSSVAEClassifier(config=TINY).fit([*texts[:20], "xyz"], [*y[:20], None])
+    third = SeqSSVAEClassifier(config=TINY, unlabelled=["xyz"]).fit(texts[:20], y[:20])
+    assert len(second.model_.vocabulary) == len(first.model_.vocabulary) + 3
+    probabilities = [one.predict_proba(texts) for one in (first, second, third)]
+    np.testing.assert_array_equal(probabilities[1], probabilities[2])
+    assert np.abs(probabilities[0] - probabilities[1]).max() > 1e-6
+
+
+def test_parameters_are_settings() -> None:
+    texts, y = rows()
+    fitted = SeqSSVAEClassifier(
+        num_steps=2, latent_size=3, max_length=5, estimator="sum-and-sample", random_state=5,
+        dev_fraction=0.5, teacher=False, vocabulary="characters", max_minutes=1, config=TINY,
+    ).fit(texts, y)  # fmt: skip
+    config = fitted.model_.config
+    assert (config.training.num_steps, config.model.latent_size, config.data.max_length) == (
+        2,
+        3,
+        5,
+    )
+    assert config.estimator.name == "sum-and-sample" and config.model.encoder_size == 4
+    again = clone(fitted).fit(texts, y)
+    np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))
+    other = clone(fitted).set_params(random_state=6).fit(texts, y)
+    assert np.abs(other.predict_proba(texts) - fitted.predict_proba(texts)).max() > 1e-6
+    short = SeqSSVAEClassifier(num_steps=2)._config()
+    assert short.objective.kl_warmup_steps == 0  # the default one is longer than training
+    with pytest.raises(InputError, match=r"^SeqSSVAEClassifier: estimator\.name: .*, got 'x'"):
+        SeqSSVAEClassifier(estimator="x").fit(texts, y)
+
+
+def test_pickle_keeps_the_model_and_fit_leaves_the_noise_alone() -> None:
+    texts, y = rows()
+    before = torch.get_rng_state()
+    fitted = SeqSSVAEClassifier(config=TINY).fit(texts, y)
+    assert torch.equal(torch.get_rng_state(), before)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))
+    assert again.sample("u", 2, seed=3) == fitted.sample("u", 2, seed=3)
+    with pytest.raises(NotFittedError):
+        clone(fitted).predict(texts)
+
+
+def test_folds_keep_unlabelled_rows_in_training() -> None:
+    texts, y = rows(3, num_rows=50, num_labelled=30)
+    free = set(range(30, 50))
+    tested: list[int] = []
+    for train, test in LabelledKFold(5, shuffle=True, random_state=0).split(texts, y):
+        assert free <= set(train) and not free & set(test) and not set(train) & set(test)
+        assert sorted(y[i] for i in test) == [*"uuvvww"]  # stratified
+        tested.extend(test)
+    assert sorted(tested) == list(range(30))
+
+
+def test_scorer_leaves_unlabelled_rows_out() -> None:
+    texts, y = rows()
+    fitted = SeqSSVAEClassifier(config=TINY, num_steps=12).fit(texts, y)
+    wrong = ["v", *y[1:]]
+    for name, wanted in (("accuracy", 19 / 20), ("neg_log_loss", None), ("f1_macro", None)):
+        score = labelled_scorer(name)(fitted, texts, wrong)
+        assert score == labelled_scorer(name)(fitted, texts[:20], wrong[:20])
+        assert wanted is None or score == wanted
+    assert fitted.score(texts, wrong) == 19 / 20
+    weights = np.arange(40) == 0
+    assert fitted.score(texts, wrong, sample_weight=weights) == 0
+    assert is_unlabelled([1, -1, None, "", "a", float("nan")]).tolist() == [0, 1, 1, 1, 0, 1]
+    assert is_unlabelled(np.array([0, -1, 2])).tolist() == [False, True, False]
+
+
+def test_pipeline_and_grid_search() -> None:
+    texts, y = rows()
+    lower = FunctionTransformer(lambda X: [text.lower() for text in X])
+    pipeline = make_pipeline(lower, SeqSSVAEClassifier(config=TINY, num_steps=8))
+    search = GridSearchCV(
+        pipeline,
+        {"seqssvaeclassifier__latent_size": [0, 2]},
+        cv=LabelledKFold(2),
+        scoring=labelled_scorer("accuracy"),
+    )
+    upper = [text.upper() for text in texts]
+    search.fit(upper, y)
+    assert search.best_score_ > 0.9 and len(search.cv_results_["params"]) == 2
+    assert search.predict(upper[:2]).tolist() == ["u", "v"]
+    scores = cross_val_score(pipeline, upper, y, cv=LabelledKFold(2))
+    assert scores.shape == (2,) and scores.mean() > 0.9
+
+
+def test_calibration() -> None:
+    """Unlabelled rows as a parameter; or as -1, which is then a class of no probability."""
+    texts, y = rows()
+    tiny = SeqSSVAEClassifier(config=TINY, num_steps=8)
+    apart = clone(tiny).set_params(unlabelled=texts[20:])
+    calibrated = CalibratedClassifierCV(apart, cv=2).fit(texts[:20], y[:20])
+    assert calibrated.predict(texts).tolist() == [*"uv"] * 20
+    texts, y = rows(3, num_rows=45, num_labelled=30)
+    numbers = np.array([-1 if label is None else "uvw".index(label) for label in y])
+    folds = LabelledKFold(2, shuffle=True, random_state=0)
+    inside = CalibratedClassifierCV(tiny, cv=folds).fit(texts, numbers)
+    table = inside.predict_proba(texts)
+    assert inside.classes_.tolist() == [-1, 0, 1, 2] and (table[:, 0] == 0).all()
+    assert (inside.predict(texts) == np.arange(45) % 3).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (["ab", "cd"], [None, None], "y: wanted a label for some row at least, got none"),
+        ("abcd", [0, 1, 0, 1], "X: wanted a list of texts, got one text"),
+        (["ab", ""], ["u", "v"], "X:2: wanted a text, got an empty one"),
+        ([["a"], ["b", 3]], ["u", "v"], "X:2: .*the number 3 as token 2"),
+        (np.array([[0, 1], [2, 0.5]]), [0, 1], "X:2: wanted whole numbers, got 0.5 in column 1"),
+        (np.array([[0, 1], [-1, 2]]), [0, 1], "X:2: wanted symbols from 0, and -1 after"),
+        (np.array([[0, 1], [2, -3]]), [0, 1], "X:2: wanted symbols from 0, and -1 after"),
+        (["ab", "cd"], [0.25, 0.5], "Unknown label type"),
+        (["ab", "cd"], None, "requires y"),
+    ],
+)
+def test_mistakes_are_told(X: Any, y: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SeqSSVAEClassifier(config=TINY).fit(X, y)
+
+
+def test_mistakes_after_fit_are_told() -> None:
+    texts, y = rows()
+    fitted = SeqSSVAEClassifier(config=TINY).fit(texts, y)
+    with pytest.raises(InputError, match="X: wanted texts as in fit, got lists of tokens"):
+        fitted.predict([["a"]])
+    with pytest.raises(InputError, match=r"label: wanted a known label \('u', 'v'\), got 'x'"):
+        fitted.sample("x")

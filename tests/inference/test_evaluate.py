@@ -1,0 +1,415 @@
+import json
+import math
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+import seqssvae.inference.classify
+import seqssvae.inference.evaluate
+from seqssvae.config import InputError
+from seqssvae.data.corpus import EncodedRows
+from seqssvae.inference.evaluate import calibration_error, evaluate, macro_f1, mutual_information
+from seqssvae.model.ssvae import SSVAE
+from tests.support.factories import make_batch, make_model, stepwise_log_prob
+
+FACTORISATIONS = ["z-given-y", "independent", "y-given-z"]
+PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+
+
+def _rows(
+    labels: list[int], candidates: dict[int, tuple[int, ...]] | None = None, max_length: int = 5
+) -> EncodedRows:
+    """Random rows of unsorted lengths."""
+    batch = make_batch(labels, max_length=max_length)
+    sequences = [x[:n].numpy() for x, n in zip(batch.x, batch.lengths.tolist(), strict=True)]
+    return EncodedRows(
+        symbols=np.concatenate(sequences).astype(np.int32),
+        offsets=np.concatenate([[0], batch.lengths.numpy().cumsum()]),
+        y=np.array(labels, dtype=np.int64),
+        candidates=candidates or {},
+        ids=tuple(map(str, range(len(labels)))),
+    )
+
+
+def _row_figures(model: SSVAE, symbols: list[int], noise: Tensor) -> dict[str, Any]:
+    """One row's figures by loops over samples `[S, Z]` and labels."""
+    num_classes = max(model.num_classes, 1)
+    x, lengths = torch.tensor([symbols]), torch.tensor([len(symbols)])
+    features = model.encode(x, lengths)
+    bound, expected = torch.zeros(()), torch.zeros(())
+    weights, by_label = torch.zeros(len(noise), num_classes), torch.zeros(len(noise), num_classes)
+    q, kl = torch.zeros(len(noise), num_classes), torch.zeros(len(noise), num_classes)
+    mean = torch.zeros(model.latent_size)
+    for s, epsilon in enumerate(noise):
+        for y in range(num_classes):
+            label = torch.tensor([y]) if model.num_classes else None
+            loc, scale = (part[0] for part in model.z_posterior(features, label))
+            z = loc + scale * epsilon
+            q[s, y], log_prior = 1.0, torch.zeros(())
+            if model.num_classes:
+                q[s, y] = model.y_logits(features, z.unsqueeze(0))[0, y].exp()
+                log_prior = PRIOR[y].log()
+            kl[s, y] = kl_divergence(Normal(loc, scale), Normal(0.0, 1.0)).sum()
+            ratio = (Normal(0.0, 1.0).log_prob(z) - Normal(loc, scale).log_prob(z)).sum()
+            by_label[s, y] = stepwise_log_prob(model, symbols, z, None if label is None else y)
+            weights[s, y] = log_prior + by_label[s, y] + ratio
+            bound += q[s, y] * (by_label[s, y] + log_prior - q[s, y].log() - kl[s, y])
+            expected += q[s, y] * by_label[s, y]
+            mean = mean + q[s, y] * loc / len(noise)
+    return {
+        "elbo": bound / len(noise),
+        "likelihood": expected / len(noise),
+        "nll": -(weights.exp().sum() / len(noise)).log(),
+        "kl": (q * kl).sum(1).mean(),
+        "by_label": by_label.mean(0),
+        "q": q.mean(0),
+        "mean": mean,
+    }
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "changes"),
+    [(3, {"factorisation": name}) for name in FACTORISATIONS]
+    + [(0, {}), (0, {"latent_size": 0}), (3, {"latent_size": 0})],
+)
+@torch.no_grad()
+def test_every_figure_equals_a_loop(num_classes: int, changes: dict[str, Any]) -> None:
+    """Over rows (labelled, not, and partially), labels and samples; no padding, no neighbours."""
+    prior = PRIOR if num_classes else None
+    model = make_model(num_classes, prior=prior, **changes)
+    labels = [0, -1, 2, 1, 2, -1, -1] if num_classes else [-1] * 7
+    partial = {5: (0, 2), 6: (1,)} if num_classes else {}
+    rows = _rows(labels, partial)
+    num_samples = 3 if model.latent_size else 1
+    by_row = [
+        _row_figures(
+            model,
+            rows.row(row).tolist(),
+            torch.from_numpy(
+                np.random.default_rng([4, row]).standard_normal((num_samples, model.latent_size))
+            ),
+        )
+        for row in range(7)
+    ]
+    found = evaluate(model, rows, batch_size=3, num_samples=3, seed=4)
+    for name in ("elbo", "likelihood", "nll", "kl"):
+        want = sum(float(row[name]) for row in by_row) / 7
+        assert found[name] == pytest.approx(want, abs=1e-11), name
+    num_symbols = len(rows.symbols)
+    assert found["nats_per_symbol"] == pytest.approx(found["nll"] * 7 / num_symbols, abs=1e-12)
+    means = torch.stack([row["mean"] for row in by_row])
+    assert found["active_units"] == int((means.numpy().var(0) > 0.01).sum())
+    assert found["num_rows"] == 7
+    if not num_classes:
+        assert found["num_labelled"] == 0 and found["accuracy"] is None
+        return
+    known = {0: 0, 2: 2, 3: 1, 4: 2, 6: 1}  # a set of one label is a label
+    assert found["num_labelled"] == 5
+    hits = [int(by_row[row]["q"].argmax()) == y for row, y in known.items()]
+    assert found["accuracy"] == pytest.approx(sum(hits) / 5)
+    gaps = []
+    for row, y in known.items():
+        loss = -by_row[row]["by_label"]
+        gaps.append(sum(float(loss[k] - loss[y]) for k in range(3) if k != y) / 2)
+    assert found["y_gap"] == pytest.approx(sum(gaps) / 5, abs=1e-11)
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_batches_do_not_matter(factorisation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor how the decoder's rows and the aggregate's densities are cut."""
+    model = make_model(3, factorisation=factorisation)
+    rows = _rows([0, 1, 2, -1] * 5)
+    want = evaluate(model, rows, num_samples=2)
+    assert want == evaluate(model, rows, num_samples=2)
+    for batch_size in (1, 7):
+        found = evaluate(model, rows, num_samples=2, batch_size=batch_size)
+        assert found == pytest.approx(want, abs=1e-11)
+    monkeypatch.setattr(seqssvae.inference.classify, "NUM_ROWS", 5)
+    monkeypatch.setattr(seqssvae.inference.evaluate, "AGGREGATED_TERMS", 150)
+    monkeypatch.setattr(seqssvae.inference.evaluate, "WINDOW_ROWS", 7)
+    assert evaluate(model, rows, num_samples=2) == pytest.approx(want, abs=1e-11)
+    other = evaluate(model, rows, num_samples=2, seed=1)
+    assert other["elbo"] != want["elbo"]
+
+
+def test_large_batches_give_what_small_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that grow with the rows, until they hold too many symbols."""
+    model, rows = make_model(3), _rows([0, 1, 2, -1] * 10)
+    want = evaluate(model, rows, num_samples=1, batch_size=1)
+    real, sizes = seqssvae.inference.evaluate._measure, []
+
+    def measure(*arguments: Any) -> Any:
+        sizes.append(arguments[1].x.shape)
+        return real(*arguments)
+
+    monkeypatch.setattr(seqssvae.inference.evaluate, "_measure", measure)
+    for name, value in {"LEAST_BATCH": 2, "NUM_BATCHES": 4, "NUM_SYMBOLS": 30}.items():
+        monkeypatch.setattr(seqssvae.inference.evaluate, name, value)
+    assert evaluate(model, rows, num_samples=1) == pytest.approx(want, abs=1e-11)
+    assert [size for size, _ in sizes[:2]] == [10, 10]
+    assert all(size * length <= 30 for size, length in sizes[:-1])
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_runs", "wanted"),
+    [(1, 1, 128), (5_000, 1, 156), (10**6, 1, 1024), (10**6, 8, 512), (10**6, 64, 128)],
+)
+def test_batches_are_as_large_as_is_worth_it(num_rows: int, num_runs: int, wanted: int) -> None:
+    assert seqssvae.inference.evaluate._fitting_batch_size(num_rows, num_runs) == wanted
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    """Without z there is no noise, and the figures are equal."""
+    model = make_model(3, latent_size=0)
+    rows = _rows([0, 1, 2, -1, 1], {3: (0, 1)})
+    order = np.array([3, 0, 4, 2, 1])
+    found = evaluate(model, rows.take(order))
+    assert found == pytest.approx(evaluate(model, rows), abs=1e-12)
+
+
+@torch.no_grad()
+def test_the_nll_is_the_integral_over_z_and_the_bound_lies_below() -> None:
+    """By quadrature over a latent of one dim."""
+    model = make_model(3, latent_size=1, prior=PRIOR)
+    assert model.head_z.log_scale is not None
+    model.head_z.log_scale.weight.zero_()
+    model.head_z.log_scale.bias.fill_(0.5)  # wider than p(z): no weight is large
+    rows = _rows([-1, -1, -1])
+    grid = torch.linspace(-8, 8, 401)
+    log_step = math.log(16 / 400)
+    want = 0.0
+    for row in range(3):
+        x = torch.from_numpy(rows.row(row).astype(np.int64)).unsqueeze(0)
+        lengths = torch.tensor([x.shape[1]])
+        z = grid.reshape(-1, 1, 1, 1).expand(401, 3, 1, 1)
+        y = torch.arange(3).reshape(3, 1)
+        log_joint = model.log_likelihood(x, lengths, z, y) + PRIOR.log().reshape(3, 1)
+        log_joint = log_joint + Normal(0.0, 1.0).log_prob(grid).reshape(-1, 1, 1)
+        want -= float(log_joint.flatten().logsumexp(0)) + log_step
+    found = evaluate(model, rows, num_samples=3000)
+    assert found["nll"] == pytest.approx(want / 3, abs=0.02)
+    assert -found["elbo"] > found["nll"] + 0.1
+
+
+def test_no_mode_no_gradient_and_no_random_state_is_left_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dropout and word dropout are off, also for a model in training; an error undoes it too."""
+    model = make_model(3, dropout=0.5, word_dropout=0.5, encoder_word_dropout=0.5)
+    rows = _rows([0, 1, 2, -1])
+    want = evaluate(model, rows, num_samples=2)
+    model.train()
+    model.encoder_y.eval()  # frozen by someone
+    modes = [part.training for part in model.modules()]
+    state = torch.get_rng_state()
+    assert evaluate(model, rows, num_samples=2) == want
+    assert [part.training for part in model.modules()] == modes
+    assert torch.equal(state, torch.get_rng_state())
+
+    def fail(*_: Any) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(seqssvae.inference.evaluate, "_measure", fail)
+    with pytest.raises(KeyError):
+        evaluate(model, rows)
+    assert [part.training for part in model.modules()] == modes
+
+
+def test_where_y_is_not_read_the_gap_is_zero() -> None:
+    model = make_model(3, factorisation="independent")
+    rows = _rows([0, 1, 2])
+    assert abs(evaluate(model, rows)["y_gap"]) > 1e-3
+    with torch.no_grad():
+        for name, parameter in model.decoder.named_parameters():
+            if "y" in name.split(".")[0] or name.startswith("class_bias"):
+                parameter.zero_()
+            if name == "rnn.weight_ih_l0":
+                size = model.decoder.embedding.embedding_dim
+                parameter[:, size : size + 3] = 0.0  # where y is fed
+    assert evaluate(model, rows)["y_gap"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_label_that_explains_its_row_has_a_positive_gap() -> None:
+    """Each class writes a symbol of its own."""
+    model = make_model(3)
+    assert model.decoder.class_bias is not None
+    with torch.no_grad():
+        model.decoder.class_bias.weight.zero_()
+        for y in range(3):
+            model.decoder.class_bias.weight[y, 4 + y] = 8.0
+    symbols = np.array([4, 4, 4, 3, 5, 5, 5, 3, 6, 6, 6, 3], dtype=np.int32)
+    rows = EncodedRows(symbols, np.array([0, 4, 8, 12]), np.arange(3), {}, ("a", "b", "c"))
+    assert evaluate(model, rows)["y_gap"] > 15
+
+
+def test_a_posterior_that_is_the_prior_has_no_kl_and_no_information() -> None:
+    model = make_model(3)
+    with torch.no_grad():
+        for name, parameter in model.head_z.named_parameters():
+            if name.startswith(("loc", "log_scale")):
+                parameter.zero_()
+    found = evaluate(model, _rows([0, 1, 2, -1]))
+    assert found["kl"] == pytest.approx(0, abs=1e-12)
+    assert found["mutual_information"] == pytest.approx(0, abs=1e-10)
+    assert found["active_units"] == 0
+
+
+def test_a_dim_whose_mean_never_moves_is_not_active() -> None:
+    model = make_model(3, latent_size=3)
+    rows = _rows([-1] * 12)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(("encoder_z", "head_z")):
+                parameter.mul_(4)
+        assert evaluate(model, rows, num_samples=1)["active_units"] == 3
+        assert model.head_z.loc is not None
+        model.head_z.loc.weight[1] = 0.0
+    assert evaluate(model, rows, num_samples=1)["active_units"] == 2
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+@torch.no_grad()
+def test_the_information_of_a_model_equals_a_loop(factorisation: str) -> None:
+    """q(z | x) is a mixture over labels where z depends on y."""
+    model = make_model(3, factorisation=factorisation)
+    rows = _rows([0, 1, -1, -1, 2])
+    densities, draws = [], []
+    for row in range(5):
+        x = torch.from_numpy(rows.row(row).astype(np.int64)).unsqueeze(0)
+        features = model.encode(x, torch.tensor([x.shape[1]]))
+        if factorisation == "z-given-y":
+            weights = model.y_logits(features)[0].exp()
+            parts = [model.z_posterior(features, torch.tensor([y])) for y in range(3)]
+        else:
+            weights, parts = torch.ones(1), [model.z_posterior(features)]
+        normals = [Normal(loc[0], scale[0]) for loc, scale in parts]
+        densities.append((weights, normals))
+        stream = np.random.default_rng([0, row, 1])
+        component = int(torch.searchsorted(weights.cumsum(0), stream.random()))
+        noise = torch.from_numpy(stream.standard_normal(2))
+        draws.append(normals[component].loc + normals[component].scale * noise)
+    total = 0.0
+    for row, z in enumerate(draws):
+        values = [
+            sum(w * normal.log_prob(z).sum().exp() for w, normal in zip(*pair, strict=True))
+            for pair in densities
+        ]
+        total += math.log(values[row] / (sum(values) / 5))
+    found = evaluate(model, rows)["mutual_information"]
+    assert found == pytest.approx(total / 5, abs=1e-10)
+
+
+def test_information_of_posteriors_far_apart_is_log_n() -> None:
+    """And with few rows in the aggregate no more is seen than there are rows."""
+    num_rows = 40
+    found = mutual_information(
+        log_weight=torch.zeros(num_rows, 1),
+        loc=torch.arange(float(num_rows)).reshape(-1, 1, 1) * 10,
+        scale=torch.full((num_rows, 1, 1), math.exp(-8)),
+        uniform=torch.rand(num_rows),
+        noise=torch.randn(num_rows, 1),
+    )
+    assert found == pytest.approx(math.log(num_rows), abs=1e-6)
+
+
+def test_information_of_two_overlapping_posteriors() -> None:
+    """By quadrature: half of the rows at -1, half at 1."""
+    num_rows = 4000
+    loc = torch.tensor([-1.0, 1.0]).repeat(num_rows // 2)
+    found = mutual_information(
+        log_weight=torch.zeros(num_rows, 1),
+        loc=loc.reshape(-1, 1, 1),
+        scale=torch.ones(num_rows, 1, 1),
+        uniform=torch.rand(num_rows),
+        noise=torch.randn(num_rows, 1),
+    )
+    grid = torch.linspace(-10, 10, 4001)
+    left, right = Normal(-1.0, 1.0).log_prob(grid), Normal(1.0, 1.0).log_prob(grid)
+    both = torch.logaddexp(left, right) - math.log(2)
+    want = float((left.exp() * (left - both)).sum() * (20 / 4000))
+    assert found == pytest.approx(want, abs=0.03)
+
+
+def test_a_subset_stands_for_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seqssvae.inference.evaluate, "AGGREGATED_ROWS", 3)
+    model = make_model(2)
+    rows = _rows([0, 1] * 10)
+    found = evaluate(model, rows, num_samples=1)
+    assert found["mutual_information"] <= math.log(3) + 1e-9
+    assert found == pytest.approx(evaluate(model, rows, num_samples=1, batch_size=1), abs=1e-11)
+
+
+def test_no_figures_of_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a batch are gone when the next one but one is measured."""
+    real = seqssvae.inference.evaluate._measure
+    kept: list[list[weakref.ref[Any]]] = []
+
+    def measure(*arguments: Any) -> Any:
+        assert all(column() is None for columns in kept[:-1] for column in columns)
+        found = real(*arguments)
+        kept.append([weakref.ref(column) for column in found.values()])
+        return found
+
+    monkeypatch.setattr(seqssvae.inference.evaluate, "_measure", measure)
+    evaluate(make_model(2), _rows([0, 1, -1] * 4), num_samples=1, batch_size=2)
+    assert len(kept) == 6
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30),
+)
+def test_macro_f1_equals_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    y, predicted = (np.array(column) for column in zip(*pairs, strict=True))
+    want = f1_score(y, predicted, average="macro", zero_division=0.0)
+    assert macro_f1(y, predicted) == pytest.approx(want)
+
+
+def test_calibration_error_equals_a_loop_over_bins() -> None:
+    """Bins are closed at the right, so that a sure prediction has one."""
+    stream = np.random.default_rng(0)
+    confidence = np.concatenate([stream.random(500), [1.0, 1 / 15, 2 / 15]])
+    correct = stream.random(503) < confidence**2
+    want = 0.0
+    for number in range(15):
+        inside = (confidence > number / 15) & (confidence <= (number + 1) / 15)
+        if inside.any():
+            gap = abs(correct[inside].mean() - confidence[inside].mean())
+            want += inside.mean() * gap
+    assert calibration_error(confidence, correct) == pytest.approx(want)
+    assert calibration_error(np.ones(4), np.ones(4, dtype=bool)) == 0
+
+
+@pytest.mark.parametrize(("num_classes", "label"), [(0, -1), (1, 0), (3, -1)])
+def test_what_is_not_there_is_none(num_classes: int, label: int) -> None:
+    found = evaluate(make_model(num_classes), _rows([label] * 3), num_samples=2)
+    assert found["y_gap"] is None
+    assert (found["accuracy"] is None) == (found["macro_f1"] is None) == (label < 0)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_one_row_alone_and_float32() -> None:
+    rows = _rows([1])
+    model = make_model(3)
+    want = evaluate(model, rows, num_samples=4)
+    found = evaluate(model.float(), rows, num_samples=4)
+    assert found == pytest.approx(want, rel=1e-4, abs=1e-4)
+    assert found["active_units"] == 0
+
+
+def test_bad_options_are_told() -> None:
+    model, rows = make_model(2), _rows([0])
+    with pytest.raises(InputError, match="wanted at least one row to evaluate, got none"):
+        evaluate(model, rows.take(np.arange(0)))
+    with pytest.raises(InputError, match="num_samples: wanted at least 1, got 0"):
+        evaluate(model, rows, num_samples=0)
+    with pytest.raises(InputError, match="seed: wanted 0 or more, got -1"):
+        evaluate(model, rows, seed=-1)

@@ -1,0 +1,237 @@
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import seqssvae.model.likelihood
+import seqssvae.nn.engine.blocks
+from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
+from seqssvae.model.likelihood import (
+    SequenceLikelihood,
+    sequence_log_prob,
+    weighted_sequence_log_prob,
+)
+from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.decoder import Decoder
+from tests.support.factories import make_batch, make_model, stepwise_log_prob
+
+KINDS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "gru, 2 layers": {"cell": "gru", "decoder_layers": 2},
+    "tied": {"tied_embeddings": True},
+    "nothing fed": {"feed_y": False, "feed_z": False, "class_bias": False},
+    "no z": {"latent_size": 0},
+}
+
+
+def _pairs(model: SSVAE, num_rows: int, num_examples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random example, z and y for each decoder row."""
+    example = torch.randint(num_examples, (num_rows,))
+    z = torch.randn(num_rows, model.latent_size)
+    return example, z, torch.randint(model.num_classes, (num_rows,))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_sequences_and_the_unfinished_mass_sum_to_one(kind: str) -> None:
+    """Over every sequence of at most 3 symbols; UNK is a symbol as any, PAD and BOS are not."""
+    model = make_model(2, vocabulary_size=6, **KINDS[kind])
+    symbols = [UNK, *range(NUM_SPECIAL, 6)]
+    rows = [
+        [*inner, EOS] for length in range(3) for inner in itertools.product(symbols, repeat=length)
+    ]
+    unfinished = [list(inner) for inner in itertools.product(symbols, repeat=3)]
+    everything = rows + unfinished  # an unfinished one is cut, with no EOS
+    x = torch.full((len(everything), 3), PAD)
+    for index, row in enumerate(everything):
+        x[index, : len(row)] = torch.tensor(row)
+    lengths = torch.tensor([len(row) for row in everything])
+    z = torch.randn(2, 1, model.latent_size).expand(2, len(everything), model.latent_size)
+    y = torch.tensor([[0], [1]])
+    log_prob = SequenceLikelihood(model.decoder, z, y, lengths).log_prob(x)
+    torch.testing.assert_close(log_prob.exp().sum(-1), torch.ones(2), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_equal_the_decoder_step_by_step(kind: str) -> None:
+    model = make_model(3, **KINDS[kind])
+    batch = make_batch([0, 0, 0, 0])
+    example, z, y = _pairs(model, 9, 4)
+    got = sequence_log_prob(model.decoder, batch.x, batch.lengths, example, z, y)
+    for row, b in enumerate(example.tolist()):
+        symbols = batch.x[b, : int(batch.lengths[b])].tolist()
+        want = stepwise_log_prob(model, symbols, z[row], int(y[row]))
+        torch.testing.assert_close(got[row], want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_elements", [7 * 64, 2**21])
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_weighted_sum_and_its_gradient_equal_autograd(
+    relaxed: bool, chunk_elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the unfused path, itself held to plain autograd below; several chunks and one."""
+    monkeypatch.setattr(seqssvae.model.likelihood, "CHUNK_ELEMENTS", chunk_elements)
+    model = make_model(3)
+    batch = make_batch([0] * 40, max_length=6)
+    example, z, y = _pairs(model, 120, 40)
+    if relaxed:
+        y = torch.randn(120, 3).softmax(-1).requires_grad_()
+    weights = torch.randn(120, requires_grad=True)
+    inputs = [z.requires_grad_(), weights, *model.decoder.parameters()]
+    if relaxed:
+        inputs.append(y)
+    arguments = (model.decoder, batch.x, batch.lengths, example, z, y)
+    total, rows = weighted_sequence_log_prob(*arguments, weights)
+    reference = sequence_log_prob(*arguments)
+    want = (weights * reference).sum()
+    torch.testing.assert_close(total, want, rtol=0, atol=1e-9)
+    torch.testing.assert_close(rows, reference.detach(), rtol=0, atol=1e-9)
+    for mine, theirs in zip(
+        torch.autograd.grad(3 * total, inputs), torch.autograd.grad(3 * want, inputs), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_threads_change_nothing(relaxed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread and three, which share chunks of the softmax and blocks of the loop out."""
+    monkeypatch.setattr(seqssvae.model.likelihood, "SMALL", 0)
+    monkeypatch.setattr(seqssvae.nn.engine.blocks, "SMALL", 0)
+    monkeypatch.setattr(seqssvae.model.likelihood, "CHUNK_ELEMENTS", 3 * 64 * 7)
+    model, batch = make_model(3), make_batch([0] * 70, max_length=6)
+    example, z, y = _pairs(model, 210, 70)
+    if relaxed:
+        y = torch.randn(210, 3).softmax(-1).requires_grad_()
+    inputs = [z.requires_grad_(), *model.decoder.parameters(), *([y] if relaxed else [])]
+    weights = torch.randn(210)
+    arguments, found = (model.decoder, batch.x, batch.lengths, example, z, y), []
+    before = torch.get_num_threads()
+    try:
+        for num_threads in (1, 3):
+            torch.set_num_threads(num_threads)
+            total, rows = weighted_sequence_log_prob(*arguments, weights)
+            plain = sequence_log_prob(*arguments)
+            gradients = torch.autograd.grad(total + (weights * plain).sum(), inputs)
+            found.append((total, rows, plain, *gradients))
+    finally:
+        torch.set_num_threads(before)
+    for one, three in zip(*found, strict=True):
+        torch.testing.assert_close(one, three, rtol=0, atol=1e-10)
+    assert any(not torch.equal(*pair) for pair in zip(*found, strict=True)), "nothing was shared"
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_gradient_equals_plain_autograd(relaxed: bool) -> None:
+    """Against `Decoder.step`, whose softmax is torch's own."""
+    model = make_model(3)
+    batch = make_batch([0, 0])
+    z = torch.randn(2, 2, requires_grad=True)
+    y = torch.randn(2, 3).softmax(-1).requires_grad_() if relaxed else torch.tensor([2, 1])
+    got = sequence_log_prob(model.decoder, batch.x, batch.lengths, torch.arange(2), z, y).sum()
+    want = torch.stack(
+        [
+            stepwise_log_prob(model, batch.x[b, : int(batch.lengths[b])].tolist(), z[b], y[b])
+            for b in range(2)
+        ]
+    ).sum()
+    inputs = [z, *model.decoder.parameters(), *([y] if relaxed else [])]
+    for mine, theirs in zip(
+        torch.autograd.grad(got, inputs), torch.autograd.grad(want, inputs), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+def test_leading_dims_equal_a_loop() -> None:
+    """Particles and labels in front, B = K, each broadcast in its own way."""
+    model = make_model(3)
+    batch = make_batch([0, 0, 0])
+    z = torch.randn(4, 1, 3, 2)  # [S, 1, B, Z]
+    y = torch.arange(3).reshape(3, 1)  # [K, 1]
+    got = model.log_likelihood(batch.x, batch.lengths, z, y)
+    assert got.shape == (4, 3, 3)
+    for s, k, b in itertools.product(range(4), range(3), range(3)):
+        symbols = batch.x[b, : int(batch.lengths[b])].tolist()
+        want = stepwise_log_prob(model, symbols, z[s, 0, b], k)
+        torch.testing.assert_close(got[s, k, b], want, rtol=0, atol=1e-12)
+
+
+def test_expand_keeps_the_values() -> None:
+    model = make_model(3)
+    batch = make_batch([0, 0])
+    plain = model.likelihood(batch.lengths, torch.randn(2, 2), torch.tensor([0, 1]))
+    expanded = plain.expand(torch.Size([5, 2]))
+    want = plain.log_prob(batch.x).expand(5, 2)
+    torch.testing.assert_close(expanded.log_prob(batch.x), want)
+
+
+def test_more_padding_changes_nothing() -> None:
+    model = make_model(3)
+    batch = make_batch([0, 0, 0], extra_padding=4)
+    z, y = torch.randn(3, 2), torch.tensor([0, 1, 2])
+    padded = model.log_likelihood(batch.x, batch.lengths, z, y)
+    garbage = batch.x.masked_fill(batch.x == PAD, NUM_SPECIAL)
+    plain = model.log_likelihood(batch.x[:, :5], batch.lengths, z, y)
+    torch.testing.assert_close(padded, plain, rtol=0, atol=1e-12)
+    other = model.log_likelihood(garbage, batch.lengths, z, y)
+    torch.testing.assert_close(other, plain, rtol=0, atol=1e-12)
+
+
+def test_the_decoder_sees_no_future() -> None:
+    """Logits at t do not depend on x after t - 1."""
+    decoder = make_model(2).decoder
+    state = decoder.start(torch.randn(1, 2), torch.tensor([1]))
+    before, _ = decoder.step(torch.tensor([BOS]), state)
+    x = torch.tensor([[4, 5, 6, EOS], [4, 6, 5, EOS]])
+    z = torch.zeros(2, 2)
+    lengths = torch.tensor([1, 1])
+    first = SequenceLikelihood(decoder, z, torch.tensor([1, 1]), lengths).log_prob(x)
+    torch.testing.assert_close(first[0], first[1], rtol=0, atol=0)
+    assert before.shape == (1, 7)
+
+
+def test_an_empty_row_has_log_probability_zero() -> None:
+    model = make_model(2)
+    x = torch.tensor([[4, EOS], [PAD, PAD]])
+    got = model.log_likelihood(x, torch.tensor([2, 0]), torch.randn(2, 2), torch.tensor([0, 1]))
+    assert got[1] == 0 and got[0] < 0
+
+
+def test_word_dropout_and_dropout_are_off_in_evaluation() -> None:
+    model = make_model(2, word_dropout=0.9, dropout=0.5)
+    batch = make_batch([0, 1])
+    z, y = torch.randn(2, 2), torch.tensor([0, 1])
+    first = model.log_likelihood(batch.x, batch.lengths, z, y)
+    torch.testing.assert_close(first, model.log_likelihood(batch.x, batch.lengths, z, y))
+    model.train()
+    assert (model.log_likelihood(batch.x, batch.lengths, z, y) - first).abs().max() > 1e-6
+
+
+def test_pad_and_bos_have_no_probability() -> None:
+    decoder: Decoder = make_model(2).decoder
+    logits, _ = decoder.step(
+        torch.tensor([BOS]), decoder.start(torch.randn(1, 2), torch.tensor([0]))
+    )
+    probability = logits.softmax(-1)[0]
+    assert probability[PAD] == 0 and probability[BOS] == 0 and probability[EOS] > 0
+
+
+def test_samples_come_as_often_as_log_prob_says() -> None:
+    """Every sequence of at most 2 symbols, for two labels; a cut one has no EOS."""
+    model = make_model(2, vocabulary_size=6)
+    with torch.no_grad():
+        model.decoder.output.bias[[PAD, UNK, BOS]] = -1e9  # these are never drawn
+    z, y = torch.randn(2, 2), torch.tensor([0, 1])
+    every = [[EOS, PAD], *([a, b] for a in (4, 5) for b in (EOS, 4, 5))]
+    num_draws = 4000
+    drawn = SequenceLikelihood(model.decoder, z, y, torch.tensor([2, 2])).sample((num_draws,))
+    assert drawn.shape == (num_draws, 2, 2)
+    total = torch.zeros(2)
+    for sequence in every:
+        x = torch.tensor([sequence, sequence])
+        lengths = torch.full((2,), 2 - sequence.count(PAD))
+        wanted = SequenceLikelihood(model.decoder, z, y, lengths).log_prob(x).detach().exp()
+        found = (drawn == x).all(-1).double().mean(0)
+        assert ((found - wanted).abs() < 4 * (wanted / num_draws).sqrt()).all()
+        total += wanted
+    torch.testing.assert_close(total, torch.ones(2))

@@ -1,0 +1,228 @@
+"""The Pyro programs, and the mistakes that such systems make silently."""
+
+import copy
+import pickle
+from typing import Any, cast
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from pyro.optim import ClippedAdam
+
+from seqssvae.data.batches import Batch
+from seqssvae.estimators import Estimator, FusedEnum, SumAndSample, TraceEnum
+from seqssvae.model.ssvae import auxiliary_log_prob, restrict
+from tests.conftest import FixNoise
+from tests.support.factories import brute_force_loss, make_batch, make_model
+
+
+def permuted(batch: Batch, order: torch.Tensor) -> Batch:
+    return batch.select(order)
+
+
+def test_sites_are_x_y_and_z() -> None:
+    model = make_model()
+    batch = make_batch([-1, 0])
+    guide = poutine.trace(model.guide).get_trace(batch)
+    trace = poutine.trace(poutine.replay(model.model, guide)).get_trace(batch)
+    names = {name for name, site in trace.nodes.items() if site["type"] == "sample"}
+    assert names == {"batch", "x", "y", "z"}
+
+
+def test_a_plain_vae_has_no_y() -> None:
+    model = make_model(0)
+    batch = make_batch([-1, -1])
+    guide = poutine.trace(model.guide).get_trace(batch)
+    trace = poutine.trace(poutine.replay(model.model, guide)).get_trace(batch)
+    assert "y" not in trace.nodes and "y" not in guide.nodes
+    assert not [name for name, _ in model.named_parameters() if "_y" in name.split(".")[-2:][0]]
+
+
+def test_a_labelled_batch_is_not_enumerated() -> None:
+    """One decoder row for each example, whatever K."""
+    model = make_model(3)
+    batch = make_batch([0, 2, 1])
+    guide = config_enumerate(model.guide, "parallel")
+    trace = poutine.trace(guide).get_trace(batch)
+    assert "y" not in trace.nodes
+    assert trace.nodes["z"]["value"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("labels", [[-1, -1, -1, -1], [0, 1, 2, 1], [0, -1, -1, 2]])
+def test_pyros_own_estimator_needs_nothing_of_ours(labels: list[int], fix_noise: FixNoise) -> None:
+    """`TraceEnum_ELBO` over the whole batch, mixed or not, in one piece, with the sampled KL."""
+    model = make_model(prior=torch.tensor([0.5, 0.25, 0.25]))
+    batch = make_batch(labels, w=torch.tensor([1.0, 0.5, 2.0, 0.0]))
+    noise = torch.randn(1, 2)
+    fix_noise(noise)
+    elbo = TraceEnum_ELBO(max_plate_nesting=1, strict_enumeration_warning=False)
+    guide = config_enumerate(model.guide, "parallel", expand=True)
+    got = elbo.differentiable_loss(model.model, guide, batch, 0.3)
+    want = brute_force_loss(model, batch, noise, kl="sampled", kl_weight=0.3)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("elbo", [FusedEnum(), TraceEnum(), SumAndSample()])
+def test_svi_trains_every_parameter_and_leaves_the_store_empty(elbo: Estimator) -> None:
+    model = make_model().train()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    svi = SVI(model.model, model.guide, ClippedAdam({"lr": 0.01}), loss=elbo)
+    svi.step(make_batch([0, -1]))
+    still = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
+    assert not still
+    assert not list(pyro.get_param_store().keys())
+    again = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    for mine, theirs in zip(model.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_two_models_share_nothing() -> None:
+    first, second = make_model(), make_model()
+    batch = make_batch([0, -1])
+    losses = [FusedEnum().loss(m.model, m.guide, batch) for m in (first, second, first)]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
+def test_each_row_keeps_its_loss_when_the_batch_is_permuted(
+    factorisation: str, fix_noise: FixNoise
+) -> None:
+    """Labels mixed with examples would show here; B = K."""
+    model = make_model(3, factorisation=factorisation)
+    batch = make_batch([-1, -1, -1])
+    fix_noise(torch.randn(1, 2))
+
+    def losses(rows: Batch) -> torch.Tensor:
+        """Each row's loss, by weighing the others with 0."""
+        each = []
+        for row in range(rows.num_rows):
+            w = torch.zeros(rows.num_rows)
+            w[row] = 1.0
+            weighted = Batch(rows.x, rows.lengths, rows.y, None, w, torch.zeros(rows.num_rows))
+            each.append(TraceEnum(expand=True).loss(model.model, model.guide, weighted))
+        return torch.tensor(each)
+
+    order = torch.tensor([2, 0, 1])
+    plain = losses(batch)
+    assert plain.std() > 1e-3
+    torch.testing.assert_close(losses(permuted(batch, order)), plain[order], rtol=0, atol=1e-10)
+    alone = [
+        FusedEnum().loss(model.model, model.guide, batch.select(torch.tensor([b])))
+        for b in range(3)
+    ]
+    torch.testing.assert_close(torch.tensor(alone), plain, rtol=0, atol=1e-10)
+
+
+def test_padding_and_neighbours_change_no_feature() -> None:
+    for pooling in ("last", "mean", "max"):
+        model = make_model(pooling=pooling, encoder_layers=2)
+        batch = make_batch([-1, -1, -1], extra_padding=3)
+        wide = model.encode(batch.x.masked_fill(batch.x == 0, 5), batch.lengths)
+        for row in range(3):
+            length = int(batch.lengths[row])
+            alone = model.encode(batch.x[row : row + 1, :length], batch.lengths[row : row + 1])
+            torch.testing.assert_close(wide.y[row], alone.y[0], rtol=0, atol=1e-12)
+            torch.testing.assert_close(wide.z[row], alone.z[0], rtol=0, atol=1e-12)
+
+
+def test_changing_a_row_changes_that_row_alone() -> None:
+    """A bidirectional state viewed as `(B, -1)` would mix rows."""
+    model = make_model(pooling="last", encoder_layers=2)
+    batch = make_batch([-1, -1, -1])
+    x = batch.x.clone()
+    x[0, 0] = 4 + (x[0, 0] - 4 + 1) % 3
+    before, after = model.encode(batch.x, batch.lengths), model.encode(x, batch.lengths)
+    changed = (before.y - after.y).abs().amax(1) > 1e-9
+    assert changed.tolist() == [True, False, False]
+
+
+def test_the_observed_label_matters() -> None:
+    """In L(x, y) itself: the auxiliary term is off."""
+    model = make_model()
+    batch = make_batch([0, 0])
+    losses = [
+        TraceEnum().loss(
+            model.model,
+            model.guide,
+            Batch(batch.x, batch.lengths, batch.y + y, None, None, torch.zeros(2)),
+        )
+        for y in range(2)
+    ]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
+def test_alpha_is_per_labelled_example() -> None:
+    """The auxiliary term does not change with the batch's size or with w."""
+    model = make_model()
+    batch = make_batch([0, -1, 2, -1])
+    log_q = model.y_logits(model.encode(batch.x, batch.lengths))
+    terms = auxiliary_log_prob(log_q, batch)
+    assert terms[1] == 0 and terms[3] == 0
+    torch.testing.assert_close(terms[0], log_q[0, 0])
+    weighted = Batch(
+        batch.x, batch.lengths, batch.y, None, torch.full((4,), 0.01), torch.full((4,), 5.0)
+    )
+    torch.testing.assert_close(auxiliary_log_prob(log_q, weighted), 5 * terms)
+
+
+def test_auxiliary_term_gives_no_gradient_without_labels() -> None:
+    """With w = 0 nothing is left, so that no optimiser has anything to move by momentum."""
+    model = make_model()
+    batch = make_batch([-1, -1])
+    nothing = Batch(batch.x, batch.lengths, batch.y, None, torch.zeros(2), None)
+    loss = FusedEnum().differentiable_loss(model.model, model.guide, nothing)
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    assert float(loss.detach()) == 0
+    assert all(gradient is None or not gradient.any() for gradient in gradients)
+
+
+def test_kl_weight_scales_model_and_guide_alike(fix_noise: FixNoise) -> None:
+    """The loss is linear in the weight, its slope the KL; a weight in one place would bend both."""
+    model = make_model()
+    batch = make_batch([0, 1])
+    fix_noise(torch.randn(1, 2))
+    losses = [Trace_ELBO().loss(model.model, model.guide, batch, weight) for weight in (0, 0.5, 1)]
+    assert abs((losses[0] + losses[2]) / 2 - losses[1]) < 1e-10
+    site: Any = poutine.trace(model.guide).get_trace(batch).nodes["z"]
+    q, z = site["fn"].base_dist, site["value"]
+    kl = q.log_prob(z).sum() - torch.distributions.Normal(0.0, 1.0).log_prob(z).sum()
+    assert abs(losses[2] - losses[0] - float(kl.detach())) < 1e-10
+
+
+def test_restriction_to_possible_labels() -> None:
+    log_q = torch.randn(3, 4).log_softmax(-1)
+    candidates = torch.tensor([[1, 1, 1, 1], [0, 1, 0, 0], [1, 0, 1, 0]]).bool()
+    batch = make_batch([-1, 1, -1], candidates=candidates)
+    q = restrict(log_q, batch).exp()
+    torch.testing.assert_close(q.sum(-1), torch.ones(3))
+    torch.testing.assert_close(q[0], log_q[0].exp())
+    assert q[1].tolist() == [0, 1, 0, 0]
+    torch.testing.assert_close(q[2, 0] / q[2, 2], (log_q[2, 0] - log_q[2, 2]).exp())
+
+
+def test_location_and_scale_have_heads_of_their_own() -> None:
+    model = make_model()
+    batch = make_batch([0, 1])
+    assert model.head_z.loc is not None and model.head_z.log_scale is not None
+    torch.nn.init.constant_(model.head_z.log_scale.bias, 1.0)
+    loc, scale = model.z_posterior(model.encode(batch.x, batch.lengths), batch.y)
+    assert (scale > 1.001).any()
+    torch.nn.init.constant_(model.head_z.log_scale.bias, -3.0)
+    loc, scale = model.z_posterior(model.encode(batch.x, batch.lengths), batch.y)
+    assert (scale < 0.5).any()  # not a softplus that stops at a half or at 1
+    assert model.head_z.loc is not model.head_z.log_scale
+    (gradient,) = torch.autograd.grad(scale.sum(), [model.head_z.loc.weight], allow_unused=True)
+    assert gradient is None
+
+
+def test_each_example_has_noise_of_its_own() -> None:
+    model = make_model()
+    batch = make_batch([0, 0])
+    same = Batch(batch.x[:1].expand(2, -1), batch.lengths[:1].expand(2), batch.y, None, None, None)
+    z, again = (
+        cast(Any, poutine.trace(model.guide).get_trace(same).nodes["z"])["value"] for _ in range(2)
+    )
+    assert (z[0] - z[1]).abs().min() > 1e-6
+    assert (z - again).abs().min() > 1e-6  # no reseeding in the forward pass

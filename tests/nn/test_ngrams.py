@@ -1,0 +1,189 @@
+"""Hashed n-grams against counts by plain loops."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqssvae.data.vocabulary import BOS, EOS, PAD
+from seqssvae.nn.ngrams import Block, count_blocks, hash_blocks
+from tests.support.flat_rows import make_rows
+
+MANY = 2**31 - 1  # buckets: as many as there are hashes
+
+
+def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    x = torch.full((len(sequences), int(lengths.max()) + 2), padding)
+    for row, sequence in enumerate(sequences):
+        x[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
+    return x, lengths
+
+
+def list_ngrams(sequence: list[int], order: int, num_positions: int) -> list[tuple[Any, ...]]:
+    """By plain loops: what is counted in one row."""
+    padded = [BOS, *sequence]
+    found: list[tuple[Any, ...]] = []
+    for size in range(1, order + 1):
+        for start in range(1 if size == 1 else 0, len(padded) - size + 1):
+            found.append(tuple(padded[start : start + size]))
+    for place, symbol in enumerate(sequence[:num_positions]):
+        found.append(("start", place, symbol))
+    for place, symbol in enumerate(sequence[::-1][:num_positions]):
+        found.append(("end", place, symbol))
+    if num_positions:
+        pairs = list(zip(sequence, sequence[1:], strict=False))
+        for place, pair in enumerate(pairs[: min(num_positions, 8)]):
+            found.append(("pair", place, *pair))
+    return found
+
+
+def hash_by_hand(gram: tuple[Any, ...]) -> int:
+    """The hash of what `list_ngrams` lists; saved weights are tied to it."""
+    prime, base = 2**31 - 1, 1_103_515_245
+    value = 0
+    match gram:
+        case ("start", place, symbol):
+            value = (4 * place + 1) * base % prime * 1_000_003 + symbol
+        case ("end", place, symbol):
+            value = (4 * place + 2) * base % prime * 1_000_003 + symbol
+        case ("pair", place, first, second):
+            pair = (first + 1) * base % prime + second
+            value = (4 * (place + 1) + 3) * base % prime * 1_000_003 + pair
+        case _:
+            for symbol in gram:
+                value = (value * base + symbol + 1) % prime
+            value += 362_437 * len(gram)
+    return value % prime * 1_812_433_253 % prime
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 50_000), max_size=12), min_size=1, max_size=5),
+    st.integers(1, 5),
+    st.sampled_from([0, 2, 20]),
+    st.sampled_from([MANY, 100]),
+)
+def test_buckets_are_those_of_the_ngrams_of_plain_loops(
+    sequences: list[list[int]], order: int, num_positions: int, num_buckets: int
+) -> None:
+    x, lengths = make_batch(sequences)
+    ((buckets, rows),) = hash_blocks(
+        x, lengths, [Block(order, num_positions)], num_buckets=num_buckets
+    )
+    assert rows.tolist() == sorted(rows.tolist())
+    for row, sequence in enumerate(sequences):
+        grams = list_ngrams(sequence, order, num_positions)
+        expected = Counter(hash_by_hand(gram) % num_buckets for gram in grams)
+        assert Counter(buckets[rows == row].tolist()) == expected
+
+
+def test_no_two_ngrams_of_a_small_vocabulary_share_a_hash() -> None:
+    sequences = [[a, b, c, EOS] for a in range(4, 24) for b in range(4, 24) for c in range(4, 24)]
+    grams = {gram for row in sequences for gram in list_ngrams(row, 4, 4)}
+    x, lengths = make_batch(sequences)
+    ((buckets, _),) = hash_blocks(x, lengths, [Block(4, 4)], num_buckets=MANY)
+    assert len(grams) - 2 <= len(set(buckets.tolist())) <= len(grams)
+
+
+def test_buckets_are_about_evenly_filled() -> None:
+    x, lengths = make_batch([[a, b, EOS] for a in range(4, 104) for b in range(4, 104)])
+    ((distinct, _),) = hash_blocks(x, lengths, [Block(3)], num_buckets=MANY)
+    per_bucket = torch.bincount(distinct.unique() % 64, minlength=64).double()
+    # counts of a uniform hash have a standard deviation of about the mean's square root
+    assert per_bucket.std() < 2 * per_bucket.mean().sqrt()
+
+
+@pytest.mark.parametrize("num_positions", [0, 3])
+def test_counts_of_a_corpus_are_those_of_its_batches(
+    num_positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    sequences = [random.integers(3, 9, size).tolist() for size in (5, 0, 1, 30, 0, 2, 17)]
+    x, lengths = make_batch(sequences)
+    block = Block(3, num_positions)
+    ((buckets, rows),) = hash_blocks(x, lengths, [block], num_buckets=50)
+    expected = torch.zeros(len(sequences), 50)
+    expected.index_put_((rows, buckets), torch.ones(len(rows)), accumulate=True)
+    for chunk in (10**6, 20):  # in one piece and in many
+        monkeypatch.setattr("seqssvae.nn.ngrams.CHUNK", chunk)
+        counts = count_blocks(make_rows(sequences), [block], num_buckets=50)
+        assert counts.has_sorted_indices
+        assert counts.dtype == np.float32
+        np.testing.assert_array_equal(counts.toarray(), expected.numpy())
+
+
+@pytest.mark.parametrize("num_positions", [0, 2])
+def test_ngrams_of_words_are_those_of_rows_whose_symbols_are_the_words(num_positions: int) -> None:
+    table = torch.zeros(9, 3, dtype=torch.int64)
+    table[4:7] = torch.tensor([[70, 1, 1], [80, 2, 2], [90, 1, 2]])  # 7 and 8 are marks
+    sequences = [[8, 5, 7, 7, 6, 4, EOS], [7, EOS], [], [4, 8, 6, 4]]
+    both = 90 + 70 * 1_664_525 % (2**31 - 1)  # 6 with 4 after it, which is the word's second byte
+    as_words = [[80, both], [], [], [70, both]]
+    of_words, of_symbols = Block(3, num_positions, of_words=True), Block(3, num_positions)
+    blocks = [of_symbols, of_words]
+    plain, found = hash_blocks(*make_batch(sequences), blocks, num_buckets=MANY, words=table)
+    (expected,) = hash_blocks(*make_batch(as_words), [of_symbols], num_buckets=MANY)
+    assert all(map(torch.equal, found, expected))
+    (beside,) = hash_blocks(*make_batch(sequences), [of_symbols], num_buckets=MANY)
+    assert all(map(torch.equal, plain, beside))
+    counts = count_blocks(make_rows(sequences), [of_words], num_buckets=40, words=table)
+    as_counts = count_blocks(make_rows(as_words), [of_symbols], num_buckets=40)
+    np.testing.assert_array_equal(counts.toarray(), as_counts.toarray())
+
+
+def test_blocks_of_words_need_a_table() -> None:
+    block = Block(2, of_words=True)
+    with pytest.raises(ValueError, match="wanted a table for n-grams of words"):
+        count_blocks(make_rows([[5, EOS]]), [block], num_buckets=8)
+    with pytest.raises(ValueError, match="wanted a table for n-grams of words"):
+        hash_blocks(*make_batch([[5, EOS]]), [block], num_buckets=8)
+
+
+def test_blocks_stand_side_by_side() -> None:
+    rows = make_rows([[5, 6, EOS], [], [7, 7, 8, EOS]])
+    found = count_blocks(rows, (Block(2), Block(1, 3)), num_buckets=50)
+    first = count_blocks(rows, (Block(2),), num_buckets=50)
+    second = count_blocks(rows, (Block(1, 3),), num_buckets=50)
+    assert found.shape == (3, 100)
+    np.testing.assert_array_equal(found[:, :50].toarray(), first.toarray())
+    np.testing.assert_array_equal(found[:, 50:].toarray(), second.toarray())
+
+
+def test_padding_and_neighbours_change_nothing() -> None:
+    sequences = [[5, 6, EOS], [7, 7, 7, 8, EOS]]
+    blocks = [Block(3, 2)]
+    (together,) = hash_blocks(*make_batch(sequences), blocks, num_buckets=MANY)
+    (others,) = hash_blocks(*make_batch(sequences, padding=9), blocks, num_buckets=MANY)
+    assert all(map(torch.equal, together, others))
+    for row, sequence in enumerate(sequences):
+        ((alone, _),) = hash_blocks(*make_batch([sequence]), blocks, num_buckets=MANY)
+        assert torch.equal(together[0][together[1] == row], alone)
+
+
+def test_a_batch_without_symbols_has_no_ngrams() -> None:
+    for x in (torch.zeros(0, 3, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.int64)):
+        lengths = torch.zeros(len(x), dtype=torch.int64)
+        ((buckets, rows),) = hash_blocks(x, lengths, [Block(3, 2)], num_buckets=8)
+        assert buckets.shape == rows.shape == (0,)
+        assert buckets.dtype == rows.dtype == torch.int64
+    assert count_blocks(make_rows([]), [Block(2)], num_buckets=8).shape == (0, 8)
+    assert count_blocks(make_rows([[], []]), [Block(2)], num_buckets=8).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "num_buckets", "num_positions"), [(0, 8, 0), (1, 0, 0), (1, 2**31, 0), (1, 8, -1)]
+)
+def test_settings_out_of_range_are_refused(
+    order: int, num_buckets: int, num_positions: int
+) -> None:
+    blocks = [Block(2), Block(order, num_positions)]
+    x, lengths = make_batch([[5, EOS]])
+    with pytest.raises(ValueError, match="wanted .*, got "):
+        hash_blocks(x, lengths, blocks, num_buckets=num_buckets)
+    with pytest.raises(ValueError, match="wanted .*, got "):
+        count_blocks(make_rows([[5, EOS]]), blocks, num_buckets=num_buckets)

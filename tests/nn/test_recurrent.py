@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seqssvae.nn.recurrent import Packing, pack, packed_rnn
+
+LENGTHS = torch.tensor([2, 5, 0, 5, 1])
+EXAMPLE = torch.tensor([0, 1, 2, 3, 4, 0, 1, 3, 3])
+
+
+def _problem(cell: str, num_layers: int) -> tuple[nn.LSTM | nn.GRU, list[Tensor]]:
+    """A random RNN with input size 3 + 2, and inputs, context and states for the rows."""
+    kind = nn.LSTM if cell == "lstm" else nn.GRU
+    rnn = kind(5, 4, num_layers)
+    num_rows = len(EXAMPLE)
+    values = [torch.randn(5, 5, 3), torch.randn(num_rows, 2)]
+    values += [torch.randn(num_layers, num_rows, 4) for _ in range(2 if cell == "lstm" else 1)]
+    return rnn, [value.requires_grad_() for value in values]
+
+
+def _packed(rnn: nn.LSTM | nn.GRU, values: list[Tensor]) -> tuple[Packing, Tensor]:
+    embedded, context, *states = values
+    x = torch.arange(25).reshape(5, 5)
+    packing = pack(x, LENGTHS, EXAMPLE)
+    hidden = packed_rnn(
+        rnn,
+        embedded.reshape(25, 3)[packing.symbols],
+        packing.position,
+        context[packing.order],
+        tuple(state[:, packing.order] for state in states),
+        packing,
+    )
+    return packing, hidden
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_equals_torch_row_by_row(cell: str, num_layers: int) -> None:
+    rnn, values = _problem(cell, num_layers)
+    packing, hidden = _packed(rnn, values)
+    embedded, context, *states = values
+    weight = torch.randn(len(EXAMPLE), 5, 4)
+    expected = torch.zeros(())
+    for n, b in enumerate(EXAMPLE.tolist()):
+        length = int(LENGTHS[b])
+        if length == 0:
+            continue
+        inputs = torch.cat([embedded[b, :length], context[n].expand(length, 2)], -1)
+        state = tuple(state[:, n] for state in states)
+        reference, _ = rnn(inputs, state if cell == "lstm" else state[0])
+        mine = hidden[packing.order[packing.row] == n]
+        torch.testing.assert_close(mine, reference, rtol=0, atol=1e-12)
+        expected = expected + (reference * weight[n, :length]).sum()
+    time = torch.cat([torch.full((size,), t) for t, size in enumerate(packing.sizes)])
+    total = (hidden * weight[packing.order[packing.row], time]).sum()
+    parameters = [*rnn.parameters(), *values]
+    for got, want in zip(
+        torch.autograd.grad(total, parameters),
+        torch.autograd.grad(expected, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_no_context(cell: str) -> None:
+    rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(3, 4)
+    embedded = torch.randn(2, 3, 3)
+    states = tuple(torch.randn(1, 2, 4) for _ in range(2 if cell == "lstm" else 1))
+    packing = pack(torch.arange(6).reshape(2, 3), torch.tensor([3, 3]), torch.arange(2))
+    inputs = embedded.reshape(6, 3)
+    got = packed_rnn(rnn, inputs, packing.position, None, states, packing)
+    want, _ = rnn(embedded.transpose(0, 1), states if cell == "lstm" else states[0])
+    torch.testing.assert_close(got, want.reshape(6, 4), rtol=0, atol=1e-12)
+
+
+def test_packing_reads_no_padding_and_sums_by_row() -> None:
+    x = torch.arange(25).reshape(5, 5)
+    packing = pack(x, LENGTHS, EXAMPLE)
+    assert len(packing.symbols) == int(LENGTHS.sum())
+    sums = packing.per_row(packing.symbols[packing.position].double())
+    want = [x[b, : int(LENGTHS[b])].sum().double() for b in EXAMPLE.tolist()]
+    torch.testing.assert_close(sums, torch.stack(want))
+
+
+def test_all_rows_empty() -> None:
+    rnn = nn.GRU(3, 4)
+    packing = pack(torch.zeros(2, 1, dtype=torch.long), torch.zeros(2).long(), torch.arange(2))
+    hidden = packed_rnn(
+        rnn, torch.zeros(0, 3), packing.position, None, (torch.zeros(1, 2, 4),), packing
+    )
+    hidden.sum().backward()
+    assert hidden.shape == (0, 4)

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqssvae.config import InputError
+from seqssvae.inference.novelty import log_prob_per_symbol
+from seqssvae.show.explorer import Exploration, open_run
+from seqssvae.trained import load
+
+Small = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def exploration(small_run: Small) -> Exploration:
+    return open_run(small_run[0])
+
+
+def test_classify_by_q_and_by_bayes_rule(exploration: Exploration, small_run: Small) -> None:
+    model = load(small_run[0])
+    table, told = exploration.classify("cdcd")
+    for column, mode in ((1, "q"), (2, "posterior")):
+        want = model.classify(["cdcd"], mode=mode)[0]["probabilities"]
+        assert {row[0]: row[column] for row in table} == want
+    assert table[0][0] == "right" and table[0][1] > table[1][1]
+    want = log_prob_per_symbol(model.model, model.read_texts(["cdcd"]))
+    assert told["nats_per_symbol"] == want[0] and told["num_unknown"] == 0
+
+
+def test_what_is_unlike_training_is_new(exploration: Exploration) -> None:
+    ordinary = exploration.classify("ababab")[1]["novelty"]
+    odd = exploration.classify("acbddbca?")[1]
+    assert odd["novelty"] == pytest.approx(1 - 1 / 9)  # of 8 held-out rows
+    assert ordinary < odd["novelty"] and odd["num_unknown"] == 1
+
+
+def test_generate_transfer_walk(exploration: Exploration, small_run: Small) -> None:
+    model = load(small_run[0])
+    written = exploration.generate("left", 0.7, 3)
+    assert written == model.generate("left", 6, temperature=0.7, seed=3)
+    moved = exploration.transfer("abab")
+    assert moved == [(name, model.transfer(["abab"], to=name)[0]) for name in ("left", "right")]
+    walk = exploration.walk("ab", "cdcd", "left")
+    assert walk == model.interpolate("ab", "cdcd", 11, label="left")
+    for refused in (
+        lambda: exploration.classify(" "),
+        lambda: exploration.transfer(""),
+        lambda: exploration.walk("ab", " ", None),
+    ):
+        with pytest.raises(InputError, match="wanted a sequence, got an empty one"):
+            refused()
+
+
+def test_the_map_places_what_was_typed(exploration: Exploration) -> None:
+    """A held-out row that is typed falls on its own point."""
+    figure = exploration.map("pca", exploration.sequences[0]).to_dict()
+    typed = figure["data"][-1]
+    assert typed["name"] == "typed"
+    points = np.array(
+        [[*xy] for t in figure["data"][:-1] for xy in zip(t["x"], t["y"], strict=True)]
+    )
+    place = np.array([typed["x"][0], typed["y"][0]])
+    assert np.abs(points - place).max(1).min() < 2e-3
+    assert len(points) == 8
+    assert len(exploration.map("tsne", "abab").data) == len(exploration.map("pca", " ").data) == 2

@@ -1,0 +1,124 @@
+"""The page without a browser: its layout, and what its callbacks answer."""
+
+import dataclasses
+import http.client
+import json
+import re
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqssvae.config import InputError
+from seqssvae.show.explorer import Exploration, open_run
+from seqssvae.show.explorer_page import DEFAULT_LABEL, make_page, serve
+
+Small = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def exploration(small_run: Small) -> Exploration:
+    return open_run(small_run[0])
+
+
+def ask(app: Any, output: str, inputs: dict[str, Any], state: dict[str, Any] | None = None) -> str:
+    """What a click gets, as JSON."""
+
+    def listed(values: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            {"id": name.partition(".")[0], "property": name.partition(".")[2], "value": value}
+            for name, value in values.items()
+        ]
+
+    id, _, name = output.partition(".")
+    response = app.server.test_client().post(
+        "/_dash-update-component",
+        json={
+            "output": output,
+            "outputs": {"id": id, "property": name},
+            "inputs": listed(inputs),
+            "state": listed(state or {}),
+            "changedPropIds": list(inputs),
+        },
+    )
+    assert response.status_code == 200, response.data
+    return json.dumps(json.loads(response.data)["response"][id][name], ensure_ascii=False)
+
+
+def test_every_click_gets_its_answer(exploration: Exploration) -> None:
+    app = make_page(exploration)
+    told = ask(app, "classified.children", {"text.value": "cdcd"})
+    assert "Novelty" in told and told.index('"right"') < told.index('"left"')
+    assert "1 of its symbols" in ask(app, "classified.children", {"text.value": "ab?"})
+    written = ask(
+        app, "generated.children", {"generate.n_clicks": 2},
+        {"generate-label.value": "left", "temperature.value": 0.5},
+    )  # fmt: skip
+    assert all(json.dumps(text)[1:-1] in written for text in exploration.generate("left", 0.5, 2))
+    assert exploration.transfer("abab")[1][1] in ask(
+        app, "transferred.children", {"transfer-text.value": "abab"}
+    )
+    walk = {"from.value": "ab", "to.value": "cd", "walk-label.value": DEFAULT_LABEL}
+    walked = ask(app, "walked.children", {**walk, "place.value": 3})
+    assert walked.count("sequence here") == 1 and walked.count('"Li"') == 11
+    drawn = ask(app, "map.figure", {"map-kind.value": "pca", "text.value": "ab"})
+    assert '"typed"' in drawn
+
+
+def test_nothing_is_answered_before_something_is_asked(exploration: Exploration) -> None:
+    app = make_page(exploration)
+    assert ask(app, "classified.children", {"text.value": ""}) == '""'
+    assert ask(
+        app, "generated.children", {"generate.n_clicks": None},
+        {"generate-label.value": "left", "temperature.value": 1},
+    ) == '""'  # fmt: skip
+    assert '"typed"' not in ask(app, "map.figure", {"map-kind.value": "pca", "text.value": ""})
+
+
+def test_mistakes_are_one_line_on_the_page(exploration: Exploration) -> None:
+    app = make_page(exploration)
+    told = ask(app, "classified.children", {"text.value": "  "})
+    assert "wanted a sequence, got an empty one" in told and '"alert"' in told
+    walk = {"from.value": "ab", "to.value": "cd", "walk-label.value": "up", "place.value": 3}
+    assert "wanted a known label" in ask(app, "walked.children", walk)
+
+
+def test_the_page_asks_no_other_machine_and_its_name_is_no_markup(exploration: Exploration) -> None:
+    app = make_page(dataclasses.replace(exploration, name="<script>x"))
+    response = app.server.test_client().get("/")
+    page = response.data.decode()
+    assert all(url.startswith("/_dash") for url in re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'self'; ")
+    assert "<script>x" not in page and "prefers-color-scheme: dark" in page
+
+
+def test_the_server_answers_this_machine_only(exploration: Exploration) -> None:
+    """Bound to 127.0.0.1; another host's name is refused, as a foreign page would send it."""
+    with serve(exploration, 0) as server:
+        assert server.host == "127.0.0.1" and server.port > 0
+        assert server.socket.getsockname()[0] == "127.0.0.1"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for host, status in (("127.0.0.1", 200), ("evil.example", 400)):
+                asked = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+                asked.request("GET", "/", headers={"Host": host})
+                assert asked.getresponse().status == status
+                asked.close()
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_port_that_is_taken(exploration: Exploration) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port {port}: wanted a port that is free, got"):
+            with serve(exploration, port):
+                pass
+    with pytest.raises(InputError, match="--port 70000: wanted"), serve(exploration, 70000):
+        pass

@@ -1,0 +1,133 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqssvae.config import Config, InputError, override
+from seqssvae.runs.run import load_run
+from seqssvae.show.portrait import Portrait, portray, read_held_out, show_sequence
+from seqssvae.trained import load
+from seqssvae.training.fit import fit
+from tests.test_trained import QUICK
+
+Small = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def portrait(small_run: Small) -> Portrait:
+    return portray(small_run[0])
+
+
+def train(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> Path:
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    fit(override(Config(), {**QUICK, **changes}), data, folder / "run")
+    return folder / "run"
+
+
+def test_the_rows_are_those_that_were_held_out(portrait: Portrait, small_run: Small) -> None:
+    held = load_run(small_run[0]).split["dev"]
+    assert len(portrait.sequences) == len(held) == 8
+    truth = {row["id"]: row for row in map(json.loads, small_run[1].read_text().splitlines())}
+    assert sorted(portrait.sequences) == sorted(truth[id]["text"] for id in held)
+    named = [portrait.labels[y] for y in portrait.y]
+    assert named == ["left" if "a" in text else "right" for text in portrait.sequences]
+
+
+def test_the_numbers_agree_with_each_other(portrait: Portrait, small_run: Small) -> None:
+    assert portrait.z_pca.shape == portrait.z_tsne.shape == portrait.logits_tsne.shape == (8, 2)
+    assert portrait.kl_nats.sum() == pytest.approx(portrait.figures["kl"], rel=1e-4)
+    right = portrait.probabilities.argmax(1) == portrait.y
+    assert portrait.figures["accuracy"] == right.mean()
+    assert [record["step"] for record in portrait.metrics][0] == 0
+    model = load(small_run[0])
+    for sequence, own, written in portrait.transfers:
+        assert model.classify([sequence])[0]["label"] == own
+        assert written == [model.transfer([sequence], to=name)[0] for name in portrait.labels]
+    assert {len(walk) for walk in portrait.walks} == {7} and len(portrait.walks) == 3
+    assert {name: len(written) for name, written in portrait.samples.items()} == {
+        "left": 6, "right": 6
+    }  # fmt: skip
+
+
+def test_data_that_moved_and_other_data(small_run: Small, tmp_path: Path) -> None:
+    """The run's own file is known by its rows; of another file all rows are shown."""
+    run, trained = small_run[0], load(small_run[0])
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(small_run[1].read_bytes())
+    own = read_held_out(run, trained)
+    assert read_held_out(run, trained, moved).sequences == own.sequences
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"text": "abab", "label": "left"}\n{"text": "dc"}\n')
+    found = read_held_out(run, trained, other)
+    assert found.sequences == ["abab", "dc"] and found.rows.y.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize("are_known", [False, True])
+def test_dev_rows_whose_labels_were_learned_are_left_out(
+    are_known: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the file has labels for other held-out rows; else it is told."""
+    rows: list[dict[str, Any]] = [
+        {"text": part * (1 + i % 4), "label": label, "id": f"{label}{i}"}
+        for i in range(10)
+        for part, label in (("ab", "u"), ("cd", "v"))
+    ]
+    rows += [{"text": "ab" * (1 + i % 4), "id": f"free{i}"} for i in range(100)]
+    run = train(tmp_path, rows, **{"training.num_steps": 2})
+    trained, split = load(run), load_run(run).split
+    trained.manifest["summary"]["dev_labels_learned"] = True
+    assert len(split["dev"]) == 4 and len(split["dev_unlabelled"]) == 2
+    named = tmp_path / "named.jsonl"
+    named.write_text(
+        "".join(json.dumps({"label": "u", **row} if are_known else row) + "\n" for row in rows)
+    )
+    with caplog.at_level(logging.WARNING):
+        found = read_held_out(run, trained, named)
+    assert len(found.sequences) == (2 if are_known else 6)
+    assert ("figures flatter" in caplog.text) != are_known
+
+
+def test_missing_data_is_asked_for(tmp_path: Path) -> None:
+    run = train(tmp_path, [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)])
+    (tmp_path / "rows.jsonl").unlink()
+    with pytest.raises(InputError, match=r"run: wanted the data .*rows\.jsonl; --data FILE") as e:
+        portray(run)
+    assert "\n" not in str(e.value)
+
+
+def test_data_of_the_other_kind(small_run: Small, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.jsonl"
+    path.write_text('{"tokens": ["a", "b"], "label": "left"}\n')
+    with pytest.raises(InputError, match=r"tokens\.jsonl: wanted text as in training, got tokens"):
+        portray(small_run[0], path)
+
+
+def test_of_many_rows_a_draw_is_shown(small_run: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqssvae.show.portrait.NUM_ROWS", 3)
+    run, trained = small_run[0], load(small_run[0])
+    draws = {tuple(read_held_out(run, trained, seed=seed).rows.ids) for seed in range(6)}
+    assert {len(set(draw)) for draw in draws} == {3} and len(draws) > 1
+
+
+def test_the_plain_vae_and_a_model_without_z(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "plain").mkdir()
+    run = train(tmp_path / "plain", [{"text": "ab" * (1 + i % 3)} for i in range(20)])
+    with caplog.at_level(logging.WARNING):
+        plain = portray(run)
+    assert "held no rows out" in caplog.text
+    assert plain.labels == () and plain.transfers == [] and list(plain.samples) == [""]
+    assert plain.probabilities.shape == (20, 0) and np.isfinite(plain.z_tsne).all()
+    (tmp_path / "flat").mkdir()
+    rows = [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]
+    flat = portray(train(tmp_path / "flat", rows, **{"model.latent_size": 0}))
+    assert flat.kl_nats.shape == (0,) and flat.walks == [] and len(flat.transfers) > 0
+
+
+def test_sequences_are_shown_in_one_printable_line() -> None:
+    assert show_sequence("a\tb\nc\x00\u202e") == "a b c\ufffd\ufffd"

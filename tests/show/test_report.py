@@ -1,0 +1,95 @@
+import html.parser
+import re
+
+import numpy as np
+
+from seqssvae.show.report import POLICY, write_report
+from tests.support.portraits import EVIL, make_portrait
+
+
+class Page(html.parser.HTMLParser):
+    """Tags, attributes and texts as a browser finds them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.inside: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_texts_are_never_markup() -> None:
+    """A sequence that is a script stands in the page as a text."""
+    text = write_report(make_portrait())
+    page = Page(text)
+    assert page.named("img") == [] and page.named("i") == page.named("b") == []
+    assert text.count("window.hurt") == text.count("window.hurt = 1")
+    # plotly itself, and for each map its data and a setting; no script of a sequence
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
+    assert not any(script.strip().startswith("window.hurt") for script in scripts)
+    assert page.texts.count(EVIL) == 6  # three labels' samples, two in transfers, one in a walk
+    assert "seqssvae: <b>mine" in page.texts and "Rows of <i>rows.jsonl" in page.texts
+    assert "$x_1$ and $" in page.texts
+
+
+def test_nothing_is_fetched() -> None:
+    page = Page(write_report(make_portrait()))
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed")
+        assert "src" not in attributes, (tag, attributes)
+        assert all(not name.startswith("on") for name in attributes)
+    assert {"http-equiv": "Content-Security-Policy", "content": POLICY} in page.named("meta")
+    assert "http" not in POLICY and POLICY.startswith("default-src 'none'")
+
+
+def test_what_stands_on_the_page() -> None:
+    page = Page(write_report(make_portrait()))
+    titles = [text for text in page.texts if text.startswith(("t-SNE", "Principal"))]
+    assert titles == [
+        "t-SNE of z",
+        "Principal components of z (60% and 30% of variance)",
+        "t-SNE of log q(y | x)",
+    ]
+    pictures = [a["aria-label"] for a in page.named("svg") if a.get("role") == "img"]
+    assert pictures == [
+        "confusion matrix",
+        "reliability diagram",
+        "ELBO (nats per sequence)",
+        "KL of z (nats per sequence)",
+        "accuracy, held-out labels",
+        "KL of each dim of z",
+    ]
+    assert "-7.25" in page.texts and "40" in page.texts
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    maps = [id for id in ids if id and "-" in id]
+    assert len(set(maps)) == len(maps)
+
+
+def test_pictures_take_the_colour_of_the_page() -> None:
+    text = write_report(make_portrait())
+    assert "#010203" not in text and "currentColor" in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_what_a_run_has_not_is_left_out() -> None:
+    plain = Page(write_report(make_portrait((), metrics=[])))
+    told = " ".join(plain.texts)
+    assert "Transfer" not in told and "Classification" not in told and "logits" not in told
+    assert "No evaluations were kept." in told and "Interpolation" in told
+    flat = write_report(make_portrait((), kl_nats=np.zeros(0), walks=[]))
+    assert "Latent space" not in flat and len(flat) < 300_000  # plotly is not needed

@@ -1,0 +1,128 @@
+"""A small model and batch for tests, and the objective by plain loops over examples and labels."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from seqssvae.config import ModelConfig
+from seqssvae.data.batches import Batch
+from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD
+from seqssvae.model.build import build_model
+from seqssvae.model.ssvae import SSVAE
+
+SMALL = ModelConfig(
+    embedding_size=3,
+    encoder_size=4,
+    decoder_size=4,
+    latent_size=2,
+    dropout=0.0,
+    word_dropout=0.0,
+    encoder_word_dropout=0.0,
+)
+
+
+def make_model(
+    num_classes: int = 3, *, vocabulary_size: int = 7, prior: Tensor | None = None, **changes: Any
+) -> SSVAE:
+    """A model with random weights, all of them away from 0, in evaluation mode."""
+    config = dataclasses.replace(SMALL, **changes)
+    model = build_model(
+        config, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    return model.eval()
+
+
+def make_batch(
+    labels: list[int],
+    *,
+    max_length: int = 5,
+    vocabulary_size: int = 7,
+    extra_padding: int = 0,
+    candidates: Tensor | None = None,
+    w: Tensor | None = None,
+    alpha: Tensor | None = None,
+) -> Batch:
+    """Random rows of unsorted lengths that end with EOS; the first is the longest."""
+    num_rows = len(labels)
+    lengths = torch.randint(1, max_length + 1, (num_rows,))
+    lengths[0] = max_length
+    x = torch.full((num_rows, max_length + extra_padding), PAD)
+    for row, length in enumerate(lengths.tolist()):
+        x[row, : length - 1] = torch.randint(NUM_SPECIAL, vocabulary_size, (length - 1,))
+        x[row, length - 1] = EOS
+    return Batch(
+        x=x, lengths=lengths, y=torch.tensor(labels), candidates=candidates, w=w, alpha=alpha
+    )
+
+
+def stepwise_log_prob(
+    model: SSVAE, symbols: list[int], z: Tensor, y: int | Tensor | None
+) -> Tensor:
+    """log p(x | y, z) of one sequence, symbol by symbol; z `[Z]`, y a class or weights `[K]`."""
+    label = None if y is None else torch.as_tensor(y).unsqueeze(0)
+    state = model.decoder.start(z.unsqueeze(0), label)
+    total = z.new_zeros(())
+    for before, symbol in zip([BOS, *symbols], symbols, strict=False):
+        logits, state = model.decoder.step(torch.tensor([before]), state)
+        total = total + logits.log_softmax(-1)[0, symbol]
+    return total
+
+
+def example_terms(
+    model: SSVAE, batch: Batch, row: int, noise: Tensor, *, kl: str, kl_weight: float
+) -> tuple[Tensor, Tensor]:
+    """(log q(y|x), L(x, y)) of one row for every y, each `[S, K]`; no padding, no neighbours."""
+    length = int(batch.lengths[row])
+    x, lengths = batch.x[row : row + 1, :length], batch.lengths[row : row + 1]
+    features = model.encode(x, lengths)
+    log_q, bounds = [], []
+    for epsilon in noise:
+        values = []
+        for y in range(model.num_classes):
+            loc, scale = model.z_posterior(features, torch.tensor([y]))
+            z = (loc + scale * epsilon)[0]
+            if kl == "analytic":
+                divergence = torch.distributions.kl_divergence(
+                    Normal(loc, scale), Normal(0.0, 1.0)
+                ).sum()
+            else:
+                divergence = (
+                    Normal(loc[0], scale[0]).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
+                ).sum()
+            likelihood = stepwise_log_prob(model, x[0].tolist(), z, y)
+            values.append(likelihood + model.prior_logits[y] - kl_weight * divergence)
+        bounds.append(torch.stack(values))
+        needs_z = model.factorisation == "y-given-z"
+        log_q.append(model.y_logits(features, z.unsqueeze(0) if needs_z else None)[0])
+    return torch.stack(log_q), torch.stack(bounds)
+
+
+def brute_force_loss(
+    model: SSVAE, batch: Batch, noise: Tensor, *, kl: str = "analytic", kl_weight: float = 1.0
+) -> Tensor:
+    """Minus the objective of Kingma et al. 2014, eq. 6 to 9, row by row and label by label."""
+    total = torch.zeros(())
+    for row in range(batch.num_rows):
+        log_q, bound = example_terms(model, batch, row, noise, kl=kl, kl_weight=kl_weight)
+        w = 1.0 if batch.w is None else batch.w[row]
+        alpha = 1.0 if batch.alpha is None else batch.alpha[row]
+        y = int(batch.y[row])
+        if y >= 0:
+            total = total + w * bound[:, y].mean() + alpha * log_q[:, y].mean()
+            continue
+        if batch.candidates is not None:
+            possible = batch.candidates[row].nonzero().squeeze(1)
+        else:
+            possible = torch.arange(model.num_classes)
+        inside = log_q[:, possible].logsumexp(1, keepdim=True)
+        among = log_q[:, possible] - inside  # [S, C]
+        total = total + w * (among.exp() * (bound[:, possible] - among)).sum(1).mean()
+        if len(possible) < model.num_classes:
+            total = total + alpha * inside.mean()
+    return -total

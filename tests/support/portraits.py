@@ -1,0 +1,45 @@
+"""A portrait with all that may go wrong in its texts, for tests of what shows it."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from seqssvae.show.portrait import Portrait
+
+EVIL = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>"
+ODD = ["$x_1$ and $", "<b>bold</b> &amp; %{x}", "\U0001f9ec \u6f22\u5b57", "long " * 100, ""]
+
+
+def make_portrait(labels: tuple[str, ...] = ("_a", "<i>b", "c$"), **changes: Any) -> Portrait:
+    """40 rows, the first ones with odd texts, the last one without a label."""
+    generator = np.random.default_rng(0)
+    num_rows, num_classes = 40, len(labels)
+    y = np.arange(num_rows) % max(1, num_classes) if labels else np.full(num_rows, -1)
+    y[-1] = -1
+    probabilities = (
+        generator.dirichlet([0.5] * num_classes, num_rows) if labels else np.zeros((40, 0))
+    )
+    texts = [EVIL, *ODD, *(f"row {i}" for i in range(num_rows - 1 - len(ODD)))]
+    portrait = Portrait(
+        name="runs/<b>mine",
+        source="data/<i>rows.jsonl",
+        labels=labels,
+        metrics=[
+            {"step": 0, "elbo": -9.0, "kl": 0.1, "accuracy": None, "y_gap": None},
+            {"step": 5, "elbo": -7.0, "kl": 0.4, "accuracy": 0.5 if labels else None},
+        ],
+        figures={"num_rows": num_rows, "accuracy": 0.5 if labels else None, "elbo": -7.25},
+        sequences=texts,
+        y=y,
+        probabilities=probabilities,
+        z_pca=generator.normal(size=(num_rows, 2)),
+        z_explained=np.array([0.6, 0.3]),
+        z_tsne=generator.normal(size=(num_rows, 2)),
+        logits_tsne=generator.normal(size=(num_rows, 2)),
+        kl_nats=np.array([0.1, 0.5, 0.0]),
+        transfers=[(EVIL, labels[0], [*texts[:num_classes]])] if labels else [],
+        walks=[[EVIL, *ODD]],
+        samples={name: [EVIL, *ODD] for name in labels or ("",)},
+    )
+    return dataclasses.replace(portrait, **changes)

@@ -1,0 +1,236 @@
+"""What two processes compute together: `python -m tests.support.ranked FOLDER NAME ...`.
+
+Each scenario is a function that one process runs alone, with two parts to a batch, and two run
+together, with one part each; what it returns must be the same.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqssvae import distributed
+from seqssvae.config import Config
+from seqssvae.data.batches import Batch
+from seqssvae.data.prepare import Prepared
+from seqssvae.inference.evaluate import evaluate
+from seqssvae.model.build import build
+from seqssvae.model.ssvae import SSVAE
+from seqssvae.training.step import Stepper
+from seqssvae.training.trainer import Trainer
+from tests.support.faults import Spoiled, symbols
+from tests.training.test_trainer import config, prepared, rows
+
+ROOT = Path(__file__).parents[2]
+NOISY = {"model__dropout": 0.2, "model__word_dropout": 0.2}
+
+
+def start_ranks(
+    words: Sequence[object], *, size: int = 2, **settings: Any
+) -> list["subprocess.Popen[str]"]:
+    """Start processes that find each other, as torchrun would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", *map(str, words)],
+            cwd=ROOT,
+            env={
+                **os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(size),
+                "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,
+        )
+        for rank in range(size)
+    ]  # fmt: skip
+
+
+def make(**changes: Any) -> Stepper:
+    """A stepper whose batches are cut in two, by the processes or by itself."""
+    data = prepared()
+    settings = config(training__accumulate=2 // distributed.size(), **changes)
+    return Stepper(settings, begin(settings, data), data)
+
+
+def begin(settings: Config, data: Prepared) -> SSVAE:
+    """A model, whose weights are shared by the first process: all others begin with wrong ones."""
+    model = build(settings, data)
+    for value in model.state_dict().values():
+        value += distributed.rank()
+    return model
+
+
+def steps(num_steps: int, **changes: Any) -> Any:
+    """Losses, and the state after some steps."""
+    stepper = make(**changes)
+    losses = [stepper.step(step)[0] for step in range(num_steps)]
+    state = stepper.state()
+    return losses, dict(state["model"]), state["optimizer"]["state"], state["estimator"]
+
+
+def fifty() -> Any:
+    return steps(50, training__labelled_batch_size=4, training__unlabelled_batch_size=7, **NOISY)
+
+
+def learned() -> Any:
+    return steps(4, estimator__name="score-function", estimator__num_particles=2)
+
+
+def running_mean() -> Any:
+    return steps(4, estimator__name="score-function", estimator__baseline="running-mean")
+
+
+def pyro() -> Any:
+    return steps(4, estimator__name="trace-enum", **NOISY)
+
+
+def one_row() -> Any:
+    """The second process has no row in any step; neither has a weight in some."""
+    sizes = {"training__labelled_batch_size": 1, "training__unlabelled_batch_size": 1}
+    return steps(8, training__streams="alternate", objective__w=0.0, **sizes)
+
+
+def one_label() -> Any:
+    return steps(4, training__labelled_batch_size=1, training__unlabelled_batch_size=3)
+
+
+def bad_rows() -> Any:
+    """A row of the second shard is bad; all skip the step, and name the row."""
+    found = []
+    for kind in ("loss", "gradient", "refusal"):
+        stepper, here = make(estimator__name="score-function"), [0]
+        last = stepper.streams.part(2, 2 // distributed.size() - 1)
+        assert last is not None
+        wanted = tuple(distributed.gather(symbols(last)[0])[-1])
+
+        def is_bad(batch: Batch, here: list[int] = here, wanted: Any = wanted) -> bool:
+            return here[0] == 2 and wanted in symbols(batch)
+
+        real: Any = stepper.elbo.differentiable_loss
+        spoiled = Spoiled(real, is_bad, kind)
+        stepper.elbo.differentiable_loss = spoiled  # type: ignore[method-assign, assignment]
+        told = []
+        for here[0] in range(4):
+            told.append(stepper.step(here[0]))
+        problem = told[2][1]
+        assert problem is not None and problem.ids
+        found.append((told[3], problem.reason, problem.ids, dict(stepper.state()["model"])))
+    return found
+
+
+def bad_weight() -> Any:
+    """One process's weight rots; all say so, and it is put back."""
+    stepper = make()
+    stepper.step(0)
+    if distributed.rank() == distributed.size() - 1:
+        dict(stepper.model.named_parameters())["decoder.output.weight"].data[0, 0] = torch.nan
+    _, problem = stepper.step(1)
+    assert problem is not None
+    stepper.step(2)
+    return problem.reason, dict(stepper.state()["model"])
+
+
+def train() -> Any:
+    """A whole training, its records handed on by the first process alone."""
+    data, records = prepared(), []
+    settings = config(training__accumulate=2 // distributed.size(), training__teacher=False)
+    trainer = Trainer(
+        settings,
+        begin(settings, data),
+        data,
+        on_evaluation=lambda record, state: records.append(dict(record)),
+    )
+    progress = trainer.train()
+    assert bool(records) == distributed.is_writer()
+    kept = progress.figures, progress.best_step, progress.best_score, progress.stopped_by
+    return kept, dict(trainer.model.state_dict())
+
+
+def figures() -> Any:
+    """Several batches, the last one short; another time one alone, for one process."""
+    data = prepared()
+    model = build(config(), data)
+    many = rows([0, 1, -1] * 40, 5)
+    return [evaluate(model, some, batch_size=50, num_samples=3) for some in (many, data.dev)]
+
+
+def stopped() -> Any:
+    """The last process alone asks to stop, before its step 3; the step is finished."""
+    data = prepared()
+    settings = config(training__accumulate=2 // distributed.size())
+    trainer: Trainer
+
+    def asks() -> bool:
+        return distributed.rank() == distributed.size() - 1 and trainer.progress.step >= 3
+
+    trainer = Trainer(settings, begin(settings, data), data, should_stop=asks)
+    trainer.train()
+    assert trainer.progress.step == 3 + (
+        distributed.size() > 1
+    )  # alone it is asked before the step
+    return trainer.progress.stopped_by
+
+
+def spent() -> Any:
+    """The first process's clock counts, whatever the others' say."""
+    data = prepared()
+    settings = config(training__accumulate=2 // distributed.size(), training__max_minutes=5.0)
+    trainer = Trainer(settings, begin(settings, data), data)
+    trainer._minutes = lambda: 6.0 if distributed.is_writer() else 0.0  # type: ignore[method-assign]
+    trainer.train()
+    return trainer.progress.stopped_by, trainer.progress.step
+
+
+def errors() -> Any:
+    """Errors of one process are those of all, in three ways."""
+    found: list[str] = []
+    try:
+        with distributed.together():
+            if distributed.rank() == distributed.size() - 1:
+                raise ValueError("no such row")
+    except ValueError as error:
+        found.append(str(error))
+
+    def fail() -> None:
+        raise OSError("disk full")
+
+    try:
+        distributed.from_writer(fail)
+    except (OSError, distributed.Ended) as error:
+        assert isinstance(error, OSError) == distributed.is_writer()
+    assert distributed.from_writer(lambda: [distributed.rank(), None]) == [0, None]
+    assert distributed.gather({"rank": distributed.rank()}) == [
+        {"rank": n} for n in range(distributed.size())
+    ]
+    return found
+
+
+SCENARIOS: dict[str, Callable[[], Any]] = {
+    one.__name__: one
+    for one in (
+        fifty, learned, running_mean, pyro, one_row, one_label, bad_rows, bad_weight, train,
+        figures, stopped, spent, errors,
+    )
+}  # fmt: skip
+
+
+def main(folder: str) -> None:
+    """Run all scenarios, and leave what they gave."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    with distributed.joined():
+        found = {name: scenario() for name, scenario in SCENARIOS.items()}
+        torch.save(found, Path(folder) / f"{distributed.rank()}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

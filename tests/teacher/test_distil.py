@@ -1,0 +1,68 @@
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seqssvae.config import Config, override
+from seqssvae.data.batches import collate
+from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.teacher.distil import distil
+
+
+def prepared(folder: Path, num_labelled: int) -> Prepared:
+    """Words of two languages that share no pair of letters, a few with a label."""
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(200):
+        label = number % 2
+        word = "".join(random.choice(["ab", "ca"] if label else ["ba", "ac"], 4))
+        known = number < 2 * num_labelled
+        rows.append({"text": word, "label": "xy"[label] if known else None})
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return prepare(override(Config(), {"data.dev_fraction": 0.0}), path)
+
+
+def ngrams() -> NGramLogits:
+    return NGramLogits(num_buckets=512, num_classes=2)
+
+
+def test_the_ngram_part_learns_what_the_teacher_says(tmp_path: Path) -> None:
+    data, part = prepared(tmp_path, 4), ngrams()
+    teacher = distil(part, data, seed=0)
+    batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
+    found = part(batch.x, batch.lengths).argmax(1)
+    texts = data.sequences("unlabelled")
+    truth = torch.tensor([int(text[:2] in ("ab", "ca")) for text in texts])
+    assert (found == truth).double().mean() > 0.95
+    assert (torch.from_numpy(teacher.predict(texts)).argmax(1) == found).double().mean() > 0.95
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    data, first, second = prepared(tmp_path, 4), ngrams(), ngrams()
+    distil(first, data, seed=1)
+    distil(second, data, seed=1)
+    assert torch.equal(first.weight, second.weight) and first.weight.any()
+
+
+def test_of_many_rows_some_are_read_and_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, part = prepared(tmp_path, 20), ngrams()
+    caplog.set_level(logging.INFO)
+    distil(part, data, seed=0)
+    assert not any(message.startswith("n-gram models read") for message in caplog.messages)
+    caplog.clear()
+    monkeypatch.setattr("seqssvae.teacher.distil.LABELLED_ROWS", 12)
+    monkeypatch.setattr("seqssvae.teacher.distil.UNLABELLED_ROWS", 50)
+    teacher = distil(part, data, seed=0)
+    assert len(teacher.posteriors) == 62
+    num_labelled, num_unlabelled = len(data.labelled), len(data.unlabelled)
+    assert caplog.messages[:2] == [
+        f"n-gram models read 12 of {num_labelled} labelled rows",
+        f"n-gram models read 50 of {num_unlabelled} unlabelled rows",
+    ]

@@ -1,0 +1,251 @@
+"""The teacher on rows of a known making."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from seqssvae.teacher import teacher as room
+from seqssvae.teacher.members import FittedMember, Member
+from seqssvae.teacher.teacher import fit_teacher
+from seqssvae.teacher.views import Material, Views
+
+Integers = NDArray[np.int64]
+
+
+def make_rows(y: Integers, seed: int, num_symbols: int = 40) -> list[list[str]]:
+    """Up to 9 tokens, most of them among the few that a class prefers."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for of_class in y:
+        preferred = np.random.default_rng(1000 + of_class).integers(0, num_symbols, 8)
+        tokens = np.where(
+            random.random(9) < 0.6, random.choice(preferred, 9), random.integers(0, num_symbols, 9)
+        )
+        rows.append([str(token) for token in tokens[: random.integers(4, 10)]])
+    return rows
+
+
+def make_task(
+    num_rows: int, num_classes: int, labels_per_class: int, seed: int = 0
+) -> tuple[list[list[str]], Integers, Integers]:
+    """Rows, which of them are labelled, and all classes."""
+    y = np.random.default_rng(seed).permutation(np.arange(num_rows) % num_classes)
+    labelled = np.concatenate(
+        [np.flatnonzero(y == of_class)[:labels_per_class] for of_class in range(num_classes)]
+    )
+    return make_rows(y, seed), labelled, y
+
+
+def check_posteriors(posteriors: NDArray[np.float32], shape: tuple[int, int]) -> None:
+    assert posteriors.shape == shape
+    assert posteriors.dtype == np.float32
+    assert posteriors.min(initial=0) >= 0
+    np.testing.assert_allclose(posteriors.sum(1), 1, atol=1e-5)
+
+
+def test_posteriors_are_good_with_few_labels_and_better_for_the_unlabelled_rows() -> None:
+    rows, labelled, y = make_task(400, 3, 5)
+    other_y = np.arange(300) % 3
+    others = make_rows(other_y, 7)
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=3)
+    check_posteriors(fitted.posteriors, (400, 3))
+    found = fitted.predict(others)
+    check_posteriors(found, (300, 3))
+    alone = fit_teacher([rows[row] for row in labelled], np.arange(15), y[labelled], num_classes=3)
+    accuracy = (found.argmax(1) == other_y).mean()
+    assert accuracy > 0.9
+    assert accuracy > (alone.predict(others).argmax(1) == other_y).mean() + 0.03
+    free = np.setdiff1d(np.arange(400), labelled)
+    assert (fitted.posteriors[free].argmax(1) == y[free]).mean() > 0.9
+    assert sum(fitted.member_weights.values()) == pytest.approx(1)
+    assert 0.5 < fitted.held_out_accuracy <= 1
+
+
+def test_the_same_seed_gives_the_same_teacher() -> None:
+    rows, labelled, y = make_task(120, 2, 6)
+    first, second = (fit_teacher(rows, labelled, y[labelled], num_classes=2) for _ in range(2))
+    np.testing.assert_array_equal(first.posteriors, second.posteriors)
+    np.testing.assert_array_equal(first.predict(rows), second.predict(rows))
+
+
+def test_a_labels_row_is_judged_without_its_label() -> None:
+    """A row with a wrong label is given the class that its tokens say."""
+    rows, labelled, y = make_task(200, 2, 10)
+    given = y[labelled].copy()
+    given[3] = 1 - given[3]
+    fitted = fit_teacher(rows, labelled, given, num_classes=2)
+    assert fitted.posteriors[labelled[3]].argmax() == y[labelled[3]]
+
+
+def test_texts_are_read_as_words() -> None:
+    y = np.arange(60) % 2
+    rows = [" ".join(row) for row in make_rows(y, 0)]
+    fitted = fit_teacher(rows, np.arange(12), y[:12], num_classes=2)
+    assert (fitted.posteriors.argmax(1) == y).mean() > 0.85
+    assert any("characters" in name or "long" in name for name in fitted.member_weights)
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes"),
+    [
+        ([0, 0, 0, 1, 1, 1, 2], 3),  # a class with one label
+        ([0, 0, 0, 2, 2, 2], 4),  # classes with none
+        ([0, 1, 2], 3),  # nothing can be held out
+        ([1, 1], 3),  # one class
+        ([2], 3),
+    ],
+)
+def test_labels_may_be_few(labels: list[int], num_classes: int) -> None:
+    rows, _, y = make_task(50, 3, 1)
+    free = {of_class: list(np.flatnonzero(y == of_class)) for of_class in range(3)}
+    labelled = np.array([free[of_class].pop() for of_class in labels])
+    fitted = fit_teacher(rows, labelled, np.array(labels), num_classes=num_classes)
+    check_posteriors(fitted.posteriors, (50, num_classes))
+    unseen = np.setdiff1d(np.arange(num_classes), labels)
+    assert (fitted.posteriors[:, unseen] == 0).all()
+    found = fitted.predict(rows)
+    check_posteriors(found, (50, num_classes))
+    hits = (found.argmax(1) == y)[np.isin(y, labels)]
+    assert hits.mean() > 0.75
+    assert np.isnan(fitted.held_out_accuracy) == (len(labels) == len(set(labels)))
+
+
+def test_empty_rows_and_unknown_symbols_are_borne() -> None:
+    rows, labelled, y = make_task(60, 2, 5)
+    rows[int(labelled[0])] = rows[-1] = []
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
+    check_posteriors(fitted.posteriors, (60, 2))
+    check_posteriors(fitted.predict([[], ["never seen"], ["1"] * 5000]), (3, 2))
+    assert fitted.predict([]).shape == (0, 2)
+    nothing = fit_teacher([""] * 4, np.arange(4), np.array([0, 1, 1, 1]), num_classes=2)
+    check_posteriors(nothing.posteriors, (4, 2))
+    assert nothing.posteriors[0, 1] > 0.5
+
+
+def test_many_classes_are_borne() -> None:
+    rows, labelled, y = make_task(150, 50, 2)
+    # One label of most classes: only those of the first five can be held out.
+    labelled = np.concatenate((labelled[:10], labelled[10::2]))
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=50)
+    check_posteriors(fitted.posteriors, (150, 50))
+    free = np.setdiff1d(np.arange(150), labelled)
+    assert (fitted.posteriors[free].argmax(1) == y[free]).mean() > 0.1  # a guess finds 0.02
+
+
+def test_beyond_the_cap_rows_are_predicted_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labelled, y = make_task(200, 2, 10)
+    monkeypatch.setattr(room, "FIT_ROWS", 120)
+    monkeypatch.setattr(room, "FOLD_ROWS", 50)
+    monkeypatch.setattr(room, "LABELLED_ROWS", 16)
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
+    check_posteriors(fitted.posteriors, (200, 2))
+    assert (fitted.posteriors.argmax(1) == y).mean() > 0.85
+    same = (np.abs(fitted.posteriors - fitted.predict(rows)) < 1e-6).all(1)
+    assert same[labelled].sum() >= 4  # more labels than are used
+    assert 80 <= same.sum() < 100  # rows that were fitted to are judged without themselves
+    monkeypatch.setattr(room, "FIT_SYMBOLS", 500)
+    fewer = fit_teacher(rows, labelled, y[labelled], num_classes=2)
+    same = (np.abs(fewer.posteriors - fewer.predict(rows)) < 1e-6).all(1)
+    assert same.sum() > 110
+
+
+def test_parts_are_no_larger_than_asked_but_for_single_rows() -> None:
+    rows = [["a"] * length for length in (3, 3, 20, 0, 1, 4, 4)]
+    assert list(room._chunks(rows, 8)) == [(0, 2), (2, 3), (3, 6), (6, 7)]
+
+
+def test_rows_scored_in_parts_are_scored_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labelled, y = make_task(80, 2, 8)
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
+    together = fitted.predict(rows)
+    monkeypatch.setattr(room, "CHUNK", 30)
+    np.testing.assert_allclose(fitted.predict(rows), together, atol=1e-6)
+
+
+def test_shares_of_the_classes_are_learned_from_the_unlabelled_rows() -> None:
+    y = (np.arange(300) % 10 > 7).astype(np.int64)  # a fifth are of class 1
+    labelled = np.concatenate((np.flatnonzero(y == 0)[:8], np.flatnonzero(y == 1)[:8]))
+    fitted = fit_teacher(make_rows(y, 0), labelled, y[labelled], num_classes=2)
+    balanced = dataclasses.replace(fitted, _shift=np.zeros(2))
+    empty = fitted.predict([[]])[0], balanced.predict([[]])[0]
+    assert empty[0][1] < empty[1][1] - 0.05
+
+
+def test_posteriors_of_all_rows_hold_those_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labelled, y = make_task(80, 2, 8)
+    shares = np.array([1 - 1e-12, 1e-12])
+    monkeypatch.setattr(room, "reestimate_prior", lambda posteriors, prior: shares)
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
+    assert fitted.posteriors[:, 1].max() < 0.5
+    assert fitted.predict(rows)[:, 1].max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("labelled", "y", "message"),
+    [
+        ([], [], "at least one label"),
+        ([0, 1], [0], "a class for each"),
+        ([0, 5], [0, 1], "rows below 5"),
+        ([-1, 2], [0, 1], "rows below 5"),
+        ([2, 2], [0, 1], "twice"),
+        ([0, 1], [0, 2], "classes below 2"),
+        ([0, 1], [0, -1], "classes below 2"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(
+    labelled: list[int], y: list[int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_teacher(["a b c"] * 5, np.array(labelled), np.array(y), num_classes=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Oracle(Member):
+    """Knows the class of a row with some probability."""
+
+    name: str
+    knows: float
+    reads_unlabelled: bool
+    view: str = "main"
+    has_prior: bool = False
+    usual_temperature: float = 1.0
+
+    @property
+    def guesses(self) -> bool:
+        return self.reads_unlabelled
+
+    def fit(
+        self, material: Material, labelled: Integers, y: Integers, num_classes: int, num_steps: int
+    ) -> FittedMember:
+        random = np.random.default_rng(int(100 * self.knows))
+        truth = np.where(random.random(len(TRUTH)) < self.knows, TRUTH, 1 - TRUTH)
+        scores = 2 * np.eye(2, dtype=np.float32)[truth]
+        return Told(scores[: material.num_rows])
+
+
+class Told(FittedMember):
+    def __init__(self, scores: NDArray[np.float32]) -> None:
+        self.own_scores = scores
+
+    def score(self, views: Views) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+TRUTH = np.arange(60) % 2
+
+
+@pytest.mark.parametrize(("with_guesses", "without"), [(0.95, 0.7), (0.5, 0.9)])
+def test_where_guesses_do_not_help_labels_alone_teach(
+    with_guesses: float, without: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [Oracle("guesses", with_guesses, True), Oracle("labels", without, False)]
+    monkeypatch.setattr(room, "list_members", lambda *_, **__: members)
+    fitted = fit_teacher([["a"]] * 60, np.arange(40), TRUTH[:40], num_classes=2)
+    helps = with_guesses > without
+    assert fitted.unlabelled_help == helps
+    assert ("guesses" in fitted.member_weights) == helps
+    assert fitted.accuracy_without_guesses == pytest.approx(without, abs=0.15)
+    best = max(with_guesses, without)
+    assert fitted.held_out_accuracy == pytest.approx(best, abs=0.15)

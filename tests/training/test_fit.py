@@ -1,0 +1,380 @@
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqssvae.config import Config, InputError, override
+from seqssvae.data.batches import Batch
+from seqssvae.estimators import FusedEnum
+from seqssvae.runs.checkpoints import CHECKPOINTS, load_checkpoint, save_checkpoint
+from seqssvae.runs.metrics import METRICS, read_metrics
+from seqssvae.runs.run import load_run
+from seqssvae.trained import load
+from seqssvae.training.fit import fit
+from seqssvae.training.signals import Diverged, Interrupted
+from seqssvae.training.step import Stepper
+from seqssvae.training.trainer import Trainer
+
+SMALL = {
+    "data.vocabulary": "characters",
+    "model.embedding_size": 4,
+    "model.encoder_size": 4,
+    "model.decoder_size": 4,
+    "model.latent_size": 2,
+    "model.ngram_buckets": 64,
+    "objective.kl_warmup_steps": 3,
+    "training.num_steps": 9,
+    "training.evaluate_every": 2,
+    "training.labelled_batch_size": 4,
+    "training.unlabelled_batch_size": 6,
+    "training.num_threads": 1,
+}
+
+
+class Killed(BaseException):
+    """What stops a run in the middle."""
+
+
+def config(**changes: Any) -> Config:
+    return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+def write(path: Path, num_unlabelled: int = 30, symbols: str = "abcd") -> Path:
+    """Ten labelled rows of each of two classes, and unlabelled ones."""
+    rows: list[dict[str, str]] = [
+        {"text": pair * (1 + i % 4), "label": label, "id": f"{label}{i}"}
+        for i in range(10)
+        for pair, label in ((symbols[:2], "left"), (symbols[2:], "right"))
+    ]
+    rows += [{"text": symbols[i % 4] * (1 + i % 5), "id": f"u{i}"} for i in range(num_unlabelled)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "rows.jsonl")
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: int) -> Callable[[], None]:
+    """Stop the run before a step; returns what ends this."""
+    plain_step = Trainer.step
+
+    def step(trainer: Trainer, number: int) -> float:
+        if number == wanted:
+            raise Killed
+        return plain_step(trainer, number)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    return lambda: monkeypatch.setattr(Trainer, "step", plain_step)
+
+
+def assert_same_files(first: Path, second: Path) -> None:
+    """All files of two runs but the manifest, which knows the time it took, bit for bit."""
+    names = {path.name for path in first.iterdir()}
+    assert names == {path.name for path in second.iterdir()} and METRICS in names
+    for name in names - {"manifest.json"}:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    want, got = load_run(first).weights, load_run(second).weights
+    assert want.keys() == got.keys()
+    assert all(torch.equal(want[name], got[name]) for name in want)
+
+
+def test_a_run_is_written_and_can_be_loaded(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "new" / "run"
+    summary = fit(config(), data, out)
+    assert summary["run"] == str(out) and summary["num_steps"] == 9
+    assert summary["stopped_by"] == "steps"
+    assert (summary["num_labelled"], summary["num_unlabelled"]) == (16, 30)
+    contents = load_run(out)
+    assert contents.config == config() and contents.labels.names == ("left", "right")
+    assert {part: len(ids) for part, ids in contents.split.items()} == {
+        "labelled": 16, "dev": 4, "dev_unlabelled": 0
+    }  # fmt: skip
+    assert contents.manifest["summary"] == json.loads(json.dumps(summary))
+    assert contents.manifest["source"] == str(data)
+    metrics = read_metrics(out)
+    assert [record["step"] for record in metrics] == [0, 2, 4, 6, 8, 9]
+    best = next(record for record in metrics if record["step"] == summary["best_step"])
+    assert best["accuracy"] == summary["dev"]["accuracy"]
+    assert summary["dev"]["elbo"] == pytest.approx(max(r["elbo"] for r in metrics), abs=2.0)
+    assert not (out / CHECKPOINTS).exists()
+    assert load(out).classify(["ab"])[0]["label"] in ("left", "right")
+
+
+@pytest.mark.parametrize(
+    ("step", "estimator"), [(1, "fused-enum"), (5, "fused-enum"), (8, "score-function")]
+)
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, step: int, estimator: str
+) -> None:
+    """Just after the first evaluation, between two, and just after one."""
+    settings = config(estimator__name=estimator)
+    whole = fit(settings, data, tmp_path / "whole")
+    stop = kill_at(monkeypatch, step)
+    with pytest.raises(Killed):
+        fit(settings, data, tmp_path / "broken")
+    stop()
+    assert (tmp_path / "broken" / CHECKPOINTS).exists()
+    steps: list[int] = []
+    plain_step = Trainer.step
+
+    def noted_step(trainer: Trainer, number: int) -> float:
+        steps.append(number)
+        return plain_step(trainer, number)
+
+    monkeypatch.setattr(Trainer, "step", noted_step)
+    resumed = fit(settings, data, tmp_path / "broken", resume=True)
+    assert steps == list(range(step - step % 2, 9))
+    assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
+    assert not (tmp_path / "broken" / CHECKPOINTS).exists()
+    for key in ("num_steps", "best_step", "stopped_by", "dev"):
+        assert whole[key] == resumed[key]
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(config(), data, tmp_path / "whole")
+    calls: list[Path] = []
+
+    def save(folder: Path, state: dict[str, Any]) -> None:
+        calls.append(folder)
+        if len(calls) == 3:
+            raise Killed
+        save_checkpoint(folder, state)
+
+    monkeypatch.setattr("seqssvae.training.fit.save_checkpoint", save)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "broken")
+    assert [record["step"] for record in read_metrics(tmp_path / "broken")] == [0, 2, 4]
+    fit(config(), data, tmp_path / "broken", resume=True)
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "step"),
+    [(signal.SIGTERM, 143, 5), (signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 0)],
+)
+def test_a_signal_ends_a_run_in_good_order(
+    tmp_path: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    status: int,
+    step: int,
+) -> None:
+    """It comes in the middle of a step, which is finished first."""
+    fit(config(), data, tmp_path / "whole")
+    plain_step = Stepper._differentiate
+
+    def differentiate(stepper: Stepper, batch: Batch, here: int, *rest: Any) -> Any:
+        if here == step and (tmp_path / "broken").exists():
+            os.kill(os.getpid(), number)
+        return plain_step(stepper, batch, here, *rest)
+
+    monkeypatch.setattr(Stepper, "_differentiate", differentiate)
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Interrupted, match=f"{number.name}; --resume goes on from step") as caught:
+        fit(config(), data, tmp_path / "broken")
+    assert caught.value.status == status
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
+    state = load_checkpoint(tmp_path / "broken")
+    assert state is not None and state["progress"]["step"] == step + 1
+    monkeypatch.undo()
+    fit(config(), data, tmp_path / "broken", resume=True)
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "run"
+    first = fit(config(estimator__name="auto"), data, out)
+    save_checkpoint(out, {"left": "by a kill"})
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert fit(config(estimator__name="auto"), data, out, resume=True) == first
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(InputError, match="run: wanted the settings and rows of the finished run"):
+        fit(config(training__seed=5), data, out, resume=True)
+    with pytest.raises(InputError, match="run: wanted a new or an empty folder, got one with"):
+        fit(config(), data, out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_without_resume_a_checkpoint_is_not_lost(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = kill_at(monkeypatch, 5)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "run")
+    stop()
+    with pytest.raises(InputError, match="--resume goes on from its checkpoint"):
+        fit(config(training__seed=4), data, tmp_path / "run")
+
+
+def test_time_is_counted_over_all_parts_of_a_run(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock stands still but for a minute before step 5; the limit may change."""
+    ticks = [0.0]
+    plain_step = Trainer.step
+
+    def step(trainer: Trainer, number: int) -> float:
+        ticks[0] += 60.0 * (number == 5)
+        return plain_step(trainer, number)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr("seqssvae.training.trainer.time.monotonic", lambda: ticks[0])
+    stop = kill_at(monkeypatch, 7)
+    with pytest.raises(Killed):
+        fit(config(training__max_minutes=3.0), data, tmp_path / "run")
+    stop()
+    state = load_checkpoint(tmp_path / "run")
+    assert state is not None and state["progress"]["minutes"] == 1.0
+    ticks[0] = 5000.0  # what passes between the parts does not count
+    summary = fit(config(training__max_minutes=0.9), data, tmp_path / "run", resume=True)
+    assert (summary["stopped_by"], summary["num_steps"], summary["minutes"]) == ("time", 7, 1.0)
+
+
+def test_the_estimator_that_was_chosen_stays(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, with less memory, would choose another one."""
+    stop = kill_at(monkeypatch, 5)
+    with pytest.raises(Killed):
+        fit(config(estimator__name="auto"), data, tmp_path / "run")
+    stop()
+    monkeypatch.setattr("seqssvae.training.fit.available_megabytes", lambda: 1e-6)
+    fit(config(estimator__name="auto"), data, tmp_path / "run", resume=True)
+    assert load_run(tmp_path / "run").config == config(estimator__name="fused-enum")
+
+
+def test_rot_in_the_newest_checkpoint_costs_no_bit(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(config(), data, tmp_path / "whole")
+    stop = kill_at(monkeypatch, 7)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "broken")
+    stop()
+    newest = max((tmp_path / "broken" / CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
+    content = bytearray((newest / "tensors.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "tensors.safetensors").write_bytes(content)
+    fit(config(), data, tmp_path / "broken", resume=True)
+    assert "tensors.safetensors: wanted the file that this run wrote" in caplog.text
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, data: Path) -> None:
+    save_checkpoint(tmp_path / "run", {"step": 1})
+    with pytest.raises(InputError, match="run: wanted a checkpoint of format 2, got None"):
+        fit(config(), data, tmp_path / "run", resume=True)
+
+
+def test_numbers_that_stay_bad_end_a_run_that_is_saved(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = FusedEnum.differentiable_loss
+
+    def differentiable_loss(elbo: FusedEnum, model: Any, guide: Any, *args: Any) -> Tensor:
+        return plain(elbo, model, guide, *args) * torch.nan
+
+    monkeypatch.setattr(FusedEnum, "differentiable_loss", differentiable_loss)
+    settings = config(training__max_bad_steps=3)
+    for resume in (False, True):  # the second time it is only told again
+        with pytest.raises(Diverged, match="run: wanted finite numbers, got 3 steps without"):
+            fit(settings, data, tmp_path / "run", resume=resume)
+    contents = load_run(tmp_path / "run")
+    assert all(bool(value.isfinite().all()) for value in contents.weights.values())
+    assert contents.manifest["summary"]["stopped_by"] == "bad-numbers"
+    assert contents.manifest["summary"]["skipped_steps"] == 3
+    assert load(tmp_path / "run").classify(["ab"])
+
+
+@pytest.mark.parametrize("other", ["settings", "rows", "unlabelled", "more"])
+def test_a_checkpoint_of_other_settings_or_rows_is_refused(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """The other rows have the same labels and ids, and as many symbols as those before."""
+    stop = kill_at(monkeypatch, 5)
+    more = write(tmp_path / "more.jsonl", 3)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "run", unlabelled=more)
+    stop()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    settings = config(objective__w=0.5) if other == "settings" else config()
+    if other == "rows":
+        write(data, symbols="badc")
+    elif other == "unlabelled":
+        write(data, 33)
+    elif other == "more":
+        write(more, 2)
+    found = "got another objective.w$" if other == "settings" else "got other rows$"
+    with pytest.raises(InputError, match=f"run: wanted the settings and rows of the.*{found}"):
+        fit(settings, data, tmp_path / "run", unlabelled=more, resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
+
+
+@pytest.mark.parametrize(("megabytes", "wanted"), [(1e6, "fused-enum"), (1e-6, "sum-and-sample")])
+def test_the_estimator_that_was_chosen_is_written_down(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float, wanted: str
+) -> None:
+    monkeypatch.setattr("seqssvae.training.fit.available_megabytes", lambda: megabytes)
+    fit(config(estimator__name="auto"), data, tmp_path / "auto")
+    assert load_run(tmp_path / "auto").config == config(estimator__name=wanted)
+    fit(config(estimator__name=wanted), data, tmp_path / "named")
+    assert_equal_weights(tmp_path / "named", tmp_path / "auto")
+
+
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        ('{"text": 7, "label": "left"}', {}),
+        ('{"text": "", "label": "left"}', {}),
+        ('{"text": "ab", "label": "left"}', {"data.text_column": "word"}),
+        ('{"text": "ab", "label": "left"}', {"data.vocabulary": "tokens"}),
+        ('{"text": "ab", "label": "left"}', {"model.prior": [0.2, 0.3, 0.5]}),
+        (
+            '{"text": "ab", "label": "left"}',
+            {"estimator.name": "score-function", "estimator.baseline": "leave-one-out"},
+        ),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(
+    tmp_path: Path, line: str, changes: dict[str, Any]
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "ab", "label": "right"}\n' + line + "\n")
+    with pytest.raises(InputError):
+        fit(override(config(), changes), source, tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, data: Path) -> None:
+    weights: list[dict[str, Tensor]] = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit(config(training__seed=seed), data, tmp_path / name)
+        weights.append(load_run(tmp_path / name).weights)
+    assert_equal_weights(tmp_path / "a", tmp_path / "b")
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_evaluations_are_on_the_disk_while_the_run_goes_on(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_at(monkeypatch, 4)
+    with pytest.raises(Killed):
+        fit(config(), data, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [CHECKPOINTS, METRICS]
+    with pytest.raises(InputError, match="an unfinished one"):
+        load(tmp_path / "run")

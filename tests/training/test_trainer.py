@@ -1,0 +1,424 @@
+import copy
+import itertools
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from seqssvae.config import Config, override
+from seqssvae.data.batches import collate
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.prepare import Prepared
+from seqssvae.data.splits import Labels
+from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
+from seqssvae.model.build import build
+from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
+from seqssvae.training.signals import Diverged
+from seqssvae.training.trainer import BAD_NUMBERS, Trainer, ignored_variables
+from tests.support.factories import make_model
+from tests.support.faults import spoil
+
+SMALL = {
+    "model.embedding_size": 4,
+    "model.encoder_size": 4,
+    "model.decoder_size": 4,
+    "model.latent_size": 2,
+    "model.ngram_buckets": 64,
+    "objective.kl_warmup_steps": 3,
+    "training.teacher": False,
+    "training.num_steps": 8,
+    "training.evaluate_every": 4,
+    "training.labelled_batch_size": 3,
+    "training.unlabelled_batch_size": 5,
+}
+
+
+def rows(labels: list[int], seed: int) -> EncodedRows:
+    """Random rows of three symbols."""
+    generator = np.random.default_rng(seed)
+    parts = [
+        np.append(generator.integers(NUM_SPECIAL, NUM_SPECIAL + 3, generator.integers(1, 6)), EOS)
+        for _ in labels
+    ]
+    return EncodedRows(
+        symbols=np.concatenate(parts).astype(np.int32),
+        offsets=np.cumsum([0, *map(len, parts)]),
+        y=np.array(labels),
+        candidates={},
+        ids=[f"{seed}-{i}" for i in range(len(labels))],
+    )
+
+
+def prepared() -> Prepared:
+    parts = {"labelled": rows([0, 1, 0, 1], 0), "unlabelled": rows([-1] * 20, 1)}
+    return Prepared(
+        vocabulary=CharacterVocabulary("abc"),
+        labels=Labels(("a", "b")),
+        labelled=parts["labelled"],
+        unlabelled=parts["unlabelled"],
+        dev=rows([0, 1, -1, -1], 2),
+        split={},
+        corpus=None,  # type: ignore[arg-type] # not read in training
+        positions={"labelled": np.arange(4), "dev": np.arange(4, 6)},
+    )
+
+
+def config(**changes: Any) -> Config:
+    return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+def trained(settings: Config, data: Prepared | None = None) -> Trainer:
+    data = data or prepared()
+    trainer = Trainer(settings, build(settings, data), data)
+    trainer.train()
+    return trainer
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second, other = (weights(trained(config(training__seed=s))) for s in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def plain(trainer: Trainer, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """All that a resumed run must share with an unbroken one, the clock left out."""
+    state = copy.deepcopy(trainer.state())
+    del state["progress"]["minutes"]
+    return {**state, "records": [dict(record) for record in records]}
+
+
+def assert_same_bits(first: Any, second: Any, where: str = "") -> None:
+    assert type(first) is type(second), where
+    if isinstance(first, Tensor):
+        assert first.dtype == second.dtype and first.shape == second.shape, where
+        assert first.numpy().tobytes() == second.numpy().tobytes(), where
+    elif isinstance(first, dict):
+        assert list(first) == list(second), where
+        for key in first:
+            assert_same_bits(first[key], second[key], f"{where}[{key!r}]")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_same_bits(one, other, f"{where}[{number}]")
+    else:
+        assert repr(first) == repr(second), where
+
+
+RESUMED: dict[str, dict[str, Any]] = {
+    "linear KL": {},
+    "cyclical KL, streams in turn": {
+        "objective__kl_schedule": "cyclical", "objective__kl_warmup_steps": 8,
+        "training__streams": "alternate", "training__balanced": True,
+    },
+    "early stopping": {
+        "training__num_steps": 40, "training__evaluate_every": 1, "training__patience": 5,
+        "training__learning_rate": 5.0, "training__early_stopping": "elbo",
+    },
+    "a learned baseline": {"estimator__name": "score-function"},
+    "a running mean": {"estimator__name": "score-function", "estimator__baseline": "running-mean"},
+    "a temperature": {"estimator__name": "gumbel-softmax", "estimator__temperature_steps": 6},
+    "one body": {"model__shared_encoder": True, "model__tied_embeddings": True},
+}  # fmt: skip
+
+
+def check_resumed(changes: dict[str, Any], stops: Sequence[int], tmp_path: Path) -> None:
+    """Weights, optimiser, baselines, best weights and records; the state goes over the disk."""
+    torch.set_default_dtype(torch.float32)
+    data, settings = prepared(), config(**changes)
+    records: list[dict[str, Any]] = []
+
+    def make(should_stop: Callable[[], bool] | None = None) -> Trainer:
+        return Trainer(
+            settings,
+            build(settings, data),
+            data,
+            on_evaluation=lambda record, _: records.append(dict(record)),
+            should_stop=should_stop,
+        )
+
+    whole = make()
+    whole.train()
+    want = plain(whole, records)
+    stops = [step for step in stops if step < whole.progress.step]
+    assert want["progress"]["figures"] and len(stops) > 1
+    for stop in stops:
+        records.clear()
+        asked = itertools.count()
+        # the question comes twice a step: before an evaluation and after it
+        first = make(lambda stop=stop, asked=asked: next(asked) // 2 >= stop)  # type: ignore[misc]
+        first.train()
+        assert not first.progress.figures and first.progress.stopped_by is None
+        assert first.progress.step == stop
+        save_checkpoint(tmp_path, first.state())
+        state = load_checkpoint(tmp_path)
+        assert state is not None
+        second = make()
+        second.restore(state)
+        second.train()
+        assert_same_bits(want, plain(second, records))
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=list(RESUMED))
+def test_a_run_that_was_stopped_ends_in_the_same_bits(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Between evaluations and in the middle of a pass; and where an evaluation is due."""
+    check_resumed(changes, [3, 4], tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=list(RESUMED))
+def test_a_run_that_is_stopped_after_any_step_ends_in_the_same_bits(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    check_resumed(changes, range(8), tmp_path)
+
+
+def test_training_lowers_the_loss() -> None:
+    settings = config(
+        training__num_steps=150, training__evaluate_every=150, training__learning_rate=0.02
+    )
+    data = prepared()
+    trainer = Trainer(settings, build(settings, data), data)
+    first = np.mean([trainer.step(step) for step in range(10)])
+    for step in range(10, 140):
+        trainer.step(step)
+    assert np.mean([trainer.step(step) for step in range(140, 150)]) < 0.9 * first
+
+
+def test_evaluation_moves_no_schedule_and_no_weight() -> None:
+    """An evaluation after every step leaves the steps as they were."""
+    data, runs = prepared(), []
+    for every in (1, 100):
+        settings = config(training__evaluate_every=every)
+        trainer = Trainer(settings, build(settings, data), data)
+        for step in range(6):
+            trainer.step(step)
+            if every == 1:
+                trainer._evaluate()
+        runs.append(weights(trainer))
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_no_weight_drifts_when_nothing_counts() -> None:
+    """w = 0 and no labelled row: Adam's momentum must not move the weights."""
+    data = prepared()
+    settings = config(objective__w=0.0, training__streams="alternate")
+    trainer = Trainer(settings, build(settings, data), data)
+    kinds = []
+    for step in range(8):
+        before = weights(trainer)
+        trainer.step(step)
+        moved = any(not torch.equal(before[k], v) for k, v in weights(trainer).items())
+        labelled = bool(trainer.stepper.streams.batch(step).is_labelled.any())
+        kinds.append(labelled)
+        assert moved == labelled
+    assert set(kinds) == {True, False}
+
+
+def test_patience_counts_evaluations_after_the_warm_up() -> None:
+    """A learning rate so high that the first weights stay the best."""
+    settings = config(
+        training__num_steps=200, training__evaluate_every=1, training__patience=2,
+        training__learning_rate=5.0, training__early_stopping="elbo", objective__kl_warmup_steps=9,
+    )  # fmt: skip
+    trainer = trained(settings)
+    progress = trainer.progress
+    assert progress.stopped_by == "patience" and progress.best_step < 8
+    assert progress.step == 9
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_classifier_and_generator_are_kept_from_their_own_best(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The score is best at step 2, the ELBO at step 3."""
+    scripted = iter([(0.1, -9.0), (0.2, -8.0), (0.9, -7.0), (0.3, -5.0), (0.4, -6.0), (0.0, 0.0)])
+    seen: list[dict[str, Tensor]] = []
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        seen.append(weights(trainer))
+        accuracy, elbo = next(scripted)
+        return {"accuracy": accuracy, "elbo": elbo, "mutual_information": 1.0, "likelihood": 0.0}
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    trainer = trained(
+        config(training__num_steps=4, training__evaluate_every=1, model__shared_encoder=shared)
+    )
+    of_classifier = trainer.model.classifier_names()
+    assert bool(of_classifier) != shared
+    for name, value in weights(trainer).items():
+        expected = seen[2 if shared or name in of_classifier else 3]
+        assert torch.equal(value, expected[name])
+    assert trainer.progress.best_step == 2
+    assert trainer.progress.figures["elbo"] == 0.0
+
+
+def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is what the n-gram part says, before the first step."""
+
+    def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
+        torch.nn.init.normal_(ngrams.weight)
+
+    monkeypatch.setattr("seqssvae.teacher.distil.distil", distil)
+    data = prepared()
+    model = build(config(training__teacher=True), data).eval()
+    batch = collate(data.dev, range(4), num_classes=2)
+    assert model.ngrams is not None
+    want = model.ngrams(batch.x, batch.lengths).log_softmax(-1)
+    torch.testing.assert_close(model.y_logits(model.encode(batch.x, batch.lengths)), want)
+    assert want.std() > 0.1
+    before = model.ngrams.weight.clone()
+    monkeypatch.setattr("seqssvae.training.trainer.distil", lambda *_: None)
+    trainer = Trainer(config(training__teacher=True), model, data)
+    trainer.train()
+    assert torch.equal(model.ngrams.weight, before)
+    untaught = build(config(training__teacher=True), data, taught=False)
+    assert untaught.ngrams is not None and not untaught.ngrams.weight.any()
+
+
+def test_time_is_a_limit() -> None:
+    trainer = trained(config(training__max_minutes=0.001, training__num_steps=10**6))
+    assert trainer.progress.stopped_by == "time"
+
+
+@pytest.mark.parametrize("name", ["trace-enum", "trace-enum-sequential", "fused-enum",
+                                  "sum-and-sample", "score-function", "gumbel-softmax",
+                                  "straight-through"])  # fmt: skip
+def test_every_estimator_trains(name: str) -> None:
+    assert trained(config(estimator__name=name)).progress.step == 8
+
+
+def test_exact_estimators_take_the_same_steps() -> None:
+    """With no z there is no noise but dropout's, which is off."""
+    runs = []
+    for name in ("trace-enum", "trace-enum-sequential", "fused-enum"):
+        settings = config(
+            estimator__name=name, model__latent_size=0, model__dropout=0.0,
+            model__word_dropout=0.0, model__encoder_word_dropout=0.0,
+        )  # fmt: skip
+        runs.append(weights(trained(settings)))
+    for other in runs[1:]:
+        for name, value in runs[0].items():
+            torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
+
+
+def test_ignored_variables_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = make_model()
+    assert ignored_variables({"mutual_information": 2.0, "y_gap": 1.0}, model) == []
+    told = ignored_variables({"mutual_information": 0.01, "y_gap": 0.0}, model)
+    assert "free_bits" in told[0] and "class_bias" in told[1]
+    with caplog.at_level(logging.WARNING):
+        trained(config(model__class_bias=False, model__feed_y=False, training__num_steps=4))
+    assert "y is ignored" in caplog.text
+
+
+@pytest.mark.parametrize(("accuracy", "left"), [(0.89, False), (0.97, True)])
+def test_a_teacher_is_left_for_what_is_clearly_better(
+    accuracy: float, left: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.8 over 64 rows has a standard error of 0.05; a teacher that stays reads all labels."""
+    scripted = iter([0.8, accuracy, 0.85, 0.0])
+    monkeypatch.setattr("seqssvae.teacher.distil.distil", lambda *_: None)
+    again: list[Prepared] = []
+    monkeypatch.setattr(
+        "seqssvae.training.trainer.distil", lambda _, data, seed: again.append(data)
+    )
+    monkeypatch.setattr(
+        Trainer,
+        "_measure",
+        lambda _: {
+            "accuracy": next(scripted), "num_labelled": 64, "elbo": -5.0,
+            "mutual_information": 1.0, "likelihood": 0.0,
+        },
+    )  # fmt: skip
+    settings = config(
+        training__teacher=True, training__num_steps=2, training__evaluate_every=1,
+        objective__kl_warmup_steps=2,
+    )  # fmt: skip
+    progress = trained(settings).progress
+    assert progress.best_step == (1 if left else 0) and progress.dev_labels_learned != left
+    assert [list(data.labelled.ids) for data in again] == (
+        [] if left else [["0-0", "0-1", "0-2", "0-3", "2-0", "2-1"]]
+    )
+
+
+def test_a_bad_step_is_told_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    data, settings = prepared(), config()
+    records: list[dict[str, Any]] = []
+    trainer = Trainer(
+        settings, build(settings, data), data, on_evaluation=lambda r, _: records.append(dict(r))
+    )
+    bad = spoil(trainer, at=[2], ids=["0-1"])
+    progress = trainer.train()
+    assert (progress.step, progress.stopped_by) == (8, "steps")
+    assert (progress.skipped_steps, progress.skipped_in_a_row) == (1, 0)
+    assert "0-1" in bad[2] and set(progress.bad_ids) == bad[2]
+    assert [record["skipped_steps"] for record in records] == [0, 1, 1]
+    told = [record.message for record in caplog.records if "skipped" in record.message]
+    ids = ", ".join(progress.bad_ids)
+    assert told == [f"step 2 skipped, 1 in a row: the loss is nan, by sequences {ids}"]
+
+
+@pytest.mark.parametrize("first_bad", [0, 3])
+def test_too_many_bad_steps_in_a_row_end_training(first_bad: int) -> None:
+    data, settings = prepared(), config(training__max_bad_steps=3)
+    trainer = Trainer(settings, build(settings, data), data)
+    spoil(trainer, at=[1, *range(first_bad, 8)] if first_bad else range(8), ids=None)
+    progress = trainer.train()
+    assert progress.stopped_by == BAD_NUMBERS and progress.step == first_bad + 3
+    assert all(bool(value.isfinite().all()) for value in weights(trainer).values())
+    assert progress.figures["elbo"] < 0  # what was kept can be evaluated
+
+
+def test_first_weights_that_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(_: Trainer) -> dict[str, Any]:
+        Normal(torch.tensor(torch.nan), 1.0)
+        return {}
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    with pytest.raises(Diverged, match="the first weights give figures that are not finite"):
+        trained(config())
+
+
+def test_weights_that_cannot_be_evaluated_are_left_for_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second evaluation is refused, the third would be fine."""
+    plain_measure, calls = Trainer._measure, itertools.count()
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        if next(calls) == 1:
+            Normal(torch.tensor(torch.nan), 1.0)
+        return plain_measure(trainer)
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    trainer = trained(config(training__teacher=False))
+    assert trainer.progress.stopped_by == BAD_NUMBERS and trainer.progress.step == 4
+    assert trainer.progress.best_step == 0 and trainer.progress.figures
+
+
+@pytest.mark.parametrize("figure", ["elbo", "accuracy"])
+def test_figures_that_are_not_finite_are_never_the_best(
+    figure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_measure, calls = Trainer._measure, itertools.count()
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        spoiled = {figure: math.nan, "accuracy": 2.0} if next(calls) == 1 else {}
+        return {**plain_measure(trainer), **spoiled, **({figure: math.nan} if spoiled else {})}
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    assert trained(config()).progress.best_step != 4
