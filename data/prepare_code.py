@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from seqssvae.cli import Parser
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import write_lines
 
 __all__ = ["KINDS", "PACKAGES", "choose_rows", "main", "read_functions"]

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.cli import Parser
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import write_lines
 
 __all__ = ["Grammar", "Source", "load_grammar", "main", "make_grammar", "measure", "prepare"]

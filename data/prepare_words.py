@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqssvae.cli import Parser
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import write_lines
 
 __all__ = ["LANGUAGES", "choose_words", "main", "read_lists", "write_rows"]

@@ -18,8 +18,9 @@ import numpy as np
 
 import seqssvae
 from seqssvae.compare.compare import classification_figures, run_arm
-from seqssvae.config import Config, InputError
+from seqssvae.config import Config
 from seqssvae.data.prepare import prepare, read_like, read_sequences
+from seqssvae.errors import InputError
 from seqssvae.training.fit import fit
 
 ARMS = {

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from seqssvae.cli.train import add_settings, settings
-from seqssvae.config import Config, InputError
+from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, hide_labels, prepare, read_like
 from seqssvae.data.splits import Labels
+from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.model.build import build
 from seqssvae.training.trainer import Trainer

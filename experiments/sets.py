@@ -19,7 +19,7 @@ import numpy as np
 
 from seqssvae.cli.train import add_settings, settings
 from seqssvae.compare.compare import ARMS, compare
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 SAME_ENCODER = ("supervised", "self-trained", "pretrained")
 OURS = "ssvae"

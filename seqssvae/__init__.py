@@ -4,8 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqssvae.config import Config, InputError
+    from seqssvae.config import Config
     from seqssvae.data.batches import Batch
+    from seqssvae.errors import InputError
     from seqssvae.export.sklearn import LabelledKFold, SeqSSVAEClassifier, labelled_scorer
     from seqssvae.model.ssvae import SSVAE
     from seqssvae.trained import TrainedModel, load
@@ -27,7 +28,7 @@ __all__ = [
 _ROOMS = {
     "Batch": "data.batches",
     "Config": "config",
-    "InputError": "config",
+    "InputError": "errors",
     "LabelledKFold": "export.sklearn",
     "SSVAE": "model.ssvae",
     "SeqSSVAEClassifier": "export.sklearn",

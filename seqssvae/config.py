@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from seqssvae.errors import InputError
 from seqssvae.plain_yaml import read_yaml
 
 __all__ = [
     "Config",
     "DataConfig",
     "EstimatorConfig",
-    "InputError",
     "ModelConfig",
     "ObjectiveConfig",
     "TrainingConfig",
@@ -28,13 +28,6 @@ __all__ = [
     "override",
     "to_mapping",
 ]
-
-
-class InputError(ValueError):
-    """A user's mistake, in one line: where, what was wanted, what was got.
-
-    The command line prints it on stderr and exits with 2; everything else is a bug of ours.
-    """
 
 
 Factorisation = Literal["z-given-y", "independent", "y-given-z"]

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from seqssvae.errors import RankLost, WriterFailed
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
 __all__ = [
-    "Ended",
-    "Lost",
     "add_gradients",
     "add_named",
     "collect",
@@ -47,14 +47,6 @@ T = TypeVar("T")
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # that torchrun sets
 STEP = timedelta(seconds=60)  # ranks are so far apart in a step, at most
 WORK = timedelta(hours=3)  # while one works alone: it reads files, learns a teacher, saves
-
-
-class Lost(RuntimeError):
-    """Another rank is gone, or was silent for too long."""
-
-
-class Ended(RuntimeError):
-    """Rank 0 met an error, which it tells itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +92,7 @@ def joined() -> Iterator[None]:
     Ranks other than 0 log errors only.
 
     Raises:
-        Lost: the others cannot be met.
+        RankLost: the others cannot be met.
     """
     global _world
     number = launched_rank()
@@ -127,7 +119,7 @@ def joined() -> Iterator[None]:
     _world = _World(number, distributed.get_world_size(), patient)
     try:
         yield
-    except Lost:
+    except RankLost:
         if threading.current_thread() is threading.main_thread():
             # torchrun sends it any moment, before the line about the loss is told
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -153,7 +145,7 @@ def add_gradients(parameters: Sequence["Tensor"], numbers: Sequence[float]) -> l
         The sums of the numbers; all ranks get the same bits.
 
     Raises:
-        Lost: another rank is gone, or was silent for a minute.
+        RankLost: another rank is gone, or was silent for a minute.
     """
     if _world is None:
         return list(numbers)
@@ -229,7 +221,7 @@ def share(tensors: Iterable["Tensor"]) -> None:
     """Give every rank the values that rank 0 has, in place.
 
     Raises:
-        Lost: another rank is gone.
+        RankLost: another rank is gone.
     """
     if _world is None:
         return
@@ -249,7 +241,7 @@ def gather(value: T) -> list[T]:
         value: What JSON can say.
 
     Raises:
-        Lost: another rank is gone.
+        RankLost: another rank is gone.
     """
     if _world is None:
         return [value]
@@ -278,8 +270,8 @@ def from_writer(work: Callable[[], T]) -> T:
         work: It must call no other function of this room; what it returns is what JSON can say.
 
     Raises:
-        Ended: on the other ranks, where rank 0 met an error.
-        Lost: another rank is gone.
+        WriterFailed: on the other ranks, where rank 0 met an error.
+        RankLost: another rank is gone.
     """
     if _world is None:
         return work()
@@ -295,8 +287,8 @@ def writer_first() -> Iterator[None]:
     """Within it, rank 0 works first, and then all others.
 
     Raises:
-        Ended: on the other ranks, where rank 0 met an error.
-        Lost: another rank is gone.
+        WriterFailed: on the other ranks, where rank 0 met an error.
+        RankLost: another rank is gone.
     """
     if _world is None:
         yield
@@ -304,13 +296,13 @@ def writer_first() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(Lost):
+            with contextlib.suppress(RankLost):
                 gather(False)
             raise
         gather(True)
     else:
         if not gather(True)[0]:
-            raise Ended("rank 0 met an error")
+            raise WriterFailed("rank 0 met an error")
         yield
 
 
@@ -343,4 +335,4 @@ def _meeting() -> Iterator[None]:
     except RuntimeError as error:
         got = re.sub(r"\[\S*\.cc:\d+\] ", "", " ".join(str(error).split()))
         got = got.split(". This is", 1)[0]  # advice for programmers
-        raise Lost(f"wanted all processes of this job, got: {got:.200}") from error
+        raise RankLost(f"wanted all processes of this job, got: {got:.200}") from error

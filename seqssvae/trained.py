@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqssvae.config import Config, InputError
+from seqssvae.config import Config
 from seqssvae.data.batches import Batch, collate, evaluation_batches
 from seqssvae.data.corpus import Source
 from seqssvae.data.encode import encode_sequences
@@ -20,6 +20,7 @@ from seqssvae.data.prepare import read_like
 from seqssvae.data.rows import MAX_SYMBOLS
 from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import Vocabulary
+from seqssvae.errors import InputError
 from seqssvae.inference.classify import classify
 from seqssvae.inference.decode import beam, greedy, sample
 from seqssvae.inference.evaluate import evaluate

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from seqssvae.config import Config, InputError, describe_fields, load_config, override, to_mapping
+from seqssvae.config import Config, describe_fields, load_config, override, to_mapping
+from seqssvae.errors import InputError
 
 
 def test_a_config_survives_yaml_and_json(tmp_path: Path) -> None:

@@ -152,12 +152,12 @@ def test_mistakes_are_told_once(tmp_path: Path, small_run: tuple[Path, Path]) ->
 def test_one_that_is_gone_ends_the_other(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from seqssvae import distributed\n"
+        "from seqssvae import distributed\nfrom seqssvae.errors import RankLost\n"
         "with distributed.joined():\n"
         "    distributed.gather(None)\n"
         "    if distributed.rank() == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    try: distributed.gather(None)\n"
-        "    except distributed.Lost as error: sys.exit(f'{error}')\n"
+        "    except RankLost as error: sys.exit(f'{error}')\n"
     )
     killed, left = start_ranks(["-c", program])
     _, told = left.communicate(timeout=60)

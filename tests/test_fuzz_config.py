@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seqssvae.config import Config, InputError, describe_fields, load_config, override, to_mapping
+from seqssvae.config import Config, describe_fields, load_config, override, to_mapping
+from seqssvae.errors import InputError
 from tests.support.strategies import any_texts, cases, told, values
 
 KEYS = [key for key, _, _ in describe_fields()]

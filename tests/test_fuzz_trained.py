@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import seqssvae
 from seqssvae.cli import main
-from seqssvae.config import InputError
 from seqssvae.data.vocabulary import build_vocabulary, load_vocabulary
+from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel
 from tests.support.strategies import any_texts, cases, texts, told, values
 

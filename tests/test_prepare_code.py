@@ -18,7 +18,7 @@ from data.prepare_code import (
     read_functions,
     syntax_of,
 )
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from tests.support.refusals import refusal
 
 ROOT = Path(__file__).parent.parent

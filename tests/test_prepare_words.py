@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.prepare_words import choose_words, main, read_lists, write_rows
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from tests.support.refusals import refusal
 
 ROOT = Path(__file__).parent.parent

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from seqssvae.cli import main
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.prepare import prepare
+from seqssvae.errors import InputError
 from seqssvae.inference.classify import MODES
 from seqssvae.model.build import build
 from seqssvae.runs.run import RunContents, load_run, save_run

@@ -15,8 +15,7 @@ from typing import Any, NoReturn
 
 from seqssvae import distributed
 from seqssvae.cli.completion import SHELLS, completion_script
-from seqssvae.config import InputError
-from seqssvae.training.signals import Diverged
+from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
 
 __all__ = ["COMMANDS", "Parser", "main"]
 
@@ -119,9 +118,9 @@ def _run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 print(json.dumps(result, ensure_ascii=False, allow_nan=False))
             sys.stdout.flush()
-    except distributed.Ended:
+    except WriterFailed:
         return 2
-    except distributed.Lost as error:
+    except RankLost as error:
         hint = "; --resume goes on from the last checkpoint" * (arguments.command == "train")
         print(f"{name}: error: {who}{error}{hint}", file=sys.stderr, flush=True)
         return 4

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae import distributed
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 if TYPE_CHECKING:
     from seqssvae.data.encoded import EncodedRows

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae.cli.train import add_settings, settings
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

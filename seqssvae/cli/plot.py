@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from seqssvae.config import Config, InputError, describe_fields, load_config, override
+from seqssvae.config import Config, describe_fields, load_config, override
+from seqssvae.errors import InputError
 
 FLAGS = {
     "text_column": "data.text_column",

@@ -16,7 +16,7 @@ from scipy.stats import t as student_t
 
 from seqssvae.compare.baselines import BASELINES, Sequences, Task
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
-from seqssvae.config import Config, InputError, to_mapping
+from seqssvae.config import Config, to_mapping
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import (
@@ -25,6 +25,7 @@ from seqssvae.data.prepare import (
     prepare,
     read_corpus_like,
 )
+from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import calibration_error, macro_f1
 from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE

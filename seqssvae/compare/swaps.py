@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.compare.baselines import BASELINES, Sequences, Task
-from seqssvae.config import InputError
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.prepare import read_corpus_like
+from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel
 
 __all__ = ["fit_judge", "kept_share", "measure_swaps"]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union, final
 
 import numpy as np
 
-from seqssvae.config import InputError
 from seqssvae.data.arrow_rows import batch_rows
 from seqssvae.data.dataset_columns import class_names, dataset_columns
 from seqssvae.data.encoded import EncodedRows
@@ -18,6 +17,7 @@ from seqssvae.data.readers import is_readable, iterate_rows
 from seqssvae.data.rows import RawRow, Row, checked_rows, join_rows
 from seqssvae.data.splits import Classes, Labels, choose_labels, split_dev
 from seqssvae.data.tables import ArrowIds, cached_table, pick_ascending, table_of
+from seqssvae.errors import InputError
 from seqssvae.storage.cache import fingerprint
 from seqssvae.storage.files import readable
 

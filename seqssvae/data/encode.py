@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.config import InputError
 from seqssvae.data.corpus import Corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.rows import MAX_SYMBOLS, find_surrogate
 from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import EOS, Vocabulary
+from seqssvae.errors import InputError
 from seqssvae.storage.cache import cached_file, fingerprint
 
 __all__ = ["encode_corpus", "encode_sequences"]

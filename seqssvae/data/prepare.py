@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqssvae.config import Config, DataConfig, InputError
+from seqssvae.config import Config, DataConfig
 from seqssvae.data.audit import count_shared, find_oddities
 from seqssvae.data.corpus import Corpus, Source, join_corpora, read_corpus
 from seqssvae.data.encode import encode_corpus
@@ -17,6 +17,7 @@ from seqssvae.data.encoded import EncodedRows, PickedIds
 from seqssvae.data.places import AllBut, Places
 from seqssvae.data.splits import Labels, choose_labels, hold_out, split_dev
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
+from seqssvae.errors import InputError
 
 __all__ = [
     "Prepared",

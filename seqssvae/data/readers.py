@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqssvae.config import InputError
 from seqssvae.data.arrow_rows import parquet_rows
 from seqssvae.data.rows import (
     LABEL_NAMES,
@@ -26,6 +25,7 @@ from seqssvae.data.rows import (
     row_error,
     unreadable,
 )
+from seqssvae.errors import InputError
 
 __all__ = ["is_readable", "iterate_rows"]
 

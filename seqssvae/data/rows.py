@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.cache import zeros_in_a_file
 
 __all__ = [

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqssvae.config import InputError
 from seqssvae.data.rows import list_names
+from seqssvae.errors import InputError
 
 __all__ = ["Classes", "LabelSource", "Labels", "choose_labels", "hold_out", "split_dev"]
 

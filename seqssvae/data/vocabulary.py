@@ -17,7 +17,6 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.config import InputError
 from seqssvae.data.sentencepieces import (
     MIN_PIECES,
     NUM_BYTES,
@@ -25,6 +24,7 @@ from seqssvae.data.sentencepieces import (
     UNKNOWN_CHARACTER,
     train_pieces,
 )
+from seqssvae.errors import InputError
 
 __all__ = [
     "BOS",

@@ -3,7 +3,8 @@
 Each is a `pyro.infer.ELBO` and takes `model.model` and `model.guide` of an `SSVAE`.
 """
 
-from seqssvae.config import EstimatorConfig, InputError, ObjectiveConfig
+from seqssvae.config import EstimatorConfig, ObjectiveConfig
+from seqssvae.errors import InputError
 from seqssvae.estimators.fused import FusedEnum
 from seqssvae.estimators.relaxed import RelaxedLabels
 from seqssvae.estimators.sampled import ScoreFunction, SumAndSample

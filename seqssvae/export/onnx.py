@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqssvae.config import InputError
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, PAD, UNK
+from seqssvae.errors import InputError
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE, Features
 from seqssvae.nn.encoders import SequenceEncoder

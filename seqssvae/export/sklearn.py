@@ -19,9 +19,10 @@ from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
+from seqssvae.errors import InputError
 from seqssvae.model.build import build
 from seqssvae.trained import TrainedModel, classify_table
 from seqssvae.training.fit import with_estimator

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from seqssvae.config import InputError
 from seqssvae.data.batches import Batch
+from seqssvae.errors import InputError
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE, Features
 

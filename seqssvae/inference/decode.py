@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqssvae.config import InputError
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
+from seqssvae.errors import InputError
 from seqssvae.nn.decoder import Decoder, DecoderState
 
 __all__ = ["Paths", "beam", "evaluation_mode", "greedy", "sample"]

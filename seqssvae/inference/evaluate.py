@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from seqssvae import distributed
-from seqssvae.config import InputError
 from seqssvae.data.batches import Batch, collate, evaluation_indices
 from seqssvae.data.corpus import EncodedRows
 from seqssvae.data.places import shuffled
+from seqssvae.errors import InputError
 from seqssvae.inference.classify import label_log_prob, log_mean_exp, sample_log_likelihood
 from seqssvae.inference.decode import draw, evaluation_mode
 from seqssvae.inference.tally import NUM_BINS, Tally, bin_numbers, gather_tally

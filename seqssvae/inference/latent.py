@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from seqssvae.config import InputError
 from seqssvae.data.batches import Batch
+from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, evaluation_mode, greedy
 from seqssvae.model.ssvae import SSVAE
 

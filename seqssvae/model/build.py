@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from seqssvae.config import Config, InputError, ModelConfig
+from seqssvae.config import Config, ModelConfig
 from seqssvae.data.prepare import Prepared
+from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import SequenceEncoder

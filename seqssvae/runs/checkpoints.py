@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import flush, parse_json, readable, to_json, writable, write_new
 from seqssvae.storage.manifest import open_sealed, refuse_strangers, seal
 from seqssvae.storage.tensors import from_bytes, to_bytes

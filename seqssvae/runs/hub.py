@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.model.build import weights_on_paper
 from seqssvae.runs.card import shared_manifest, write_card
 from seqssvae.runs.run import RunContents, load_run, save_run

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import flush, parse_json, read_bytes, to_json, writable
 from seqssvae.storage.manifest import measure
 

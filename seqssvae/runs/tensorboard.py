@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 __all__ = ["FOLDER", "check_tensorboard", "write_scalars"]
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.show.plots import require
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import reliability
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.config import InputError
 from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import read_corpus_like
+from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
 from seqssvae.runs.metrics import read_metrics

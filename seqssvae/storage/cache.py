@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import flush
 
 __all__ = ["cache_folder", "cached_file", "fingerprint", "zeros_in_a_file"]

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 __all__ = [
     "flush",

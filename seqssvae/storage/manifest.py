@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import flush, parse_json, read_bytes, readable, to_json, write_new
 
 __all__ = ["MANIFEST", "SealedFolder", "measure", "open_sealed", "refuse_strangers", "seal"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from seqssvae import distributed
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import writable, write_atomically, write_atomically_by
 
 __all__ = ["SLICE_ROWS", "concatenate", "write_in_slices"]
@@ -46,7 +46,7 @@ def write_in_slices(
 
     Raises:
         InputError: the folder is missing or cannot be written to.
-        Lost: another rank is gone.
+        RankLost: another rank is gone.
     """
     starts = range(0, max(num_rows, 1), SLICE_ROWS)
     slices = [slice(start, min(start + SLICE_ROWS, num_rows)) for start in starts]

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from seqssvae import distributed
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.corpus import Source
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.model.build import build
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from seqssvae.runs.metrics import append_metrics, cut_metrics, measure_metrics
@@ -35,7 +36,7 @@ from seqssvae.training.costs import (
     flops_per_second,
 )
 from seqssvae.training.resume import check_identity, check_ranks, fingerprint, identify
-from seqssvae.training.signals import Diverged, Interrupted, StopSignals
+from seqssvae.training.signals import StopSignals
 from seqssvae.training.step import num_shards
 from seqssvae.training.trainer import BAD_NUMBERS, Trainer
 
@@ -82,7 +83,7 @@ def fit(
     Raises:
         InputError: bad input, a folder with other files, or a checkpoint of other settings or rows.
         Interrupted: a signal came; the checkpoint, or the finished run, is saved.
-        Lost: another of several processes is gone; `resume` goes on from the checkpoint.
+        RankLost: another of several processes is gone; `resume` goes on from the checkpoint.
         Diverged: too many steps in a row had numbers that are not finite; the best weights that
             were found before are saved as a finished run.
     """

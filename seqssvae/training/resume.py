@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae import distributed
-from seqssvae.config import Config, InputError, to_mapping
+from seqssvae.config import Config, to_mapping
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
+from seqssvae.errors import InputError
 
 __all__ = ["check_identity", "check_ranks", "digest", "digest_ids", "fingerprint", "identify"]
 

@@ -1,4 +1,4 @@
-"""How a run ends before its time: by a signal, or by numbers that are not finite."""
+"""SIGTERM and SIGINT while a run trains: noted, so that a step is finished first."""
 
 import os
 import signal
@@ -7,29 +7,9 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Diverged", "Interrupted", "StopSignals"]
+__all__ = ["StopSignals"]
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that was obeyed in good order.
-
-    Args:
-        number: The signal.
-        message: What was saved, in a line.
-
-    Attributes:
-        status: What the process ends with, 128 and the signal's number: 143 or 130.
-    """
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.status = 128 + number
-
-
-class Diverged(ArithmeticError):
-    """Training ended because its numbers were not finite; what was finite is saved."""
 
 
 class StopSignals:

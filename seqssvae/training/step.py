@@ -133,7 +133,7 @@ class Stepper:
             the same.
 
         Raises:
-            Lost: another rank is gone.
+            RankLost: another rank is gone.
         """
         weight, memory = self._follow_schedules(step), self._memory()
         loss, counts, problem = self._gradients(step, weight)

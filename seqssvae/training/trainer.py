@@ -18,11 +18,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
+from seqssvae.errors import Diverged
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import distil
 from seqssvae.training.bad_steps import not_finite_allowed
-from seqssvae.training.signals import Diverged
 from seqssvae.training.step import Stepper
 
 __all__ = ["Progress", "Trainer", "format_metrics"]
@@ -143,7 +143,7 @@ class Trainer:
 
         Raises:
             Diverged: the model's first weights cannot be evaluated.
-            Lost: another rank is gone.
+            RankLost: another rank is gone.
         """
         settings, progress = self.config.training, self.progress
         if settings.num_threads:

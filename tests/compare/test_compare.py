@@ -18,9 +18,10 @@ from seqssvae.compare.compare import (
     run_arm,
     summarise,
 )
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, read_like, read_sequences
+from seqssvae.errors import InputError
 
 QUICK = {
     "model.embedding_size": 4,

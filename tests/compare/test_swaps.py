@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seqssvae.compare.swaps import fit_judge, kept_share, measure_swaps
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel, load
 
 Small = tuple[Path, Path]

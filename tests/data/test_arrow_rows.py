@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow
 import pytest
 
-from seqssvae.config import InputError
 from seqssvae.data.arrow_rows import batch_rows
 from seqssvae.data.rows import Columns, RawRow
+from seqssvae.errors import InputError
 
 COLUMNS = Columns("text", False, "label", None)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.config import InputError
 from seqssvae.data.corpus import (
     Labels,
     find_files,
@@ -19,6 +18,7 @@ from seqssvae.data.corpus import (
 )
 from seqssvae.data.encode import encode_corpus, encode_sequences
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
+from seqssvae.errors import InputError
 
 ROWS: list[dict[str, Any]] = [
     {"text": "abc", "label": "x"},

@@ -5,9 +5,9 @@ from typing import Any
 import datasets
 import pytest
 
-from seqssvae.config import InputError
 from seqssvae.data.dataset_columns import class_names, dataset_columns
 from seqssvae.data.rows import Columns
+from seqssvae.errors import InputError
 
 TEXT, NUMBER = datasets.Value("string"), datasets.Value("int64")
 TOKENS, CLASS = datasets.List(TEXT), datasets.ClassLabel(names=["no", "yes"])

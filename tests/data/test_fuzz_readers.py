@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seqssvae.config import InputError
 from seqssvae.data.readers import iterate_rows
 from seqssvae.data.rows import Row
+from seqssvae.errors import InputError
 from tests.support.strategies import any_texts, cases, texts, told, values
 
 NAMES = ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet", "a.jsonl.gz", "a.csv.gz", "a.txt.gz"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.corpus import read_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import (
@@ -21,6 +21,7 @@ from seqssvae.data.prepare import (
 )
 from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
+from seqssvae.errors import InputError
 
 Rows = Sequence[Mapping[str, Any]]
 

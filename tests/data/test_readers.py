@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae.config import InputError
 from seqssvae.data.readers import iterate_rows
 from seqssvae.data.rows import Row
+from seqssvae.errors import InputError
 
 Contents = list[tuple[int, str | list[str], str | tuple[str, ...] | None]]
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqssvae.config import InputError
 from seqssvae.data import rows
 from seqssvae.data.rows import (
     MAX_SYMBOLS,
@@ -18,6 +17,7 @@ from seqssvae.data.rows import (
     choose_columns,
     find_surrogate,
 )
+from seqssvae.errors import InputError
 from seqssvae.storage import cache
 
 

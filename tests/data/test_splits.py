@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqssvae.config import InputError
 from seqssvae.data import splits
 from seqssvae.data.splits import Labels, choose_labels, hold_out, split_dev
+from seqssvae.errors import InputError
 
 label_lists = st.lists(st.integers(-1, 4), max_size=60)
 

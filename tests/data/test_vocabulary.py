@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae.config import InputError
 from seqssvae.data.vocabulary import (
     BOS,
     EOS,
@@ -25,6 +24,7 @@ from seqssvae.data.vocabulary import (
     count_unknown,
     load_vocabulary,
 )
+from seqssvae.errors import InputError
 
 TEXTS = ["the cat sat", "the dog sat on the mat", "  two spaces ", "größe\tund\nZeilen", "日本語"]
 unicode_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"))

@@ -13,10 +13,11 @@ import torch
 
 import seqssvae
 from seqssvae.cli import main
-from seqssvae.config import Config, InputError, ModelConfig
+from seqssvae.config import Config, ModelConfig
 from seqssvae.data.batches import collate
 from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary, build_vocabulary
+from seqssvae.errors import InputError
 from seqssvae.export.onnx import EncoderForExport, export_onnx
 from seqssvae.model.build import build_model
 from seqssvae.nn.words import tabulate_words

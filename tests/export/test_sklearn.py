@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
+from seqssvae.errors import InputError
 from seqssvae.export.sklearn import (
     LabelledKFold,
     SeqSSVAEClassifier,

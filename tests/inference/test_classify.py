@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.distributions import Normal
 
 import seqssvae.inference.classify
-from seqssvae.config import InputError
 from seqssvae.data.batches import Batch
+from seqssvae.errors import InputError
 from seqssvae.inference.classify import classify, sample_log_likelihood
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import make_batch, make_model, stepwise_log_prob

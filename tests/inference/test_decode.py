@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import seqssvae.inference.decode
-from seqssvae.config import InputError
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
+from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, draw, evaluation_mode, greedy, sample
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import make_model, stepwise_log_prob

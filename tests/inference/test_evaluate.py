@@ -14,8 +14,8 @@ from torch.distributions import Normal, kl_divergence
 
 import seqssvae.inference.classify
 import seqssvae.inference.evaluate
-from seqssvae.config import InputError
 from seqssvae.data.corpus import EncodedRows
+from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import calibration_error, evaluate, macro_f1, mutual_information
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import make_batch, make_model, stepwise_log_prob

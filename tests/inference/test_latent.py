@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, greedy
 from seqssvae.inference.latent import encode_z, interpolate, kl_per_dim, transfer
 from tests.support.factories import make_batch, make_model

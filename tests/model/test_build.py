@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.prepare import prepare
+from seqssvae.errors import InputError
 from seqssvae.model.build import build
 from tests.training.test_trainer import config, prepared, rows
 

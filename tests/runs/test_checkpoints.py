@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from seqssvae.storage.manifest import seal
 from seqssvae.storage.tensors import to_bytes

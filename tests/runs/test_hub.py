@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import HfApi, ModelHubMixin
 
 import seqssvae
-from seqssvae.config import InputError, to_mapping
+from seqssvae.config import to_mapping
+from seqssvae.errors import InputError
 from seqssvae.runs.hub import SharedRun
 from seqssvae.runs.run import load_run, save_run
 from seqssvae.trained import TrainedModel

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.runs.metrics import append_metrics, cut_metrics, measure_metrics, read_metrics
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.corpus import Labels
 from seqssvae.data.vocabulary import build_vocabulary
+from seqssvae.errors import InputError
 from seqssvae.runs.checkpoints import save_checkpoint
 from seqssvae.runs.metrics import append_metrics
 from seqssvae.runs.run import FORMAT, RunContents, check_new_run, check_old_run, load_run, save_run

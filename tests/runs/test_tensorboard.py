@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
+from seqssvae.errors import InputError
 from seqssvae.runs.tensorboard import FOLDER, write_scalars
 from seqssvae.training.fit import fit
 from tests.test_trained import QUICK

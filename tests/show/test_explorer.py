@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.inference.novelty import log_prob_per_symbol
 from seqssvae.show.explorer import Exploration, open_run
 from seqssvae.trained import load

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.show.explorer import Exploration, open_run
 from seqssvae.show.explorer_page import DEFAULT_LABEL, make_page, serve
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import calibration_error
 from seqssvae.show import plots
 from tests.support.portraits import EVIL, make_portrait

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
+from seqssvae.errors import InputError
 from seqssvae.runs.run import load_run
 from seqssvae.show.portrait import Portrait, portray, read_held_out, show_sequence
 from seqssvae.trained import load

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.cache import cache_folder, cached_file, fingerprint, zeros_in_a_file
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.files import parse_json, write_atomically, write_lines
 
 

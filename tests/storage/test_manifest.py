@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.manifest import measure, open_sealed, seal
 
 

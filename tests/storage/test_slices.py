@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage import slices
 from seqssvae.storage.slices import concatenate, write_in_slices
 

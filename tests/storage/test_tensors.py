@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 from seqssvae.storage.tensors import check_header, from_bytes, to_bytes
 
 WANTED = {"a": torch.empty(2, 3, device="meta"), "b": torch.empty((), dtype=torch.int64)}

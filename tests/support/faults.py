@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from seqssvae.config import InputError
 from seqssvae.data.batches import Batch
+from seqssvae.errors import InputError
 from seqssvae.training.step import Stepper
 from seqssvae.training.trainer import Trainer
 

@@ -32,7 +32,7 @@ LAUNCHER = ("-m", "torch.distributed.run")
 ALONE = ("--standalone", "--nproc-per-node", "2")
 
 
-class Ended(NamedTuple):
+class Outcome(NamedTuple):
     """How a job ended."""
 
     status: int
@@ -101,12 +101,12 @@ class Job:
         os.kill(found, number)
         self.last_signal = time.monotonic()
 
-    def end(self, seconds: float = 120.0) -> Ended:
+    def end(self, seconds: float = 120.0) -> Outcome:
         """Wait for the end of all of its processes."""
         status = self.torchrun.wait(timeout=seconds)
         self.end_of_processes(seconds)
         self._reader.join(timeout=10)
-        return Ended(status, self.ours(), time.monotonic() - self.last_signal)
+        return Outcome(status, self.ours(), time.monotonic() - self.last_signal)
 
     def end_of_processes(self, seconds: float) -> None:
         """Wait for all but torchrun itself, so long after the last signal at most."""

@@ -18,6 +18,7 @@ from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.batches import Batch
 from seqssvae.data.prepare import Prepared
+from seqssvae.errors import WriterFailed
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE
@@ -205,7 +206,7 @@ def errors() -> Any:
 
     try:
         distributed.from_writer(fail)
-    except (OSError, distributed.Ended) as error:
+    except (OSError, WriterFailed) as error:
         assert isinstance(error, OSError) == distributed.is_writer()
     assert distributed.from_writer(lambda: [distributed.rank(), None]) == [0, None]
     assert distributed.gather({"rank": distributed.rank()}) == [

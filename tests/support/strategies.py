@@ -8,7 +8,7 @@ import hypothesis
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
-from seqssvae.config import InputError
+from seqssvae.errors import InputError
 
 ODD = (
     *("NA", "null", "1e5", "007", "nan", "True", "-1", "0x10", "1_0", "None", "yes", "=1+1", "{}"),

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqssvae.config import Config, InputError, override
+from seqssvae.config import Config, override
 from seqssvae.data.batches import Batch
+from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.estimators import FusedEnum
 from seqssvae.runs.checkpoints import CHECKPOINTS, load_checkpoint, save_checkpoint
 from seqssvae.runs.metrics import METRICS, read_metrics
 from seqssvae.runs.run import load_run
 from seqssvae.trained import load
 from seqssvae.training.fit import fit
-from seqssvae.training.signals import Diverged, Interrupted
 from seqssvae.training.step import Stepper
 from seqssvae.training.trainer import Trainer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqssvae.config import InputError
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.errors import InputError
 from seqssvae.training.resume import check_identity, check_ranks, digest, fingerprint, identify
 from tests.training.test_trainer import config, prepared, rows
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from seqssvae.errors import Interrupted
 from seqssvae.runs.metrics import METRICS
 from seqssvae.runs.run import WEIGHTS
-from seqssvae.training.signals import Interrupted, StopSignals
+from seqssvae.training.signals import StopSignals
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
@@ -66,7 +67,7 @@ print(json.dumps(results))
 """
 
 
-class Ended(NamedTuple):
+class Outcome(NamedTuple):
     """How a training ended."""
 
     status: int
@@ -75,7 +76,7 @@ class Ended(NamedTuple):
     seconds: float  # after the last signal
 
 
-def run_trainings(folder: Path, plan: Sequence[tuple[Any, ...]]) -> list[Ended]:
+def run_trainings(folder: Path, plan: Sequence[tuple[Any, ...]]) -> list[Outcome]:
     """Train in real processes.
 
     Args:
@@ -101,7 +102,7 @@ def run_trainings(folder: Path, plan: Sequence[tuple[Any, ...]]) -> list[Ended]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return [Ended(*result) for result in json.loads(done.stdout.splitlines()[-1])]
+    return [Outcome(*result) for result in json.loads(done.stdout.splitlines()[-1])]
 
 
 def assert_same_run(first: Path, second: Path) -> None:

@@ -18,10 +18,10 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
+from seqssvae.errors import Diverged
 from seqssvae.model.build import build
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
-from seqssvae.training.signals import Diverged
 from seqssvae.training.trainer import BAD_NUMBERS, Trainer, ignored_variables
 from tests.support.factories import make_model
 from tests.support.faults import spoil

@@ -1,0 +1,38 @@
+"""What ends a command before its time: a user's mistake, a signal, numbers that are not finite."""
+
+__all__ = ["Diverged", "WriterFailed", "InputError", "Interrupted", "RankLost"]
+
+
+class InputError(ValueError):
+    """A user's mistake, in one line: where, what was wanted, what was got.
+
+    The command line prints it on stderr and exits with 2; everything else is a bug of ours.
+    """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that was obeyed in good order.
+
+    Args:
+        number: The signal.
+        message: What was saved, in a line.
+
+    Attributes:
+        status: What the process ends with, 128 and the signal's number: 143 or 130.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.status = 128 + number
+
+
+class Diverged(ArithmeticError):
+    """Training ended because its numbers were not finite; what was finite is saved."""
+
+
+class RankLost(RuntimeError):
+    """Another rank is gone, or was silent for too long."""
+
+
+class WriterFailed(RuntimeError):
+    """Rank 0 met an error, which it tells itself."""
