@@ -190,31 +190,6 @@ def test_growth_is_told() -> None:
     assert abs(growth([90, 110, 1, 1, 1, 1, 120, 130]) - 25) < 1e-9
 
 
-def test_faults_are_noticed_or_listed(tmp_path: Path) -> None:
-    """`mutation.py` tries two mutants of a small room."""
-    shown = run_script("mutation.py", "--rooms", "shapes", "--sample", 2, folder=tmp_path)
-    result = json.loads(shown.splitlines()[-1])
-    assert result["tried"] == 2 and result["killed"] + shown.count("survived") == 2
-
-
-def test_mutants_change_one_place_each() -> None:
-    import ast
-
-    from experiments.mutation import find_mutants
-
-    source = (
-        'def f(x: int = 1) -> int:\n    """Doc."""\n    if not x < 2 and x:\n        print(x)\n'
-    )
-    mutants = {what: text for _, _, what, text in find_mutants(source)}
-    assert len(mutants) == 8
-    for change in ("x < 2 -> x <= 2", "1 -> 2", "2 -> 3", "not x < 2 -> not not x < 2"):
-        assert change in mutants
-    plain = ast.unparse(ast.parse(source)).splitlines()
-    for text in mutants.values():
-        lines = ast.unparse(ast.parse(text)).splitlines()
-        assert sum(a != b for a, b in zip(plain, lines, strict=True)) == 1
-
-
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_rivals_compute_what_we_do(cell: str, fix_noise: FixNoise) -> None:
     """`rivals.py`, with our weights and noise, gives our value and gradient."""
