@@ -1,17 +1,14 @@
 """Every test starts seeded, in float64, with Pyro's checks on and on one thread."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import pyro
 import pytest
 import torch
-from torch import Tensor
 
 from seqssvae.estimators.terms import fixed_noise
-
-FixNoise: TypeAlias = Callable[[Tensor], None]
+from tests.support.fixtures import FixNoise
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)

@@ -10,16 +10,16 @@ import torch
 
 from seqssvae import distributed
 from seqssvae.cli import main
-from tests.support.ranked import SCENARIOS, start_ranks
-from tests.training.test_signals import SETTINGS
-from tests.training.test_trainer import assert_same_bits
+from tests.support.processes import start_ranks
+from tests.support.scenarios import SCENARIOS
+from tests.support.training import SETTINGS, assert_same_bits
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found in every scenario."""
     folder = tmp_path_factory.mktemp("ranks")
-    processes = start_ranks(["-m", "tests.support.ranked", folder])
+    processes = start_ranks(["-m", "tests.support.scenarios", folder])
     told = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     lines = [err.splitlines() for _, err in told]

@@ -14,7 +14,7 @@ import torch
 from experiments.benchmarks.rivals import ForumProgram, Networks, PlainStep
 from experiments.benchmarks.step import LATENT_SIZE, Setting, make_batch, make_model
 from seqssvae.estimators import FusedEnum
-from tests.conftest import FixNoise
+from tests.support.fixtures import FixNoise
 
 ROOT = Path(__file__).parent.parent
 SYLLABLES = {

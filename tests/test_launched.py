@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Job, job
-from tests.training.test_fit import write
-from tests.training.test_signals import SETTINGS, assert_same_run
+from tests.support.rows import write_two_classes
+from tests.support.training import SETTINGS, assert_same_run
 
 pytestmark = pytest.mark.faults
 
@@ -32,7 +32,7 @@ def finish(folder: Path, name: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """With rows, and a run `whole` that nothing disturbed."""
-    write(tmp_path / "rows.jsonl")
+    write_two_classes(tmp_path / "rows.jsonl")
     finish(tmp_path, "whole")
     return tmp_path
 

@@ -76,6 +76,11 @@ def test_no_modules_import_in_a_circle() -> None:
             del below[module]
 
 
+def test_the_tour_names_every_package() -> None:
+    tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [package for package in ORDER if f"`{package}`" not in tour] == []
+
+
 def test_every_module_has_its_test_file() -> None:
     """At the same place under tests/; commands share one, and so do the estimators."""
     wanted = [
@@ -90,6 +95,28 @@ def test_every_script_has_its_test_file() -> None:
     scripts = [*(ROOT / "data").glob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
     assert [path.name for path in scripts if path.stem not in tests] == []
+
+
+def test_no_test_module_imports_another() -> None:
+    """What they share is under tests/support/."""
+    importing = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _imported_names(node)
+        if name.startswith("tests.") and not name.startswith("tests.support.")
+    ]
+    assert importing == []
+
+
+def _imported_names(node: ast.AST) -> list[str]:
+    """Full names that a statement imports."""
+    match node:
+        case ast.Import():
+            return [alias.name for alias in node.names]
+        case ast.ImportFrom():
+            return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
 
 
 def test_only_the_model_samples() -> None:

@@ -20,19 +20,9 @@ from seqssvae.model.build import build
 from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.trained import EXTRA_LENGTH, TrainedModel, classify_table, load
 from seqssvae.training.fit import fit
+from tests.support.training import QUICK, TEXTS
 
 Small = tuple[Path, Path]
-QUICK = {
-    "data.max_length": 12,
-    "model.embedding_size": 4,
-    "model.encoder_size": 4,
-    "model.decoder_size": 4,
-    "model.latent_size": 2,
-    "objective.kl_warmup_steps": 2,
-    "training.num_steps": 4,
-    "training.num_threads": 1,
-}
-TEXTS = ["abab", "cd", "ab", "cdcdcdcd", "acbd", "a", "abababababab", "dcba"]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Batches against plain loops."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,29 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqssvae.data.batches import Batch, collate, concatenate, evaluation_batches
-from seqssvae.data.corpus import EncodedRows
-
-
-def make_rows(
-    lengths: Sequence[int],
-    y: Sequence[int] | None = None,
-    candidates: dict[int, tuple[int, ...]] | None = None,
-    first: int = 0,
-) -> EncodedRows:
-    """Row i holds `lengths[i]` times the symbol `10 + first + i`."""
-    symbols = [10 + first + row for row, length in enumerate(lengths) for _ in range(length)]
-    return EncodedRows(
-        symbols=np.array(symbols, dtype=np.int32),
-        offsets=np.cumsum([0, *lengths], dtype=np.int64),
-        y=np.array([-1] * len(lengths) if y is None else y, dtype=np.int64),
-        candidates=candidates or {},
-        ids=tuple(f"row-{first + row}" for row in range(len(lengths))),
-    )
-
-
-def row_numbers(batch: Batch) -> list[int]:
-    """Which rows of `make_rows` a batch holds."""
-    return (batch.x[:, 0] - 10).tolist()
+from tests.support.rows import numbered_rows, row_numbers
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -45,7 +22,7 @@ def same(first: Batch, second: Batch) -> bool:
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.data())
 def test_collate_equals_a_loop(lengths: list[int], data: st.DataObject) -> None:
-    rows = make_rows(lengths, [row % 3 - 1 for row in range(len(lengths))])
+    rows = numbered_rows(lengths, [row % 3 - 1 for row in range(len(lengths))])
     indices = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=9))
     batch = collate(rows, indices, num_classes=2)
     longest = max(lengths[row] for row in indices)
@@ -61,7 +38,7 @@ def test_collate_equals_a_loop(lengths: list[int], data: st.DataObject) -> None:
 
 
 def test_partial_labels() -> None:
-    rows = make_rows(
+    rows = numbered_rows(
         [1, 2, 3, 4, 5],
         [2, -1, -1, -1, -1],
         candidates={2: (0, 2), 3: (1,), 4: (2, 0, 1, 1)},
@@ -82,7 +59,7 @@ def test_partial_labels() -> None:
 
 
 def test_select_equals_collate() -> None:
-    rows = make_rows([6, 1, 3, 2], [0, 1, -1, -1], candidates={2: (0, 1)})
+    rows = numbered_rows([6, 1, 3, 2], [0, 1, -1, -1], candidates={2: (0, 1)})
     weights = np.array([1.0, 2.0, 3.0, 4.0])
     batch = collate(rows, range(4), num_classes=3, w=weights, alpha=0.5)
     for indices in ([1, 3], [2, 0], [1], [3, 2], [0, 1, 2, 3]):
@@ -94,7 +71,7 @@ def test_select_equals_collate() -> None:
 
 
 def test_concatenate_equals_collate() -> None:
-    rows = make_rows([2, 5, 3, 1], [0, 1, -1, -1], candidates={2: (0, 1)})
+    rows = numbered_rows([2, 5, 3, 1], [0, 1, -1, -1], candidates={2: (0, 1)})
     for first, second in (([0, 1], [2, 3]), ([2, 3], [0, 1]), ([0], [3]), ([3, 2, 1], [0])):
         joined = concatenate(
             collate(rows, first, num_classes=3), collate(rows, second, num_classes=3)
@@ -108,7 +85,7 @@ def test_concatenate_equals_collate() -> None:
 
 
 def test_to_moves_ids_and_casts_weights() -> None:
-    rows = make_rows([2, 5], [0, -1], candidates={1: (0, 1)})
+    rows = numbered_rows([2, 5], [0, -1], candidates={1: (0, 1)})
     batch = collate(rows, [0, 1], num_classes=3, w=0.5)
     moved = batch.to("meta", torch.float32)
     assert moved.x.device.type == moved.lengths.device.type == moved.y.device.type == "meta"
@@ -120,18 +97,18 @@ def test_to_moves_ids_and_casts_weights() -> None:
 
 def test_what_collate_refuses() -> None:
     with pytest.raises(ValueError, match="at least one row for a batch, got none"):
-        collate(make_rows([1]), [], num_classes=2)
+        collate(numbered_rows([1]), [], num_classes=2)
     with pytest.raises(ValueError, match="row 1: wanted at least one symbol"):
-        collate(make_rows([1, 0, 2]), [2, 1], num_classes=2)
+        collate(numbered_rows([1, 0, 2]), [2, 1], num_classes=2)
     with pytest.raises(ValueError, match="classes below 2, got 2"):
-        collate(make_rows([1, 1], [2, 0]), [0, 1], num_classes=2)
+        collate(numbered_rows([1, 1], [2, 0]), [0, 1], num_classes=2)
     with pytest.raises(ValueError, match="classes below 2, got 5"):
-        collate(make_rows([1], candidates={0: (0, 5)}), [0], num_classes=2)
+        collate(numbered_rows([1], candidates={0: (0, 5)}), [0], num_classes=2)
 
 
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 12))
 def test_evaluation_takes_every_row_once(lengths: list[int], batch_size: int) -> None:
-    rows = make_rows(lengths, [row % 2 for row in range(len(lengths))])
+    rows = numbered_rows(lengths, [row % 2 for row in range(len(lengths))])
     seen: list[int] = []
     widths: list[int] = []
     for indices, batch in evaluation_batches(rows, batch_size, num_classes=2):
@@ -146,7 +123,7 @@ def test_evaluation_takes_every_row_once(lengths: list[int], batch_size: int) ->
 
 def test_evaluation_limits_the_symbols_of_a_batch() -> None:
     """No batch of several rows is larger than that, and one more row would be too many."""
-    rows = make_rows([3, 50, 2, 7, 7, 1, 4, 5], [0] * 8)
+    rows = numbered_rows([3, 50, 2, 7, 7, 1, 4, 5], [0] * 8)
     found = list(evaluation_batches(rows, 5, num_classes=1, num_symbols=20))
     assert sorted(int(i) for indices, _ in found for i in indices) == list(range(8))
     for number, (_, batch) in enumerate(found):

@@ -12,7 +12,7 @@ from seqssvae.data import places, streams
 from seqssvae.data.encoded import EncodedRows, RowLengths
 from seqssvae.data.places import Shuffled
 from seqssvae.data.streams import Stream, TwoStreams
-from tests.data.test_batches import make_rows, row_numbers
+from tests.support.rows import numbered_rows, row_numbers
 
 
 @st.composite
@@ -137,7 +137,7 @@ def test_many_rows_come_once_a_pass_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_lengths_may_be_looked_up() -> None:
-    rows = make_rows([1 + row % 7 for row in range(50)])
+    rows = numbered_rows([1 + row % 7 for row in range(50)])
     listed, looked_up = (Stream(one, 4, seed=2) for one in (rows.lengths, RowLengths(rows)))
     for step in range(20):
         assert listed.indices(step).tolist() == looked_up.indices(step).tolist()
@@ -213,8 +213,8 @@ def drawn_rows(streams: TwoStreams, num_steps: int) -> tuple[list[int], list[int
 def test_each_row_counts_once_in_its_own_stream(
     num_labelled: int, num_unlabelled: int, sizes: tuple[int, int], mode: str, seed: int
 ) -> None:
-    labelled = make_rows([1 + row % 5 for row in range(num_labelled)], [0] * num_labelled)
-    unlabelled = make_rows([1 + row % 9 for row in range(num_unlabelled)], first=100)
+    labelled = numbered_rows([1 + row % 5 for row in range(num_labelled)], [0] * num_labelled)
+    unlabelled = numbered_rows([1 + row % 9 for row in range(num_unlabelled)], first=100)
     streams = TwoStreams(labelled, unlabelled, sizes=sizes, num_classes=2, seed=seed, mode=mode)
     seen_labelled, seen_unlabelled = drawn_rows(streams, 30)
     for seen, rows in (
@@ -229,8 +229,8 @@ def test_each_row_counts_once_in_its_own_stream(
 
 def test_both_puts_labelled_rows_first_in_fixed_numbers() -> None:
     streams = TwoStreams(
-        make_rows([2] * 5, [1] * 5),
-        make_rows([7] * 9, first=100),
+        numbered_rows([2] * 5, [1] * 5),
+        numbered_rows([7] * 9, first=100),
         sizes=(2, 3),
         num_classes=2,
         seed=0,
@@ -252,8 +252,8 @@ def test_alternate_keeps_the_proportion_at_every_step(
     num_labelled: int, num_unlabelled: int, labelled_size: int, unlabelled_size: int
 ) -> None:
     streams = TwoStreams(
-        make_rows([1] * num_labelled, [0] * num_labelled),
-        make_rows([1] * num_unlabelled, first=1000),
+        numbered_rows([1] * num_labelled, [0] * num_labelled),
+        numbered_rows([1] * num_unlabelled, first=1000),
         sizes=(labelled_size, unlabelled_size),
         num_classes=1,
         seed=0,
@@ -275,10 +275,10 @@ def test_alternate_keeps_the_proportion_at_every_step(
 
 @pytest.mark.parametrize("mode", ["both", "alternate"])
 def test_one_stream_alone(mode: str) -> None:
-    rows, none = make_rows([3] * 4, [0] * 4), make_rows([])
+    rows, none = numbered_rows([3] * 4, [0] * 4), numbered_rows([])
     labelled = TwoStreams(rows, none, sizes=(2, 3), num_classes=2, seed=0, mode=mode)
     unlabelled = TwoStreams(
-        none, make_rows([3] * 4), sizes=(2, 3), num_classes=0, seed=0, mode=mode
+        none, numbered_rows([3] * 4), sizes=(2, 3), num_classes=0, seed=0, mode=mode
     )
     for step in range(5):
         assert labelled.batch(step).y.tolist() == [0, 0]
@@ -287,7 +287,7 @@ def test_one_stream_alone(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["both", "alternate"])
 def test_ranks_share_the_batch_of_one_rank(mode: str) -> None:
-    rows, others = make_rows([3] * 5, [0] * 5), make_rows([4] * 11, first=100)
+    rows, others = numbered_rows([3] * 5, [0] * 5), numbered_rows([4] * 11, first=100)
     whole, *shares = (
         TwoStreams(
             rows, others, sizes=(4, 6), num_classes=1, seed=3, mode=mode, rank=rank, world=world
@@ -302,7 +302,7 @@ def test_ranks_share_the_batch_of_one_rank(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["both", "alternate"])
 def test_parts_of_ranks_are_the_shares_of_more_ranks(mode: str) -> None:
     """Two ranks with two parts each, four ranks, one of four parts; some have no row at all."""
-    rows, others = make_rows([3] * 5, [0] * 5), make_rows([4] * 11, first=100)
+    rows, others = numbered_rows([3] * 5, [0] * 5), numbered_rows([4] * 11, first=100)
 
     def streams(rank: int, world: int, parts: int) -> TwoStreams:
         return TwoStreams(
@@ -334,8 +334,8 @@ def test_parts_of_ranks_are_the_shares_of_more_ranks(mode: str) -> None:
 
 def test_balanced_draws_classes_equally() -> None:
     streams = TwoStreams(
-        make_rows([1] * 12, [0] * 9 + [1] * 2 + [2]),
-        make_rows([1] * 3, first=100),
+        numbered_rows([1] * 12, [0] * 9 + [1] * 2 + [2]),
+        numbered_rows([1] * 3, first=100),
         sizes=(6, 1),
         num_classes=3,
         seed=0,
@@ -346,7 +346,7 @@ def test_balanced_draws_classes_equally() -> None:
 
 
 def test_what_two_streams_refuse() -> None:
-    labelled, unlabelled, none = make_rows([1], [0]), make_rows([1, 1]), make_rows([])
+    labelled, unlabelled, none = numbered_rows([1], [0]), numbered_rows([1, 1]), numbered_rows([])
 
     def make(first: EncodedRows, second: EncodedRows, mode: str = "both") -> TwoStreams:
         return TwoStreams(first, second, sizes=(1, 1), num_classes=2, seed=0, mode=mode)
@@ -358,10 +358,10 @@ def test_what_two_streams_refuse() -> None:
     with pytest.raises(ValueError, match="counts twice"):
         make(labelled, labelled)
     with pytest.raises(ValueError, match="counts twice"):
-        make(labelled, make_rows([1], candidates={0: (0, 1)}))
+        make(labelled, numbered_rows([1], candidates={0: (0, 1)}))
     with pytest.raises(ValueError, match="mode: wanted both or alternate, got neither"):
         make(labelled, unlabelled, "neither")
-    make(make_rows([1], candidates={0: (0, 1)}), unlabelled)
+    make(numbered_rows([1], candidates={0: (0, 1)}), unlabelled)
 
 
 # batches

@@ -10,8 +10,8 @@ from seqssvae.data.batches import Batch
 from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndSample
 from seqssvae.estimators.fused import PairELBO, Pairs
 from seqssvae.model.ssvae import SSVAE
-from tests.conftest import FixNoise
 from tests.support.factories import make_batch, make_model
+from tests.support.fixtures import FixNoise
 
 NUM_REPEATS, NUM_PARTICLES = 100, 800
 

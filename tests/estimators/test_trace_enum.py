@@ -12,8 +12,8 @@ from torch import Tensor
 from seqssvae.data.batches import Batch
 from seqssvae.estimators import FusedEnum, TraceEnum
 from seqssvae.model.ssvae import SSVAE
-from tests.conftest import FixNoise
 from tests.support.factories import brute_force_loss, make_batch, make_model
+from tests.support.fixtures import FixNoise
 
 MIXED = [2, -1, 0, -1]
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

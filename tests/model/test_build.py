@@ -9,17 +9,18 @@ from seqssvae.config import Config, override
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
 from seqssvae.model.build import build
-from tests.training.test_trainer import config, prepared, rows
+from tests.support.rows import random_rows
+from tests.support.training import config, prepared
 
 
 def test_a_prior_from_the_labelled_rows() -> None:
-    data = dataclasses.replace(prepared(), labelled=rows([0, 0, 0, 1], 0))
+    data = dataclasses.replace(prepared(), labelled=random_rows([0, 0, 0, 1], 0))
     model = build(config(model__prior="labelled"), data)
     torch.testing.assert_close(model.prior_logits.exp(), torch.tensor([4 / 6, 2 / 6]))
 
 
 def test_with_one_labelled_class_there_is_no_teacher() -> None:
-    data = dataclasses.replace(prepared(), labelled=rows([1, 1], 0))
+    data = dataclasses.replace(prepared(), labelled=random_rows([1, 1], 0))
     model = build(config(training__teacher=True), data)
     assert model.ngrams is not None and model.ngrams.weight.requires_grad
 

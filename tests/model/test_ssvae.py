@@ -14,8 +14,8 @@ from pyro.optim import ClippedAdam
 from seqssvae.data.batches import Batch
 from seqssvae.estimators import Estimator, FusedEnum, SumAndSample, TraceEnum
 from seqssvae.model.ssvae import auxiliary_log_prob, restrict
-from tests.conftest import FixNoise
 from tests.support.factories import brute_force_loss, make_batch, make_model
+from tests.support.fixtures import FixNoise
 
 
 def permuted(batch: Batch, order: torch.Tensor) -> Batch:

@@ -9,7 +9,7 @@ from seqssvae.data.vocabulary import EOS, PAD
 from seqssvae.nn.ngram_logits import NGramLogits, build_ngrams
 from seqssvae.nn.ngrams import BLOCKS, WORD_BLOCKS, Block, count_blocks
 from seqssvae.teacher.student import fit_student, weigh_counts
-from tests.support.flat_rows import make_rows
+from tests.support.rows import make_rows
 
 
 def make_sequences(num_rows: int = 12) -> list[list[int]]:

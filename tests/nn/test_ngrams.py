@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seqssvae.data.vocabulary import BOS, EOS, PAD
 from seqssvae.nn.ngrams import Block, count_blocks, hash_blocks
-from tests.support.flat_rows import make_rows
+from tests.support.rows import make_rows
 
 MANY = 2**31 - 1  # buckets: as many as there are hashes
 

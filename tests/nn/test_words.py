@@ -17,7 +17,7 @@ from seqssvae.data.vocabulary import (
     Vocabulary,
 )
 from seqssvae.nn.words import Symbols, are_worth_reading, find_words, tabulate_words
-from tests.support.flat_rows import make_rows
+from tests.support.rows import make_rows
 
 TEXTS = ["Oil prices rise 3 percent", "the oil, the Oil! THE OIL", "prices of wheat (and oil) fall"]
 CHARACTERS = CharacterVocabulary(sorted({*"".join(TEXTS), *"abcäß_é-"}))

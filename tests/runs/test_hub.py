@@ -16,7 +16,7 @@ from seqssvae.runs.hub import SharedRun
 from seqssvae.runs.run import load_run, save_run
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import fit
-from tests.test_trained import QUICK, TEXTS
+from tests.support.training import QUICK, TEXTS
 
 Small = tuple[Path, Path]
 

@@ -10,7 +10,7 @@ from seqssvae.config import Config, override
 from seqssvae.errors import InputError
 from seqssvae.runs.tensorboard import FOLDER, write_scalars
 from seqssvae.training.fit import fit
-from tests.test_trained import QUICK
+from tests.support.training import QUICK
 
 
 def events(run: Path) -> dict[str, list[tuple[int, float]]]:

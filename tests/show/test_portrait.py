@@ -12,7 +12,7 @@ from seqssvae.runs.run import load_run
 from seqssvae.show.portrait import Portrait, portray, read_held_out, show_sequence
 from seqssvae.trained import load
 from seqssvae.training.fit import fit
-from tests.test_trained import QUICK
+from tests.support.training import QUICK
 
 Small = tuple[Path, Path]
 

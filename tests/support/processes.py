@@ -1,15 +1,19 @@
-"""Trainings under torchrun whose steps take a while, so that a signal finds one in progress."""
+"""Processes that torchrun started, or that find each other as if it had.
+
+A step of a `Job` takes a while, so that a signal finds one in progress.
+"""
 
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,3 +160,27 @@ def _runs(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def start_ranks(
+    words: Sequence[object], *, size: int = 2, **settings: Any
+) -> list["subprocess.Popen[str]"]:
+    """Start processes that find each other, as torchrun would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", *map(str, words)],
+            cwd=ROOT,
+            env={
+                **os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(size),
+                "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,
+        )
+        for rank in range(size)
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seqssvae.data.vocabulary import EOS
 from seqssvae.teacher.ngram_models import BACKGROUND, LAST_PLACE, ClassNGrams, GramIndex, softmax
-from tests.support.flat_rows import make_rows
+from tests.support.rows import make_rows
 
 Sequences = Sequence[Sequence[int]]
 SIZE = 9  # of the vocabulary

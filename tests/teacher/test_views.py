@@ -8,7 +8,7 @@ from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, UNK
 from seqssvae.nn.ngrams import Block, count_blocks
 from seqssvae.teacher.student import weigh_counts
 from seqssvae.teacher.views import Bag, Material, Sequences, Splitter, View, Views
-from tests.support.flat_rows import make_rows
+from tests.support.rows import make_rows
 
 SENTENCES = ["It is so, is it?", "so it is not", "not so BAD"]
 

@@ -20,6 +20,7 @@ from seqssvae.trained import load
 from seqssvae.training.fit import fit
 from seqssvae.training.step import Stepper
 from seqssvae.training.trainer import Trainer
+from tests.support.rows import write_two_classes
 
 SMALL = {
     "data.vocabulary": "characters",
@@ -45,21 +46,9 @@ def config(**changes: Any) -> Config:
     return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
 
 
-def write(path: Path, num_unlabelled: int = 30, symbols: str = "abcd") -> Path:
-    """Ten labelled rows of each of two classes, and unlabelled ones."""
-    rows: list[dict[str, str]] = [
-        {"text": pair * (1 + i % 4), "label": label, "id": f"{label}{i}"}
-        for i in range(10)
-        for pair, label in ((symbols[:2], "left"), (symbols[2:], "right"))
-    ]
-    rows += [{"text": symbols[i % 4] * (1 + i % 5), "id": f"u{i}"} for i in range(num_unlabelled)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return write(tmp_path / "rows.jsonl")
+    return write_two_classes(tmp_path / "rows.jsonl")
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: int) -> Callable[[], None]:
@@ -307,18 +296,18 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(
 ) -> None:
     """The other rows have the same labels and ids, and as many symbols as those before."""
     stop = kill_at(monkeypatch, 5)
-    more = write(tmp_path / "more.jsonl", 3)
+    more = write_two_classes(tmp_path / "more.jsonl", 3)
     with pytest.raises(Killed):
         fit(config(), data, tmp_path / "run", unlabelled=more)
     stop()
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     settings = config(objective__w=0.5) if other == "settings" else config()
     if other == "rows":
-        write(data, symbols="badc")
+        write_two_classes(data, symbols="badc")
     elif other == "unlabelled":
-        write(data, 33)
+        write_two_classes(data, 33)
     elif other == "more":
-        write(more, 2)
+        write_two_classes(more, 2)
     found = "got another objective.w$" if other == "settings" else "got other rows$"
     with pytest.raises(InputError, match=f"run: wanted the settings and rows of the.*{found}"):
         fit(settings, data, tmp_path / "run", unlabelled=more, resume=True)

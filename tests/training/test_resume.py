@@ -9,7 +9,8 @@ import pytest
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
 from seqssvae.training.resume import check_identity, check_ranks, digest, fingerprint, identify
-from tests.training.test_trainer import config, prepared, rows
+from tests.support.rows import random_rows
+from tests.support.training import config, prepared
 
 
 def test_rows_and_settings_make_a_run() -> None:
@@ -20,14 +21,14 @@ def test_rows_and_settings_make_a_run() -> None:
     assert fingerprint(identify(free, data)) == fingerprint(first)
     others = [
         identify(config(training__seed=1), data),
-        identify(config(), dataclasses.replace(data, dev=rows([0, 1, -1, -1], 3))),
+        identify(config(), dataclasses.replace(data, dev=random_rows([0, 1, -1, -1], 3))),
         identify(config(), dataclasses.replace(data, split={"dev": ["a"]})),
     ]
     assert len({fingerprint(one) for one in (first, *others)}) == 4
 
 
 def test_each_part_of_a_row_counts() -> None:
-    plain = rows([0, 1], 0)
+    plain = random_rows([0, 1], 0)
     symbols, offsets, y, ids = plain.symbols, plain.offsets, plain.y, plain.ids
     changed = [
         plain,
@@ -37,7 +38,7 @@ def test_each_part_of_a_row_counts() -> None:
         EncodedRows(symbols, offsets, y, {1: (0, 1)}, ids),
     ]
     assert len({digest(one) for one in changed}) == 5
-    assert digest(rows([0, 1], 0)) == digest(plain)
+    assert digest(random_rows([0, 1], 0)) == digest(plain)
 
 
 def test_what_differs_is_named() -> None:
@@ -46,7 +47,7 @@ def test_what_differs_is_named() -> None:
     with pytest.raises(InputError, match="run: wanted .* got another training.seed$"):
         check_identity(Path("run"), first, identify(config(training__seed=1), prepared()))
     with pytest.raises(InputError, match="got other rows$"):
-        other = dataclasses.replace(prepared(), dev=rows([1], 3))
+        other = dataclasses.replace(prepared(), dev=random_rows([1], 3))
         check_identity(Path("run"), first, identify(config(), other))
 
 

@@ -14,19 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from seqssvae.errors import Interrupted
-from seqssvae.runs.metrics import METRICS
-from seqssvae.runs.run import WEIGHTS
 from seqssvae.training.signals import StopSignals
+from tests.support.training import SETTINGS, assert_same_run
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = (
-    "--model.embedding_size=4 --model.encoder_size=4 --model.decoder_size=4 --model.latent_size=2 "
-    "--model.ngram_buckets=64 --objective.kl_warmup_steps=3 --objective.kl_schedule=cyclical "
-    "--training.num_steps=30 --training.evaluate_every=7 --training.labelled_batch_size=4 "
-    "--training.unlabelled_batch_size=6 --training.num_threads=1 --training.teacher=false "
-    "--data.vocabulary=characters --estimator.name=score-function"
-).split()
-
 # Trainings one after the other, each a process of its own that is forked when all is imported. A
 # step takes a while, so that a signal finds one in progress; a file tells which one.
 TRAININGS = """
@@ -103,11 +94,6 @@ def run_trainings(folder: Path, plan: Sequence[tuple[Any, ...]]) -> list[Outcome
     )
     assert done.returncode == 0, done.stderr
     return [Outcome(*result) for result in json.loads(done.stdout.splitlines()[-1])]
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    for name in (WEIGHTS, METRICS):
-        assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
 def test_signals_then_resume_then_the_same_bits(tmp_path: Path) -> None:

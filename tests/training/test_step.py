@@ -12,7 +12,7 @@ from seqssvae.estimators import ScoreFunction
 from seqssvae.model.build import build
 from seqssvae.training.step import Stepper, stream_weights
 from tests.support.faults import spoil
-from tests.training.test_trainer import assert_same_bits, config, prepared
+from tests.support.training import assert_same_bits, config, prepared
 
 
 def make(**changes: Any) -> Stepper:

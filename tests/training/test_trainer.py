@@ -12,12 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.batches import collate
-from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
-from seqssvae.data.splits import Labels
-from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
 from seqssvae.errors import Diverged
 from seqssvae.model.build import build
 from seqssvae.nn.ngram_logits import NGramLogits
@@ -25,54 +22,7 @@ from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
 from seqssvae.training.trainer import BAD_NUMBERS, Trainer, ignored_variables
 from tests.support.factories import make_model
 from tests.support.faults import spoil
-
-SMALL = {
-    "model.embedding_size": 4,
-    "model.encoder_size": 4,
-    "model.decoder_size": 4,
-    "model.latent_size": 2,
-    "model.ngram_buckets": 64,
-    "objective.kl_warmup_steps": 3,
-    "training.teacher": False,
-    "training.num_steps": 8,
-    "training.evaluate_every": 4,
-    "training.labelled_batch_size": 3,
-    "training.unlabelled_batch_size": 5,
-}
-
-
-def rows(labels: list[int], seed: int) -> EncodedRows:
-    """Random rows of three symbols."""
-    generator = np.random.default_rng(seed)
-    parts = [
-        np.append(generator.integers(NUM_SPECIAL, NUM_SPECIAL + 3, generator.integers(1, 6)), EOS)
-        for _ in labels
-    ]
-    return EncodedRows(
-        symbols=np.concatenate(parts).astype(np.int32),
-        offsets=np.cumsum([0, *map(len, parts)]),
-        y=np.array(labels),
-        candidates={},
-        ids=[f"{seed}-{i}" for i in range(len(labels))],
-    )
-
-
-def prepared() -> Prepared:
-    parts = {"labelled": rows([0, 1, 0, 1], 0), "unlabelled": rows([-1] * 20, 1)}
-    return Prepared(
-        vocabulary=CharacterVocabulary("abc"),
-        labels=Labels(("a", "b")),
-        labelled=parts["labelled"],
-        unlabelled=parts["unlabelled"],
-        dev=rows([0, 1, -1, -1], 2),
-        split={},
-        corpus=None,  # type: ignore[arg-type] # not read in training
-        positions={"labelled": np.arange(4), "dev": np.arange(4, 6)},
-    )
-
-
-def config(**changes: Any) -> Config:
-    return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
+from tests.support.training import assert_same_bits, config, prepared
 
 
 def trained(settings: Config, data: Prepared | None = None) -> Trainer:
@@ -97,23 +47,6 @@ def plain(trainer: Trainer, records: list[dict[str, Any]]) -> dict[str, Any]:
     state = copy.deepcopy(trainer.state())
     del state["progress"]["minutes"]
     return {**state, "records": [dict(record) for record in records]}
-
-
-def assert_same_bits(first: Any, second: Any, where: str = "") -> None:
-    assert type(first) is type(second), where
-    if isinstance(first, Tensor):
-        assert first.dtype == second.dtype and first.shape == second.shape, where
-        assert first.numpy().tobytes() == second.numpy().tobytes(), where
-    elif isinstance(first, dict):
-        assert list(first) == list(second), where
-        for key in first:
-            assert_same_bits(first[key], second[key], f"{where}[{key!r}]")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for number, (one, other) in enumerate(zip(first, second, strict=True)):
-            assert_same_bits(one, other, f"{where}[{number}]")
-    else:
-        assert repr(first) == repr(second), where
 
 
 RESUMED: dict[str, dict[str, Any]] = {

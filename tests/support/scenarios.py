@@ -1,14 +1,11 @@
-"""What two processes compute together: `python -m tests.support.ranked FOLDER NAME ...`.
+"""What two processes compute together: `python -m tests.support.scenarios FOLDER NAME ...`.
 
 Each scenario is a function that one process runs alone, with two parts to a batch, and two run
 together, with one part each; what it returns must be the same.
 """
 
-import os
-import socket
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +22,11 @@ from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.step import Stepper
 from seqssvae.training.trainer import Trainer
 from tests.support.faults import Spoiled, symbols
-from tests.training.test_trainer import config, prepared, rows
+from tests.support.rows import random_rows
+from tests.support.training import config, prepared
 
 ROOT = Path(__file__).parents[2]
 NOISY = {"model__dropout": 0.2, "model__word_dropout": 0.2}
-
-
-def start_ranks(
-    words: Sequence[object], *, size: int = 2, **settings: Any
-) -> list["subprocess.Popen[str]"]:
-    """Start processes that find each other, as torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", *map(str, words)],
-            cwd=ROOT,
-            env={
-                **os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(size),
-                "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **settings,
-        )
-        for rank in range(size)
-    ]  # fmt: skip
 
 
 def make(**changes: Any) -> Stepper:
@@ -160,7 +134,7 @@ def figures() -> Any:
     """Several batches, the last one short; another time one alone, for one process."""
     data = prepared()
     model = build(config(), data)
-    many = rows([0, 1, -1] * 40, 5)
+    many = random_rows([0, 1, -1] * 40, 5)
     return [evaluate(model, some, batch_size=50, num_samples=3) for some in (many, data.dev)]
 
 
