@@ -3,11 +3,15 @@
 Each is a `pyro.infer.ELBO` and takes `model.model` and `model.guide` of an `SSVAE`.
 """
 
+from typing import Any
+
 from seqssvae.config import EstimatorConfig, ObjectiveConfig
 from seqssvae.errors import InputError
 from seqssvae.estimators.fused import FusedEnum
 from seqssvae.estimators.relaxed import RelaxedLabels
-from seqssvae.estimators.sampled import ScoreFunction, SumAndSample
+from seqssvae.estimators.score_function import ScoreFunction
+from seqssvae.estimators.sum_and_sample import SumAndSample
+from seqssvae.estimators.terms import Estimator
 from seqssvae.estimators.trace_enum import TraceEnum
 
 __all__ = [
@@ -20,8 +24,6 @@ __all__ = [
     "build_estimator",
 ]
 
-Estimator = TraceEnum | FusedEnum | RelaxedLabels | ScoreFunction | SumAndSample
-
 
 def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> Estimator:
     """The estimator that a config names.
@@ -30,26 +32,24 @@ def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> E
         InputError: no such estimator, or an option it does not have.
     """
     name, num_particles = estimator.name, estimator.num_particles
-    analytic_kl, free_bits = objective.kl == "analytic", objective.free_bits
+    common: dict[str, Any] = {
+        "num_particles": num_particles,
+        "analytic_kl": objective.kl == "analytic",
+        "free_bits": objective.free_bits,
+    }
     match name:
         case "trace-enum" | "trace-enum-sequential":
             return TraceEnum(
                 strategy="parallel" if name == "trace-enum" else "sequential",
-                num_particles=num_particles,
-                analytic_kl=analytic_kl,
-                free_bits=free_bits,
+                **common,
             )
         case "fused-enum":
-            return FusedEnum(
-                num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits
-            )
+            return FusedEnum(**common)
         case "sum-and-sample":
             return SumAndSample(
                 k=estimator.k,
                 num_samples=estimator.num_samples,
-                num_particles=num_particles,
-                analytic_kl=analytic_kl,
-                free_bits=free_bits,
+                **common,
             )
         case "score-function":
             if estimator.baseline == "leave-one-out" and num_particles < 2:
@@ -59,17 +59,15 @@ def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> E
                 )
             return ScoreFunction(
                 baseline=estimator.baseline,
-                num_particles=num_particles,
-                analytic_kl=analytic_kl,
-                free_bits=free_bits,
+                **common,
             )
         case "gumbel-softmax" | "straight-through":
             return RelaxedLabels(
                 hard=name == "straight-through",
                 temperature=estimator.temperature,
-                num_particles=num_particles,
-                analytic_kl=analytic_kl,
-                free_bits=free_bits,
+                final_temperature=estimator.final_temperature,
+                temperature_steps=estimator.temperature_steps,
+                **common,
             )
         case "auto":
             raise InputError("estimator.name: wanted a name, got auto, which is chosen by size")

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from seqssvae.estimators.fused import PairELBO, Pairs
-from seqssvae.estimators.sampled import gumbel_like
+from seqssvae.estimators.pairs import PairELBO, Pairs
+from seqssvae.estimators.terms import gumbel_like
 
 __all__ = ["RelaxedLabels"]
 
@@ -18,7 +18,10 @@ class RelaxedLabels(PairELBO):
     Args:
         hard: Straight-through: the decoder gets the likeliest label, its gradient goes to the
             mixture.
-        temperature: Of the relaxation; set it anew at each step for a schedule.
+        temperature: Temperature of the relaxation, at the first step and without steps.
+        final_temperature: Temperature from step `temperature_steps` on, reached exponentially;
+            `temperature` when None.
+        temperature_steps: Steps of the schedule; 0 for none.
         num_particles: S, samples of y and z.
         analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
         free_bits: Nats that each dim of z counts with at least; analytic KL only.
@@ -29,12 +32,20 @@ class RelaxedLabels(PairELBO):
         *,
         hard: bool = False,
         temperature: float = 1.0,
+        final_temperature: float | None = None,
+        temperature_steps: int = 0,
         num_particles: int = 1,
         analytic_kl: bool = True,
         free_bits: float = 0.0,
     ) -> None:
         super().__init__(num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits)
-        self.hard, self.temperature = hard, temperature
+        self.hard, self.temperature, self.temperature_steps = hard, temperature, temperature_steps
+        self.temperatures = (temperature, final_temperature or temperature)
+
+    def at_step(self, step: int) -> None:
+        """Anneal the temperature."""
+        (start, end), steps = self.temperatures, self.temperature_steps
+        self.temperature = end if step >= steps else float(start * (end / start) ** (step / steps))
 
     def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
         """Every row once, its label a point of the simplex."""

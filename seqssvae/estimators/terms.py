@@ -1,11 +1,14 @@
-"""What the estimators share: the parts of a batch, z's noise and KL, the model behind a guide."""
+"""What the estimators share: the hooks of a training loop, z's noise, the KL, parts of a batch."""
 
+import abc
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
+from pyro.infer import ELBO
+from pyro.infer.util import torch_item
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Normal
@@ -14,7 +17,9 @@ from seqssvae.data.batches import Batch
 from seqssvae.model.ssvae import SSVAE
 
 __all__ = [
+    "Estimator",
     "fixed_noise",
+    "gumbel_like",
     "normal_kl",
     "owner",
     "pair_normal",
@@ -25,6 +30,71 @@ __all__ = [
 ]
 
 _noise: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("noise", default=None)
+
+
+class Estimator(ELBO, abc.ABC):
+    """A `pyro.infer.ELBO` of an `SSVAE`, with the hooks that a training loop calls.
+
+    By default an estimator follows no schedule and has no state.
+    """
+
+    @abc.abstractmethod
+    def differentiable_loss(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        batch: Batch,
+        kl_weight: float = 1.0,
+    ) -> Tensor:
+        """Minus the objective, summed over the rows: a scalar in nats.
+
+        Args:
+            model: `ssvae.model`.
+            guide: `ssvae.guide`.
+            batch: Rows with, without and with partial labels.
+            kl_weight: Weight of the KL of z.
+
+        Raises:
+            TypeError: `model` and `guide` are not the bound methods of one SSVAE.
+        """
+
+    def loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> float:
+        """As `differentiable_loss`, without a gradient."""
+        with torch.no_grad():
+            value: float = torch_item(self.differentiable_loss(model, guide, batch, *args))
+        return value
+
+    def loss_and_grads(
+        self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> float:
+        """As `differentiable_loss`; gradients are added to the parameters' `grad`."""
+        loss = self.differentiable_loss(model, guide, batch, *args)
+        loss.backward()
+        value: float = torch_item(loss)
+        return value
+
+    def at_step(self, step: int) -> None:
+        """Set what depends on the step.
+
+        Args:
+            step: Steps done before this one; the first step is 0.
+        """
+
+    def after_step(self, add: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+        """Update the state from all batches since `at_step`.
+
+        Args:
+            add: Sums named tensors over the processes.
+        """
+
+    def state(self) -> dict[str, Tensor | None]:
+        """State that later steps depend on; `restore` takes it."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor | None]) -> None:
+        """Set the state to one that `state` returned."""
 
 
 def owner(model: Callable[..., Any], guide: Callable[..., Any]) -> SSVAE:
@@ -94,6 +164,12 @@ def pair_normal(particle: Tensor, like: Tensor) -> Tensor:
     if fixed is None:
         return torch.randn(len(particle), like.shape[-1], dtype=like.dtype, device=like.device)
     return fixed.to(like)[particle % len(fixed)]
+
+
+def gumbel_like(value: Tensor) -> Tensor:
+    """Standard Gumbel noise of the same shape."""
+    uniform = torch.rand_like(value).clamp_(min=torch.finfo(value.dtype).tiny)
+    return -(-uniform.log()).clamp_(min=torch.finfo(value.dtype).tiny).log()
 
 
 class _FixedNoise(Messenger):

@@ -1,23 +1,22 @@
 """`trace-enum` and `trace-enum-sequential`: Pyro's own enumeration of y."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import TraceEnum_ELBO, config_enumerate
-from pyro.infer.util import torch_item
 from pyro.ops import packed
 from pyro.poutine import Trace
 from torch import Tensor
 
 from seqssvae.data.batches import Batch
-from seqssvae.estimators.terms import normal_kl, owner, parts
+from seqssvae.estimators.terms import Estimator, normal_kl, owner, parts
 
 __all__ = ["TraceEnum"]
 
 
-class TraceEnum(TraceEnum_ELBO):
+class TraceEnum(Estimator, TraceEnum_ELBO):
     """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.
 
     With the analytic KL the guide's term of "z" becomes KL(q(z|x,y) || p(z)) and the model's
@@ -59,46 +58,30 @@ class TraceEnum(TraceEnum_ELBO):
         batch: Batch,
         kl_weight: float = 1.0,
     ) -> Tensor:
-        """Minus the objective, summed over the rows: a scalar in nats.
-
-        Args:
-            model: `ssvae.model`.
-            guide: `ssvae.guide`; enumeration is configured here.
-            batch: Rows with, without and with partial labels.
-            kl_weight: Of the KL of z.
-
-        Raises:
-            TypeError: the two are not the bound methods of one SSVAE.
-        """
-        owner(model, guide)
-        one: Any = super().differentiable_loss
-        total: Tensor = sum(self._losses(one, model, guide, batch, kl_weight))
-        return total / self.num_rounds
+        """As `Estimator.differentiable_loss`; enumeration of the guide is configured here."""
+        loss: Tensor = self._total(
+            TraceEnum_ELBO.differentiable_loss, model, guide, batch, kl_weight
+        )
+        return loss
 
     def loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
     ) -> float:
         """As `differentiable_loss`, without a gradient."""
         with torch.no_grad():
-            one: Any = super().loss
-            return float(sum(self._losses(one, model, guide, batch, *args)) / self.num_rounds)
+            return float(self._total(TraceEnum_ELBO.loss, model, guide, batch, *args))
 
-    def loss_and_grads(
-        self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
-    ) -> float:
-        """As `differentiable_loss`; gradients are left in the parameters."""
-        loss = self.differentiable_loss(model, guide, batch, *args)
-        loss.backward()
-        value: float = torch_item(loss)
-        return value
-
-    def _losses(
-        self, one: Any, model: Any, guide: Callable[..., Any], batch: Batch, *args: Any
-    ) -> Iterator[Any]:
-        """The loss `one` of observed and unobserved rows, and of each of the particles in turn."""
-        for part in parts(batch):
-            for _ in range(self.num_rounds):
-                yield one(model, self._enumerated(guide), part, *args)
+    def _total(
+        self, loss: Any, model: Any, guide: Callable[..., Any], batch: Batch, *args: Any
+    ) -> Any:
+        """A loss of observed and unobserved rows, the mean over particles that run in turn."""
+        owner(model, guide)
+        losses = [
+            loss(self, model, self._enumerated(guide), part, *args)
+            for part in parts(batch)
+            for _ in range(self.num_rounds)
+        ]
+        return sum(losses) / self.num_rounds
 
     def _enumerated(self, guide: Callable[..., Any]) -> Callable[..., Any]:
         """The guide with its y enumerated; sequentially, each call begins with the same noise."""

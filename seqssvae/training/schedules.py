@@ -1,8 +1,8 @@
-"""Schedules: KL weight, learning rate and temperature as functions of the step alone."""
+"""Schedules: KL weight and learning rate as functions of the step alone."""
 
 import math
 
-__all__ = ["kl_weight", "learning_rate", "temperature"]
+__all__ = ["kl_weight", "learning_rate"]
 
 SIGMOID_SPAN = 12.0  # the logistic function is read from -6 to 6
 
@@ -64,27 +64,6 @@ def learning_rate(step: int, *, start: float, final_share: float, steps: int) ->
     _check_steps(steps, "steps")
     done = step / steps if step < steps else 1.0
     return start * (1 - done * (1 - final_share))
-
-
-def temperature(step: int, *, start: float, end: float, steps: int) -> float:
-    """The temperature of a relaxed y, falling (or rising) exponentially from `start` to `end`.
-
-    Args:
-        step: Steps done before this one; the first step is 0.
-        start: The temperature of step 0, positive.
-        end: The temperature from step `steps` on, positive.
-        steps: How long the change takes; 0 for none.
-
-    Raises:
-        ValueError: a temperature that is not positive, or a negative number of steps.
-    """
-    _check_steps(step, "step")
-    _check_steps(steps, "steps")
-    if not (start > 0 and end > 0):
-        raise ValueError(f"temperature: wanted positive start and end, got {start} and {end}")
-    if step >= steps:
-        return end
-    return float(start * (end / start) ** (step / steps))
 
 
 def _logistic(done: float) -> float:

@@ -14,17 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.batches import Batch
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.streams import TwoStreams
-from seqssvae.estimators import RelaxedLabels, ScoreFunction, build_estimator
+from seqssvae.estimators import build_estimator
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import LastGood, find_culprits, not_finite_allowed
-from seqssvae.training.schedules import kl_weight, learning_rate, temperature
+from seqssvae.training.schedules import kl_weight, learning_rate
 
 __all__ = ["BadStep", "Stepper", "num_shards", "stream_weights"]
 
@@ -73,8 +72,6 @@ class Stepper:
         self.config, self.model, self.tell = config, model, tell
         self.heard: list[float] = []
         self.elbo = build_estimator(config.estimator, config.objective)
-        if isinstance(self.elbo, ScoreFunction):
-            self.elbo.learns_at_once = num_shards(config) == 1
         settings = config.training
         self.trained = [p for p in model.parameters() if p.requires_grad]
         decayed = [p for p in self.trained if p.dim() > 1]
@@ -111,7 +108,7 @@ class Stepper:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "estimator": self._memory(),
+            "estimator": self.elbo.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -122,7 +119,9 @@ class Stepper:
         """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._remember(state["estimator"])
+        device = self.model.prior_logits.device
+        memory = state["estimator"].items()
+        self.elbo.restore({name: v if v is None else v.to(device) for name, v in memory})
         self.last_good = LastGood(self.model)
 
     def step(self, step: int) -> tuple[float, BadStep | None]:
@@ -135,7 +134,7 @@ class Stepper:
         Raises:
             RankLost: another rank is gone.
         """
-        weight, memory = self._follow_schedules(step), self._memory()
+        weight, memory = self._follow_schedules(step), self.elbo.state()
         loss, counts, problem = self._gradients(step, weight)
         is_good = problem is None
         if is_good and counts:
@@ -143,10 +142,9 @@ class Stepper:
             self.optimizer.step()
             is_good = self.last_good.is_finite()
         if not is_good:
-            self._remember(memory)
+            self.elbo.restore(memory)
             return math.nan, self._undo(step, problem or "")
-        if isinstance(self.elbo, ScoreFunction) and not self.elbo.learns_at_once:
-            self.elbo.learn(distributed.add_named(self.elbo.noted()))
+        self.elbo.after_step(distributed.add_named)
         self.last_good.keep()
         return loss, None
 
@@ -184,13 +182,7 @@ class Stepper:
     def _follow_schedules(self, step: int) -> float:
         """Set the temperature and the learning rate of a step; returns the weight of the KL."""
         objective, settings = self.config.objective, self.config.training
-        if isinstance(self.elbo, RelaxedLabels):
-            self.elbo.temperature = temperature(
-                step,
-                start=self.config.estimator.temperature,
-                end=self.config.estimator.final_temperature,
-                steps=self.config.estimator.temperature_steps,
-            )
+        self.elbo.at_step(step)
         rate = learning_rate(
             step,
             start=settings.learning_rate,
@@ -278,27 +270,18 @@ class Stepper:
         self, batch: Batch, step: int, weight: float, part: int
     ) -> Callable[[list[int]], bool]:
         """Whether some rows of a shard give a loss or a gradient that is not finite."""
-        memory = self._memory()
+        memory = self.elbo.state()
 
         def is_bad(rows: list[int]) -> bool:
             self.optimizer.zero_grad(set_to_none=True)
             some = batch.select(torch.tensor(rows))
             _, problem = self._differentiate(some, step, weight, part)
-            self._remember(memory)
+            self.elbo.restore(memory)
             gradients = [p.grad for p in self.trained if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
             return problem is not None or not math.isfinite(float(norm))
 
         return is_bad
-
-    def _memory(self) -> dict[str, Tensor | None]:
-        """What the estimator remembers of earlier steps."""
-        return self.elbo.state() if isinstance(self.elbo, ScoreFunction) else {}
-
-    def _remember(self, memory: Mapping[str, Tensor | None]) -> None:
-        if isinstance(self.elbo, ScoreFunction):
-            device = self.model.prior_logits.device
-            self.elbo.restore({n: v if v is None else v.to(device) for n, v in memory.items()})
 
 
 def stream_weights(config: Config, num_labelled: int, num_unlabelled: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""KL weight and temperature: ends, order, and a formula written another way."""
+"""KL weight and learning rate: ends, order, and a formula written another way."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqssvae.training.schedules import kl_weight, learning_rate, temperature
+from seqssvae.training.schedules import kl_weight, learning_rate
 
 SCHEDULES = ("constant", "linear", "sigmoid", "cyclical")
 
@@ -73,15 +73,6 @@ def test_cyclical_with_a_cycle_that_is_no_whole_number(warmup_steps: int, cycles
         assert weight == pytest.approx(min(1.0, within / 0.5), abs=1e-6)
 
 
-def test_temperature_is_a_geometric_series() -> None:
-    found = [temperature(step, start=2.0, end=0.5, steps=10) for step in range(12)]
-    assert (found[0], found[5], found[10], found[11]) == pytest.approx((2.0, 1.0, 0.5, 0.5))
-    assert [b / a for a, b in zip(found[:11], found[1:11], strict=False)] == pytest.approx(
-        [0.25**0.1] * 10
-    )
-    assert temperature(0, start=2.0, end=0.5, steps=0) == 0.5
-
-
 def test_what_is_refused() -> None:
     good: dict[str, Any] = {"schedule": "linear", "final": 1.0, "warmup_steps": 5, "cycles": 1}
     with pytest.raises(ValueError, match="wanted constant, linear, sigmoid or cyclical, got cos"):
@@ -92,10 +83,6 @@ def test_what_is_refused() -> None:
         kl_weight(0, **{**good, "warmup_steps": -5})
     with pytest.raises(ValueError, match="cycles: wanted at least 1, got 0"):
         kl_weight(0, **{**good, "cycles": 0})
-    with pytest.raises(ValueError, match="steps: wanted 0 or more, got -1"):
-        temperature(0, start=1.0, end=1.0, steps=-1)
-    with pytest.raises(ValueError, match="wanted positive start and end, got 1.0 and 0.0"):
-        temperature(0, start=1.0, end=0.0, steps=5)
 
 
 def test_the_learning_rate_is_a_line_with_a_floor() -> None:

@@ -136,10 +136,10 @@ def test_baselines_learn_from_all_parts_of_a_batch(baseline: str) -> None:
     stepper = make(estimator__name="score-function", estimator__baseline=baseline,
                    training__accumulate=2)  # fmt: skip
     elbo = stepper.elbo
-    assert isinstance(elbo, ScoreFunction) and not elbo.learns_at_once
+    assert isinstance(elbo, ScoreFunction)
     stepper.step(0)
     before = copy.deepcopy(elbo.state())
-    assert any(value is not None for value in before.values()) and elbo.noted() == {}
+    assert any(value is not None for value in before.values())
     spoil(stepper, at=[1], ids=stepper.streams.ids(1, 0)[:1], kind="loss")
     assert stepper.step(1)[1] is not None
     assert_same_bits(before, elbo.state())

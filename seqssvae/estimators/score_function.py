@@ -1,0 +1,136 @@
+"""`score-function`: y sampled, its gradient by the score function with a baseline."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seqssvae.estimators.pairs import PairELBO, Pairs
+from seqssvae.estimators.terms import gumbel_like
+from seqssvae.model.ssvae import Features
+
+__all__ = ["Baseline", "ScoreFunction"]
+
+Baseline = Literal["none", "running-mean", "leave-one-out", "learned"]
+
+DECAY = 0.95  # of a baseline's moving averages, for each step
+
+
+class ScoreFunction(PairELBO):
+    """y sampled from q(y | x), its gradient by the score function with a baseline.
+
+    Prior and entropy of y stay in closed form; what is sampled is log p(x | y, z) and the KL of z.
+
+    Args:
+        baseline: What is subtracted from the sampled term: "none"; "running-mean", of earlier
+            batches; "leave-one-out", the mean of an example's other particles, of which there
+            must be some; "learned", a linear function of the length and the features of x, fitted
+            to earlier batches by least squares with forgetting.
+        num_particles: S, samples of y and z.
+        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
+        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+
+    The baselines learn from each batch as soon as its value is computed. Once `at_step` was called
+    they learn from all batches of a step together, in `after_step`.
+
+    Raises:
+        ValueError: "leave-one-out" with a single particle.
+    """
+
+    def __init__(
+        self,
+        *,
+        baseline: Baseline = "learned",
+        num_particles: int = 1,
+        analytic_kl: bool = True,
+        free_bits: float = 0.0,
+    ) -> None:
+        super().__init__(num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits)
+        if baseline == "leave-one-out" and num_particles < 2:
+            raise ValueError(f"leave-one-out: wanted at least 2 particles, got {num_particles}")
+        self.baseline: Baseline = baseline
+        self._waits = False  # for `after_step`
+        self._sums: dict[str, Tensor] = {}  # of the batches that are still to be learned from
+        self._averages = {name: _MovingAverage() for name in ("mean", "products", "targets")}
+
+    def at_step(self, step: int) -> None:
+        """Let the baselines learn at the end of the step."""
+        self._waits, self._sums = True, {}
+
+    def after_step(self, add: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+        """Let the baselines learn from all batches of the step."""
+        sums, self._sums = add(self._sums), {}
+        if "values" in sums:
+            sums["mean"] = sums.pop("values") / sums.pop("count")
+        for name, value in sums.items():
+            self._averages[name].add(value)
+
+    def state(self) -> dict[str, Tensor | None]:
+        """Moving averages that the baselines are made from."""
+        return {name: average.value for name, average in self._averages.items()}
+
+    def restore(self, state: Mapping[str, Tensor | None]) -> None:
+        """Set the state to one that `state` returned."""
+        for name, average in self._averages.items():
+            average.value = state[name]
+        self._sums = {}
+
+    def _learn(self, **sums: Tensor) -> None:
+        for name, value in sums.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        if not self._waits:
+            self.after_step(dict)
+
+    def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
+        """One label for each example and particle; its weight is 1 and carries the score."""
+        fixed = log_prob.detach()
+        label = (fixed + gumbel_like(fixed)).masked_fill(~possible, -torch.inf).argmax(-1)
+        rows = possible.any(-1).expand(label.shape)
+        particle, example = rows.nonzero(as_tuple=True)
+        label = label[particle, example]
+        chosen = log_prob[particle, example, label]
+        return Pairs(particle, example, label, (chosen - chosen.detach()).exp())
+
+    def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
+        """Minus the baseline times the score."""
+        baseline = self._baseline(pairs, values, lengths, features)
+        return -(baseline * (pairs.weight - pairs.weight.detach())).sum()
+
+    def _baseline(
+        self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features
+    ) -> Tensor:
+        """What each pair's value is compared with, `[P]`; it does not depend on that pair's y."""
+        if self.baseline == "none":
+            return torch.zeros_like(values)
+        if self.baseline == "leave-one-out":
+            sums = values.new_zeros(len(features.y)).index_add_(0, pairs.example, values)
+            others: Tensor = (sums[pairs.example] - values) / (self.num_particles - 1)
+            return others
+        if self.baseline == "running-mean":
+            expected = self._averages["mean"].value
+            self._learn(values=values.sum(), count=values.new_tensor(len(values)))
+            return torch.zeros_like(values) if expected is None else expected.expand_as(values)
+        x = torch.cat(
+            [torch.ones_like(lengths).unsqueeze(1), lengths.unsqueeze(1), features.y.detach()], 1
+        )[pairs.example]  # [P, 2 + F]
+        baseline = torch.zeros_like(values)
+        products, targets = (self._averages[name].value for name in ("products", "targets"))
+        if products is not None and targets is not None:
+            ridge = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            baseline = x @ torch.linalg.solve(products + ridge, targets)
+        self._learn(products=x.t() @ x, targets=x.t() @ values)
+        return baseline
+
+
+class _MovingAverage:
+    """An exponential moving average over steps."""
+
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+
+    def add(self, value: Tensor) -> None:
+        if self.value is None:
+            self.value = value
+        else:
+            self.value = DECAY * self.value + (1 - DECAY) * value

@@ -1,0 +1,90 @@
+"""`sum-and-sample`: the likeliest labels summed, some of the rest sampled, without bias."""
+
+import torch
+from torch import Tensor
+
+from seqssvae.estimators.pairs import PairELBO, Pairs
+from seqssvae.estimators.terms import gumbel_like
+from seqssvae.model.ssvae import Features
+
+__all__ = ["SumAndSample"]
+
+
+class SumAndSample(PairELBO):
+    """The k likeliest labels summed, some of the rest sampled (Liu et al. 2019).
+
+    One sample y of the rest has the weight q(y) / r(y), r being q among the rest. Several are
+    drawn without replacement as the largest of perturbed log-probabilities, each with the weight
+    q(y) / P(it lies above the first one that was left out) (Kool et al. 2019). The weights sum to 1
+    in the mean; with k > 0 the value at the likeliest label is a control variate for their sum.
+    Value and gradient are unbiased, and the decoder sees at most `k + num_samples` rows for each
+    example and particle.
+
+    Args:
+        k: Labels that are summed; 0 to sample all.
+        num_samples: Labels sampled from the rest, at least 1.
+        num_particles: S, samples of z.
+        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
+        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+    """
+
+    def __init__(
+        self,
+        *,
+        k: int = 1,
+        num_samples: int = 1,
+        num_particles: int = 1,
+        analytic_kl: bool = True,
+        free_bits: float = 0.0,
+    ) -> None:
+        super().__init__(num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits)
+        if k < 0 or num_samples < 1:
+            raise ValueError(f"wanted k >= 0 and num_samples >= 1, got {k} and {num_samples}")
+        self.k, self.num_samples = k, num_samples
+
+    def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
+        """The likeliest labels with their q(y | x), and samples of the rest."""
+        fixed = log_prob.detach().masked_fill(~possible, -torch.inf)  # [S, B, K]
+        num_classes = fixed.shape[-1]
+        k = min(self.k, num_classes)
+        summed = fixed.topk(k, dim=-1).indices  # [S, B, k]
+        labels, inclusion = [summed], [torch.ones_like(summed, dtype=fixed.dtype)]
+        rest = fixed.scatter(-1, summed, -torch.inf)
+        rest = rest - rest.logsumexp(-1, keepdim=True).clamp(min=-1e30)
+        if k < num_classes:
+            sampled, probability = self._sample(rest)
+            labels.append(sampled)
+            inclusion.append(probability)
+        label, probability = torch.cat(labels, -1), torch.cat(inclusion, -1)
+        chosen = possible.expand(fixed.shape).gather(-1, label) & (probability > 0)
+        particle, example, slot = chosen.nonzero(as_tuple=True)
+        label, probability = label[particle, example, slot], probability[particle, example, slot]
+        weight = log_prob[particle, example, label].exp() / probability
+        return Pairs(particle, example, label, weight)
+
+    def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
+        """Minus the likeliest label's value times what the weights sum to beyond 1."""
+        if not self.k:
+            return values.new_zeros(())
+        row = pairs.particle * len(lengths) + pairs.example
+        _, owner, counts = row.unique_consecutive(return_inverse=True, return_counts=True)
+        likeliest = values[counts.cumsum(0) - counts]  # a row's first pair
+        surplus = torch.full_like(likeliest, -1.0).index_add(0, owner, pairs.weight)
+        return -(likeliest * surplus).sum()
+
+    def _sample(self, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels drawn from log r(y), `[S, B, K]`, and how they divide q(y), `[S, B, m]` each.
+
+        A row with nothing left gets the divisor 0.
+        """
+        size = min(self.num_samples, rest.shape[-1])
+        perturbed = rest + gumbel_like(rest)
+        values, labels = perturbed.topk(min(size + 1, rest.shape[-1]), dim=-1)
+        drawn, log_r = labels[..., :size], rest.gather(-1, labels[..., :size])
+        if self.num_samples == 1:
+            return drawn, log_r.exp()
+        left_out = values[..., size:]  # the threshold; none if every label was drawn
+        if left_out.shape[-1] == 0:
+            left_out = torch.full_like(values[..., :1], -torch.inf)
+        above = -torch.expm1(-torch.exp(log_r - left_out))
+        return drawn, torch.where(log_r > -torch.inf, above, 0.0)

@@ -1,0 +1,29 @@
+"""The fused sum against plain loops over examples and labels."""
+
+import pytest
+import torch
+
+from seqssvae.estimators import FusedEnum
+from tests.support.estimators import (
+    CASES,
+    MIXED,
+    assert_equals_the_loop,
+)
+from tests.support.factories import make_batch, make_model
+from tests.support.fixtures import FixNoise
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradient_equal_the_loop(case: str, kl: str, fix_noise: FixNoise) -> None:
+    changes, rows = CASES[case]
+    model, elbo = make_model(**changes), FusedEnum(analytic_kl=kl == "analytic")
+    noise = torch.randn(1, model.latent_size)
+    assert_equals_the_loop(elbo, model, make_batch(**rows), noise, fix_noise, kl)
+
+
+@pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
+def test_particles_equal_the_loop(factorisation: str, fix_noise: FixNoise) -> None:
+    model, elbo = make_model(factorisation=factorisation), FusedEnum(num_particles=4)
+    noise = torch.randn(4, 2)
+    assert_equals_the_loop(elbo, model, make_batch(MIXED), noise, fix_noise, "analytic")

@@ -1,0 +1,82 @@
+"""Relaxed labels: exact where a label is known, near the exact sum at a low temperature."""
+
+import pytest
+import torch
+
+from seqssvae.estimators import FusedEnum, RelaxedLabels
+from tests.support.estimators import (
+    problem,
+    value_and_gradient,
+)
+from tests.support.factories import make_batch, make_model
+from tests.support.fixtures import FixNoise
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_relaxed_labelled_rows_are_exact(hard: bool, fix_noise: FixNoise) -> None:
+    model = make_model(5)
+    batch = make_batch([3, 0, 4])
+    fix_noise(torch.randn(1, 2))
+    got = value_and_gradient(RelaxedLabels(hard=hard), model, batch)
+    want = value_and_gradient(FusedEnum(), model, batch)
+    torch.testing.assert_close(got[0], want[0], rtol=0, atol=1e-10)
+    # the relaxed y's own gradient stops at a one-hot softmax
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+
+
+def test_temperature_takes_the_bias_of_relaxed_labels(fix_noise: FixNoise) -> None:
+    """The value at a low temperature is nearer to the exact one."""
+    model, batch = problem("z-given-y")
+    fix_noise(torch.randn(1, 2))
+    exact = FusedEnum().loss(model.model, model.guide, batch, 0.7)
+    biases = []
+    for temperature in (5.0, 0.5, 0.005):
+        elbo = RelaxedLabels(temperature=temperature, num_particles=4000)
+        biases.append(abs(elbo.loss(model.model, model.guide, batch, 0.7) - exact))
+    assert biases[0] > biases[1] > biases[2]
+    assert biases[2] < 0.1 * biases[0]
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_relaxed_labels_are_drawn_from_q(hard: bool) -> None:
+    """The greatest part of y is a sample of q(y | x), among the labels that are possible."""
+    num_draws = 20_000
+    log_prob = (2 * torch.randn(1, 3, 4)).log_softmax(-1)
+    possible = torch.ones(3, 4, dtype=torch.bool)
+    possible[2, 1] = False
+    log_prob = log_prob.masked_fill(~possible, -torch.inf).log_softmax(-1)
+    pairs = RelaxedLabels(hard=hard).choose(log_prob.expand(num_draws, -1, -1), possible)
+    assert pairs.label is not None
+    drawn = torch.zeros(3, 4).index_put_(
+        (pairs.example, pairs.label.argmax(-1)), torch.ones(len(pairs.example)), accumulate=True
+    )
+    probability = log_prob[0].exp()
+    error = (probability * (1 - probability) / num_draws).sqrt()
+    assert ((drawn / num_draws - probability).abs() <= 4 * error + 1e-12).all()
+
+
+def test_straight_through_is_hard_forward() -> None:
+    log_prob = torch.randn(1, 6, 4).log_softmax(-1).requires_grad_()
+    possible = torch.ones(6, 4, dtype=torch.bool)
+    pairs = RelaxedLabels(hard=True).choose(log_prob, possible)
+    assert pairs.label is not None
+    torch.testing.assert_close(pairs.label.amax(-1), torch.ones(6))
+    torch.testing.assert_close(pairs.label.sum(-1), torch.ones(6))
+    pairs.label[:, 0].sum().backward()
+    assert log_prob.grad is not None and log_prob.grad.abs().max() > 1e-6
+
+
+def test_the_temperature_is_a_geometric_series() -> None:
+    elbo, found = RelaxedLabels(temperature=2.0, final_temperature=0.5, temperature_steps=10), []
+    for step in range(12):
+        elbo.at_step(step)
+        found.append(elbo.temperature)
+    assert (found[0], found[5], found[10], found[11]) == pytest.approx((2.0, 1.0, 0.5, 0.5))
+    ratios = [after / before for before, after in zip(found[:10], found[1:11], strict=True)]
+    assert ratios == pytest.approx([0.25**0.1] * 10)
+
+
+def test_without_a_schedule_the_temperature_stays() -> None:
+    elbo = RelaxedLabels(temperature=2.0)
+    elbo.at_step(7)
+    assert elbo.temperature == 2.0

@@ -1,0 +1,74 @@
+"""What the estimators share: what SVI calls, the KL, parts of a batch, noise."""
+
+import pyro
+import pytest
+import torch
+from pyro.infer import SVI
+from pyro.optim import PyroOptim
+from torch.distributions import Normal, kl_divergence
+
+from seqssvae.estimators import FusedEnum, TraceEnum
+from seqssvae.estimators.terms import Estimator, normal_kl, parts, sampled_kl
+from tests.support.estimators import (
+    MIXED,
+    gradients_of,
+)
+from tests.support.factories import brute_force_loss, make_batch, make_model
+from tests.support.fixtures import FixNoise
+
+EXACT = [TraceEnum(), TraceEnum(expand=True), TraceEnum(strategy="sequential"), FusedEnum()]
+
+
+@pytest.mark.parametrize("elbo", EXACT)
+def test_svi_gets_the_gradients(elbo: Estimator, fix_noise: FixNoise) -> None:
+    model, batch = make_model(), make_batch(MIXED)
+    noise = torch.randn(1, model.latent_size)
+    fix_noise(noise)
+    want = brute_force_loss(model, batch, noise, kl="analytic", kl_weight=1.0)
+    gradients = gradients_of(want, model)
+    pyro.clear_param_store()
+    svi = SVI(model.model, model.guide, PyroOptim(torch.optim.SGD, {"lr": 0.1}), loss=elbo)
+    value = svi.loss_and_grads(model.model, model.guide, batch)
+    assert value == pytest.approx(want.item(), abs=1e-10)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(found, gradient, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("elbo", EXACT)
+def test_a_guide_of_another_model_is_refused(elbo: Estimator) -> None:
+    one, other = make_model(), make_model()
+    with pytest.raises(TypeError, match="of one SSVAE"):
+        elbo.differentiable_loss(one.model, other.guide, make_batch(MIXED))
+
+
+def test_the_kl_of_normals_is_torchs() -> None:
+    loc, scale = torch.randn(4, 3), torch.rand(4, 3) + 0.1
+    want = kl_divergence(Normal(loc, scale), Normal(0.0, 1.0))
+    torch.testing.assert_close(normal_kl(loc, scale), want.sum(-1))
+    torch.testing.assert_close(normal_kl(loc, scale, 0.4), want.clamp(min=0.4).sum(-1))
+
+
+def test_the_sampled_kl_has_the_mean_of_the_analytic_one() -> None:
+    loc, scale = torch.tensor([0.5, -1.0]), torch.tensor([0.3, 1.5])
+    z = loc + scale * torch.randn(100_000, 2)
+    found = sampled_kl(z, loc, scale)
+    error = found.std() / len(found) ** 0.5
+    assert (found.mean() - normal_kl(loc, scale)).abs() < 4 * error
+
+
+def test_parts_of_a_batch() -> None:
+    """Rows with a label and rows without; one part where all are of a kind."""
+    first, second = parts(make_batch(MIXED))
+    assert first.y.tolist() == [2, 0] and second.y.tolist() == [-1, -1]
+    for labels in ([0, 1], [-1, -1]):
+        (batch,) = parts(make_batch(labels))
+        assert batch.y.tolist() == labels
+
+
+def test_an_estimator_without_a_state_has_hooks() -> None:
+    for elbo in EXACT:
+        elbo.at_step(3)
+        elbo.after_step(dict)
+        elbo.restore(elbo.state())
+        assert elbo.state() == {}

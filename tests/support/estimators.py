@@ -1,0 +1,131 @@
+"""Problems for estimators, and comparisons with the exact sum over y."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqssvae.data.batches import Batch
+from seqssvae.estimators import FusedEnum
+from seqssvae.estimators.terms import Estimator
+from seqssvae.model.ssvae import SSVAE
+from tests.support.factories import brute_force_loss, make_batch, make_model
+from tests.support.fixtures import FixNoise
+
+NUM_REPEATS, NUM_PARTICLES = 100, 800
+MIXED = [2, -1, 0, -1]
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "unlabelled": ({}, {"labels": [-1, -1, -1, -1]}),
+    "labelled": ({}, {"labels": [0, 2, 1, 1]}),
+    "mixed": ({}, {"labels": MIXED}),
+    "as many rows as labels": ({}, {"labels": [-1, -1, -1]}),
+    "as many layers as labels": ({"decoder_layers": 3}, {"labels": [-1, 1, -1]}),
+    "one row": ({"num_classes": 2, "decoder_layers": 2}, {"labels": [-1]}),
+    "one label": ({"num_classes": 1}, {"labels": [-1, -1, 0]}),
+    "one symbol": ({}, {"labels": MIXED, "max_length": 1}),
+    "gru": ({"cell": "gru", "decoder_layers": 2}, {"labels": MIXED}),
+    "nothing fed": ({"feed_y": False, "feed_z": False, "class_bias": False}, {"labels": MIXED}),
+    "tied, shared": ({"tied_embeddings": True, "shared_encoder": True}, {"labels": MIXED}),
+    "independent": ({"factorisation": "independent"}, {"labels": MIXED}),
+    "y given z": ({"factorisation": "y-given-z"}, {"labels": MIXED}),
+    "no z": ({"latent_size": 0}, {"labels": MIXED}),
+    "weights": (
+        {},
+        {
+            "labels": MIXED,
+            "w": torch.tensor([0.5, 2.0, 0.0, 0.3]),
+            "alpha": torch.tensor([3.0, 5.0, 0.2, 1.0]),
+        },
+    ),
+    "partial": (
+        {},
+        {
+            "labels": [2, -1, -1, -1],
+            "candidates": torch.tensor([[0, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0]]).bool(),
+        },
+    ),
+    "prior": ({"prior": torch.tensor([0.5, 0.3, 0.2])}, {"labels": MIXED}),
+}
+
+
+def gradients_of(loss: Tensor, model: SSVAE) -> list[Tensor]:
+    """The gradient of every parameter, zeros where there is none."""
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+
+
+def value_and_gradient(elbo: Estimator, model: SSVAE, batch: Batch) -> Tensor:
+    """The loss and the gradient of every parameter, one vector."""
+    loss = elbo.differentiable_loss(model.model, model.guide, batch, 0.7)
+    return torch.cat([part.detach().reshape(-1) for part in (loss, *gradients_of(loss, model))])
+
+
+def variance(elbo: Estimator, model: SSVAE, batch: Batch) -> float:
+    """Of the gradient, all parameters together; the first draws are for baselines to learn from."""
+    draws = [value_and_gradient(elbo, model, batch)[1:] for _ in range(60)]
+    return float(torch.stack(draws[20:]).var(0).sum())
+
+
+def problem(factorisation: str) -> tuple[SSVAE, Batch]:
+    """Five classes; rows with, without and with partial labels."""
+    model = make_model(
+        5, factorisation=factorisation, prior=torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1])
+    )
+    candidates = torch.ones(4, 5, dtype=torch.bool)
+    candidates[1] = torch.tensor([0, 0, 0, 1, 0])
+    candidates[2] = torch.tensor([1, 0, 1, 1, 0])
+    batch = make_batch(
+        [-1, 3, -1, -1], max_length=3, candidates=candidates, w=torch.tensor([1.0, 0.5, 2.0, 1.0])
+    )
+    return model, batch
+
+
+def assert_equals_the_loop(
+    elbo: Estimator, model: SSVAE, batch: Batch, noise: Tensor, fix_noise: FixNoise, kl: str
+) -> None:
+    """Value and gradient are those of plain loops over examples and labels."""
+    fix_noise(noise)
+    want = brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.7)
+    got = elbo.differentiable_loss(model.model, model.guide, batch, 0.7)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+    for mine, theirs in zip(gradients_of(got, model), gradients_of(want, model), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        torch.tensor(elbo.loss(model.model, model.guide, batch, 0.7)), want, rtol=0, atol=1e-10
+    )
+
+
+def assert_mean_is_the_exact_sum(
+    cls: type[Estimator], options: dict[str, Any], factorisation: str, fix_noise: FixNoise
+) -> None:
+    """Value and projections of the gradient lie within 4 standard errors, themselves small."""
+    model, batch = problem(factorisation)
+    fix_noise(torch.randn(1, 2))
+    exact = value_and_gradient(FusedEnum(), model, batch)
+    elbo = cls(num_particles=NUM_PARTICLES, **options)
+    draws = torch.stack([value_and_gradient(elbo, model, batch) for _ in range(NUM_REPEATS)])
+
+    directions = torch.randn(6, len(exact))
+    directions[:, 0] = 0
+    directions[0] = exact
+    directions[0, 0] = 0
+    directions /= directions.norm(dim=1, keepdim=True)
+    directions = torch.cat([torch.eye(1, len(exact)), directions])
+    want, got = directions @ exact, draws @ directions.t()
+    error = got.std(0) / NUM_REPEATS**0.5
+    assert ((got.mean(0) - want).abs() <= 4 * error + 1e-12).all()
+    # a bias of 1 % of the value, or of the gradient along itself, would be seen
+    assert (4 * error[:2] < 0.01 * want[:2].abs()).all()
+
+
+def assert_labelled_rows_are_exact(elbo: Estimator, fix_noise: FixNoise) -> None:
+    model = make_model(5)
+    batch = make_batch([3, 0, 4])
+    fix_noise(torch.randn(1, 2))
+    got = value_and_gradient(elbo, model, batch)
+    want = value_and_gradient(FusedEnum(), model, batch)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
