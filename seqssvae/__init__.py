@@ -4,10 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqssvae.config import Config
-    from seqssvae.data.batches import Batch
+    from seqssvae.config import Config, override
+    from seqssvae.data.batches import Batch, collate
     from seqssvae.errors import InputError
-    from seqssvae.export.sklearn import LabelledKFold, SeqSSVAEClassifier, labelled_scorer
+    from seqssvae.estimators import (
+        FusedEnum,
+        RelaxedLabels,
+        ScoreFunction,
+        SumAndSample,
+        TraceEnum,
+    )
+    from seqssvae.export.sklearn import (
+        LabelledKFold,
+        SeqSSVAEClassifier,
+        is_unlabelled,
+        labelled_scorer,
+    )
+    from seqssvae.model.build import build_model
     from seqssvae.model.ssvae import SSVAE
     from seqssvae.trained import TrainedModel, load
     from seqssvae.training.fit import fit
@@ -16,31 +29,50 @@ __all__ = [
     "SSVAE",
     "Batch",
     "Config",
+    "FusedEnum",
     "InputError",
     "LabelledKFold",
+    "RelaxedLabels",
+    "ScoreFunction",
     "SeqSSVAEClassifier",
+    "SumAndSample",
+    "TraceEnum",
     "TrainedModel",
+    "build_model",
+    "collate",
     "fit",
+    "is_unlabelled",
     "labelled_scorer",
     "load",
+    "override",
 ]
 
-_ROOMS = {
-    "Batch": "data.batches",
-    "Config": "config",
-    "InputError": "errors",
-    "LabelledKFold": "export.sklearn",
-    "SSVAE": "model.ssvae",
-    "SeqSSVAEClassifier": "export.sklearn",
-    "TrainedModel": "trained",
-    "fit": "training.fit",
-    "labelled_scorer": "export.sklearn",
-    "load": "trained",
+_MODULES = {
+    "config": ("Config", "override"),
+    "data.batches": ("Batch", "collate"),
+    "errors": ("InputError",),
+    "estimators": ("FusedEnum", "RelaxedLabels", "ScoreFunction", "SumAndSample", "TraceEnum"),
+    "export.sklearn": (
+        "LabelledKFold",
+        "SeqSSVAEClassifier",
+        "is_unlabelled",
+        "labelled_scorer",
+    ),
+    "model.build": ("build_model",),
+    "model.ssvae": ("SSVAE",),
+    "trained": ("TrainedModel", "load"),
+    "training.fit": ("fit",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `seqssvae --help` needs no torch."""
-    if name not in _ROOMS:
-        raise AttributeError(f"module 'seqssvae' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"seqssvae.{_ROOMS[name]}"), name)
+    """Import a public name on first use, so that `seqssvae --help` does not import torch."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"seqssvae.{module}"), name)
+    raise AttributeError(f"module 'seqssvae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return __all__
