@@ -21,8 +21,8 @@ import numpy as np
 from seqssvae.cli.train import add_settings, settings
 from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.prepare import Prepared, hide_labels, prepare, read_like
-from seqssvae.data.splits import Labels
+from seqssvae.data.labels import Labels
+from seqssvae.data.prepare import Prepared, prepare, read_like
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.model.build import build
@@ -33,13 +33,13 @@ PARTS = 20  # of the test rows, for a standard error
 
 def as_language_model(config: Config, prepared: Prepared) -> tuple[Config, Prepared]:
     """The same decoder without y and z, and the same rows without labels."""
-    rows = EncodedRows.concatenate([hide_labels(prepared.labelled), prepared.unlabelled])
+    rows = EncodedRows.concatenate([prepared.labelled.with_labels(None), prepared.unlabelled])
     plain = dataclasses.replace(
         prepared,
         labels=Labels(()),
         labelled=prepared.labelled.take(np.arange(0)),
         unlabelled=rows,
-        dev=hide_labels(prepared.dev),
+        dev=prepared.dev.with_labels(None),
     )
     return dataclasses.replace(
         config, model=dataclasses.replace(config.model, latent_size=0)
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = settings(arguments)
         prepared = prepare(config, arguments.data)
-        test = hide_labels(read_like(arguments.test, config, prepared.vocabulary, None))
+        test = read_like(arguments.test, config, prepared.vocabulary, None)
         if len(test) < PARTS:
             raise InputError(f"{arguments.test}: wanted at least {PARTS} rows, got {len(test)}")
     except InputError as error:

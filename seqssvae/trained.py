@@ -16,9 +16,9 @@ from seqssvae.data.batches import Batch, collate, evaluation_batches
 from seqssvae.data.corpus import Source
 from seqssvae.data.encode import encode_sequences
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import read_like
 from seqssvae.data.rows import MAX_SYMBOLS
-from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import classify

@@ -31,8 +31,8 @@ import torch
 from seqssvae import distributed
 from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
-from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
 from seqssvae.model.build import build
 from seqssvae.training.step import Stepper
@@ -184,9 +184,7 @@ def make_stepper(arguments: argparse.Namespace, num_rows: int) -> Stepper:
         labelled=parts[0],
         unlabelled=parts[1],
         dev=parts[0],
-        split={},
         corpus=None,  # type: ignore[arg-type] # not read in a step
-        positions={},
     )
     return Stepper(config, build(config, prepared).to(arguments.device), prepared)
 

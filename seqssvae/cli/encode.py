@@ -36,10 +36,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     model = load(arguments.run)
     rows = model.read(arguments.data)
+    ids = (id for part in rows.parts() for id in part.ids)
     write_in_slices(
         arguments.out,
         len(rows),
-        key={"run": model.manifest["sha256"], "rows": digest(rows), "ids": digest_ids(rows.ids)},
+        key={"run": model.manifest["sha256"], "rows": digest(rows), "ids": digest_ids(ids)},
         make=lambda some: table(model, rows.take(np.arange(some.start, some.stop))),
         join=join,
     )
@@ -56,7 +57,7 @@ def table(model: "TrainedModel", rows: "EncodedRows") -> bytes:
     found = model.encode_rows(rows)
     names = model.labels.names
     columns = {
-        "id": pa.array(list(rows.ids)),
+        "id": pa.array(rows.ids),
         "loc": pa.array(list(found["loc"])),
         "scale": pa.array(list(found["scale"])),
     }

@@ -220,8 +220,8 @@ class _Draw:
         )
         if not (rows.y >= 0).any():
             raise InputError(f"{test_source}: wanted test rows with labels, got none")
-        for oddity in prepared.oddities if cell.draw == 0 else ():
-            logger.warning(oddity)
+        for warning in prepared.warnings if cell.draw == 0 else ():
+            logger.warning(warning)
         return cls(drawn, prepared, (list(corpus.sequences()), rows))
 
     def run(self, arm: str) -> dict[str, Any]:
@@ -261,13 +261,13 @@ def _baseline(
     def run(
         config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
     ) -> Probabilities:
-        known = (prepared.labelled.y >= 0).nonzero()[0]
+        known, dev = prepared.labelled.take(prepared.labelled.y >= 0), prepared.labelled_dev
         task = Task(
-            labelled=prepared.sequences("labelled", known),
-            y=prepared.labelled.y[known],
-            unlabelled=prepared.sequences("unlabelled"),
-            dev=prepared.sequences("dev"),
-            dev_y=prepared.dev.y[: len(prepared.positions["dev"])],
+            labelled=prepared.sequences(known),
+            y=known.y,
+            unlabelled=prepared.sequences(prepared.unlabelled),
+            dev=prepared.sequences(dev),
+            dev_y=dev.y,
             num_classes=len(prepared.labels.names),
         )
         return BASELINES[name].fit(task, config.training.seed)(test[0])

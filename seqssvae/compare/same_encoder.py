@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqssvae.config import Config
 from seqssvae.data.batches import Batch, collate
-from seqssvae.data.encoded import EncodedRows, RowLengths
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.streams import Stream
 from seqssvae.inference.classify import label_log_prob
@@ -135,7 +135,7 @@ def pretrain(
         for _ in range(directions)
     )
     size = settings.labelled_batch_size + settings.unlabelled_batch_size
-    stream = Stream(RowLengths(rows), size, seed=settings.seed)
+    stream = Stream(rows.lengths, size, seed=settings.seed)
     losses: list[float] = []
 
     def loss_of(step: int) -> Tensor:
@@ -200,7 +200,7 @@ def _train(
     if guessed is not None:
         sources.append((guessed, settings.unlabelled_batch_size))
     streams = [
-        (rows, Stream(RowLengths(rows), size, seed=settings.seed, number=number))
+        (rows, Stream(rows.lengths, size, seed=settings.seed, number=number))
         for number, (rows, size) in enumerate(sources)
     ]
     names = model.classifier_names()
@@ -222,7 +222,7 @@ def _train(
         if is_last or (step + 1) % settings.evaluate_every == 0:
             score = _score(model, prepared)
             since += 1
-            if score > best or not len(prepared.positions["dev"]):
+            if score > best or not len(prepared.labelled_dev):
                 best, kept, since = score, _copy_weights(model), 0
         if is_last or (settings.patience and since >= settings.patience):
             break
@@ -242,7 +242,7 @@ def _copy_weights(model: SSVAE) -> dict[str, Tensor]:
 
 
 def _known(prepared: Prepared) -> EncodedRows:
-    return prepared.labelled.take((prepared.labelled.y >= 0).nonzero()[0])
+    return prepared.labelled.take(prepared.labelled.y >= 0)
 
 
 def _cross_entropy(model: SSVAE, batch: Batch) -> Tensor:
@@ -254,7 +254,7 @@ def _cross_entropy(model: SSVAE, batch: Batch) -> Tensor:
 
 def _score(model: SSVAE, prepared: Prepared) -> tuple[float, float]:
     """Accuracy, and mean log q(y | x) between equals, on labelled dev rows; 0 without any."""
-    dev = prepared.dev.take(np.arange(len(prepared.positions["dev"])))
+    dev = prepared.labelled_dev
     if not len(dev):
         return (0.0, 0.0)
     table: npt.NDArray[np.float64] = classify_table(model, dev)

@@ -1,4 +1,4 @@
-"""Batches: rows with what is known about their labels, padded to one length."""
+"""Batches: rows and their labels, padded to one length."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,20 +10,18 @@ from torch import Tensor
 
 from seqssvae.data.encoded import EncodedRows
 
-__all__ = ["Batch", "Indices", "collate", "concatenate", "evaluation_batches", "evaluation_indices"]
-
 Indices = npt.NDArray[np.int64]
 Weights = float | npt.NDArray[np.floating] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows of symbols with what is known about their labels.
+    """Rows of symbols and their labels.
 
     Attributes:
         x: Symbol ids, int64 `[B, T]`, PAD after `lengths`.
-        lengths: Symbols that a row holds, EOS included, int64 `[B]`, each from 1 to T.
-        y: Classes, int64 `[B]`; -1 where the label is not known, or not known for sure.
+        lengths: Number of symbols of a row, EOS included, int64 `[B]`, each from 1 to T.
+        y: Classes, int64 `[B]`; -1 for an unlabelled row or a partial label.
         candidates: Which labels are possible, bool `[B, K]`: one for a labelled row, all for an
             unlabelled one, some for a partial label. None unless some row has a partial label.
         w: Weights of L(x, y) and U(x), `[B]`; None is 1 each.
@@ -44,7 +42,7 @@ class Batch:
 
     @property
     def is_labelled(self) -> Tensor:
-        """Which rows have one known label, bool `[B]`."""
+        """Which rows have one label, bool `[B]`."""
         return self.y >= 0
 
     @property
@@ -58,11 +56,11 @@ class Batch:
         return by_bound or bool(by_label.any())
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
-        """The same rows elsewhere.
+        """The same rows on another device.
 
         Args:
-            device: Of all tensors.
-            dtype: Of `w` and `alpha`; as it is when None.
+            device: Device of all tensors.
+            dtype: Dtype of `w` and `alpha`; unchanged when None.
         """
 
         def moved(value: Tensor | None) -> Tensor | None:
@@ -87,7 +85,7 @@ class Batch:
         longest = int(lengths.max()) if len(lengths) else 0
         candidates = None if self.candidates is None else self.candidates[index]
         if candidates is not None and not bool(((y < 0) & ~candidates.all(-1)).any()):
-            candidates = None  # no row with a partial label is left
+            candidates = None  # none of these rows has a partial label
         return Batch(
             x=self.x[index][:, :longest],
             lengths=lengths,
@@ -98,7 +96,7 @@ class Batch:
         )
 
     def possible_labels(self, num_classes: int) -> Tensor:
-        """Which labels each row may have, bool `[B, K]`, whether or not `candidates` is there."""
+        """Which labels each row may have, bool `[B, K]`, also where `candidates` is None."""
         if self.candidates is not None:
             return self.candidates
         y = self.y.unsqueeze(-1)
@@ -116,17 +114,17 @@ def collate(
     """Make a batch of some rows, in the order given.
 
     Args:
-        rows: Where they are taken from.
-        indices: Which ones, `[B]`, at least one; repeats are fine.
+        rows: n rows.
+        indices: Row numbers, `[B]`, at least one; repeats are allowed.
         num_classes: K; with 0 the labels are left out.
-        w: One weight for all, or one for each row of `rows`, `[len(rows)]`.
+        w: One weight for all rows, or one for each, `[n]`.
         alpha: As `w`.
 
     Returns:
         A batch on the CPU, its weights in torch's default dtype.
 
     Raises:
-        ValueError: no index, a row that holds no symbol, or a label that is no class.
+        ValueError: no index, a row without a symbol, or a label that is not below K.
     """
     index = np.asarray(indices, dtype=np.int64)
     if index.size == 0:
@@ -213,13 +211,13 @@ def evaluation_batches(
     """Every row once, rows of similar length together, the last, short batch included.
 
     Args:
-        rows: What is evaluated; no rows give no batches.
+        rows: Rows to evaluate; no rows give no batches.
         batch_size: Rows of a batch, at least 1.
         num_classes: K.
-        num_symbols: B times T of a batch of more than one row, at most; None for no such limit.
+        num_symbols: Limit of B times T of a batch of more than one row; None for no limit.
 
     Yields:
-        Which rows, `[B]`, and the batch of them.
+        Row numbers, `[B]`, and the batch of these rows.
     """
     for indices in evaluation_indices(rows, batch_size, num_symbols=num_symbols):
         yield indices, collate(rows, indices, num_classes=num_classes)
@@ -228,7 +226,7 @@ def evaluation_batches(
 def evaluation_indices(
     rows: EncodedRows, batch_size: int, *, num_symbols: int | None = None
 ) -> Iterator[Indices]:
-    """Which rows each of the batches of `evaluation_batches` holds, `[B]`."""
+    """The row numbers of each batch of `evaluation_batches`, `[B]`."""
     lengths = rows.lengths
     order = np.argsort(lengths, kind="stable")
     start = 0

@@ -1,22 +1,20 @@
-"""Corpora: rows of a file, a data set or a program, kept as Arrow."""
+"""Corpora: rows of a file, a data set or a program, in an Arrow table."""
 
 import contextlib
+import dataclasses
 import glob
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union, final
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from seqssvae.data.arrow_rows import batch_rows
-from seqssvae.data.dataset_columns import class_names, dataset_columns
-from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.places import Places
-from seqssvae.data.readers import is_readable, iterate_rows
-from seqssvae.data.rows import RawRow, Row, checked_rows, join_rows
-from seqssvae.data.splits import Classes, Labels, choose_labels, split_dev
-from seqssvae.data.tables import ArrowIds, cached_table, pick_ascending, table_of
+from seqssvae.data.columns import ColumnChoice, class_names
+from seqssvae.data.labels import Labels
+from seqssvae.data.readers import arrow_rows, is_readable, iterate_rows
+from seqssvae.data.rows import Row, RowChecker, join_rows
+from seqssvae.data.tables import cached_table, iterate_column, table_of
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import fingerprint
 from seqssvae.storage.files import readable
@@ -25,37 +23,24 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-__all__ = [
-    "Corpus",
-    "EncodedRows",
-    "Labels",
-    "Row",
-    "Source",
-    "choose_labels",
-    "find_files",
-    "gather_corpus",
-    "iterate_rows",
-    "join_corpora",
-    "read_corpus",
-    "split_dev",
-]
-
+Integers = NDArray[np.int64]
 Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
+
 HUB_PREFIX = "hub:"
-CHUNK_ROWS = 1000  # that become Python objects at once
+BATCH_ROWS = 1000  # of a data set
 READER_VERSION = 3  # raised when the same file gives other rows, so that no old cache is used
 
 
 @final
 class Corpus:
-    """Rows with text or tokens, mapped into memory by `read_corpus`, kept there by `gather_corpus`.
+    """Rows of texts or tokens, mapped into memory by `read_corpus`, or held by `gather_corpus`.
 
-    Attributes:
-        source: The file, files or data set, as named.
+    Args:
+        table: n rows; see `cached_table`.
+        source: Name of the file, files or data set.
         is_tokens: Whether sequences are lists of tokens, not texts.
-        key: A fingerprint of the rows, by which what is made of them is cached; None for rows of a
-            program.
-        ids: Ids of the rows, n of them, read when they are asked for.
+        key: Fingerprint of the rows, a cache key; None for rows of a program.
+        files: Files that the `file` column refers to.
     """
 
     def __init__(
@@ -67,74 +52,62 @@ class Corpus:
         key: str | None = None,
         files: Sequence[Path] = (),
     ) -> None:
-        self.source, self.is_tokens, self.key = source, is_tokens, key
-        self._files = tuple(files)
-        self._table = table
-        self._sequences, self._labels = table.column("sequence"), table.column("label")
-        self._numbers, self._repeats = table.column("number"), table.column("repeats_id")
-        self.ids = ArrowIds(table.column("id"))
+        self.table, self.source, self.is_tokens = table, source, is_tokens
+        self.key, self._files = key, tuple(files)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[Row]:
-        for batch in self._table.to_batches():
-            names = ("number", "sequence", "label", "id", "repeats_id", "file")
-            columns = [batch.column(name).to_pylist() for name in names]
-            for number, sequence, label, *rest in zip(*columns, strict=True):
-                yield Row(number, sequence, _label_of(label), *rest)
+        fields = [field.name for field in dataclasses.fields(Row)]
+        columns = {name: iterate_column(self.table.column(name)) for name in fields}
+        labels = map(_label_of, columns["label"])
+        for values in zip(*(columns | {"label": labels}).values(), strict=True):
+            yield Row(*values)
 
     @property
     def num_repeated_ids(self) -> int:
-        """Rows whose `id` column holds what an earlier row's does."""
+        """Number of rows whose `id` column is the same as an earlier row's."""
         from pyarrow import compute
 
-        return int(compute.sum(self._repeats, min_count=0).as_py())
+        return int(compute.sum(self.table.column("repeats_id"), min_count=0).as_py())
 
-    def sequence(self, index: int) -> str | list[str]:
+    def ids(self) -> Iterator[str]:
+        """Ids of all rows in order."""
+        return iterate_column(self.table.column("id"))
+
+    def sequence(self, row: int) -> Any:
         """The text or tokens of a row, from 0.
 
         Raises:
             IndexError: no such row.
         """
-        value: str | list[str] = self._sequences[index].as_py()
-        return value
+        return self.table.column("sequence")[row].as_py()
 
-    def sequences(self, rows: Places | None = None) -> Iterator[str | list[str]]:
-        """The text or tokens of rows in turn.
-
-        Args:
-            rows: Which ones, ascending; all when None.
-        """
-        chunks: Iterable[Any] = self._sequences.chunks
-        if rows is not None:
-            chunks = pick_ascending(self._sequences, rows)
-        for chunk in chunks:
-            for start in range(0, len(chunk), CHUNK_ROWS):
-                yield from chunk.slice(start, CHUNK_ROWS).to_pylist()
-
-    def label(self, index: int) -> str | tuple[str, ...] | None:
-        """A class, several for 'one of these', or None for an unlabelled row.
-
-        Raises:
-            IndexError: no such row.
-        """
-        return _label_of(self._labels[index].as_py())
-
-    def labels(self) -> Iterator[str | tuple[str, ...] | None]:
-        """The label of every row in turn."""
-        for chunk in self._labels.chunks:
-            yield from map(_label_of, chunk.to_pylist())
-
-    def classes(self, labels: Labels) -> tuple[Classes, dict[int, tuple[int, ...]]]:
-        """What is known of the class of each row.
+    def sequences(self, rows: Integers | None = None) -> Iterator[Any]:
+        """Texts or lists of tokens.
 
         Args:
-            labels: The classes that y counts.
+            rows: Row numbers, ascending; None for all rows.
+        """
+        return iterate_column(self.table.column("sequence"), rows)
+
+    def label_names(self) -> tuple[str, ...]:
+        """All labels, sorted; those of partial labels included."""
+        from pyarrow import compute
+
+        names = compute.unique(compute.list_flatten(self.table.column("label")))
+        return tuple(sorted(names.to_pylist()))
+
+    def classes(self, labels: Labels) -> tuple[Integers, dict[int, tuple[int, ...]]]:
+        """The class of each row.
+
+        Args:
+            labels: All classes.
 
         Returns:
-            y, -1 where there is none or more than one, the smallest integers that hold it, `[n]`;
-            and the possible classes, sorted, of the rows that have more than one.
+            y, -1 where there is no label or more than one, `[n]`; and the possible classes, sorted,
+            of the rows that have more than one.
 
         Raises:
             InputError: a label that is not in `labels`, with the row and the nearest known label.
@@ -142,73 +115,45 @@ class Corpus:
         import pyarrow
         from pyarrow import compute
 
-        y = np.full(len(self), -1, dtype=np.min_scalar_type(-max(len(labels.names), 1)))
-        candidates: dict[int, tuple[int, ...]] = {}
-        names, start = pyarrow.array(labels.names, pyarrow.string()), 0
-        for chunk in self._labels.chunks:
-            codes = compute.index_in(compute.list_flatten(chunk), value_set=names)
-            sizes = compute.list_value_length(chunk).to_numpy(zero_copy_only=False)
-            ends = np.cumsum(sizes)
-            if codes.null_count:
-                first = compute.index(compute.is_null(codes), True).as_py()
-                row = start + int(np.searchsorted(ends, first, side="right"))
-                for name in self._labels[row].as_py():
-                    labels.index(name, self.where(row))
-            found = codes.to_numpy(zero_copy_only=False)
-            single = np.flatnonzero(sizes == 1)
-            y[start + single] = found[ends[single] - 1]
-            for row in np.flatnonzero(sizes > 1).tolist():
-                candidates[start + row] = tuple(
-                    sorted(found[ends[row] - sizes[row] : ends[row]].tolist())
-                )
-            start += len(chunk)
+        column, names = self.table.column("label"), pyarrow.array(labels.names, pyarrow.string())
+        codes = compute.index_in(compute.list_flatten(column), value_set=names)
+        sizes = compute.list_value_length(column).to_numpy().astype(np.int64)
+        ends = np.cumsum(sizes)
+        if codes.null_count:
+            first = compute.index(compute.is_null(codes), True).as_py()
+            row = int(np.searchsorted(ends, first, side="right"))
+            for name in column[row].as_py():
+                labels.index(name, self.where(row))
+        known = codes.to_numpy()
+        y = np.full(len(self), -1, dtype=np.int64)
+        y[sizes == 1] = known[ends[sizes == 1] - 1]
+        candidates = {
+            row: tuple(sorted(known[ends[row] - sizes[row] : ends[row]].tolist()))
+            for row in np.flatnonzero(sizes > 1).tolist()
+        }
         return y, candidates
 
-    def id(self, index: int) -> str:
-        """The id of a row; see `Row`.
+    def where(self, row: int) -> str:
+        """`FILE:NUMBER` of a row, from 0.
 
         Raises:
             IndexError: no such row.
         """
-        return self.ids[index]
+        file, number = (self.table.column(name)[row].as_py() for name in ("file", "number"))
+        return f"{self._files[file] if self._files else self.source}:{number}"
 
-    def number(self, index: int) -> int:
-        """Where a row stands in the source, from 1; see `Row`.
+    def joined(self, other: "Corpus") -> "Corpus":
+        """The rows of both, those of `other` last; nothing is copied, equal ids stay equal."""
+        import pyarrow
 
-        Raises:
-            IndexError: no such row.
-        """
-        return int(self._numbers[index].as_py())
-
-    def where(self, index: int) -> str:
-        """`FILE:NUMBER` of a row.
-
-        Raises:
-            IndexError: no such row.
-        """
-        file = self._table.column("file")[index].as_py()
-        return f"{self._files[file] if self._files else self.source}:{self.number(index)}"
+        key = None
+        if self.key is not None and other.key is not None:
+            key = fingerprint(self.key, other.key)
+        table = pyarrow.concat_tables([self.table, other.table])
+        return Corpus(table, self.source, is_tokens=self.is_tokens, key=key, files=self._files)
 
 
-def join_corpora(first: Corpus, second: Corpus) -> Corpus:
-    """The rows of both, those of the first one first; nothing is copied, equal ids stay equal."""
-    import pyarrow
-
-    key = None
-    if first.key is not None and second.key is not None:
-        key = fingerprint(first.key, second.key)
-    table = pyarrow.concat_tables([first._table, second._table])
-    return Corpus(table, first.source, is_tokens=first.is_tokens, key=key, files=first._files)
-
-
-def read_corpus(
-    source: Source,
-    *,
-    text_column: str | None = None,
-    tokens_column: str | None = None,
-    label_column: str | None = None,
-    read_labels: bool = True,
-) -> Corpus:
+def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
     """Read all rows of a file or of a data set, and check them.
 
     The rows are cached beside those of `datasets` (`HF_HOME`), by the file's path, size and time of
@@ -217,44 +162,43 @@ def read_corpus(
     Args:
         source: A file, see `iterate_rows`; several, see `find_files`; or `hub:NAME` or
             `hub:NAME:SPLIT`, where NAME is what `datasets.load_dataset` takes, a folder too, and
-            SPLIT is "train" unless given; or a `datasets.Dataset`. A corpus is given back as it is.
-        text_column: See `iterate_rows`, and for data sets `dataset_columns`.
-        tokens_column: See `iterate_rows`.
-        label_column: See `iterate_rows`. Integers of a `ClassLabel` become its names, -1 becomes
-            unlabelled.
-        read_labels: See `iterate_rows`.
+            SPLIT is "train" unless given; or a `datasets.Dataset`. A corpus is returned as it is.
+        choice: Named columns; None for those with usual names, see `ColumnChoice`. Integers of a
+            `ClassLabel` become its names, -1 becomes unlabelled.
 
     Raises:
         InputError: bad input, or a data set that cannot be loaded.
     """
-    wanted = _Wanted(text_column, tokens_column, label_column, read_labels)
+    choice = choice or ColumnChoice()
     if isinstance(source, Corpus):
         return source
     if not isinstance(source, str | Path):
-        return _read_dataset(source, "dataset", wanted)
+        return _read_dataset(source, "dataset", choice)
     if str(source).startswith(HUB_PREFIX):
-        return _read_hub(str(source), wanted)
+        return _read_hub(str(source), choice)
     files = find_files(source)
-    # Errors up to here are told without the import of `datasets`, which takes seconds.
-    is_tokens = [isinstance(next(_rows_of(file, wanted)).sequence, list) for file in files]
+    # errors up to here are raised without the import of `datasets`, which takes seconds
+    is_tokens = [isinstance(next(iterate_rows(file, choice)).sequence, list) for file in files]
     if len(set(is_tokens)) > 1:
         odd = files[is_tokens.index(not is_tokens[0])]
         kind, other = ("tokens", "text") if is_tokens[0] else ("text", "tokens")
         raise InputError(f"{odd}: wanted {kind} as in {files[0]}, got {other}")
-    rows = _rows_of(files[0], wanted)
+    rows = iterate_rows(files[0], choice)
     if len(files) > 1:
-        rows = join_rows(_rows_of(file, wanted) for file in files)
-    key = fingerprint(READER_VERSION, tuple(wanted), tuple(map(_fingerprint_of, files)))
+        rows = join_rows(iterate_rows(file, choice) for file in files)
+    key = fingerprint(
+        READER_VERSION, dataclasses.astuple(choice), tuple(map(_fingerprint_of, files))
+    )
     table = cached_table(key, rows, is_tokens=is_tokens[0])
     return Corpus(table, str(source), is_tokens=is_tokens[0], key=key, files=files)
 
 
 def find_files(source: str | Path) -> list[Path]:
-    """The files that a name means: itself, those of a folder, or those that a pattern finds.
+    """The files that a name refers to: itself, those of a folder, or those of a pattern.
 
     Args:
-        source: A file; a folder, of which files with a known ending are taken; or, where no such
-            file is there, a pattern as of `glob`: `part-*.jsonl`.
+        source: A file; a folder, whose files with a known suffix are taken; or, if no such file
+            exists, a pattern as of `glob`: `part-*.jsonl`.
 
     Raises:
         InputError: a folder or a pattern without files.
@@ -262,69 +206,56 @@ def find_files(source: str | Path) -> list[Path]:
     path = Path(source)
     with readable(path):
         if str(source) and path.is_dir():  # an empty name is no folder
-            found = sorted(one for one in path.iterdir() if is_readable(one) and one.is_file())
+            files = sorted(one for one in path.iterdir() if is_readable(one) and one.is_file())
         elif glob.has_magic(str(source)) and not path.exists():
-            found = sorted(map(Path, glob.glob(str(source), recursive=True)))
+            files = sorted(map(Path, glob.glob(str(source), recursive=True)))
         else:
             return [path]
-    if not found:
+    if not files:
         raise InputError(f"{source}: wanted files of rows, got none")
-    return found
-
-
-def _rows_of(file: Path, wanted: "_Wanted") -> Iterator[Row]:
-    return iterate_rows(file, **wanted._asdict())
-
-
-def _fingerprint_of(file: Path) -> tuple[object, ...]:
-    status = os.stat(file)
-    return str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
+    return files
 
 
 def gather_corpus(
     sequences: Iterable[str | list[str]], labels: Iterable[Any] | None = None, *, source: str
 ) -> Corpus:
-    """Rows that come from no file, checked like those of one and kept in memory.
+    """Make a corpus of rows that come from no file; they are checked like those of one.
 
     Args:
         sequences: Texts, or lists of tokens.
-        labels: Of each row, as in a jsonl file; None leaves all rows unlabelled.
-        source: Stands before an error.
+        labels: Label of each row, as in a jsonl file; None leaves all rows unlabelled.
+        source: Name of the corpus, for errors.
 
     Raises:
         InputError: no rows, or a bad one; the message has its number, from 1.
     """
-    kept = list(sequences)
-    if not kept:
+    listed = list(sequences)
+    if not listed:
         raise InputError(f"{source}:1: wanted a row, got none")
-    known: Iterable[Any] = [None] * len(kept) if labels is None else labels
-    is_tokens = not isinstance(kept[0], str)
-    raw = (
-        RawRow(number, sequence, label, None)
-        for number, (sequence, label) in enumerate(zip(kept, known, strict=True), 1)
+    known: Iterable[Any] = [None] * len(listed) if labels is None else labels
+    is_tokens = not isinstance(listed[0], str)
+    check = RowChecker(source, is_tokens=is_tokens)
+    rows = (
+        check(number, sequence, label)
+        for number, (sequence, label) in enumerate(zip(listed, known, strict=True), 1)
     )
-    rows = checked_rows(raw, source, is_tokens=is_tokens)
     return Corpus(table_of(rows, is_tokens=is_tokens), source, is_tokens=is_tokens)
 
 
-class _Wanted(NamedTuple):
-    """The columns that were asked for."""
-
-    text_column: str | None
-    tokens_column: str | None
-    label_column: str | None
-    read_labels: bool
+def _fingerprint_of(file: Path) -> tuple[object, ...]:
+    status = file.stat()
+    return str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _label_of(names: list[str]) -> str | tuple[str, ...] | None:
-    """A label as it is kept: no name, one, or several."""
+    """A label from the `label` column: no name, one, or several."""
     if len(names) > 1:
         return tuple(names)
     return names[0] if names else None
 
 
 @contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
+def _no_progress_bars() -> Iterator[None]:
     """Keep `datasets` from drawing progress bars on stderr."""
     import datasets
 
@@ -337,33 +268,31 @@ def _no_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _read_hub(source: str, wanted: _Wanted) -> Corpus:
+def _read_hub(source: str, choice: ColumnChoice) -> Corpus:
     import datasets
 
     name, _, split = source.removeprefix(HUB_PREFIX).partition(":")
     try:
-        with _no_bars():
+        with _no_progress_bars():
             dataset = datasets.load_dataset(name, split=split or "train")
-    except Exception as error:  # whatever a hub, a cache or a builder may raise
+    except Exception as error:  # a hub, a cache or a builder may raise anything
         got = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{source}: wanted a data set that can be loaded, got {got}") from error
-    return _read_dataset(dataset, source, wanted)
+    return _read_dataset(dataset, source, choice)
 
 
-def _read_dataset(dataset: Any, source: str, wanted: _Wanted) -> Corpus:
+def _read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):
         got = type(dataset).__name__
         raise InputError(f"{source}: wanted a file, hub:NAME or a datasets.Dataset, got {got}")
-    columns = dataset_columns(dataset, source, **wanted._asdict())
-    used = [name for name in (columns.sequence, columns.label, columns.id) if name is not None]
+    columns = choice.of_dataset(dataset, source)
     if len(dataset) == 0:
         raise InputError(f"{source}:1: wanted a row, got an empty data set")
-    names = class_names(dataset.features, columns.label)
+    names = class_names(dataset, columns.label)
     key = fingerprint(READER_VERSION, dataset._fingerprint, columns, names)
-    batches = dataset.select_columns(used).with_format("arrow").iter(1000)
-    raw_rows = batch_rows(batches, columns, source, label_names=names)
-    rows = checked_rows(raw_rows, source, is_tokens=columns.is_tokens)
+    batches = dataset.select_columns(columns.used).with_format("arrow").iter(BATCH_ROWS)
+    rows = arrow_rows(batches, columns, source, label_names=names)
     table = cached_table(key, rows, is_tokens=columns.is_tokens)
     return Corpus(table, source, is_tokens=columns.is_tokens, key=key)

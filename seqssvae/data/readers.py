@@ -1,65 +1,44 @@
 """Rows of files: csv, tsv, jsonl, parquet and txt, each but parquet also gzipped, row by row.
 
-Values are taken as they stand: 'NA', '1e5' and 'null' in a csv file are texts.
+Values are not converted: 'NA', '1e5' and 'null' in a csv file are texts.
 """
 
 import csv
 import gzip
+import itertools
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqssvae.data.arrow_rows import parquet_rows
-from seqssvae.data.rows import (
-    LABEL_NAMES,
-    ChooseColumns,
-    Columns,
-    RawRow,
-    Row,
-    checked_rows,
-    choose_columns,
-    list_names,
-    row_error,
-    unreadable,
-)
+from seqssvae.data.columns import LABEL_NAMES, ColumnChoice, Columns
+from seqssvae.data.rows import Row, RowChecker, list_names, row_error, unreadable
 from seqssvae.errors import InputError
-
-__all__ = ["is_readable", "iterate_rows"]
 
 MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BATCH_ROWS = 1000  # of a parquet file
 
 
-def iterate_rows(
-    path: str | Path,
-    *,
-    text_column: str | None = None,
-    tokens_column: str | None = None,
-    label_column: str | None = None,
-    read_labels: bool = True,
-) -> Iterator[Row]:
-    """Read a file's rows one after the other, without holding the file.
+def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterator[Row]:
+    """Read a file's rows one after the other; the file is never in memory as a whole.
 
-    - csv, tsv: a header, then rows; a cell may be quoted and then hold line breaks; empty lines
-      are skipped. A cell of tokens holds them with spaces between, or as a JSON list.
+    - csv, tsv: a header, then rows; a cell may be quoted and then contain line breaks; empty lines
+      are skipped. A cell of tokens has spaces between them, or is a JSON list.
     - jsonl: an object a line, empty lines are skipped; a list as label is 'one of these', and
-      integers are taken as labels by their digits.
+      integers as labels are converted to strings.
     - parquet: columns of strings, or lists of strings.
     - txt: one text a line, unlabelled.
 
     Text is UTF-8, with or without a byte order mark, lines end with LF or CRLF.
 
     Args:
-        path: The name's end says what it is: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet`,
-            `.txt`, and all but parquet with `.gz` behind.
-        text_column: The column of texts; found by its name when None, as in `choose_columns`.
-        tokens_column: The column of tokens, instead of texts.
-        label_column: The column of labels; found by its name when None, and then it may be absent.
-            A missing, null or empty label means unlabelled.
-        read_labels: False leaves labels unread: every row is unlabelled.
+        path: The format is that of the suffix: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet`,
+            `.txt`; all but parquet may have `.gz` after it.
+        choice: Named columns; None for those with usual names. A missing, null or empty label
+            means unlabelled.
 
     Raises:
         InputError: the file cannot be read, is empty, or a row is bad; the message has the file,
@@ -67,44 +46,53 @@ def iterate_rows(
     """
     path = Path(path)
     kind = _kind(path)
-
-    def choose(names: Sequence[str], where: str) -> Columns:
-        return choose_columns(
-            names,
-            where,
-            text_column=text_column,
-            tokens_column=tokens_column,
-            label_column=label_column,
-            read_labels=read_labels,
-        )
-
-    is_tokens: bool
-    raw_rows: Iterator[RawRow]
-    if kind == "txt":
-        choose(["text"], f"{path}:1")  # named columns cannot be there
-        is_tokens, raw_rows = False, _txt_rows(path)
-    elif kind == "parquet":
-        is_tokens, raw_rows = parquet_rows(path, choose)
-    elif kind == "jsonl":
-        is_tokens, raw_rows = _jsonl_rows(path, choose, label_column, read_labels)
-    else:
-        is_tokens, raw_rows = _table_rows(path, choose, "," if kind == "csv" else "\t")
-    is_empty = True
-    for row in checked_rows(raw_rows, str(path), is_tokens=is_tokens):
-        is_empty = False
+    row = None
+    for row in READERS[kind](path, choice or ColumnChoice()):
         yield row
-    if is_empty:
-        if kind in ("csv", "tsv"):
-            raise row_error(path, 2, "a row", "a header only")
+    if row is None and kind in ("csv", "tsv"):
+        raise row_error(path, 2, "a row", "a header only")
+    if row is None:
         raise row_error(path, 1, "a row", "an empty file")
 
 
 def is_readable(path: Path) -> bool:
-    """Whether `iterate_rows` reads files of this name, and it does not begin with a dot."""
+    """Whether `iterate_rows` reads files of this name, and it is not hidden."""
     try:
         return not path.name.startswith(".") and bool(_kind(path))
     except InputError:
         return False
+
+
+def arrow_rows(
+    batches: Iterable[Any],
+    columns: Columns,
+    source: object,
+    *,
+    label_names: Sequence[str] | None = None,
+) -> Iterator[Row]:
+    """Rows of Arrow record batches or tables.
+
+    Args:
+        batches: Each with the columns in `columns`.
+        columns: Columns to read.
+        source: File or data set, for errors.
+        label_names: Names of integer labels; -1 is then unlabelled.
+
+    Raises:
+        InputError: as `RowChecker`, bytes that are not UTF-8, or an integer label without a name.
+    """
+    check = RowChecker(source, is_tokens=columns.is_tokens)
+    number = 0
+    for batch in batches:
+        sequences, labels, ids = (
+            [None] * len(batch) if name is None else _values(batch.column(name), source, number)
+            for name in (columns.sequence, columns.label, columns.id)
+        )
+        for sequence, label, id in zip(sequences, labels, ids, strict=True):
+            number += 1
+            if label_names is not None:
+                label = _name_label(label, label_names, source, number)
+            yield check(number, sequence, label, id)
 
 
 def _kind(path: Path) -> str:
@@ -113,14 +101,12 @@ def _kind(path: Path) -> str:
     except UnicodeEncodeError:
         is_name = False
     if not is_name:
-        raise InputError(
-            f"{str(path)!r}: wanted the name of a file, got what no file can be called"
-        )
+        raise InputError(f"{str(path)!r}: wanted a file name, got a NUL or a lone surrogate in it")
     suffixes = path.name.lower().split(".")[1:]
     gzipped = suffixes[-1:] == ["gz"]
     kind = suffixes[-2 if gzipped else -1] if len(suffixes) > gzipped else ""
-    kind = {"ndjson": "jsonl"}.get(kind, kind)
-    if kind not in ("csv", "tsv", "jsonl", "parquet", "txt") or (gzipped and kind == "parquet"):
+    kind = "jsonl" if kind == "ndjson" else kind
+    if kind not in READERS or (gzipped and kind == "parquet"):
         raise InputError(
             f"{path}: wanted a file .csv, .tsv, .jsonl or .txt (or one of these with .gz) "
             f"or .parquet, got {path.name!r}"
@@ -139,8 +125,8 @@ def _lines(path: Path) -> Iterator[str]:
                 if len(raw) > MAX_LINE_BYTES:
                     wanted = f"a line of at most {MAX_LINE_BYTES >> 20} MiB"
                     raise row_error(path, number, wanted, "a longer one")
-                if number == 1 and raw.startswith(BYTE_ORDER_MARK):
-                    raw = raw[len(BYTE_ORDER_MARK) :]
+                if number == 1:
+                    raw = raw.removeprefix(BYTE_ORDER_MARK)
                 try:
                     line = raw.decode()
                 except UnicodeDecodeError as error:
@@ -154,45 +140,38 @@ def _lines(path: Path) -> Iterator[str]:
         raise unreadable(path, error) from error
 
 
-def _txt_rows(path: Path) -> Iterator[RawRow]:
+def _txt_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
+    choice.of_names(["text"], f"{path}:1")  # a txt file has no other column
+    check = RowChecker(path, is_tokens=False)
     for number, line in enumerate(_lines(path), 1):
-        yield RawRow(number, _without_end(line), None, None)
+        yield check(number, line[:-2] if line.endswith("\r\n") else line.removesuffix("\n"))
 
 
-def _without_end(line: str) -> str:
-    return line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
-
-
-def _table_rows(path: Path, choose: ChooseColumns, delimiter: str) -> tuple[bool, Iterator[RawRow]]:
-    """Whether rows are tokens, and the rows of a csv or tsv file."""
+def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
+    """Rows of a csv or tsv file."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
-    records = _records(reader, path)
+    delimiter = "," if _kind(path) == "csv" else "\t"
+    records = _records(csv.reader(_lines(path), delimiter=delimiter, strict=True), path)
     start, header = next(records, (1, []))
     if not header:
         raise row_error(path, 1, "a header", "an empty file")
-    columns = choose(header, f"{path}:{start}")
-
-    def place(name: str | None) -> int | None:
-        return None if name is None else header.index(name)
-
-    sequence, label, id = header.index(columns.sequence), place(columns.label), place(columns.id)
-
-    def rows() -> Iterator[RawRow]:
-        for number, cells in records:
-            if len(cells) != len(header):
-                raise row_error(path, number, f"{len(header)} cells", str(len(cells)))
-            value: Any = cells[sequence]
-            if columns.is_tokens:
-                value = _split_tokens(value, path, number)
-            yield RawRow(
-                number,
-                value,
-                None if label is None else cells[label],
-                None if id is None else cells[id],
-            )
-
-    return columns.is_tokens, rows()
+    columns = choice.of_names(header, f"{path}:{start}")
+    check = RowChecker(path, is_tokens=columns.is_tokens)
+    sequence, label, id = (
+        None if name is None else header.index(name)
+        for name in (columns.sequence, columns.label, columns.id)
+    )
+    assert sequence is not None
+    for number, cells in records:
+        if len(cells) != len(header):
+            raise row_error(path, number, f"{len(header)} cells", str(len(cells)))
+        value: Any = cells[sequence]
+        yield check(
+            number,
+            _split_tokens(value, path, number) if columns.is_tokens else value,
+            None if label is None else cells[label],
+            None if id is None else cells[id],
+        )
 
 
 def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -216,47 +195,45 @@ def _split_tokens(cell: str, path: Path, number: int) -> Any:
         try:
             return json.loads(cell)
         except ValueError:
-            pass  # then these are tokens that look like that
+            pass  # tokens that look like JSON
     if cell.startswith("['") and cell.endswith("']"):
         wanted = "tokens with spaces between or a JSON list"
         raise row_error(path, number, wanted, "a list as Python prints it")
     return cell.split()
 
 
-def _jsonl_rows(
-    path: Path, choose: ChooseColumns, label_column: str | None, read_labels: bool
-) -> tuple[bool, Iterator[RawRow]]:
-    """Whether rows are tokens, and the rows of a file with a JSON object a line."""
+def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
+    """Rows of a file with a JSON object a line, of which unlabelled ones may have no label key."""
     records = _objects(path)
     first = next(records, None)
     if first is None:
         raise row_error(path, 1, "a row", "an empty file")
-    names = list(first[1])
-    if read_labels and label_column is not None and label_column not in names:
-        names.append(label_column)  # a later row may have it
-    columns = choose(names, f"{path}:{first[0]}")
-
-    def rows() -> Iterator[RawRow]:
-        id = None if "id" in (columns.sequence, label_column) else "id"
-        finder = _LabelFinder(path, label_column, columns.sequence) if read_labels else None
-        for number, record in _chain(first, records):
-            if columns.sequence not in record:
-                wanted = f"a column {columns.sequence!r}"
-                raise row_error(path, number, wanted, list_names(list(record)))
-            label = None if finder is None else finder.label(record, number)
-            yield RawRow(number, record[columns.sequence], label, record.get(id) if id else None)
-        if finder is not None and label_column is not None and finder.name is None:
-            wanted = f"a column {label_column!r} in some row"
-            raise row_error(path, first[0], wanted, list_names(list(first[1])))
-
-    return columns.is_tokens, rows()
-
-
-def _chain(
-    first: tuple[int, dict[str, Any]], rest: Iterator[tuple[int, dict[str, Any]]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    yield first
-    yield from rest
+    start, keys = first[0], list(first[1])
+    given = choice.label if choice.read_labels else None
+    known = keys if given is None or given in keys else [*keys, given]  # a later row may have it
+    columns = choice.of_names(known, f"{path}:{start}")
+    check = RowChecker(path, is_tokens=columns.is_tokens)
+    id = None if "id" in (columns.sequence, choice.label) else "id"
+    label_keys = [key for key in LABEL_NAMES if key != columns.sequence]
+    if given is not None or not choice.read_labels:
+        label_keys = [] if given is None else [given]
+    label: str | None = None  # the key that has labels
+    for number, record in itertools.chain([first], records):
+        if columns.sequence not in record:
+            raise row_error(path, number, f"a column {columns.sequence!r}", list_names([*record]))
+        key = next((key for key in label_keys if key in record), None)
+        if key is not None and label not in (None, key):
+            wanted = f"labels in one column, {label!r} as above, or a named one"
+            raise row_error(path, number, wanted, f"a column {key!r}")
+        label = key or label
+        yield check(
+            number,
+            record[columns.sequence],
+            None if key is None else record[key],
+            None if id is None else record.get(id),
+        )
+    if given is not None and label is None:
+        raise row_error(path, start, f"a column {given!r} in some row", list_names(keys))
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -279,30 +256,76 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, if no key stands twice: `json` would keep the last value without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """A JSON object without duplicate keys, of which `json` would keep the last silently."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r:.80} twice")
-    return found
+    return record
 
 
-class _LabelFinder:
-    """Finds the label of JSON objects, of which the unlabelled ones may lack the column."""
+def _parquet_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
 
-    def __init__(self, path: Path, label_column: str | None, sequence: str) -> None:
-        usual = [name for name in LABEL_NAMES if name != sequence]
-        self.path, self.names = path, usual if label_column is None else [label_column]
-        self.name: str | None = None
+    try:
+        with path.open("rb") as stream:  # Python's errors are shorter than Arrow's
+            if not stream.read(1):
+                raise row_error(path, 1, "a row", "an empty file")
+        file = parquet.ParquetFile(path)
+    except pyarrow.ArrowException as error:
+        got = f"another or a damaged one: {_one_line(error)}"
+        raise row_error(path, 1, "a parquet file", got) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    columns = choice.of_names(file.schema_arrow.names, f"{path}:1")
+    number = 0
+    try:
+        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=columns.used)
+        for row in arrow_rows(batches, columns, path):
+            number = row.number
+            yield row
+    except (pyarrow.ArrowException, OSError) as error:
+        got = f"a damaged one: {_one_line(error)}"
+        raise row_error(path, number + 1, "a whole parquet file", got) from error
 
-    def label(self, record: dict[str, Any], number: int) -> Any:
-        for name in self.names:
-            if name in record:
-                if self.name is None:
-                    self.name = name
-                elif self.name != name:
-                    wanted = f"labels in one column, {self.name!r} as above, or a named one"
-                    raise row_error(self.path, number, wanted, f"a column {name!r}")
-                return record[name]
-        return None
+
+def _values(column: Any, source: object, number: int) -> list[Any]:
+    """Python values of an Arrow column whose first row comes after row `number`."""
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except UnicodeDecodeError:
+        for row, scalar in enumerate(column, number + 1):
+            try:
+                scalar.as_py()
+            except UnicodeDecodeError as error:
+                got = f"the byte 0x{error.object[error.start]:02x}"
+                raise row_error(source, row, "UTF-8", got) from error
+        raise
+
+
+def _name_label(label: Any, names: Sequence[str], source: object, number: int) -> Any:
+    """The name, or the list of names, of integer labels."""
+    if isinstance(label, list):
+        return [_name_label(one, names, source, number) for one in label]
+    if not isinstance(label, int) or label == -1:
+        return None if label == -1 else label
+    if not 0 <= label < len(names):
+        wanted = f"a label from 0 to {len(names) - 1}, or -1"
+        raise row_error(source, number, wanted, str(label))
+    return names[label]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+READERS: dict[str, Callable[[Path, ColumnChoice], Iterator[Row]]] = {
+    "csv": _table_rows,
+    "tsv": _table_rows,
+    "jsonl": _jsonl_rows,
+    "txt": _txt_rows,
+    "parquet": _parquet_rows,
+}

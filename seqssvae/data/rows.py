@@ -3,38 +3,17 @@
 import dataclasses
 import hashlib
 import json
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, final
+
+import numpy as np
 
 from seqssvae.errors import InputError
-from seqssvae.storage.cache import zeros_in_a_file
 
-__all__ = [
-    "MAX_SYMBOLS",
-    "ChooseColumns",
-    "Columns",
-    "RawRow",
-    "Row",
-    "checked_rows",
-    "choose_columns",
-    "find_surrogate",
-    "join_rows",
-    "list_names",
-    "row_error",
-    "unreadable",
-]
-
-MAX_SYMBOLS = 1_000_000  # a row holds fewer characters or tokens
-TEXT_NAMES = ("text", "sentence", "content", "sequence", "smiles")
-TOKENS_NAME = "tokens"
-SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that is there wins
-LABEL_NAMES = ("label", "labels", "class", "category")
-ID_NAME = "id"
-ID_DIGITS = 16  # hex digits of the checksum that stands for a row without an id
-FIRST_PLACES = 2**10  # of the table of ids that came before
-PLACES_IN_MEMORY = 2**20  # a larger table stands in a file
+MAX_SYMBOLS = 1_000_000  # a row has fewer characters or tokens
+ID_DIGITS = 16  # hex digits of the checksum that is the id of a row without one
+RECENT_IDS = 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,14 +21,14 @@ class Row:
     """A row of a corpus.
 
     Attributes:
-        number: Where it stands, from 1: the line of a text file on which the row begins (a
+        number: Its number in the source, from 1: the line of a text file on which the row begins (a
             header is line 1), or the row of a parquet file or data set.
         sequence: A text, or a list of tokens; never empty.
-        label: A class; several for 'one of these'; None for an unlabelled row.
+        label: A class; several for a partial label ('one of these'); None for an unlabelled row.
         id: The `id` column, or a checksum of sequence and label; `-2`, `-3`, ... is added to the
-            second, third, ... row with the same one, so that ids differ within a corpus.
-        repeats_id: Whether its `id` column holds what an earlier row's does.
-        file: Which file of several it stands in, from 0.
+            second, third, ... row with the same one, so that ids are unique within a corpus.
+        repeats_id: Whether its `id` column is the same as an earlier row's.
+        file: Number of its file among several, from 0.
     """
 
     number: int
@@ -60,124 +39,148 @@ class Row:
     file: int = 0
 
 
-class RawRow(NamedTuple):
-    """What a reader found in a row, not yet checked."""
-
-    number: int
-    sequence: Any
-    label: Any
-    id: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """The columns that a corpus is read from.
-
-    Attributes:
-        sequence: Holds texts or tokens.
-        is_tokens: Which of the two.
-        label: Holds labels; None if there is none, or labels are not read.
-        id: Holds ids; None if there is none.
-    """
-
-    sequence: str
-    is_tokens: bool
-    label: str | None
-    id: str | None
-
-
-ChooseColumns = Callable[[Sequence[str], str], Columns]  # of the names there are, and where
-
-
-def choose_columns(
-    names: Sequence[str],
-    where: str,
-    *,
-    text_column: str | None,
-    tokens_column: str | None,
-    label_column: str | None,
-    read_labels: bool,
-) -> Columns:
-    """Find the columns that are named, or those with a usual name.
+@final
+class RowChecker:
+    """Makes rows of a source's values: checks them and makes ids unique.
 
     Args:
-        names: The columns there are.
-        where: Put before an error.
-        text_column: Found as text, sentence, content, sequence or smiles when None.
-        tokens_column: Found as tokens when None, if there is no text.
-        label_column: Found as label, labels, class or category when None.
-        read_labels: Whether labels are wanted at all.
-
-    Raises:
-        InputError: a named column is absent, no column holds sequences, or a column stands twice.
-    """
-    if text_column is not None and tokens_column is not None:
-        raise InputError(f"{where}: wanted a text column or a tokens column, got both")
-    if not read_labels:
-        label_column = None
-    for name in (text_column, tokens_column, label_column):
-        if name is not None and name not in names:
-            raise InputError(f"{where}: wanted a column {name!r}, got {list_names(names)}")
-    sequence = text_column or tokens_column
-    if sequence is None:
-        for name in SEQUENCE_NAMES:
-            if name in names:
-                sequence = name
-                break
-        else:
-            raise InputError(
-                f"{where}: wanted a column 'text' or 'tokens' (or the name of another one), "
-                f"got {list_names(names)}"
-            )
-    label = label_column
-    if label is None and read_labels:
-        usual = [name for name in LABEL_NAMES if name in names and name != sequence]
-        label = usual[0] if usual else None
-    id = ID_NAME if ID_NAME in names and ID_NAME not in (sequence, label) else None
-    for name in (sequence, label, id):
-        if name is not None and names.count(name) > 1:
-            raise InputError(f"{where}: wanted one column {name!r}, got {names.count(name)}")
-    is_tokens = tokens_column is not None or (text_column is None and sequence == TOKENS_NAME)
-    return Columns(sequence, is_tokens, label, id)
-
-
-def checked_rows(raw_rows: Iterable[RawRow], source: str, *, is_tokens: bool) -> Iterator[Row]:
-    """Check rows and give them ids.
-
-    Args:
-        raw_rows: In the order of the source.
-        source: The file or data set, for messages.
+        source: The file or data set, for errors.
         is_tokens: Whether sequences are lists of tokens.
-
-    Raises:
-        InputError: a sequence, label or id of the wrong type, an empty sequence or token, a lone
-            surrogate, or a million symbols or more.
     """
-    unique = _UniqueIds()
-    for number, sequence, label, id in raw_rows:
-        fail = _Failure(source, number)
-        checked = _tokens(sequence, fail) if is_tokens else _text(sequence, fail)
-        known = None if label is None or label == "" else _label(label, fail)
-        if id is None or id == "":
-            base = _checksum(checked, known)
-        elif isinstance(id, str):
-            base = _unicode(id, fail)
-        elif isinstance(id, int) and not isinstance(id, bool):
-            base = str(id)
-        else:
-            raise fail("an id that is a string or an integer", _describe(id))
-        name = unique(base)
-        yield Row(number, checked, known, name, id not in (None, "") and name != base)
+
+    def __init__(self, source: object, *, is_tokens: bool) -> None:
+        self._source, self._is_tokens = source, is_tokens
+        self._number = 0
+        self._unique = UniqueIds()
+
+    def __call__(self, number: int, sequence: Any, label: Any = None, id: Any = None) -> Row:
+        """Make a row.
+
+        Args:
+            number: See `Row`.
+            sequence: A text, or a list of tokens.
+            label: A string or an integer, a list of them, or None.
+            id: A string or an integer; None or empty if the row has none.
+
+        Raises:
+            InputError: a sequence, label or id of the wrong type, an empty sequence or token, a
+                lone surrogate, or a million symbols or more.
+        """
+        self._number = number
+        checked = self._tokens(sequence) if self._is_tokens else self._text(sequence)
+        known = None if label is None or label == "" else self._label(label)
+        has_id = id is not None and id != ""
+        base = _checksum(checked, known)
+        if has_id:
+            base = self._name(id, "an id that is a string or an integer")
+        unique = self._unique(base)
+        return Row(number, checked, known, unique, has_id and unique != base)
+
+    def _text(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise self._error("a text", _describe(value))
+        if not value:
+            raise self._error("a text", "an empty one")
+        self._check_size(len(value), "characters")
+        return self._unicode(value)
+
+    def _tokens(self, value: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise self._error("a list of tokens", _describe(value))
+        if not value:
+            raise self._error("a list of tokens", "an empty one")
+        self._check_size(len(value), "tokens")
+        try:
+            joined = "".join(value)
+        except TypeError:
+            position, token = next((i, t) for i, t in enumerate(value, 1) if not isinstance(t, str))
+            got = f"{_describe(token)} as token {position}"
+            raise self._error("tokens that are strings", got) from None
+        if "" in value:
+            raise self._error("tokens", f"an empty one as token {value.index('') + 1}")
+        self._unicode(joined)
+        return value
+
+    def _label(self, value: Any) -> str | tuple[str, ...] | None:
+        wanted = "a label that is a string, an integer, a list of them, or null"
+        if not isinstance(value, list):
+            return self._name(value, wanted)
+        names = tuple(dict.fromkeys(self._name(one, wanted) for one in value))
+        if "" in names:
+            raise self._error("labels that are not empty", "an empty one")
+        if len(names) <= 1:  # 'one of A' is A
+            return names[0] if names else None
+        return names
+
+    def _name(self, value: Any, wanted: str) -> str:
+        if isinstance(value, str):
+            return self._unicode(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        raise self._error(wanted, _describe(value))
+
+    def _unicode(self, text: str) -> str:
+        position = find_surrogate(text)
+        if position is not None:
+            got = f"the lone surrogate U+{ord(text[position]):04X} as character {position + 1}"
+            raise self._error("Unicode text", got)
+        return text
+
+    def _check_size(self, size: int, unit: str) -> None:
+        if size >= MAX_SYMBOLS:
+            raise self._error(f"a sequence of fewer than {MAX_SYMBOLS:,} {unit}", f"{size:,}")
+
+    def _error(self, wanted: str, got: str) -> InputError:
+        return row_error(self._source, self._number, wanted, got)
+
+
+@final
+class UniqueIds:
+    """Adds `-2`, `-3`, ... to ids that repeat an earlier one.
+
+    Ids are compared by 64-bit hashes: 8 bytes each in a sorted array, the most recent in a set.
+
+    Args:
+        recent: Size of the set at which it is merged into the array.
+    """
+
+    def __init__(self, recent: int = RECENT_IDS) -> None:
+        self._max_recent = recent
+        self._recent: set[int] = set()
+        self._older = np.zeros(0, np.int64)  # sorted
+        self._repeats: dict[str, int] = {}
+
+    def __call__(self, base: str) -> str:
+        """The id, with a number if it repeats an earlier one."""
+        id = base
+        while not self._is_new(hash(id)):
+            self._repeats[base] = self._repeats.get(base, 1) + 1
+            id = f"{base}-{self._repeats[base]}"
+        return id
+
+    def _is_new(self, hashed: int) -> bool:
+        if hashed in self._recent:
+            return False
+        if len(self._older):
+            position = self._older.searchsorted(hashed)
+            if position < len(self._older) and self._older[position] == hashed:
+                return False
+        self._recent.add(hashed)
+        if len(self._recent) == self._max_recent:
+            recent = np.fromiter(self._recent, np.int64, len(self._recent))
+            self._older = np.sort(np.concatenate([self._older, recent]))
+            self._recent.clear()
+        return True
 
 
 def join_rows(files: Iterable[Iterable[Row]]) -> Iterator[Row]:
-    """The rows of several files as those of one: numbered as in their files, ids that differ."""
-    unique = _UniqueIds()
+    """The rows of several files, numbered as in their files, with ids that are unique over all."""
+    unique = UniqueIds()
     for file, rows in enumerate(files):
         for row in rows:
             id = unique(row.id)
-            was_given = not row.id.startswith(_checksum(row.sequence, row.label))
-            repeats = row.repeats_id or (id != row.id and was_given)
+            has_id = not row.id.startswith(_checksum(row.sequence, row.label))
+            repeats = row.repeats_id or (id != row.id and has_id)
             yield dataclasses.replace(row, id=id, repeats_id=repeats, file=file)
 
 
@@ -187,7 +190,7 @@ def row_error(source: object, number: int, wanted: str, got: str) -> InputError:
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
-    """The error for a file that the system does not let us read."""
+    """The error for a file that the system cannot read."""
     return InputError(f"{path}: wanted a readable file, got: {error.strerror or error}")
 
 
@@ -200,7 +203,7 @@ def list_names(names: Sequence[str], limit: int = 20) -> str:
 
 
 def find_surrogate(text: str) -> int | None:
-    """The place of the first lone surrogate, from 0, which no UTF-8 file can hold; or None."""
+    """Index of the first lone surrogate, which no UTF-8 file can hold; None without one."""
     if text.isascii():
         return None
     try:
@@ -210,77 +213,8 @@ def find_surrogate(text: str) -> int | None:
     return None
 
 
-class _Failure(NamedTuple):
-    """Makes the error of one row."""
-
-    source: str
-    number: int
-
-    def __call__(self, wanted: str, got: str) -> InputError:
-        return row_error(self.source, self.number, wanted, got)
-
-
-def _text(value: Any, fail: _Failure) -> str:
-    if not isinstance(value, str):
-        raise fail("a text", _describe(value))
-    if not value:
-        raise fail("a text", "an empty one")
-    _check_size(len(value), "characters", fail)
-    return _unicode(value, fail)
-
-
-def _tokens(value: Any, fail: _Failure) -> list[str]:
-    if not isinstance(value, list):
-        raise fail("a list of tokens", _describe(value))
-    if not value:
-        raise fail("a list of tokens", "an empty one")
-    _check_size(len(value), "tokens", fail)
-    try:
-        joined = "".join(value)
-    except TypeError:
-        place, token = next((i, t) for i, t in enumerate(value, 1) if not isinstance(t, str))
-        raise fail("tokens that are strings", f"{_describe(token)} as token {place}") from None
-    if "" in value:
-        raise fail("tokens", f"an empty one as token {value.index('') + 1}")
-    _unicode(joined, fail)
-    return value
-
-
-def _label(value: Any, fail: _Failure) -> str | tuple[str, ...] | None:
-    """A label, several that are possible, or None for an empty list."""
-    if not isinstance(value, list):
-        return _one_label(value, fail)
-    names = tuple(dict.fromkeys(_one_label(one, fail) for one in value))
-    if "" in names:
-        raise fail("labels that are not empty", "an empty one")
-    if len(names) <= 1:  # 'one of A' is A
-        return names[0] if names else None
-    return names
-
-
-def _one_label(value: Any, fail: _Failure) -> str:
-    if isinstance(value, str):
-        return _unicode(value, fail)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise fail("a label that is a string, an integer, a list of them, or null", _describe(value))
-
-
-def _unicode(text: str, fail: _Failure) -> str:
-    place = find_surrogate(text)
-    if place is not None:
-        got = f"the lone surrogate U+{ord(text[place]):04X} as character {place + 1}"
-        raise fail("Unicode text", got)
-    return text
-
-
-def _check_size(size: int, unit: str, fail: _Failure) -> None:
-    if size >= MAX_SYMBOLS:
-        raise fail(f"a sequence of fewer than {MAX_SYMBOLS:,} {unit}", f"{size:,}")
-
-
 def _describe(value: Any) -> str:
-    """What a value is, in a few words."""
+    """A value in a few words."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -300,56 +234,3 @@ def _checksum(sequence: str | list[str], label: str | tuple[str, ...] | None) ->
     else:
         content = json.dumps([sequence, label])
     return hashlib.sha256(content.encode()).hexdigest()[:ID_DIGITS]
-
-
-class _UniqueIds:
-    """Gives an id back, with a number added if it came before."""
-
-    def __init__(self) -> None:
-        self.seen = _Hashes()
-        self.repeats: dict[str, int] = {}
-
-    def __call__(self, base: str) -> str:
-        id = base
-        while not self.seen.add(hash(id)):
-            self.repeats[base] = self.repeats.get(base, 1) + 1
-            id = f"{base}-{self.repeats[base]}"
-        return id
-
-
-class _Hashes:
-    """A set of 64-bit numbers, 11 to 21 bytes each: a corpus may hold many millions of ids.
-
-    An open table with linear steps, never more than three quarters full. A large one stands in a
-    file that the system keeps in memory as far as there is room.
-    """
-
-    def __init__(self, places: int = FIRST_PLACES) -> None:
-        self._clear(places)
-
-    def add(self, number: int) -> bool:
-        """Add a number, and say whether it is new."""
-        number = number or 1  # 0 stands for an empty place
-        table = self._table
-        last = len(table) - 1  # their number is a power of 2
-        place = number & last
-        while found := table[place]:
-            if found == number:
-                return False
-            place = (place + 1) & last
-        table[place] = number
-        self._used += 1
-        if 4 * self._used > 3 * len(table):
-            self._clear(2 * len(table))
-            for kept in table:
-                if kept:
-                    self.add(kept)
-        return True
-
-    def _clear(self, places: int) -> None:
-        self._used = 0
-        self._table: array[int] | memoryview[int] = (
-            array("q", bytes(8 * places))
-            if places <= PLACES_IN_MEMORY
-            else memoryview(zeros_in_a_file(8 * places)).cast("q")
-        )

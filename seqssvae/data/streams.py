@@ -1,6 +1,6 @@
 """Streams: batch = f(seed, step, rank), for labelled and unlabelled rows, in length buckets.
 
-No order is stored and none is lost: a run that goes on at step s sees what an unbroken one sees.
+No order needs to be saved: a run that resumes at step s gets the batches of an uninterrupted one.
 """
 
 import dataclasses
@@ -11,14 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from seqssvae.data.batches import Batch, Indices, collate, concatenate
-from seqssvae.data.encoded import EncodedRows, RowLengths
-from seqssvae.data.places import Shuffled, shuffled
+from seqssvae.data.encoded import EncodedRows
 
-__all__ = ["Stream", "TwoStreams"]
-
-BATCHES_PER_WINDOW = 50  # rows are sorted by length among so many batches
+BATCHES_PER_WINDOW = 50  # rows are sorted by length within the rows of 50 batches
 LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
-KEPT = 2  # orders and windows, for a batch may end one and begin the next
+KEPT = 2  # orders and windows, since a batch may end one and begin the next
 
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
@@ -27,26 +24,24 @@ Kept = TypeVar("Kept")
 class Stream:
     """The endless sequence of rows that is cut into batches of one size.
 
-    It runs in passes. A pass holds each row once, in an order that the seed and the number of the
-    pass decide; a batch may end one pass and begin the next. Within a window of 50 batches, rows of
-    similar length share a batch; the batches of a window then stand in random order.
+    It runs in passes. A pass has each row once, in an order that depends on the seed and the number
+    of the pass; a batch may end one pass and begin the next. Within a window of 50 batches, rows of
+    similar length share a batch; the batches of a window are in random order.
 
-    With `classes`, a pass holds each class equally often instead, and the rows of a class equally
+    With `classes`, a pass has each class equally often instead, and the rows of a class equally
     often in the long run: no row comes twice before every other of its class came once, counted
     over passes. Rows of class -1 (partial labels) come once a pass.
 
-    Nothing is computed before the first batch; then each window costs one sort. Memory grows with
-    the number of rows for balanced passes alone.
-
     Args:
-        lengths: Symbols of each row, `[n]`; n is at least 1.
-        size: Rows of a batch, counted over all ranks.
-        seed: 0 or more.
-        number: Tells streams of one seed apart.
-        classes: The class of each row, int `[n]`, for balanced passes.
-        rank: Which share of each batch is wanted.
-        world: How many shares there are; their rows are disjoint, and sizes differ by one at most.
-            With more shares than rows, the last ones are empty.
+        lengths: Number of symbols of each row, `[n]`; n is at least 1.
+        size: Rows of a batch, over all ranks.
+        seed: Seed of the orders, 0 or more.
+        number: Number of the stream, among several with one seed.
+        classes: Class of each row, int `[n]`, for balanced passes.
+        rank: Share of each batch that `indices` returns.
+        world: Number of shares; their rows are disjoint, and sizes differ by one at most. With more
+            shares than rows, the last ones are empty.
+        batches_per_window: Size of a window.
 
     Attributes:
         num_rows: Rows of a pass.
@@ -57,7 +52,7 @@ class Stream:
 
     def __init__(
         self,
-        lengths: npt.ArrayLike | RowLengths,
+        lengths: npt.ArrayLike,
         size: int,
         *,
         seed: int,
@@ -65,8 +60,9 @@ class Stream:
         classes: npt.ArrayLike | None = None,
         rank: int = 0,
         world: int = 1,
+        batches_per_window: int = BATCHES_PER_WINDOW,
     ) -> None:
-        self.lengths = lengths if isinstance(lengths, RowLengths) else np.asarray(lengths)
+        self.lengths = np.asarray(lengths)
         if not len(self.lengths):
             raise ValueError("wanted a stream of at least one row, got none")
         if not 0 <= rank < world:
@@ -77,11 +73,12 @@ class Stream:
             raise ValueError(f"seed: wanted 0 or more, got {seed}")
         self.size, self.seed, self.number = size, seed, number
         self.rank, self.world = rank, world
+        self._rows_per_window = size * batches_per_window
         self._groups = None if classes is None else _groups(np.asarray(classes))
         self.num_rows = len(self.lengths)
         if self._groups is not None:
             self.num_rows = sum(quota for _, quota in self._groups)
-        self._orders: dict[int, Indices | Shuffled] = {}
+        self._orders: dict[int, Indices] = {}
         self._windows: dict[tuple[int, int], Indices] = {}
 
     def indices(self, step: int) -> Indices:
@@ -96,9 +93,9 @@ class Stream:
         return np.concatenate(pieces)[self.rank :: self.world]
 
     def _rows_from(self, number: int, offset: int) -> Indices:
-        """Rows of a pass from one place on, at least one of them and at most a window."""
-        # the rows that complete the batch which the last pass began, and those of a last,
-        # incomplete batch, stay apart; between them are whole batches
+        """Rows of a pass from an offset on, at least one of them and at most a window."""
+        # between the rows that complete the last pass's batch and those of an incomplete last
+        # batch, there are whole batches
         head = min(self.num_rows, -number * self.num_rows % self.size)
         tail = self.num_rows - (self.num_rows - head) % self.size
         order = _keep(self._orders, number, lambda: self._make_order(number))
@@ -106,23 +103,22 @@ class Stream:
             return order[offset:head]
         if offset >= tail:
             return order[offset:]
-        rows_per_window = self.size * BATCHES_PER_WINDOW
-        window, place = divmod(offset - head, rows_per_window)
-        first = head + window * rows_per_window
-        after = min(first + rows_per_window, tail)
+        window, skipped = divmod(offset - head, self._rows_per_window)
+        start = head + window * self._rows_per_window
+        stop = min(start + self._rows_per_window, tail)
         return _keep(
             self._windows,
             (number, window),
-            lambda: self._make_window(order[first:after], number, window),
-        )[place:]
+            lambda: self._make_window(order[start:stop], number, window),
+        )[skipped:]
 
-    def _make_order(self, number: int) -> Indices | Shuffled:
+    def _make_order(self, number: int) -> Indices:
         """All rows of a pass, `[num_rows]`."""
         generator = self._generator(0, number)
         if self._groups is not None:
             drawn = [self._draw(group, *one, number) for group, one in enumerate(self._groups)]
             return generator.permutation(np.concatenate(drawn))
-        return shuffled(self.num_rows, generator)
+        return generator.permutation(self.num_rows)
 
     def _make_window(self, rows: Indices, number: int, window: int) -> Indices:
         """Whole batches, rows of similar length together."""
@@ -156,7 +152,7 @@ class Stream:
 
 
 def _keep(kept: dict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
-    """What was made for a key, made now if it is not among the last few."""
+    """The value of a key, made now unless it is among the last two."""
     if key not in kept:
         while len(kept) >= KEPT:
             del kept[next(iter(kept))]
@@ -165,7 +161,7 @@ def _keep(kept: dict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
 
 
 def _groups(labels: Indices) -> list[tuple[Indices, int]]:
-    """Rows that are drawn equally often, and how many of their draws a pass holds."""
+    """Rows that are drawn equally often, and the number of their draws in a pass."""
     present = np.unique(labels[labels >= 0])
     groups: list[tuple[Indices, int]] = []
     if len(present):
@@ -183,24 +179,23 @@ class TwoStreams:
     Args:
         labelled: Rows with a label, or with a partial one.
         unlabelled: Rows without; no row should be in both, or it counts twice.
-        sizes: Labelled and unlabelled rows of a step, counted over all ranks.
+        sizes: Labelled and unlabelled rows of a step, over all ranks.
         num_classes: K.
-        seed: 0 or more.
-        mode: "both": each step has rows of both streams. "alternate": each step has rows of one,
-            in the proportion of their numbers of batches, which is fixed: in every
-            `batches_l + batches_u` steps there are `batches_l` labelled ones, spread evenly, the
-            first of them first.
+        seed: Seed of the orders, 0 or more.
+        mode: "both": each step has rows of both streams. "alternate": each step has rows of one, in
+            the proportion of their numbers of batches: of every `batches_l + batches_u` steps,
+            `batches_l` are labelled, spread evenly, a labelled one first.
         balanced: Draw labelled classes equally often.
-        w: Of labelled and of unlabelled rows; None is 1 for all.
-        alpha: Of every row; None is 1.
-        rank: Which share of each batch is wanted.
-        world: How many shares there are.
-        parts: How many parts a share is cut into. The rows of part p of rank r are those that
-            rank `r + p * world` of `parts * world` ranks would have.
+        w: Weights of labelled and of unlabelled rows; None is 1 for all.
+        alpha: Weight of every row; None is 1.
+        rank: Share of each batch that `batch` returns.
+        world: Number of shares.
+        parts: Number of parts that a share is cut into. The rows of part p of rank r are those of
+            rank `r + p * world` of `parts * world` ranks.
 
     Raises:
         ValueError: no rows at all, a labelled row among the unlabelled or the other way round, an
-            unknown mode, or what `Stream` refuses.
+            unknown mode, or as `Stream`.
     """
 
     def __init__(
@@ -230,7 +225,7 @@ class TwoStreams:
             if not len(rows):
                 return None
             stream = Stream(
-                RowLengths(rows),
+                rows.lengths,
                 size,
                 seed=seed,
                 number=number,
@@ -255,33 +250,33 @@ class TwoStreams:
         return batch
 
     def part(self, step: int, part: int) -> Batch | None:
-        """A part of the batch of a step, or None if it has no row."""
+        """A part of the batch of a step; None if it has no row."""
         return self._batch(step, slice(part, None, self.parts))
 
     def ids(self, step: int, part: int = 0) -> list[str]:
         """Ids of the rows of `part(step, part)`, in its order."""
         return [
-            source.rows.ids[row]
+            id
             for source, number in self._parts(step)
-            for row in source.stream.indices(number)[part :: self.parts].tolist()
+            for id in source.rows.take(source.stream.indices(number)[part :: self.parts]).ids
         ]
 
     def num_rows(self, step: int) -> int:
-        """Rows of a step, counted over all ranks."""
+        """Rows of a step, over all ranks."""
         return sum(source.stream.size for source, _ in self._parts(step))
 
     def _batch(self, step: int, share: slice) -> Batch | None:
-        """Some rows of each stream."""
+        """A share of the rows of each stream."""
         shares = (
             (source, source.stream.indices(number)[share]) for source, number in self._parts(step)
         )
-        found = [source.batch(indices) for source, indices in shares if len(indices)]
-        if len(found) == 2:
-            return concatenate(*found)
-        return found[0] if found else None
+        batches = [source.batch(indices) for source, indices in shares if len(indices)]
+        if len(batches) == 2:
+            return concatenate(*batches)
+        return batches[0] if batches else None
 
     def _parts(self, step: int) -> list[tuple["_Source", int]]:
-        """The one or two streams that a step reads, and the number of each one's batch."""
+        """The one or two streams of a step, and the number of each one's batch."""
         labelled, unlabelled = self.labelled, self.unlabelled
         if labelled is None or unlabelled is None:
             source = labelled or unlabelled
@@ -296,7 +291,7 @@ class TwoStreams:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """One stream and the rows it counts."""
+    """A stream and its rows."""
 
     rows: EncodedRows
     stream: Stream

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from seqssvae import distributed
 from seqssvae.data.batches import Batch, collate, evaluation_indices
-from seqssvae.data.corpus import EncodedRows
-from seqssvae.data.places import shuffled
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import label_log_prob, log_mean_exp, sample_log_likelihood
 from seqssvae.inference.decode import draw, evaluation_mode
@@ -107,7 +106,7 @@ def _measure_rows(
     model: SSVAE, rows: EncodedRows, batch_size: int, num_samples: int, seed: int
 ) -> tuple[Tally, dict[str, Tensor]]:
     """The tally of all ranks' rows, and what `mutual_information` takes of some of them."""
-    subset = np.sort(shuffled(len(rows), np.random.default_rng(seed))[:AGGREGATED_ROWS])
+    subset = np.sort(np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS])
     tally: Tally | None = None
     kept: list[dict[str, Tensor]] = []
     places = [subset[:0]]

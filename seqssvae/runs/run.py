@@ -23,7 +23,7 @@ from typing import Any
 from torch import Tensor
 
 from seqssvae.config import Config, override, to_mapping
-from seqssvae.data.corpus import Labels
+from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.runs.checkpoints import CHECKPOINTS, has_checkpoint, remove_debris

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqssvae.data.places import shuffled
 from seqssvae.data.prepare import Prepared
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.nn.ngrams import count_blocks
@@ -35,18 +34,15 @@ def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
         The teacher.
     """
     known = _draw((prepared.labelled.y >= 0).nonzero()[0], LABELLED_ROWS, "labelled", seed)
-    y = prepared.labelled.y[known]
-    free = shuffled(len(prepared.unlabelled), np.random.default_rng(seed))[:UNLABELLED_ROWS]
+    free = np.random.default_rng(seed).permutation(len(prepared.unlabelled))[:UNLABELLED_ROWS]
     _tell(len(free), len(prepared.unlabelled), "unlabelled")
-    sequences = [
-        *prepared.sequences("labelled", known),
-        *prepared.sequences("unlabelled", free),
-    ]
+    rows = (prepared.labelled.take(known), prepared.unlabelled.take(free))
+    sequences, y = [one for part in rows for one in prepared.sequences(part)], rows[0].y
     num_classes = len(prepared.labels.names)
     teacher = fit_teacher(sequences, np.arange(len(known)), y, num_classes=num_classes, seed=seed)
     labelled, unlabelled = (
-        count_blocks(rows, ngrams.blocks, num_buckets=ngrams.num_buckets, words=ngrams.words)
-        for rows in (prepared.labelled.take(known), prepared.unlabelled.take(free))
+        count_blocks(part, ngrams.blocks, num_buckets=ngrams.num_buckets, words=ngrams.words)
+        for part in rows
     )
     student = fit_student(
         labelled,

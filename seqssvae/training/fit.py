@@ -290,8 +290,8 @@ def _tell_sizes(config: Config, prepared: Prepared) -> None:
             num_truncated,
             config.data.max_length,
         )
-    for oddity in prepared.oddities:
-        logger.warning(oddity)
+    for warning in prepared.warnings:
+        logger.warning(warning)
 
 
 def _checkpoint(out: Path) -> dict[str, Any] | None:

@@ -45,7 +45,7 @@ class Call:
 
     @property
     def labels_seen(self) -> int:
-        return len(self.prepared.labelled) + len(self.prepared.positions["dev"])
+        return len(self.prepared.labelled) + len(self.prepared.labelled_dev)
 
 
 def config(**changes: Any) -> Config:
@@ -225,7 +225,7 @@ def test_arms_give_probabilities_of_test_rows(files: tuple[Path, Path, Path], ar
     assert found.shape == (9, 2)
     np.testing.assert_allclose(found.sum(1), 1)
     np.testing.assert_array_equal(run_arm(arm, settings, prepared, test), found)
-    hidden = rows.with_labels(np.full_like(rows.y, -1), {})
+    hidden = rows.with_labels(None)
     np.testing.assert_array_equal(run_arm(arm, settings, prepared, (test[0], hidden)), found)
 
 

@@ -15,11 +15,13 @@ from seqssvae.compare.same_encoder import (
     pretrain,
 )
 from seqssvae.config import Config, override
-from seqssvae.data.encoded import EncodedRows, RowPacker
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.data.vocabulary import EOS
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.trained import classify_table
+from tests.support.rows import make_rows
 
 QUICK = {
     "model.embedding_size": 6,
@@ -84,10 +86,7 @@ def test_each_learns_what_letters_tell(fit: Any, factorisation: str, prepared: P
 
 
 def symbols(rows: list[list[int]]) -> EncodedRows:
-    packer = RowPacker(100)
-    for number, row in enumerate(rows):
-        packer.add(row, -1, (), str(number))
-    return packer.rows()
+    return make_rows([[*row, EOS] for row in rows])
 
 
 def encoder(bidirectional: bool) -> SequenceEncoder:

@@ -1,4 +1,4 @@
-"""What is likely not meant is told and counted, and the rows stay as they are."""
+"""Likely mistakes are reported and counted, and the rows stay as they are."""
 
 import json
 import logging
@@ -10,7 +10,6 @@ import pytest
 
 from seqssvae.cli import main
 from seqssvae.config import Config, override
-from seqssvae.data import audit
 from seqssvae.data.audit import count_shared
 from seqssvae.data.corpus import Corpus, read_corpus
 from seqssvae.data.prepare import count_test_rows_seen, prepare
@@ -52,30 +51,29 @@ PLAIN = labelled("a", "a", "b", "b")
             ["3 rows have the label -1: taken as a class of its own; leave a label empty if it is "
              "not known"],
         ),
-        (labelled("a", "a"), {}, ["all labels are 'a': with one class there is nothing to tell "
-                                  "apart"]),
-        (labelled("a", "a", "b"), {}, ["one row alone has the label of 1 classes, and none is held "
+        (labelled("a", "a"), {}, ["all labels are 'a': a classifier needs at least two classes"]),
+        (labelled("a", "a", "b"), {}, ["1 of 2 classes has one labelled row only, not held "
                                        "out: 'b'"]),
         (
             labelled(*"aabbcc"),
             {"data.num_labels": 2},
-            ["no row with a label is left for 1 of 3 classes: ", "one row alone has the label of "
-             "2 classes"],
+            ["1 of 3 classes has no labelled row left: ",
+             "2 of 3 classes have one labelled row only, not held out: "],
         ),
         (
             [{**row, "id": id} for row, id in zip(PLAIN, (1, "1", "x", 1), strict=True)],
             {},
-            ["2 rows have an id that came before: told apart by -2, -3, ... behind it"],
+            ["2 rows repeat an earlier id: -2, -3, ... is added to theirs"],
         ),
         (PLAIN + PLAIN, {}, []),  # the same content without ids is no repeated id
         ([{"text": "a"}, {"text": "b"}], {}, []),
     ],
 )  # fmt: skip
-def test_oddities(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: list[str]) -> None:
+def test_warnings(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: list[str]) -> None:
     config = override(Config(), {"data.vocabulary": "characters", **settings})
     prepared = prepare(config, write(tmp_path / "rows.jsonl", rows))
-    assert len(prepared.oddities) == len(wanted), prepared.oddities
-    for line, start in zip(prepared.oddities, wanted, strict=True):
+    assert len(prepared.warnings) == len(wanted), prepared.warnings
+    for line, start in zip(prepared.warnings, wanted, strict=True):
         assert line.startswith(start)
     names = {str(row["label"]) for row in rows if "label" in row}
     assert set(prepared.labels.names) == names  # none was merged with another
@@ -99,11 +97,8 @@ def test_tokens_are_compared_as_they_are(tmp_path: Path) -> None:
     assert count_shared(corpus("test.jsonl", ["a", "b"], ["ab"]), [train]) == 1
 
 
-def test_shared_rows_are_counted_as_by_a_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows of tokens, also of tokens that look alike when joined, a few at a time."""
-    monkeypatch.setattr(audit, "CHUNK_ROWS", 3)
+def test_shared_rows_are_counted_as_by_a_loop(tmp_path: Path) -> None:
+    """Rows of tokens, also of tokens that look alike when joined."""
     generator = random.Random(0)
     tokens = ["a", "b", "ab", "1:a", "1"]
 
@@ -120,7 +115,7 @@ def test_shared_rows_are_counted_as_by_a_loop(
     assert count_shared(test, [one, two]) == expected
 
 
-def test_repeated_ids_are_told_of_a_cached_file_too(tmp_path: Path) -> None:
+def test_repeated_ids_of_a_cached_file_are_reported_too(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}])
     for _ in range(2):
         corpus = read_corpus(path)
@@ -129,7 +124,7 @@ def test_repeated_ids_are_told_of_a_cached_file_too(tmp_path: Path) -> None:
         assert [row.id for row in corpus] == ["x", "x-2"]
 
 
-def test_train_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_train_logs_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "rows.jsonl", labelled("A", "A", "a", "a"))
     words = (
         f"train --data {path} --test {path} --out {tmp_path / 'run'} --model.ngram_buckets=0 "
@@ -142,7 +137,7 @@ def test_train_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "the labels 'A', 'a' differ by case" in caplog.text
 
 
-def test_a_bad_test_file_is_told_before_the_training(
+def test_a_bad_test_file_is_an_error_before_the_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "rows.jsonl", PLAIN)

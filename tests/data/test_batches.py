@@ -95,7 +95,7 @@ def test_to_moves_ids_and_casts_weights() -> None:
     assert batch.to("cpu").w is not None and batch.to("cpu").w.dtype == torch.float64  # type: ignore[union-attr]
 
 
-def test_what_collate_refuses() -> None:
+def test_invalid_batches_are_errors() -> None:
     with pytest.raises(ValueError, match="at least one row for a batch, got none"):
         collate(numbered_rows([1]), [], num_classes=2)
     with pytest.raises(ValueError, match="row 1: wanted at least one symbol"):

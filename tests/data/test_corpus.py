@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.data.corpus import (
-    Labels,
-    find_files,
-    gather_corpus,
-    iterate_rows,
-    read_corpus,
-)
+from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.corpus import Corpus, find_files, gather_corpus, read_corpus
 from seqssvae.data.encode import encode_corpus, encode_sequences
+from seqssvae.data.labels import Labels
+from seqssvae.data.readers import iterate_rows
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
 
@@ -44,21 +41,24 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def labels_of(corpus: Corpus) -> list[str | tuple[str, ...] | None]:
+    return [row.label for row in corpus]
+
+
 def test_a_corpus_holds_the_rows_of_its_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", ROWS)
     corpus = read_corpus(path)
     rows = list(iterate_rows(path))
     assert (len(corpus), corpus.is_tokens, corpus.source) == (5, False, str(path))
     assert list(corpus) == rows
-    assert list(corpus.labels()) == [row.label for row in rows]
+    assert labels_of(corpus) == [row.label for row in rows]
+    assert list(corpus.ids()) == [row.id for row in rows]
     for index, row in enumerate(rows):
         assert corpus.sequence(index) == row.sequence
-        assert corpus.label(index) == row.label
-        assert corpus.id(index) == row.id
-        assert corpus.number(index) == row.number
+        assert corpus.where(index) == f"{path}:{row.number}"
     with pytest.raises(IndexError):
         corpus.sequence(5)
-    assert Labels.from_corpus(corpus).names == ("x", "y")
+    assert corpus.label_names() == ("x", "y")
 
 
 def test_tokens_stay_tokens(tmp_path: Path) -> None:
@@ -66,24 +66,24 @@ def test_tokens_stay_tokens(tmp_path: Path) -> None:
     corpus = read_corpus(path)
     assert corpus.is_tokens
     assert [row.sequence for row in corpus] == [["e4", "e5"], ["NA"]]
-    assert Labels.from_corpus(corpus).names == ()
+    assert corpus.label_names() == ()
 
 
 def test_many_rows_keep_their_order(tmp_path: Path) -> None:
     rows = [{"text": f"row {i}", "label": "xyz"[i % 3]} for i in range(3500)]
     corpus = read_corpus(write(tmp_path / "a.jsonl", rows))
     assert [row.sequence for row in corpus] == [row["text"] for row in rows]
-    assert list(corpus.labels()) == [row["label"] for row in rows]
+    assert labels_of(corpus) == [row["label"] for row in rows]
     assert corpus.sequence(3210) == "row 3210"
 
 
 def test_columns_are_part_of_the_cache_key(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"text": "a", "title": "b", "label": "x", "topic": "y"}])
     assert read_corpus(path).sequence(0) == "a"
-    assert read_corpus(path, text_column="title").sequence(0) == "b"
-    assert read_corpus(path, label_column="topic").label(0) == "y"
-    assert read_corpus(path, read_labels=False).label(0) is None
-    assert read_corpus(path).label(0) == "x"
+    assert read_corpus(path, ColumnChoice(text="title")).sequence(0) == "b"
+    assert labels_of(read_corpus(path, ColumnChoice(label="topic"))) == ["y"]
+    assert labels_of(read_corpus(path, ColumnChoice(read_labels=False))) == [None]
+    assert labels_of(read_corpus(path)) == ["x"]
 
 
 def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
@@ -102,7 +102,7 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
     assert [row.sequence for row in read_corpus(path)] == ["c", "d"]
 
 
-def test_a_fault_far_down_is_told_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+def test_a_fault_far_down_is_an_error_and_leaves_no_file(tmp_path: Path, cache: Path) -> None:
     rows = [{"text": f"row {i}"} for i in range(2500)] + [{"text": ""}]
     path = write(tmp_path / "a.jsonl", rows)
     for _ in range(2):
@@ -121,13 +121,13 @@ def test_a_fault_in_the_first_row_needs_no_datasets(
         read_corpus(write(tmp_path / "a.jsonl", [{"text": 1}]))
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path, cache: Path) -> None:
     cache.write_text("a file where a folder is wanted")
     with pytest.raises(InputError, match="cache: wanted a cache that can be written .*HF_HOME"):
         read_corpus(write(tmp_path / "a.jsonl", ROWS))
 
 
-def test_reading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_reading_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import datasets
 
     read_corpus(write(tmp_path / "a.jsonl", ROWS))
@@ -140,7 +140,7 @@ def test_reading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """Files whose rows and ids repeat each other's, and others that are not meant."""
+    """Files whose rows and ids repeat each other's, and files that are not read."""
     folder = tmp_path / "rows"
     folder.mkdir()
     write(folder / "part-1.jsonl", [*ROWS, {"text": "own", "id": "k"}])
@@ -165,13 +165,13 @@ def test_several_files_are_one_corpus(several: Path, pattern: str, names: list[s
     corpus = read_corpus(several / pattern)
     rows = [(file, row) for file in files for row in iterate_rows(file)]
     assert [row.sequence for row in corpus] == [row.sequence for _, row in rows]
-    assert list(corpus.labels()) == [row.label for _, row in rows]
+    assert labels_of(corpus) == [row.label for _, row in rows]
     assert [corpus.where(i) for i in range(len(corpus))] == [
         f"{file}:{row.number}" for file, row in rows
     ]
-    assert len(set(corpus.ids)) == len(corpus)
+    assert len(set(corpus.ids())) == len(corpus)
     assert corpus.num_repeated_ids == (1 if len(files) > 1 else 0)  # of those that were given
-    assert list(corpus.ids)[: len(list(iterate_rows(files[0])))] == [
+    assert list(corpus.ids())[: len(list(iterate_rows(files[0])))] == [
         row.id for row in iterate_rows(files[0])
     ]
 
@@ -221,7 +221,7 @@ def test_rows_are_encoded_in_order(tmp_path: Path) -> None:
     assert rows.y.tolist() == [0, -1, -1, 1, 0]
     assert rows.candidates == {2: (0, 1)}
     assert (rows.num_truncated, rows.num_unknown) == (1, 4)
-    assert rows.ids == tuple(row.id for row in corpus)
+    assert rows.ids == [row.id for row in corpus]
     assert rows.ids[4] == f"{rows.ids[0]}-2"
 
 
@@ -236,7 +236,7 @@ def test_labels_may_be_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "number", "label"), [(("X1", "y"), 1, "x"), (("x", "yes"), 3, "y")]
 )
-def test_a_label_that_training_never_saw_is_told(
+def test_an_unknown_label_is_an_error(
     tmp_path: Path, names: tuple[str, ...], number: int, label: str
 ) -> None:
     corpus = read_corpus(write(tmp_path / "a.jsonl", ROWS))
@@ -249,14 +249,14 @@ def test_sequences_from_no_file() -> None:
     rows = encode_sequences(["ab", "", "abcabc"], CharacterVocabulary("abc"), max_length=4)
     assert [rows.row(i).tolist() for i in range(3)] == [[4, 5, EOS], [EOS], [4, 5, 6, 4]]
     assert rows.y.tolist() == [-1, -1, -1]
-    assert rows.ids == ("1", "2", "3")
+    assert rows.ids == ["1", "2", "3"]
     tokens = encode_sequences([["a", "?"], []], TokenVocabulary(["a"]), max_length=4)
     assert tokens.symbols.tolist() == [4, UNK, EOS, EOS]
     assert len(encode_sequences([], CharacterVocabulary("abc"), max_length=4)) == 0
 
 
 @pytest.mark.parametrize("sequence", ["\udc80", "a" * 1_000_000, ["\ud800"]])
-def test_sequences_that_cannot_be_encoded_are_told(sequence: str | list[str]) -> None:
+def test_sequences_that_cannot_be_encoded_are_errors(sequence: str | list[str]) -> None:
     vocabulary = TokenVocabulary(["a"]) if isinstance(sequence, list) else CharacterVocabulary("a")
     with pytest.raises(InputError, match="^sequence 1: wanted .*, got"):
         encode_sequences([sequence], vocabulary, max_length=4)
@@ -290,17 +290,17 @@ def hub_folder(tmp_path: Path) -> Path:
 def test_a_folder_is_loaded_as_the_hub_is(hub_folder: Path, split: str) -> None:
     corpus = read_corpus(f"hub:{hub_folder}{split}")
     assert [row.sequence for row in corpus] == ["NA", "b", "c"]
-    assert list(corpus.labels()) == ["yes", None, "no"]
+    assert labels_of(corpus) == ["yes", None, "no"]
     assert [row.number for row in corpus] == [1, 2, 3]
     assert corpus.source == f"hub:{hub_folder}{split}"
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_absent_splits_columns_and_sets_are_told(hub_folder: Path, tmp_path: Path) -> None:
+def test_absent_splits_columns_and_sets_are_errors(hub_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="set:dev: wanted a data set that can be loaded, got"):
         read_corpus(f"hub:{hub_folder}:dev")
     with pytest.raises(InputError, match="wanted a column 'away', got 'text', 'label'"):
-        read_corpus(f"hub:{hub_folder}", text_column="away")
+        read_corpus(f"hub:{hub_folder}", ColumnChoice(text="away"))
     with pytest.raises(InputError, match="wanted a data set that can be loaded") as caught:
         read_corpus(f"hub:{tmp_path / 'none'}")
     assert "\n" not in str(caught.value)
@@ -308,13 +308,13 @@ def test_absent_splits_columns_and_sets_are_told(hub_folder: Path, tmp_path: Pat
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What `datasets.load_dataset` gives: set `data`; look up `asked`."""
+    """`datasets.load_dataset` returns `data`, which tests set; its arguments are in `arguments`."""
     import datasets
 
     state: dict[str, Any] = {}
 
     def load_dataset(name: str, *, split: str) -> Any:
-        state["asked"] = (name, split)
+        state["arguments"] = (name, split)
         if isinstance(state["data"], Exception):
             raise state["data"]
         return state["data"]
@@ -323,17 +323,17 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return state
 
 
-def test_a_name_and_a_split_are_asked_for(loaded: dict[str, Any]) -> None:
+def test_a_name_and_a_split_are_loaded(loaded: dict[str, Any]) -> None:
     import datasets
 
     data = datasets.Dataset.from_dict({"tokens": [["a"], ["b", "c"]], "class": ["x", ""]})
     loaded["data"] = data.select([1, 0])
     corpus = read_corpus("hub:owner/name:test")
-    assert loaded["asked"] == ("owner/name", "test")
+    assert loaded["arguments"] == ("owner/name", "test")
     assert [row.sequence for row in corpus] == [["b", "c"], ["a"]]
-    assert list(corpus.labels()) == [None, "x"]
+    assert labels_of(corpus) == [None, "x"]
     read_corpus("hub:owner/name")
-    assert loaded["asked"] == ("owner/name", "train")
+    assert loaded["arguments"] == ("owner/name", "train")
 
 
 def test_lists_of_classes_are_one_of_these(loaded: dict[str, Any]) -> None:
@@ -344,7 +344,7 @@ def test_lists_of_classes_are_one_of_these(loaded: dict[str, Any]) -> None:
     loaded["data"] = datasets.Dataset.from_dict(
         {"text": ["x", "y", "z"], "labels": [[2, 0], [1], []]}, features=features
     )
-    assert list(read_corpus("hub:name").labels()) == [("c", "a"), "b", None]
+    assert labels_of(read_corpus("hub:name")) == [("c", "a"), "b", None]
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_lists_of_classes_are_one_of_these(loaded: dict[str, Any]) -> None:
         ({"a": ["x"], "b": ["y"]}, "hub:name: wanted a column 'text' .*, got 'a', 'b'"),
     ],
 )
-def test_faults_of_data_sets_are_told(
+def test_faults_of_data_sets_are_errors(
     loaded: dict[str, Any], columns: dict[str, Any], message: str
 ) -> None:
     import datasets
@@ -367,7 +367,7 @@ def test_faults_of_data_sets_are_told(
         read_corpus("hub:name")
 
 
-def test_whatever_the_loader_raises_is_one_line(loaded: dict[str, Any]) -> None:
+def test_any_exception_of_the_loader_becomes_one_line(loaded: dict[str, Any]) -> None:
     loaded["data"] = ConnectionError("no\n  network")
     with pytest.raises(InputError, match="^hub:name: wanted .*, got ConnectionError: no network$"):
         read_corpus("hub:name")
@@ -384,7 +384,7 @@ def test_columns_of_a_hub_set_are_found_by_type(tmp_path: Path) -> None:
     columns = {"words": [["a b", "c"], ["d"]], "number": [1, 2], "kind": [-1, 1]}
     corpus = read_corpus(f"hub:{write_hub_folder(tmp_path / 'set', columns, features)}")
     assert [row.sequence for row in corpus] == [["a b", "c"], ["d"]]
-    assert list(corpus.labels()) == [None, "yes"]
+    assert labels_of(corpus) == [None, "yes"]
 
 
 def test_a_dataset_of_the_program_is_read_as_one_of_the_hub(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_a_dataset_of_the_program_is_read_as_one_of_the_hub(tmp_path: Path) -> N
     data = datasets.Dataset.from_dict({"text": ["ab", "c"], "label": ["x", None]})
     corpus = read_corpus(data)
     assert [(row.sequence, row.label) for row in corpus] == [("ab", "x"), ("c", None)]
-    assert list(read_corpus(data, read_labels=False).labels()) == [None, None]
+    assert labels_of(read_corpus(data, ColumnChoice(read_labels=False))) == [None, None]
     assert read_corpus(corpus) is corpus
     with pytest.raises(InputError, match="^dataset: wanted a file, .*, got a?.*DatasetDict$"):
         read_corpus(datasets.DatasetDict(train=data))
@@ -407,11 +407,11 @@ def test_rows_of_a_program_are_those_of_a_file(tmp_path: Path) -> None:
     texts, labels = zip(*rows, strict=True)
     gathered = gather_corpus(texts, labels, source="X")
     assert list(gathered) == list(read_corpus(path))
-    assert [gathered.sequence(1), gathered.label(3), gathered.id(2)] == [
-        "c d", ("x", "y"), f"{gathered.id(0)}-2"
-    ]  # fmt: skip
+    assert labels_of(gathered)[3] == ("x", "y")
     tokens = gather_corpus([["a", "b"], ["c"]], source="X")
-    assert tokens.is_tokens and tokens.sequence(0) == ["a", "b"] and tokens.label(0) is None
+    assert (
+        tokens.is_tokens and tokens.sequence(0) == ["a", "b"] and labels_of(tokens) == [None, None]
+    )
     bad: list[tuple[list[Any], str]] = [
         ([], "X:1: wanted a row, got none"),
         (["a", ""], "X:2: wanted a text, got an empty one"),

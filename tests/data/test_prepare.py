@@ -10,6 +10,7 @@ import pytest
 from seqssvae.config import Config, override
 from seqssvae.data.corpus import read_corpus
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import (
     DEV_UNLABELLED_FRACTION,
     DEV_UNLABELLED_ROWS,
@@ -19,7 +20,6 @@ from seqssvae.data.prepare import (
     read_sequences,
     vocabulary_kind,
 )
-from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
 
@@ -50,31 +50,26 @@ def texts(prepared: Prepared, rows: EncodedRows) -> list[str]:
     return [str(prepared.vocabulary.decode(rows.row(i).tolist())) for i in range(len(rows))]
 
 
-def test_each_row_is_used_once_and_stands_where_positions_say(tmp_path: Path) -> None:
+def test_each_row_is_used_once_and_has_its_index(tmp_path: Path) -> None:
     rows = [{"id": "partial", "text": "c", "label": ["u", "v"]}, *mixed_rows()]
     source = write(tmp_path / "rows.jsonl", rows)
     prepared = prepare(settings(data__labels_per_class=4), source)
-    positions = prepared.positions
-    assert sorted(np.concatenate(list(positions.values())).tolist()) == list(range(len(rows)))
+    parts = {name: getattr(prepared, name) for name in ("labelled", "unlabelled", "dev")}
+    indices = np.concatenate([part.index for part in parts.values()])
+    assert sorted(indices.tolist()) == list(range(len(rows)))
     num_free = len(rows) - 13
     held = int(num_free * DEV_UNLABELLED_FRACTION)
     assert held == 3
-    sizes = {part: len(where) for part, where in positions.items()}
-    wanted = {"labelled": 11, "dev": 2, "dev_unlabelled": held, "unlabelled": num_free - held}
-    assert sizes == wanted
-    text_of = [row["text"] for row in rows]
-    dev = np.concatenate([positions["dev"], positions["dev_unlabelled"]])
-    for where, encoded in (
-        (positions["labelled"], prepared.labelled),
-        (positions["unlabelled"], prepared.unlabelled),
-        (dev, prepared.dev),
-    ):
-        assert texts(prepared, encoded) == [text_of[i] for i in where]
-        assert list(encoded.ids) == [rows[i]["id"] for i in where]
+    sizes = {name: len(part) for name, part in parts.items()}
+    assert sizes == {"labelled": 11, "dev": 2 + held, "unlabelled": num_free - held}
+    for part in parts.values():
+        assert texts(prepared, part) == [rows[i]["text"] for i in part.index]
+        assert prepared.sequences(part) == texts(prepared, part)
+        assert part.ids == [rows[i]["id"] for i in part.index]
+    ids = prepared.dev.ids
     assert prepared.split == {
-        part: [rows[i]["id"] for i in positions[part]]
-        for part in ("labelled", "dev", "dev_unlabelled")
-    }
+        "labelled": prepared.labelled.ids, "dev": ids[:2], "dev_unlabelled": ids[2:]
+    }  # fmt: skip
 
 
 def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:
@@ -82,7 +77,7 @@ def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:
     label_of = {row["id"]: row.get("label") for row in rows}
     prepared = prepare(settings(data__num_labels=10), write(tmp_path / "rows.jsonl", rows))
     assert prepared.labels.names == ("u", "v", "w")
-    num_dev = len(prepared.positions["dev"])
+    num_dev = len(prepared.labelled_dev)
     assert num_dev == 2 and len(prepared.dev) > num_dev
     for hidden in (prepared.unlabelled, prepared.dev.take(np.arange(num_dev, len(prepared.dev)))):
         assert any(label_of[id] is not None for id in hidden.ids)
@@ -101,7 +96,7 @@ def test_labels_of_dev_rows_may_be_read_too(tmp_path: Path) -> None:
     known = prepared.dev.take(np.arange(4))
     assert everything.labelled.y.tolist() == [*prepared.labelled.y, *known.y]
     assert list(everything.labelled.ids) == [*prepared.labelled.ids, *known.ids]
-    assert everything.sequences("labelled") == texts(prepared, everything.labelled)
+    assert everything.sequences(everything.labelled) == texts(prepared, everything.labelled)
     assert list(everything.dev.ids) == list(prepared.dev.ids)
     bare = prepare(settings(data__num_labels=20, data__dev_fraction=0.0), source)
     assert bare.with_dev_labels() is bare
@@ -116,7 +111,7 @@ def test_the_vocabulary_is_of_training_rows_alone(tmp_path: Path, fraction: floa
     ]
     config = settings(data__dev_fraction=fraction, data__vocabulary="characters")
     prepared = prepare(config, write(tmp_path / "rows.jsonl", rows))
-    held = [*prepared.positions["dev"], *prepared.positions["dev_unlabelled"]]
+    held = prepared.dev.index.tolist()
     assert len(held) == 20 * fraction + 2
     known = set("".join(rows[i]["text"] for i in range(120) if i not in held))
     assert len(prepared.vocabulary) == 4 + len(known)
@@ -170,14 +165,14 @@ def test_budgets(tmp_path: Path, budget: dict[str, int], wanted: list[int]) -> N
     source = write(tmp_path / "rows.jsonl", mixed_rows())
     assert counts(prepare(settings(**budget), source)) == wanted
     none_held = prepare(settings(data__dev_fraction=0.0, **budget), source)
-    assert counts(none_held) == wanted and len(none_held.positions["dev"]) == 0
+    assert counts(none_held) == wanted and len(none_held.labelled_dev) == 0
 
 
 def test_few_unlabelled_rows_are_all_trained_on_and_of_many_256_held(tmp_path: Path) -> None:
     few = prepare(settings(), write(tmp_path / "few.jsonl", mixed_rows(6, 49)))
-    assert len(few.unlabelled) == 49 and len(few.positions["dev_unlabelled"]) == 0
+    assert len(few.unlabelled) == 49 and len(few.split["dev_unlabelled"]) == 0
     many = prepare(settings(), write(tmp_path / "many.jsonl", mixed_rows(6, 13_000)))
-    assert len(many.positions["dev_unlabelled"]) == DEV_UNLABELLED_ROWS == 256
+    assert len(many.split["dev_unlabelled"]) == DEV_UNLABELLED_ROWS == 256
     assert len(many.unlabelled) == 13_000 - 256
 
 
@@ -191,7 +186,7 @@ def test_partial_labels_are_candidates_of_labelled_rows(tmp_path: Path) -> None:
     assert prepared.labels.names == ("u", "v", "w", "x")
     partly = [id for id in prepared.labelled.ids if id[0] in "pq"]
     assert partly == ["p0", "p1", "p2", "p3", "p4", "q"]
-    assert len(prepared.labelled) + len(prepared.positions["dev"]) == 6 + 6
+    assert len(prepared.labelled) + len(prepared.labelled_dev) == 6 + 6
     found = {prepared.labelled.ids[i]: names for i, names in prepared.labelled.candidates.items()}
     assert found == {**{f"p{i}": (0, 2) for i in range(5)}, "q": (1, 3)}
     for i, id in enumerate(prepared.labelled.ids):
@@ -211,7 +206,7 @@ def test_more_unlabelled_rows_come_without_labels(tmp_path: Path) -> None:
     assert (prepared.unlabelled.y == -1).all() and not prepared.unlabelled.candidates
 
 
-def test_labels_that_are_not_asked_for_need_not_be_there(tmp_path: Path) -> None:
+def test_labels_that_are_not_read_may_be_absent(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", [{"text": "ab", "kind": label} for label in "uuvv"])
     bare = write(tmp_path / "bare.jsonl", [{"text": "ab"}] * 3)
     config = settings(data__label_column="kind", data__dev_fraction=0.0)
@@ -291,7 +286,7 @@ def test_rows_of_another_file_are_read_as_the_training_rows(tmp_path: Path) -> N
     assert read_sequences(tmp_path / "rows.jsonl", config) == ["ab", "bxb", "aaaaa"]
 
 
-def test_a_label_that_training_never_saw_is_refused_with_its_row(tmp_path: Path) -> None:
+def test_an_unknown_label_is_an_error_with_its_row(tmp_path: Path) -> None:
     vocabulary, labels = CharacterVocabulary("ab"), Labels(("left", "right"))
     for label in ("lefft", ["right", "lefft"]):
         rows: Rows = [{"text": "a", "label": "left"}, {"text": "b", "label": label}]

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae.data.readers import iterate_rows
+from seqssvae.data.columns import ColumnChoice, Columns
+from seqssvae.data.readers import arrow_rows, iterate_rows
 from seqssvae.data.rows import Row
 from seqssvae.errors import InputError
 
@@ -26,7 +28,9 @@ EXACT = ["NA", "null", "1e5", "007", " x ", "True", "nan", 'say "hi", you', "a\t
 
 
 def read(path: Path, **columns: Any) -> Contents:
-    return [(row.number, row.sequence, row.label) for row in iterate_rows(path, **columns)]
+    return [
+        (row.number, row.sequence, row.label) for row in iterate_rows(path, ColumnChoice(**columns))
+    ]
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -40,7 +44,6 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     if ".jsonl" in path.suffixes:
         return write(path, "".join(json.dumps(row) + "\n" for row in rows))
     if path.suffix == ".parquet":
-        import pyarrow
         from pyarrow import parquet
 
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -143,9 +146,9 @@ def test_labels_of_json_rows(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", rows)
     labels = [row[2] for row in read(path)]
     assert labels == [None, None, "3", ("x", "y"), None]
-    assert [row[2] for row in read(path, label_column="label")] == labels
+    assert [row[2] for row in read(path, label="label")] == labels
     assert [row[2] for row in read(path, read_labels=False)] == [None] * 5
-    assert [row[2] for row in read(path, read_labels=False, label_column="away")] == [None] * 5
+    assert [row[2] for row in read(path, read_labels=False, label="away")] == [None] * 5
 
 
 def test_lists_and_integers_in_parquet_are_labels(tmp_path: Path) -> None:
@@ -162,11 +165,11 @@ def test_lists_and_integers_in_parquet_are_labels(tmp_path: Path) -> None:
     assert [row[2] for row in read(path)] == ["1"]
 
 
-def test_a_txt_file_knows_no_labels(tmp_path: Path) -> None:
+def test_a_txt_file_has_no_labels(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "a\n")
-    assert read(path, text_column="text") == [(1, "a", None)]
+    assert read(path, text="text") == [(1, "a", None)]
     with pytest.raises(InputError, match=r"a.txt:1: wanted a column 'label', got 'text'"):
-        read(path, label_column="label")
+        read(path, label="label")
 
 
 def test_ids_are_read(tmp_path: Path) -> None:
@@ -174,7 +177,7 @@ def test_ids_are_read(tmp_path: Path) -> None:
         path = write_rows(tmp_path / name, [{"id": "k", "text": "a"}, {"id": "l", "text": "a"}])
         assert [row.id for row in iterate_rows(path)] == ["k", "l"]
     path = write_rows(tmp_path / "a.jsonl", [{"id": "k"}])
-    assert [row.sequence for row in iterate_rows(path, text_column="id")] == ["k"]
+    assert [row.sequence for row in iterate_rows(path, ColumnChoice(text="id"))] == ["k"]
 
 
 BAD: list[tuple[str, str | bytes, str]] = [
@@ -235,7 +238,7 @@ BAD: list[tuple[str, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[bad[2][:50] for bad in BAD])
-def test_faults_are_told_in_one_line(
+def test_faults_are_errors_of_one_line(
     tmp_path: Path, name: str, content: str | bytes, message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
@@ -247,7 +250,7 @@ def test_faults_are_told_in_one_line(
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.parquet", "a.txt"])
-def test_a_missing_file_and_a_folder_are_told(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: wanted a readable file, got: No such file"):
         read(tmp_path / name)
     (tmp_path / name).mkdir()
@@ -256,14 +259,14 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_named_columns_that_are_absent_are_told(tmp_path: Path, name: str) -> None:
+def test_absent_named_columns_are_errors(tmp_path: Path, name: str) -> None:
     path = write_rows(tmp_path / name, [{"text": "a", "label": "x"}] * 3)
-    for column in ("text_column", "tokens_column", "label_column"):
+    for column in ("text", "tokens", "label"):
         with pytest.raises(InputError, match=r":1: wanted a column 'away'.*, got 'text', 'label'"):
             read(path, **{column: "away"})
 
 
-def test_a_cut_gzip_file_is_told(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt.gz", "".join(f"line {i * i}\n" for i in range(10_000)))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"a.txt.gz:\d+: wanted a whole gzip file, got damage"):
@@ -274,7 +277,6 @@ def test_a_cut_gzip_file_is_told(tmp_path: Path) -> None:
 
 
 def bad_utf8(folder: Path) -> Path:
-    import pyarrow
     from pyarrow import parquet
 
     values = pyarrow.array([b"a"] * 1500 + [b"\xff"] + [b"b"], pyarrow.binary())
@@ -298,7 +300,7 @@ def damaged_page(folder: Path) -> Path:
         (damaged_page, r"a.parquet:\d+: wanted a whole parquet file, got a damaged one"),
     ],
 )
-def test_faults_within_parquet_are_told(
+def test_faults_within_parquet_are_errors(
     tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
@@ -306,7 +308,7 @@ def test_faults_within_parquet_are_told(
     assert "\n" not in str(caught.value)
 
 
-def test_rows_are_not_gathered(tmp_path: Path) -> None:
+def test_the_file_is_not_held_in_memory(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [{"text": "x" * 10_000 + str(i)} for i in range(1000)])
     tracemalloc.start()
     count = sum(isinstance(row, Row) for row in iterate_rows(path))
@@ -314,3 +316,43 @@ def test_rows_are_not_gathered(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 1000
     assert peak < 2_000_000  # of a file of 10 MB
+
+
+# Arrow tables
+
+COLUMNS = Columns("text", False, "label", None)
+
+
+def table(label: Any) -> pyarrow.Table:
+    return pyarrow.table({"text": ["a", "b", "c"], "label": label})
+
+
+def read_arrow(*tables: pyarrow.Table, names: list[str] | None = None) -> list[Row]:
+    return list(arrow_rows(tables, COLUMNS, "source", label_names=names))
+
+
+def test_row_numbers_continue_over_batches() -> None:
+    rows = read_arrow(table(["x", "y", None]), table(["x", "y", None]))
+    assert [row.number for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert (rows[4].sequence, rows[4].label) == ("b", "y")
+
+
+@pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.string_view()])
+def test_every_kind_of_string_is_read(kind: pyarrow.DataType) -> None:
+    rows = read_arrow(table(pyarrow.array(["x", "y", None], kind)))
+    assert [row.label for row in rows] == ["x", "y", None]
+
+
+def test_categories_are_their_values() -> None:
+    rows = read_arrow(table(pyarrow.array(["x", "y", None]).dictionary_encode()))
+    assert [row.label for row in rows] == ["x", "y", None]
+
+
+def test_integers_of_named_classes_become_names() -> None:
+    rows = read_arrow(table([1, -1, None]), names=["no", "yes"])
+    assert [row.label for row in rows] == ["yes", None, None]
+    rows = read_arrow(table([[1, 0], [], None]), names=["no", "yes"])
+    assert [row.label for row in rows] == [("yes", "no"), None, None]
+    for bad in (2, -2):
+        with pytest.raises(InputError, match=f"source:2: wanted a label from 0 to 1.*, got {bad}"):
+            read_arrow(table([0, bad, 1]), names=["no", "yes"])

@@ -8,9 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae.data import places, streams
-from seqssvae.data.encoded import EncodedRows, RowLengths
-from seqssvae.data.places import Shuffled
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.streams import Stream, TwoStreams
 from tests.support.rows import numbered_rows, row_numbers
 
@@ -89,7 +87,7 @@ def test_batches_hold_rows_of_similar_length() -> None:
     spread = [batch.max() / batch.min() for batch in batches if batch.min() > 20]
     assert sum(ratio > 1.5 for ratio in spread) <= 8  # those that two windows share, of 938
     means = [batch.mean() for batch in batches]
-    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.2  # no march from short to long
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.2  # not from short to long
 
 
 def test_a_batch_mixes_rows_from_all_over_the_file() -> None:
@@ -104,7 +102,7 @@ def test_an_order_is_drawn_once_a_pass_and_a_window_sorted_once(
     made: list[object] = []
     make_order, make_window = Stream._make_order, Stream._make_window
 
-    def counted_order(self: Stream, number: int) -> np.ndarray | Shuffled:
+    def counted_order(self: Stream, number: int) -> np.ndarray:
         made.append(number)
         return make_order(self, number)
 
@@ -114,33 +112,11 @@ def test_an_order_is_drawn_once_a_pass_and_a_window_sorted_once(
 
     monkeypatch.setattr(Stream, "_make_order", counted_order)
     monkeypatch.setattr(Stream, "_make_window", counted_window)
-    monkeypatch.setattr(streams, "BATCHES_PER_WINDOW", 8)
-    stream = Stream([3] * 100, 7, seed=0)
+    stream = Stream([3] * 100, 7, seed=0, batches_per_window=8)
     assert made == []
     for step in range(40):
         stream.indices(step)
     assert made == [0, (0, 0), (0, 1), 1, (1, 0), (1, 1), 2, (2, 0), (2, 1)]
-
-
-def test_many_rows_come_once_a_pass_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a rule where there are many, by a list where there are few."""
-    monkeypatch.setattr(places, "LISTED", 99)
-    lengths = np.random.default_rng(0).integers(1, 200, 2003)
-    stream = Stream(lengths, 8, seed=5)
-    together = np.concatenate([stream.indices(step) for step in range(2 * 2003 // 8 + 1)])
-    first, second = together[:2003], together[2003:4006]
-    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(2003))
-    assert isinstance(stream._make_order(0), Shuffled)
-    assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
-    batches = [lengths[stream.indices(step)] for step in range(250)]
-    assert sum(8 * batch.max() for batch in batches) < 1.2 * lengths.sum()
-
-
-def test_lengths_may_be_looked_up() -> None:
-    rows = numbered_rows([1 + row % 7 for row in range(50)])
-    listed, looked_up = (Stream(one, 4, seed=2) for one in (rows.lengths, RowLengths(rows)))
-    for step in range(20):
-        assert listed.indices(step).tolist() == looked_up.indices(step).tolist()
 
 
 @given(
@@ -177,7 +153,7 @@ def test_a_rare_class_beside_a_large_one_is_cheap_and_half_of_the_rows() -> None
     assert share == pytest.approx(0.5, abs=0.01)
 
 
-def test_what_a_stream_refuses() -> None:
+def test_invalid_streams_are_errors() -> None:
     with pytest.raises(ValueError, match="at least one row, got none"):
         Stream([], 3, seed=0)
     with pytest.raises(ValueError, match="rank: wanted 0 to 1, got 2"):
@@ -192,7 +168,7 @@ def test_what_a_stream_refuses() -> None:
 
 
 def drawn_rows(streams: TwoStreams, num_steps: int) -> tuple[list[int], list[int]]:
-    """Labelled and unlabelled rows, by the symbols that tell them."""
+    """Labelled and unlabelled rows, by their symbols."""
     labelled: list[int] = []
     unlabelled: list[int] = []
     for step in range(num_steps):
@@ -345,7 +321,7 @@ def test_balanced_draws_classes_equally() -> None:
     assert y.bincount().tolist() == [20, 20, 20]
 
 
-def test_what_two_streams_refuse() -> None:
+def test_invalid_pairs_of_streams_are_errors() -> None:
     labelled, unlabelled, none = numbered_rows([1], [0]), numbered_rows([1, 1]), numbered_rows([])
 
     def make(first: EncodedRows, second: EncodedRows, mode: str = "both") -> TwoStreams:

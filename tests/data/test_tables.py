@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqssvae.data import tables
 from seqssvae.data.rows import Row
-from seqssvae.data.tables import ArrowIds, cached_table, pick_ascending, table_of
+from seqssvae.data.tables import cached_table, iterate_column, table_of
 
 
 def make_rows(number: int) -> list[Row]:
@@ -35,10 +34,9 @@ def test_blocks_hold_the_rows_in_order(tmp_path: Path, monkeypatch: pytest.Monke
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr(tables, "BLOCK_ROWS", 4)
     rows = make_rows(10)
-    check(table_of(rows, is_tokens=False), rows)
-    table = cached_table("key", rows, is_tokens=False)
+    check(table_of(rows, is_tokens=False, block_rows=4), rows)
+    table = cached_table("key", rows, is_tokens=False, block_rows=4)
     check(table, rows)
     assert len(table.column("id").chunks) == 3
     check(cached_table("key", make_rows(3), is_tokens=False), rows)  # the rows are not read
@@ -48,26 +46,21 @@ def test_blocks_hold_the_rows_in_order(tmp_path: Path, monkeypatch: pytest.Monke
     check(cached_table("key", make_rows(3), is_tokens=False), make_rows(3))
 
 
-def test_few_long_rows_make_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK_SYMBOLS", 20)
+def test_few_long_rows_make_a_block() -> None:
     rows = [Row(i, ["a"] * 15, None, str(i)) for i in range(6)]
-    table = table_of(rows, is_tokens=True)
+    table = table_of(rows, is_tokens=True, block_symbols=20)
     assert len(table.column("id").chunks) == 3
     assert table.column("sequence").to_pylist() == [["a"] * 15] * 6
 
 
-texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), unique=True)
+texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4))
 
 
-@given(names=texts, chunk=st.integers(1, 4), seed=st.integers(0, 9))
-def test_ids_are_those_of_a_list(names: list[str], chunk: int, seed: int) -> None:
-    chunks = [names[i : i + chunk] for i in range(0, len(names), chunk)]
-    ids = ArrowIds(pa.chunked_array(chunks, pa.string()))
-    assert list(ids) == names and ids == tuple(names) and len(ids) == len(names)
-    assert ids != [*names, "more"]
-    assert [ids[i] for i in range(len(names))] == names
-    assert list(ids[1:3]) == names[1:3] and list(ids[::2]) == names[::2]
+@given(values=texts, chunk=st.integers(1, 4), seed=st.integers(0, 9))
+def test_selected_values_are_those_of_a_list(values: list[str], chunk: int, seed: int) -> None:
+    chunks = [values[i : i + chunk] for i in range(0, len(values), chunk)]
+    column = pa.chunked_array(chunks, pa.string())
+    assert list(iterate_column(column)) == values
     generator = random.Random(seed)
-    rows = np.array([i for i in range(len(names)) if generator.random() < 0.6], np.int64)
-    picked = [value for part in pick_ascending(ids.column, rows) for value in part.to_pylist()]
-    assert picked == [names[row] for row in rows]
+    rows = np.array([i for i in range(len(values)) if generator.random() < 0.6], np.int64)
+    assert list(iterate_column(column, rows)) == [values[row] for row in rows]

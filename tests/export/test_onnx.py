@@ -15,7 +15,7 @@ import seqssvae
 from seqssvae.cli import main
 from seqssvae.config import Config, ModelConfig
 from seqssvae.data.batches import collate
-from seqssvae.data.splits import Labels
+from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary, build_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.export.onnx import EncoderForExport, export_onnx

@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 import seqssvae.inference.classify
 import seqssvae.inference.evaluate
-from seqssvae.data.corpus import EncodedRows
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import calibration_error, evaluate, macro_f1, mutual_information
 from seqssvae.model.ssvae import SSVAE

@@ -2,25 +2,24 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae.data.encoded import EncodedRows, RowPacker
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.vocabulary import EOS
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from tests.support.factories import make_model, stepwise_log_prob
+from tests.support.rows import make_rows
 
 
-def make_rows(lengths: list[int]) -> EncodedRows:
-    packer = RowPacker(20)
+def random_rows(lengths: list[int]) -> EncodedRows:
     generator = np.random.default_rng(0)
-    for number, length in enumerate(lengths):
-        packer.add(generator.integers(4, 7, length).tolist(), -1, (), str(number))
-    return packer.rows()
+    return make_rows([[*generator.integers(4, 7, length), EOS] for length in lengths])
 
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_without_z_it_is_the_exact_log_prob(num_classes: int) -> None:
     """A plain sum over y, symbol by symbol."""
     model = make_model(num_classes, latent_size=0)
-    rows = make_rows([3, 0, 5])
+    rows = random_rows([3, 0, 5])
     found = log_prob_per_symbol(model, rows)
     for number in range(3):
         symbols, z = rows.row(number).tolist(), torch.zeros(0)
@@ -36,7 +35,7 @@ def test_without_z_it_is_the_exact_log_prob(num_classes: int) -> None:
 
 
 def test_with_z_it_is_what_evaluate_estimates() -> None:
-    model, rows = make_model(2), make_rows([4, 2, 6, 1])
+    model, rows = make_model(2), random_rows([4, 2, 6, 1])
     for parameter in model.head_z.parameters():  # q is the prior: few samples are enough
         torch.nn.init.zeros_(parameter)
     found = log_prob_per_symbol(model, rows, num_samples=16000) * rows.lengths
@@ -45,7 +44,7 @@ def test_with_z_it_is_what_evaluate_estimates() -> None:
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    model, rows = make_model(2), make_rows([4, 2, 6, 1])
+    model, rows = make_model(2), random_rows([4, 2, 6, 1])
     found = log_prob_per_symbol(model, rows, num_samples=3)
     for number in range(4):
         alone = log_prob_per_symbol(model, rows.take([number]), num_samples=3)

@@ -5,7 +5,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from seqssvae.config import Config, override
-from seqssvae.data.splits import Labels
+from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary, Vocabulary
 from seqssvae.runs.card import MOST_LABELS, shared_manifest, write_card
 from seqssvae.runs.run import RunContents

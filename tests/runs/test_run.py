@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from seqssvae.config import Config, override
-from seqssvae.data.corpus import Labels
+from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import build_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.runs.checkpoints import save_checkpoint

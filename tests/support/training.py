@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from seqssvae.config import Config, override
+from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
-from seqssvae.data.splits import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary
 from seqssvae.runs.metrics import METRICS
 from seqssvae.runs.run import WEIGHTS
@@ -60,9 +59,7 @@ def prepared() -> Prepared:
         labelled=random_rows([0, 1, 0, 1], 0),
         unlabelled=random_rows([-1] * 20, 1),
         dev=random_rows([0, 1, -1, -1], 2),
-        split={},
         corpus=None,  # type: ignore[arg-type] # not read in training
-        positions={"labelled": np.arange(4), "dev": np.arange(4, 6)},
     )
 
 

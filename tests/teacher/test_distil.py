@@ -36,7 +36,7 @@ def test_the_ngram_part_learns_what_the_teacher_says(tmp_path: Path) -> None:
     teacher = distil(part, data, seed=0)
     batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
     found = part(batch.x, batch.lengths).argmax(1)
-    texts = data.sequences("unlabelled")
+    texts = data.sequences(data.unlabelled)
     truth = torch.tensor([int(text[:2] in ("ab", "ca")) for text in texts])
     assert (found == truth).double().mean() > 0.95
     assert (torch.from_numpy(teacher.predict(texts)).argmax(1) == found).double().mean() > 0.95

@@ -19,10 +19,12 @@ def test_rows_and_settings_make_a_run() -> None:
     assert identify(config(), prepared()) == first
     free = config(training__max_minutes=9.0, training__accumulate=3)
     assert fingerprint(identify(free, data)) == fingerprint(first)
+    dev = data.dev
+    other_ids = EncodedRows(dev.symbols, dev.offsets, dev.y, ids=["a", "b", "c", "d"])
     others = [
         identify(config(training__seed=1), data),
         identify(config(), dataclasses.replace(data, dev=random_rows([0, 1, -1, -1], 3))),
-        identify(config(), dataclasses.replace(data, split={"dev": ["a"]})),
+        identify(config(), dataclasses.replace(data, dev=other_ids)),
     ]
     assert len({fingerprint(one) for one in (first, *others)}) == 4
 

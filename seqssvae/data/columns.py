@@ -1,0 +1,141 @@
+"""Which columns of a file or a data set hold sequences, labels and ids."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from seqssvae.data.rows import list_names
+from seqssvae.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+TEXT_NAMES = ("text", "sentence", "content", "sequence", "smiles")
+TOKENS_NAME = "tokens"
+SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that is there is used
+LABEL_NAMES = ("label", "labels", "class", "category")
+ID_NAME = "id"
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns that rows are read from.
+
+    Attributes:
+        sequence: Column of texts or tokens.
+        is_tokens: Whether it holds lists of tokens.
+        label: Column of labels; None if there is none, or labels are not read.
+        id: Column of ids; None if there is none.
+    """
+
+    sequence: str
+    is_tokens: bool
+    label: str | None
+    id: str | None
+
+    @property
+    def used(self) -> list[str]:
+        """Names of the columns."""
+        return [name for name in (self.sequence, self.label, self.id) if name is not None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnChoice:
+    """Columns that the user named; others are chosen by usual names.
+
+    Attributes:
+        text: Column of texts; by default `text`, `sentence`, `content`, `sequence` or `smiles`.
+        tokens: Column of tokens, instead of texts; by default `tokens`, if there is no `text`.
+        label: Column of labels; by default `label`, `labels`, `class` or `category`, if any.
+        read_labels: False leaves all rows unlabelled.
+    """
+
+    text: str | None = None
+    tokens: str | None = None
+    label: str | None = None
+    read_labels: bool = True
+
+    def of_names(self, names: Sequence[str], where: str) -> Columns:
+        """Choose columns by name.
+
+        Args:
+            names: All columns.
+            where: File and row, for errors.
+
+        Raises:
+            InputError: a named column is absent, no column holds sequences, or two columns have the
+                same name.
+        """
+        if self.text is not None and self.tokens is not None:
+            raise InputError(f"{where}: wanted a text column or a tokens column, got both")
+        label = self.label if self.read_labels else None
+        for name in (self.text, self.tokens, label):
+            if name is not None and name not in names:
+                raise InputError(f"{where}: wanted a column {name!r}, got {list_names(names)}")
+        usual = (name for name in SEQUENCE_NAMES if name in names)
+        sequence = self.text or self.tokens or next(usual, None)
+        if sequence is None:
+            raise InputError(
+                f"{where}: wanted a column 'text' or 'tokens' (or the name of another one), "
+                f"got {list_names(names)}"
+            )
+        if label is None and self.read_labels:
+            usual = (name for name in LABEL_NAMES if name in names and name != sequence)
+            label = next(usual, None)
+        id = ID_NAME if ID_NAME in names and ID_NAME not in (sequence, label) else None
+        is_tokens = self.tokens is not None or (self.text is None and sequence == TOKENS_NAME)
+        columns = Columns(sequence, is_tokens, label, id)
+        for name in columns.used:
+            if names.count(name) > 1:
+                raise InputError(f"{where}: wanted one column {name!r}, got {names.count(name)}")
+        return columns
+
+    def of_dataset(self, dataset: "datasets.Dataset", where: str) -> Columns:
+        """Choose columns by name, or the only ones of their type.
+
+        A string is a text and a list of strings is tokens, whatever the column's name; without a
+        usual name the only column of strings is the text, else the only one of lists of strings
+        the tokens. The label is the column with a usual name, else the only `ClassLabel`.
+
+        Args:
+            dataset: Only its features are read.
+            where: Name of the data set, for errors.
+
+        Raises:
+            InputError: as `of_names`.
+        """
+        import datasets
+
+        names, features = dataset.column_names, dataset.features
+        text, tokens, label = self.text, self.tokens, self.label
+        if self.read_labels and label is None and not set(LABEL_NAMES) & set(names):
+            label = _only(n for n in names if isinstance(features[n], datasets.ClassLabel))
+        if text is None and tokens is None:
+            usual = next((name for name in SEQUENCE_NAMES if name in names), None)
+            others = set(names) - {label, ID_NAME, *LABEL_NAMES}
+            candidates = others if usual is None else {usual}
+            text = _only(name for name in candidates if _is_string(features[name]))
+            if text is None:
+                of_lists = {name: getattr(features[name], "feature", None) for name in candidates}
+                tokens = _only(name for name in of_lists if _is_string(of_lists[name]))
+        choice = ColumnChoice(text, tokens, label, self.read_labels)
+        return choice.of_names(names, where)
+
+
+def class_names(dataset: "datasets.Dataset", column: str | None) -> tuple[str, ...] | None:
+    """Names of a column of `ClassLabel`, or of lists of them; None for any other column."""
+    import datasets
+
+    feature = None if column is None else dataset.features[column]
+    feature = getattr(feature, "feature", feature)  # of a list
+    return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _is_string(feature: object) -> bool:
+    return getattr(feature, "dtype", None) in ("string", "large_string")
+
+
+def _only(names: Iterable[str]) -> str | None:
+    """The name, if there is exactly one."""
+    listed = list(names)
+    return listed[0] if len(listed) == 1 else None

@@ -1,0 +1,132 @@
+"""Classes and budgets of labels."""
+
+import collections
+import hashlib
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqssvae.data.labels import Labels, choose_labels
+from seqssvae.errors import InputError
+
+label_lists = st.lists(st.integers(-1, 4), max_size=60)
+
+
+def make_ids(n: int) -> list[str]:
+    return [f"row-{i}" for i in range(n)]
+
+
+def test_an_unknown_label_names_place_known_ones_and_the_nearest() -> None:
+    labels = Labels(("negative", "neutral", "positive"))
+    assert labels.index("neutral", "x") == 1
+    with pytest.raises(InputError) as caught:
+        labels.index("Positiv", "f.csv:7")
+    assert str(caught.value) == (
+        "f.csv:7: wanted a known label ('negative', 'neutral', 'positive'), got 'Positiv'; "
+        "did you mean 'positive'?"
+    )
+    with pytest.raises(InputError, match=r"got 'zzz'$"):
+        labels.index("zzz", "f.csv:7")
+
+
+def test_many_known_labels_are_not_all_listed() -> None:
+    labels = Labels(tuple(f"class {i}" for i in range(1000)))
+    with pytest.raises(InputError) as caught:
+        labels.index("other", "here")
+    assert len(str(caught.value)) < 500
+    assert "(1000 in all)" in str(caught.value)
+
+
+def test_labels_come_back_from_a_file(tmp_path: Path) -> None:
+    labels = Labels(("größe", "a b", "\u2028"))
+    path = tmp_path / "labels.json"
+    labels.save(path)
+    assert Labels.load(path) == labels
+    for content in ("{}", "[1]", "[", '["a", "a"]', '[""]'):
+        path.write_text(content)
+        with pytest.raises(InputError, match="labels.json: wanted"):
+            Labels.load(path)
+    path.unlink()
+    with pytest.raises(InputError, match="labels.json: wanted a readable file"):
+        Labels.load(path)
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "")])
+def test_names_must_differ_and_say_something(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="different names"):
+        Labels(names)
+
+
+@given(labels=label_lists, per_class=st.integers(1, 20), seed=st.integers(0, 3))
+def test_per_class_takes_that_many_or_all(labels: list[int], per_class: int, seed: int) -> None:
+    chosen = choose_labels(labels, make_ids(len(labels)), per_class=per_class, seed=seed)
+    counts = collections.Counter(labels[i] for i in chosen)
+    available = collections.Counter(y for y in labels if y >= 0)
+    assert counts == {y: min(per_class, n) for y, n in available.items()}
+
+
+@given(labels=label_lists, total=st.integers(1, 70), seed=st.integers(0, 3))
+def test_total_is_met_and_balanced(labels: list[int], total: int, seed: int) -> None:
+    chosen = choose_labels(labels, make_ids(len(labels)), total=total, seed=seed)
+    available = collections.Counter(y for y in labels if y >= 0)
+    assert len(chosen) == min(total, sum(available.values()))
+    counts = collections.Counter(labels[i] for i in chosen)
+    # whoever gave less than another by more than one row has given all
+    most = max(counts.values(), default=0)
+    for y, n in available.items():
+        assert counts[y] >= most - 1 or counts[y] == n
+    more = choose_labels(labels, make_ids(len(labels)), total=total + 1, seed=seed)
+    assert set(chosen.tolist()) <= set(more.tolist())
+
+
+@given(
+    labels=label_lists,
+    per_class=st.none() | st.integers(1, 20),
+    seed=st.integers(0, 3),
+    is_shuffled=st.booleans(),
+)
+def test_rows_with_the_smallest_hashes_are_chosen(
+    labels: list[int], per_class: int | None, seed: int, is_shuffled: bool
+) -> None:
+    ids = make_ids(len(labels))
+    if is_shuffled:
+        random.Random(seed).shuffle(ids)
+
+    def hashed(row: int) -> bytes:
+        return hashlib.sha256(f"{seed}:label:{ids[row]}".encode()).digest()
+
+    expected: list[int] = []
+    for y in sorted(set(labels) - {-1}):
+        rows = [i for i, label in enumerate(labels) if label == y]
+        expected += sorted(rows, key=hashed)[:per_class]
+    chosen = choose_labels(labels, ids, per_class=per_class, seed=seed)
+    assert chosen.tolist() == sorted(expected)
+
+
+@given(labels=label_lists, seed=st.integers(0, 3))
+def test_choices_depend_on_ids_and_not_on_the_order_of_rows(labels: list[int], seed: int) -> None:
+    ids = make_ids(len(labels))
+    order = list(range(len(labels)))
+    random.Random(seed).shuffle(order)
+    chosen = choose_labels(labels, ids, total=7, seed=seed)
+    moved = choose_labels([labels[i] for i in order], [ids[i] for i in order], total=7, seed=seed)
+    assert {ids[i] for i in chosen} == {ids[order[i]] for i in moved}
+
+
+def test_without_a_budget_every_label_stays() -> None:
+    assert choose_labels(np.array([0, -1, 1, 0]), make_ids(4), seed=0).tolist() == [0, 2, 3]
+
+
+def test_other_seeds_choose_other_rows() -> None:
+    ids, labels = make_ids(100), [0, 1] * 50
+    chosen = {tuple(choose_labels(labels, ids, total=10, seed=seed).tolist()) for seed in range(20)}
+    assert len(chosen) == 20
+
+
+def test_two_budgets_are_refused() -> None:
+    with pytest.raises(ValueError, match="both"):
+        choose_labels([0], ["a"], per_class=1, total=1, seed=0)
