@@ -2,24 +2,24 @@
 
     python data/prepare_grammar.py --out data/grammar
 
-Every class is a source: hidden states move by a Markov chain and each emits a symbol. In a Markov
-chain the states are the symbols themselves. In a hidden Markov model a state emits any symbol of
-its share of the alphabet, and the states either stay (even-numbered models) or go round in a circle
-(odd-numbered ones). All sources are built so that every symbol is as frequent in one class as in
-another, but for a little noise: counting symbols says little about the class, their order says
-what there is to know.
+Every class is a source: a Markov chain of hidden states, each of which emits a symbol. In a Markov
+chain the states are the symbols themselves. In a hidden Markov model each state emits the symbols
+of its own subset of the alphabet; the most likely transition is to the same state (even-numbered
+models) or to the next state of a cycle (odd-numbered ones). Apart from some noise, every symbol is
+equally frequent in all classes: symbol counts say little about the class, the order of the symbols
+identifies it.
 
-A sequence of n symbols ends with probability `stop` if n is at least `shortest`, else it goes on;
-so p(x | y) sums to 1 over the finite sequences, all of at least one symbol.
+A sequence ends with probability `stop` after each symbol from the `shortest`-th on, so p(x | y)
+sums to 1 over all finite sequences, each of at least one symbol.
 
-Written to the folder, none of it half-written:
+Output, each file written atomically:
 
 * `train.jsonl`, `test.jsonl`: rows `{"tokens": [...], "label": ...}`, drawn independently.
-* `test_log_prob.jsonl`: for each test row, in order, `{label: log p(x | y)}` in nats, the end
-  counted; null where a label never emits the row.
-* `truth.json`: what no model can beat on the test rows, and by how much it can seem to: the
-  accuracy of the Bayes-optimal classifier and the mean of -log p(x), with their standard errors;
-  and the sources' parameters, for `load_grammar`.
+* `test_log_prob.jsonl`: for each test row, in order, `{label: log p(x | y)}` in nats, including
+  the end; null if the label never emits the row.
+* `truth.json`: the optimal results on the test rows with their standard errors, the accuracy of
+  the Bayes-optimal classifier and the mean of -log p(x); and the parameters of the sources, for
+  `load_grammar`.
 """
 
 import argparse
@@ -44,19 +44,20 @@ from seqssvae.storage.files import write_lines
 __all__ = ["Grammar", "Source", "load_grammar", "main", "make_grammar", "measure", "prepare"]
 
 Array = NDArray[np.float64]
-SUCCESSORS = (0.6, 0.25)  # of a symbol in a Markov chain: their probabilities, noise left out
-MOST_LIKELY_MOVE = 0.85  # of a hidden state: to stay, or to go on to the next one
+SUCCESSORS = (0.6, 0.25)  # probabilities of a symbol's two successors in a Markov chain, no noise
+MOST_LIKELY = 0.85  # probability of a hidden state's most likely transition, no noise
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """p(x | y) of one class: a hidden Markov model with a length of its own.
+    """p(x | y) of one class: a hidden Markov model with a distribution of lengths.
 
     Attributes:
         start: Probabilities of the first state, `[S]`.
-        transition: Of the next state, given the row's, `[S, S]`.
-        emission: Of a symbol, given the row's state, `[S, A]`; the identity in a Markov chain.
-        shortest: The least number of symbols, at least 1.
+        transition: Probabilities of the next state given the current one (the row), `[S, S]`.
+        emission: Probabilities of the symbols given the state (the row), `[S, A]`; the identity in
+            a Markov chain.
+        shortest: Minimum number of symbols, at least 1.
         stop: Probability that a sequence ends after a symbol, from the `shortest`-th one on.
     """
 
@@ -85,13 +86,13 @@ class Source:
         return np.cumsum(self.start).tolist(), transition.tolist(), emission.tolist()
 
     def log_prob(self, ids: Sequence[int]) -> float:
-        """log p(x | y) by the forward algorithm, the end included.
+        """log p(x | y) by the forward algorithm, including the end.
 
         Args:
             ids: Symbol numbers, each from 0 to A - 1.
 
         Returns:
-            Nats; -inf for what this source never emits, sequences that are too short among them.
+            Nats; -inf for sequences that this source never emits, such as too short ones.
         """
         extra = len(ids) - self.shortest
         if extra < 0 or (extra > 0 and self.stop == 1):
@@ -110,13 +111,13 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Grammar:
-    """p(x, y): a source for each of K labels.
+    """p(x, y): one source for each of K labels.
 
     Attributes:
         symbols: The alphabet, A tokens.
-        labels: The labels' names, K.
+        labels: Names of the K labels.
         prior: p(y), `[K]`.
-        sources: p(x | y), K.
+        sources: p(x | y) of each label.
     """
 
     symbols: tuple[str, ...]
@@ -129,16 +130,16 @@ class Grammar:
         return [self.symbols[i] for i in self.sources[y].sample(rng)]
 
     def log_prob(self, tokens: Sequence[str]) -> Array:
-        """log p(x | y) of every y, the end included.
+        """log p(x | y) of every y, including the end.
 
         Args:
-            tokens: A sequence of any length; the empty one is impossible.
+            tokens: A sequence of any length; the empty one has probability 0.
 
         Returns:
-            Nats, `[K]`, -inf where a class never emits the sequence.
+            Nats, `[K]`, -inf if a class never emits the sequence.
 
         Raises:
-            ValueError: a token is not in the alphabet.
+            ValueError: A token is not in the alphabet.
         """
         numbers = {symbol: i for i, symbol in enumerate(self.symbols)}
         for t, token in enumerate(tokens):
@@ -149,7 +150,7 @@ class Grammar:
         return np.array([source.log_prob(ids) for source in self.sources])
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The grammar as a mapping that can be written as JSON."""
         return {
             "symbols": list(self.symbols),
             "labels": list(self.labels),
@@ -178,22 +179,22 @@ def make_grammar(
     noise: float = 0.1,
     seed: int = 0,
 ) -> Grammar:
-    """Draw a grammar; its classes are equally likely.
+    """Draw a random grammar with equally likely classes.
 
     Args:
-        kind: "markov", "hmm", or "both": the first half of the classes (rounded up) Markov chains,
-            the rest hidden Markov models.
-        num_classes: K, at least 1.
-        alphabet_size: A, from 4 to 26.
-        num_states: S of a hidden Markov model, from 2 to A.
-        shortest: The least number of symbols in a sequence, at least 1.
+        kind: "markov", "hmm", or "both": the first half of the classes (rounded up) are Markov
+            chains, the others hidden Markov models.
+        num_classes: Number of classes K, at least 1.
+        alphabet_size: Number of symbols A, from 4 to 26.
+        num_states: Number of states S of a hidden Markov model, from 2 to A.
+        shortest: Minimum number of symbols in a sequence, at least 1.
         stop: Probability that a sequence ends after a symbol, from the `shortest`-th one on. The
             mean number of symbols is `shortest + 1 / stop - 1`.
-        noise: The share of every distribution that is drawn at random, from 0 to 1.
-        seed: Of the draw, at least 0.
+        noise: Weight of a random distribution that is mixed into each distribution, from 0 to 1.
+        seed: Seed of the grammar, at least 0.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: A value is out of range.
     """
     for name, value, low, high in (
         ("classes", num_classes, 1, 1000),
@@ -215,8 +216,8 @@ def make_grammar(
             transition, emission = _markov(alphabet_size, rng), np.eye(alphabet_size)
         else:
             labels.append(f"hmm-{i - num_markov + 1}")
-            circle = (i - num_markov) % 2 == 0
-            transition, emission = _hidden(num_states, alphabet_size, circle, rng)
+            cycle = (i - num_markov) % 2 == 0
+            transition, emission = _hidden(num_states, alphabet_size, cycle, rng)
             emission = _add_noise(emission, noise, rng)
         transition = _add_noise(transition, noise, rng)
         start = np.full(len(transition), 1 / len(transition))
@@ -230,26 +231,26 @@ def make_grammar(
 
 
 def _markov(size: int, rng: np.random.Generator) -> Array:
-    """Transitions `[A, A]` to two successors that every symbol has, and is, once each."""
-    shares = np.array(SUCCESSORS) / sum(SUCCESSORS)
+    """Transitions `[A, A]`: every symbol has two successors and two predecessors."""
+    probabilities = np.array(SUCCESSORS) / sum(SUCCESSORS)
     order = rng.permutation(size)
     transition = np.zeros((size, size))
-    for step, share in enumerate(shares, 1):  # symbols in a circle: no symbol follows itself
-        transition[order, np.roll(order, -step)] += share
+    for step, probability in enumerate(probabilities, 1):  # a cycle: no symbol follows itself
+        transition[order, np.roll(order, -step)] += probability
     return transition
 
 
 def _hidden(
-    num_states: int, alphabet_size: int, circle: bool, rng: np.random.Generator
+    num_states: int, alphabet_size: int, cycle: bool, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Transitions `[S, S]` and emissions `[S, A]`, each state with its share of the alphabet."""
-    rest = (1 - MOST_LIKELY_MOVE) / (num_states - 1)
-    transition = np.full((num_states, num_states), rest)
+    """Transitions `[S, S]` and emissions `[S, A]`, each state with its subset of the alphabet."""
+    other = (1 - MOST_LIKELY) / (num_states - 1)
+    transition = np.full((num_states, num_states), other)
     likely = np.eye(num_states, dtype=bool)
-    transition[np.roll(likely, 1, axis=1) if circle else likely] = MOST_LIKELY_MOVE
+    transition[np.roll(likely, 1, axis=1) if cycle else likely] = MOST_LIKELY
     emission = np.zeros((num_states, alphabet_size))
-    for state, share in enumerate(np.array_split(rng.permutation(alphabet_size), num_states)):
-        emission[state, share] = 1 / len(share)
+    for state, subset in enumerate(np.array_split(rng.permutation(alphabet_size), num_states)):
+        emission[state, subset] = 1 / len(subset)
     return transition, emission
 
 
@@ -259,25 +260,25 @@ def _add_noise(rows: Array, noise: float, rng: np.random.Generator) -> Array:
 
 
 def _draw(cumulative: list[float], number: float) -> int:
-    """A number from 0 to n - 1, one for each probability; `number` is drawn from 0 to 1."""
+    """The index of the category that a uniform `number` from [0, 1) falls into."""
     index = bisect.bisect_right(cumulative, number)
-    return min(index, len(cumulative) - 1)  # the sum may end a rounding error below 1
+    return min(index, len(cumulative) - 1)  # the sum may be less than 1 by a rounding error
 
 
 def measure(
     grammar: Grammar, rows: Sequence[tuple[Sequence[str], int]]
 ) -> tuple[dict[str, float], Array]:
-    """The best accuracy there can be and the entropy, as labelled rows show them.
+    """Estimate the optimal accuracy and the entropy from labelled rows.
 
     Args:
-        grammar: Where the rows come from.
-        rows: Tokens and the number of the label, at least one row.
+        grammar: The grammar that generated the rows.
+        rows: Tokens and label number of each row, at least one row.
 
     Returns:
-        Figures and log p(x | y) of each row in nats, `[rows, K]`. The figures are
+        Metrics, and log p(x | y) of each row in nats, `[rows, K]`. The metrics are
         `bayes_accuracy`, of the classifier argmax p(y | x), and `entropy_nats`, the mean of
-        -log p(x), each with its `..._standard_error`; `entropy_nats_per_symbol`, where the end is
-        a symbol too; and `mean_symbols`, where it is not.
+        -log p(x), each with its `..._standard_error`; `entropy_nats_per_symbol`, which counts the
+        end as a symbol; and `mean_symbols`, which does not.
     """
     log_prob = np.array([grammar.log_prob(tokens) for tokens, _ in rows])
     log_joint = log_prob + np.log(grammar.prior)
@@ -302,17 +303,17 @@ def prepare(
     """Draw the rows and write the four files.
 
     Args:
-        grammar: Where the rows come from.
-        folder: Made if it is not there; files of the same names are replaced.
-        num_train: Training rows, at least 1; they are written as they are drawn.
-        num_test: Test rows, at least 1.
-        seed: Of the rows. The test rows do not depend on `num_train`.
+        grammar: The grammar to sample from.
+        folder: Output folder, created if missing; existing files are replaced.
+        num_train: Number of training rows, at least 1; they are written as they are drawn.
+        num_test: Number of test rows, at least 1.
+        seed: Seed of the rows. The test rows do not depend on `num_train`.
 
     Returns:
-        What `truth.json` holds.
+        The content of `truth.json`.
 
     Raises:
-        InputError: no rows wanted, or the folder cannot be written.
+        InputError: A number of rows is less than 1, or the folder cannot be written.
     """
     numbers = {"train": num_train, "test": num_test}
     rows: dict[str, Iterator[tuple[list[str], int]]] = {}
@@ -336,13 +337,13 @@ def prepare(
 def _sample_rows(
     grammar: Grammar, number: int, rng: np.random.Generator
 ) -> Iterator[tuple[list[str], int]]:
-    """So many rows, drawn one after the other: training rows may be more than fit in memory."""
+    """Yield `number` rows one at a time: training rows may not fit in memory."""
     for y in rng.choice(len(grammar.labels), size=number, p=grammar.prior):
         yield grammar.sample(y, rng), int(y)
 
 
 def load_grammar(path: Path) -> Grammar:
-    """The grammar that `truth.json` describes, to score or draw other sequences."""
+    """Load the grammar of a `truth.json`, to score or sample other sequences."""
     content = json.loads(path.read_text(encoding="utf-8"))["grammar"]
     sources = tuple(
         Source(
@@ -359,34 +360,30 @@ def load_grammar(path: Path) -> Grammar:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no -inf: null stands for the log of 0."""
+    """The value, or None for -inf, which JSON does not have."""
     return float(value) if math.isfinite(value) else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return the exit status: 0, or 2 after a user's mistake."""
+    """Run the command and return the exit status: 0, or 2 after a user's error."""
     parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--out", type=Path, default=Path("data/grammar"), help="folder; default data/grammar")
-    add("--train", type=int, default=10000, help="training rows; default 10000")
-    add("--test", type=int, default=1000, help="test rows; default 1000")
-    add(
-        "--kind",
-        choices=("markov", "hmm", "both"),
-        default="both",
-        help="of the classes; default both",
-    )
-    add("--classes", type=int, default=4, help="default 4, equally likely")
-    add("--alphabet", type=int, default=8, help="different symbols; default 8")
-    add("--states", type=int, default=4, help="of a hidden Markov model; default 4")
-    add("--shortest", type=int, default=3, help="least number of symbols of a row; default 3")
-    add("--stop", type=float, default=0.1, help="probability to end there and after; default 0.1")
-    add("--noise", type=float, default=0.1, help="random share of probabilities; default 0.1")
-    add("--seed", type=int, default=0, help="of the grammar and of the rows; default 0")
+    kinds, folder = ("markov", "hmm", "both"), Path("data/grammar")
+    add("--out", type=Path, default=folder, help=f"output folder (default {folder})")
+    add("--train", type=int, default=10000, help="number of training rows (default 10000)")
+    add("--test", type=int, default=1000, help="number of test rows (default 1000)")
+    add("--kind", choices=kinds, default="both", help="kind of the classes (default both)")
+    add("--classes", type=int, default=4, help="number of classes, equally likely (default 4)")
+    add("--alphabet", type=int, default=8, help="number of different symbols (default 8)")
+    add("--states", type=int, default=4, help="states of a hidden Markov model (default 4)")
+    add("--shortest", type=int, default=3, help="minimum number of symbols per row (default 3)")
+    add("--stop", type=float, default=0.1, help="probability of the end, from there (default 0.1)")
+    add("--noise", type=float, default=0.1, help="weight of random distributions (default 0.1)")
+    add("--seed", type=int, default=0, help="seed of grammar and rows (default 0)")
     arguments = parser.parse_args(argv)
     try:
         grammar = make_grammar(

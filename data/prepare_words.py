@@ -1,20 +1,19 @@
-"""Prepare single words labelled by their language, from the wordfreq package.
+"""Prepare words labelled by their language, from the wordfreq package.
 
     python data/prepare_words.py --out data/words
 
-A word is taken if it has at least three characters, all of them letters, and stands in no other
-chosen language's list. The lists are compared to their very end, some hundred thousand words each,
-where a language's list holds many words of its neighbours: what remains is a word of one language,
-and common words that travel ("hotel", "the") are left out. The most frequent of what remains are
-taken and shuffled; training and test words are different words.
+A word is used if it has at least three characters, all of them letters, and is in no other chosen
+language's list. The whole lists are compared, some hundred thousand words each; their rare words
+include many of other languages. So words that occur in several languages ("hotel", "the") are left
+out. The most frequent remaining words are chosen and shuffled; no word is in both parts.
 
-Written to the folder: `train.jsonl` and `test.jsonl`, rows `{"text": ..., "label": "de"}`.
+Output: `train.jsonl` and `test.jsonl` with rows `{"text": ..., "label": "de"}`.
 
 The words come from wordfreq by Robyn Speer (https://doi.org/10.5281/zenodo.7199437), under the
 Apache license 2.0, its data under CC BY-SA 4.0. They derive from Wikipedia, OpenSubtitles and OPUS,
 the SUBTLEX lists of Marc Brysbaert and others (freely available), Google Books Ngrams
 (http://books.google.com/ngrams), the Leeds Internet Corpus, ParaCrawl and others; see wordfreq's
-README. Credit them where you pass the files on.
+README. Credit them when you redistribute the files.
 """
 
 import argparse
@@ -33,21 +32,21 @@ from seqssvae.storage.files import write_lines
 __all__ = ["LANGUAGES", "choose_words", "main", "read_lists", "write_rows"]
 
 LANGUAGES = ("en", "de", "fr", "es", "it", "pl", "fi", "tr")
-SHORTEST = 3  # letters of a word
+MIN_LETTERS = 3
 WHOLE_LIST = 10**9
 
 Row = tuple[str, str]  # a word and its language
 
 
 def read_lists(languages: Sequence[str]) -> dict[str, list[str]]:
-    """Every chosen language's words, from the most frequent one to the last that wordfreq knows.
+    """Read all words that wordfreq has for each language, most frequent first.
 
     Args:
-        languages: Codes such as "en", each once.
+        languages: Language codes such as "en", each once.
 
     Raises:
-        InputError: fewer than two languages, one twice, or one that wordfreq does not know; the
-            message names the nearest ones.
+        InputError: There are fewer than two languages, one is given twice, or wordfreq does not
+            know one; the message suggests similar codes.
     """
     import wordfreq
 
@@ -68,19 +67,19 @@ def read_lists(languages: Sequence[str]) -> dict[str, list[str]]:
 def choose_words(
     lists: dict[str, list[str]], *, num_train: int, num_test: int, seed: int
 ) -> tuple[list[Row], list[Row]]:
-    """Choose the most frequent words that stand in one list only.
+    """Choose the most frequent words that are in one list only.
 
     Args:
-        lists: Each language's words, most frequent first.
-        num_train: Training words of each language, at least 1.
-        num_test: Test words of each language, at least 1.
-        seed: Of the shuffles, at least 0.
+        lists: The words of each language, most frequent first.
+        num_train: Number of training words per language, at least 1.
+        num_test: Number of test words per language, at least 1.
+        seed: Seed of the shuffling, at least 0.
 
     Returns:
-        Training and test rows, shuffled; no word stands twice.
+        Training and test rows, shuffled; no word occurs twice.
 
     Raises:
-        InputError: a number out of its range, or more words wanted than a language has.
+        InputError: A number is out of range, or a language has too few words.
     """
     for name, value, low in (("words", num_train, 1), ("test", num_test, 1), ("seed", seed, 0)):
         if value < low:
@@ -94,7 +93,7 @@ def choose_words(
         if len(own) < num_train + num_test:
             raise InputError(
                 f"--words, --test: wanted {num_train} + {num_test} words of {language}, "
-                f"got {len(own)} that stand in no other list"
+                f"got {len(own)} that are in no other list"
             )
         chosen = [(word, language) for word in own[: num_train + num_test]]
         rng.shuffle(chosen)
@@ -106,21 +105,21 @@ def choose_words(
 
 
 def _is_plain(word: str) -> bool:
-    return len(word) >= SHORTEST and word.isalpha()
+    return len(word) >= MIN_LETTERS and word.isalpha()
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write a JSONL file whole or not at all.
+    """Write a JSONL file atomically.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: The file cannot be written.
     """
     records = ({"text": text, "label": label} for text, label in rows)
     write_lines(path, (json.dumps(record, ensure_ascii=False) for record in records))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return the exit status: 0, or 2 after a user's mistake."""
+    """Run the command and return the exit status: 0, or 2 after a user's error."""
     parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,11 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     codes = ",".join(LANGUAGES)
-    add("--languages", default=codes, metavar="CODES", help=f"default {codes}")
-    add("--words", type=int, default=4000, help="training words of each language; default 4000")
-    add("--test", type=int, default=500, help="test words of each language; default 500")
-    add("--out", type=Path, default=Path("data/words"), help="folder; default data/words")
-    add("--seed", type=int, default=0, help="of the shuffles; default 0")
+    add("--languages", default=codes, metavar="CODES", help=f"languages (default {codes})")
+    add("--words", type=int, default=4000, help="training words per language (default 4000)")
+    add("--test", type=int, default=500, help="test words per language (default 500)")
+    add("--out", type=Path, default=Path("data/words"), help="output folder (default data/words)")
+    add("--seed", type=int, default=0, help="seed of the shuffling (default 0)")
     arguments = parser.parse_args(argv)
     try:
         languages = [code.strip() for code in arguments.languages.split(",")]

@@ -1,10 +1,10 @@
-"""The demo: six languages and more, twenty labelled words each, thousands without a label.
+"""Demo: words of eight languages, 20 labelled and thousands of unlabelled words of each.
 
     python data/prepare_words.py --out data/words
     python experiments/demo.py
 
 Trains the SS-VAE and, on the same labels, its encoder alone, TF-IDF with logistic regression, and
-naive Bayes with EM, which reads the unlabelled words too; prints their accuracy on held-out words,
+naive Bayes with EM, which uses the unlabelled words too. Prints their accuracy on held-out words,
 new words of each language, and words transferred to another language.
 """
 
@@ -68,14 +68,14 @@ def main() -> None:
     accuracy = {}
     for arm in ARMS:
         start = time.perf_counter()
-        found = run_arm(arm, config, prepared, (words, rows))
+        probabilities = run_arm(arm, config, prepared, (words, rows))
         seconds[arm] = time.perf_counter() - start
-        accuracy[arm] = classification_figures(found, rows.y)["accuracy"]
+        accuracy[arm] = classification_figures(probabilities, rows.y)["accuracy"]
     for mode in ("q", "mix"):
         names = trained.labels.names
         predicted = [row["label"] for row in trained.classify_rows(rows, mode=mode)]
-        right = np.array([names.index(label) for label in predicted]) == rows.y
-        accuracy[f"ssvae {mode}"] = float(right.mean())
+        correct = np.array([names.index(label) for label in predicted]) == rows.y
+        accuracy[f"ssvae {mode}"] = float(correct.mean())
 
     print(f"\n{len(rows)} held-out words, {len(names)} languages,", end=" ")
     print(f"{arguments.labels_per_class} labelled and", end=" ")

@@ -1,16 +1,16 @@
-"""Gradient variance, bias and time per step of every estimator of y, at several numbers of classes.
+"""Gradient variance, bias and time per step of every estimator, for several numbers of classes.
 
     python experiments/estimator_variance.py --out runs/estimators
 
-For each K a model with random weights reads a batch of unlabelled rows of random symbols, once with
-q(y | x) as it is at the start, nearly uniform, and once sharpened, as it is late in training. The
-noise of z is drawn anew for every gradient, as in training. Estimators take turns, so that whatever
-else the machine does hits all alike. Prints a table; writes `table.json` and `variance.png`.
+For each K, a model with random weights and a batch of unlabelled rows of random symbols; once with
+q(y | x) nearly uniform, as at the start of training, and once sharpened, as late in training. Every
+gradient has new noise of z, as in training. The estimators run in turn, so that other load on the
+machine affects all of them equally. Prints a table; writes `table.json` and `variance.png`.
 
 * variance: trace of the gradient's covariance over the squared norm of the exact mean gradient.
-* bias: norm of the mean gradient's distance from the exact one's mean over that norm, and what
-  chance alone would make of it.
-* time: median of one value and gradient, over that of `fused-enum`.
+* bias: distance between the mean gradient and the exact mean gradient, over the norm of the latter;
+  and the distance expected from sampling noise alone.
+* time: median time of one value and gradient, relative to `fused-enum`.
 """
 
 import argparse
@@ -53,7 +53,7 @@ REFERENCE = "fused-enum"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one estimator did at one setting; see the module's docstring."""
+    """Results of one estimator at one setting; see the module's docstring."""
 
     num_classes: int
     posterior: str
@@ -66,12 +66,12 @@ class Row:
 
 
 def main() -> None:
-    """Measure, print and draw."""
+    """Measure, print and plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--classes", type=int, nargs="+", default=[4, 20, 200])
-    parser.add_argument("--draws", type=int, default=40, help="gradients of each estimator")
+    parser.add_argument("--draws", type=int, default=40, help="gradients per estimator")
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--length", type=int, default=20)
     parser.add_argument("--symbols", type=int, default=30)
@@ -98,12 +98,12 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     table = {"command": sys.argv, "rows": [dataclasses.asdict(row) for row in rows]}
     (arguments.out / "table.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-    draw(rows, arguments.out / "variance.png")
+    plot(rows, arguments.out / "variance.png")
     print(f"written to {arguments.out}")
 
 
 def make_model(num_classes: int, num_symbols: int, size: int, sharpness: float) -> SSVAE:
-    """A model with random weights whose logits of y are `sharpness` times as large."""
+    """A model with random weights whose logits of y are multiplied by `sharpness`."""
     settings = ModelConfig(
         embedding_size=size // 2,
         encoder_size=size,
@@ -121,7 +121,7 @@ def make_model(num_classes: int, num_symbols: int, size: int, sharpness: float) 
 
 
 def make_batch(num_rows: int, length: int, num_symbols: int) -> Batch:
-    """Unlabelled rows of random symbols, of lengths from half the greatest on."""
+    """Unlabelled rows of random symbols, of lengths from `length // 2` to `length`."""
     lengths = torch.randint(length // 2, length + 1, (num_rows,))
     x = torch.randint(NUM_SPECIAL, NUM_SPECIAL + num_symbols, (num_rows, length))
     x[torch.arange(num_rows), lengths - 1] = EOS
@@ -129,7 +129,7 @@ def make_batch(num_rows: int, length: int, num_symbols: int) -> Batch:
 
 
 def measure(model: SSVAE, batch: Batch, posterior: str, num_draws: int) -> list[Row]:
-    """Gradients of every estimator in turn."""
+    """Compute gradients of all estimators in turn and summarise them."""
     estimators = {name: build_estimator(c, ObjectiveConfig()) for name, c in ESTIMATORS.items()}
     gradients: dict[str, list[Tensor]] = {name: [] for name in estimators}
     seconds: dict[str, list[float]] = {name: [] for name in estimators}
@@ -138,15 +138,15 @@ def measure(model: SSVAE, batch: Batch, posterior: str, num_draws: int) -> list[
             torch.manual_seed(draw)
             start = time.perf_counter()
             gradient = gradient_of(elbo, model, batch)
-            if draw:  # the first is to warm up
+            if draw:  # the first round is a warm-up
                 seconds[name].append(time.perf_counter() - start)
                 gradients[name].append(gradient)
     exact = torch.stack(gradients[REFERENCE])
     norm = exact.mean(0).norm()
     unit = torch.tensor(seconds[REFERENCE]).median()
     rows = []
-    for name, found in gradients.items():
-        stacked = torch.stack(found)
+    for name in estimators:
+        stacked = torch.stack(gradients[name])
         variance = stacked.var(0).sum()
         chance = ((variance + exact.var(0).sum()) / num_draws).sqrt()
         rows.append(
@@ -165,7 +165,7 @@ def measure(model: SSVAE, batch: Batch, posterior: str, num_draws: int) -> list[
 
 
 def gradient_of(elbo: Estimator, model: SSVAE, batch: Batch) -> Tensor:
-    """The loss's gradient, all parameters in one vector."""
+    """The gradient of the loss with respect to all parameters, as one vector."""
     model.zero_grad(set_to_none=True)
     elbo.differentiable_loss(model.model, model.guide, batch).backward()
     return torch.cat(
@@ -176,8 +176,8 @@ def gradient_of(elbo: Estimator, model: SSVAE, batch: Batch) -> Tensor:
     )
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    """Variance against time, a panel for each K and posterior."""
+def plot(rows: list[Row], path: Path) -> None:
+    """Plot variance against time, one panel for each K and posterior."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -189,8 +189,8 @@ def draw(rows: list[Row], path: Path) -> None:
     )
     colours = pyplot.get_cmap("tab20")
     for axis, setting in zip(axes.T.flat, settings, strict=False):
-        found = [row for row in rows if (row.num_classes, row.posterior) == setting]
-        for number, row in enumerate(found):
+        inside = [row for row in rows if (row.num_classes, row.posterior) == setting]
+        for number, row in enumerate(inside):
             axis.scatter(row.time, row.variance, color=colours(number), label=row.estimator)
         axis.set(xscale="log", yscale="log", title=f"K = {setting[0]}, q(y|x) {setting[1]}")
         axis.set(xlabel="time of a step, fused-enum = 1", ylabel="relative gradient variance")

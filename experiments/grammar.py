@@ -1,14 +1,14 @@
-"""Every estimator on sequences whose truth is known: accuracy and NLL beside Bayes' and entropy.
+"""Every estimator on a known grammar: accuracy and NLL relative to the optimum.
 
     python data/prepare_grammar.py --out data/grammar
     python experiments/grammar.py --out runs/grammar
 
 Trains a model for each estimator and seed with 10 labels per class, all other rows unlabelled, and
-measures it on the test rows. Accuracy is q(y | x)'s as a share of the Bayes-optimal classifier's on
-the same rows. NLL is the un-annealed importance-weighted one, by how much it exceeds the mean of
--log p(x) over the same rows, with the standard error of that difference over parts of the rows. The
-encoder starts from random weights (`training.teacher` is off) unless `--teacher` is given, so that
-what is compared is what the estimators made of the unlabelled rows.
+evaluates it on the test rows. Accuracy is that of q(y | x), also as a share of the accuracy of the
+Bayes-optimal classifier on the same rows. The NLL is un-annealed and importance-weighted; the table
+shows by how much it exceeds the mean of -log p(x) over the same rows, with the standard error of
+that difference over parts of the rows. Unless `--teacher` is given, the encoder starts from random
+weights (`training.teacher` is off), so that the table compares what the estimators learn.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from seqssvae.model.build import build
 from seqssvae.training.trainer import Trainer
 
 SETTINGS = {"data.labels_per_class": 10, "training.patience": 0, "training.max_minutes": 60.0}
-NUM_SAMPLES = 64  # of z for each row and label
-PARTS = 20  # of the test rows, whose spread gives the standard error
+NUM_SAMPLES = 64  # samples of z per row and label
+PARTS = 20  # parts of the test rows for the standard error
 
 
 def main() -> None:
-    """Train, measure, print."""
+    """Train, evaluate and print."""
     known = [name for name in get_args(EstimatorName) if name != "auto"]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(config: Config, data: Path, truth: dict[str, Any]) -> dict[str, float]:
-    """Train one model and measure it on the test rows."""
+    """Train one model and evaluate it on the test rows."""
     prepared = prepare(config, data / "train.jsonl")
     model = build(config, prepared)
     progress = Trainer(config, model, prepared).train()
@@ -95,7 +95,7 @@ def run(config: Config, data: Path, truth: dict[str, Any]) -> dict[str, float]:
 
 
 def true_nll(path: Path, truth: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """-log p(x) of each test row, from log p(x | y) and the prior of the labels, `[n]`."""
+    """-log p(x) of each test row, from log p(x | y) and the prior p(y), `[n]`."""
     grammar = truth["grammar"]
     log_prior = np.log(grammar["prior"])
     with path.open(encoding="utf-8") as lines:
@@ -106,8 +106,8 @@ def true_nll(path: Path, truth: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.f
             for row in rows
         ]
     )
-    found: np.ndarray[Any, np.dtype[np.float64]] = -np.logaddexp.reduce(table + log_prior, axis=1)
-    return found
+    nats: np.ndarray[Any, np.dtype[np.float64]] = -np.logaddexp.reduce(table + log_prior, axis=1)
+    return nats
 
 
 if __name__ == "__main__":

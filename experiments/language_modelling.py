@@ -1,11 +1,11 @@
-"""Does z cost likelihood? The VAE beside the same decoder trained as a language model.
+"""Does z cost likelihood? Compare the VAE with the same decoder trained as a language model.
 
     python experiments/language_modelling.py --data train.jsonl --test test.jsonl --num-labels 100
 
-The language model has neither y nor z and reads all rows without their labels; everything else is
-the same. Settings follow as in `seqssvae train`. NLL is that of the test rows: exact for the
-language model, from importance samples of z (Burda et al. 2016), an upper bound in the mean, for
-the VAE.
+The language model has neither y nor z and is trained on all rows without their labels; everything
+else is the same. Settings are given as in `seqssvae train`. The NLL is that of the test rows: exact
+for the language model; for the VAE an importance-weighted estimate (Burda et al. 2016), which is an
+upper bound in expectation.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from seqssvae.inference.evaluate import evaluate
 from seqssvae.model.build import build
 from seqssvae.training.trainer import Trainer
 
-PARTS = 20  # of the test rows, for a standard error
+PARTS = 20  # parts of the test rows for the standard error
 
 
 def as_language_model(config: Config, prepared: Prepared) -> tuple[Config, Prepared]:
@@ -49,16 +49,16 @@ def as_language_model(config: Config, prepared: Prepared) -> tuple[Config, Prepa
 def measure(
     config: Config, prepared: Prepared, test: EncodedRows, num_samples: int
 ) -> dict[str, Any]:
-    """Train a model and measure it on test rows.
+    """Train a model and evaluate it on test rows.
 
     Returns:
-        The figures of `evaluate`, and besides `parts`, NLL in nats per row for each part of the
+        The metrics of `evaluate`, and also `parts`, the NLL in nats per row of each part of the
         rows, `[PARTS]`, and `minutes`.
     """
     model = build(config, prepared)
     progress = Trainer(config, model, prepared).train()
     figures = evaluate(model, test, num_samples=1)
-    size = len(test) // PARTS  # the last few rows are left out, so that each part counts alike
+    size = len(test) // PARTS  # parts of equal size; the last few rows are left out
     parts = [
         evaluate(
             model,
@@ -72,14 +72,14 @@ def measure(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train both and print a table."""
+    """Train both models and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--test", required=True, type=Path)
-    parser.add_argument("--num-labels", metavar="N", help="that the VAE sees; all without it")
-    parser.add_argument("--samples", type=int, default=100, help="of z for each test row")
+    parser.add_argument("--num-labels", metavar="N", help="labels that the VAE sees (default all)")
+    parser.add_argument("--samples", type=int, default=100, help="samples of z per test row")
     add_settings(parser)
     arguments, rest = parser.parse_known_args(argv)
     arguments.rest = rest
@@ -92,15 +92,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(f"{arguments.test}: wanted at least {PARTS} rows, got {len(test)}")
     except InputError as error:
         parser.error(str(error))
-    found = {
+    results = {
         "VAE": measure(config, prepared, test, arguments.samples),
         "language model": measure(*as_language_model(config, prepared), test, 1),
     }
-    difference = found["VAE"]["parts"] - found["language model"]["parts"]
+    difference = results["VAE"]["parts"] - results["language model"]["parts"]
     print("| | NLL | per symbol | KL | active units | minutes |")
     print("| --- | --: | --: | --: | --: | --: |")
     symbols = test.lengths.mean()
-    for name, figures in found.items():
+    for name, figures in results.items():
         nll = figures["parts"].mean()
         print(
             f"| {name} | {nll:.2f} | {nll / symbols:.3f} | "

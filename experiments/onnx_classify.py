@@ -1,10 +1,10 @@
-"""Label sequences by an exported encoder: onnxruntime and NumPy, no torch, no seqssvae.
+"""Classify sequences with an exported encoder: onnxruntime and NumPy, no torch, no seqssvae.
 
     seqssvae export RUN --to onnx --out exported
     python experiments/onnx_classify.py exported "a text" "another"
 
-Needs the packages onnxruntime and numpy, and sentencepiece for a vocabulary of pieces. A model of
-tokens reads them with spaces between.
+Requires onnxruntime and numpy, and sentencepiece for a SentencePiece vocabulary. For a model of
+tokens, separate the tokens by spaces.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 
 class OnnxClassifier:
-    """q(y | x) of an exported folder.
+    """q(y | x) of an exported model.
 
     Args:
-        folder: What `seqssvae export` wrote.
+        folder: Output folder of `seqssvae export`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +32,7 @@ class OnnxClassifier:
         self.encode = self._encoder(folder, _read(folder / "vocabulary.json"))
 
     def _encoder(self, folder: Path, vocabulary: dict[str, Any]) -> Callable[[str], list[int]]:
-        """What makes ids of a text."""
+        """The function that converts a text to symbol ids."""
         if vocabulary["kind"] == "sentencepiece":
             import sentencepiece
 
@@ -44,16 +44,16 @@ class OnnxClassifier:
         return lambda text: [ids.get(s, unknown) for s in (text.split() if is_tokens else text)]
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Of each label for each text, `[n, K]`."""
-        # A row ends with EOS, or is cut and then has none.
+        """Class probabilities of each text, `[n, K]`."""
+        # A row ends with EOS unless it was cut.
         rows = [[*self.encode(text), self.about["EOS"]] for text in texts]
         rows = [row[: self.about["max_length"]] for row in rows]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         x = np.zeros((len(rows), lengths.max()), dtype=np.int64)
         for row, ids in zip(x, rows, strict=True):
             row[: len(ids)] = ids
-        found: NDArray[np.float32] = self.session.run(None, {"x": x, "lengths": lengths})[0]
-        return found
+        output: NDArray[np.float32] = self.session.run(None, {"x": x, "lengths": lengths})[0]
+        return output
 
 
 def _read(path: Path) -> Any:
@@ -61,7 +61,7 @@ def _read(path: Path) -> Any:
 
 
 def main() -> None:
-    """Print a label and its probability for each text."""
+    """Print the predicted label of each text and its probability."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("texts", nargs="+", metavar="TEXT")

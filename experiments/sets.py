@@ -1,11 +1,11 @@
-"""Does unlabelled data help? Every arm of `seqssvae compare` over many sets, side by side.
+"""Does unlabelled data help? `seqssvae compare` over many data sets, in one table.
 
     python experiments/sets.py FOLDER reviews=100,500 names=200:macro_f1 --draws 3 --out runs/sets
 
-FOLDER holds a folder for each set, with `train.jsonl` and `test.jsonl`, gzipped or not. A set is
-named with its label budgets and, where accuracy is not what counts, with `:macro_f1`. Results go
-to `OUT/NAME.jsonl`, cell by cell; a run that was stopped goes on. Settings follow as in
-`seqssvae train`, the same for every set.
+FOLDER has a folder for each data set, with `train.jsonl` and `test.jsonl`, gzipped or not. A set is
+given with its label budgets, and with `:macro_f1` to use that metric instead of accuracy. Results
+are appended to `OUT/NAME.jsonl`, and the same command resumes an interrupted run. Settings are
+given as in `seqssvae train` and apply to every set.
 """
 
 import argparse
@@ -23,40 +23,40 @@ from seqssvae.errors import InputError
 
 SAME_ENCODER = ("supervised", "self-trained", "pretrained")
 OURS = "ssvae"
-CLEARLY, UNDER = 2.0, 1.0  # points
+AHEAD, BEHIND = 2.0, 1.0  # thresholds in percentage points
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """A set, its budgets, and the figure that counts."""
+class DataSet:
+    """A data set, its label budgets and the metric to compare."""
 
     name: str
     budgets: tuple[int, ...]
-    figure: str = "accuracy"
+    metric: str = "accuracy"
 
     @classmethod
-    def read(cls, argument: str) -> "Wanted":
-        """Read `NAME=N,N` or `NAME=N,N:macro_f1`.
+    def parse(cls, argument: str) -> "DataSet":
+        """Parse `NAME=N,N` or `NAME=N,N:macro_f1`.
 
         Raises:
-            InputError: it is neither.
+            InputError: The argument has another form.
         """
         name, _, rest = argument.partition("=")
-        budgets, _, figure = rest.partition(":")
+        numbers, _, metric = rest.partition(":")
         try:
-            found = tuple(int(budget) for budget in budgets.split(","))
+            budgets = tuple(int(number) for number in numbers.split(","))
         except ValueError:
-            found = ()
-        if not name or not found or figure not in ("", "accuracy", "macro_f1"):
+            budgets = ()
+        if not name or not budgets or metric not in ("", "accuracy", "macro_f1"):
             raise InputError(f"wanted NAME=N,N or NAME=N,N:macro_f1, got {argument}")
-        return cls(name, found, figure or "accuracy")
+        return cls(name, budgets, metric or "accuracy")
 
 
-def find(folder: Path, part: str) -> Path:
-    """The rows of one part of a set.
+def find_file(folder: Path, part: str) -> Path:
+    """The file with the rows of one part of a data set.
 
     Raises:
-        InputError: there are none.
+        InputError: There is no such file.
     """
     for end in (".jsonl", ".jsonl.gz"):
         if (folder / f"{part}{end}").exists():
@@ -64,22 +64,22 @@ def find(folder: Path, part: str) -> Path:
     raise InputError(f"{folder}: wanted {part}.jsonl or {part}.jsonl.gz, got neither")
 
 
-def rows_of(
-    wanted: Wanted, records: Sequence[dict[str, Any]], arms: Sequence[str]
+def summarise(
+    data_set: DataSet, records: Sequence[dict[str, Any]], arms: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """For each budget: our mean, and the best arm of each kind by its mean, in points."""
+    """For each budget, the mean of the SS-VAE and of the best arm of each kind, in per cent."""
     rows = []
     kinds = {
         "cheap": [arm for arm in arms if arm not in (*SAME_ENCODER, OURS)],
         "encoder": [arm for arm in arms if arm in SAME_ENCODER],
     }
-    for budget in wanted.budgets:
+    for budget in data_set.budgets:
         means = {
             arm: 100
             * float(
                 np.mean(
                     [
-                        record[wanted.figure]
+                        record[data_set.metric]
                         for record in records
                         if (record["arm"], record["num_labels"]) == (arm, budget)
                     ]
@@ -87,7 +87,7 @@ def rows_of(
             )
             for arm in arms
         }
-        row: dict[str, Any] = {"set": wanted.name, "labels": budget, "ours": means[OURS]}
+        row: dict[str, Any] = {"set": data_set.name, "labels": budget, "ours": means[OURS]}
         for kind, names in kinds.items():
             best = max(names, key=means.__getitem__, default=None)
             row[kind] = best
@@ -98,8 +98,8 @@ def rows_of(
     return rows
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a table and, below it, in how many cells we are ahead and behind."""
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a table, and in how many cells the SS-VAE is ahead and behind."""
     print("| set | labels | best cheap arm | | best arm of the same encoder | | SS-VAE | ahead |")
     print("| --- | --: | --- | --: | --- | --: | --: | --: |")
     for row in rows:
@@ -112,24 +112,24 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         print(f"| {' | '.join(cells)} |")
     differences = [row["difference"] for row in rows if row["difference"] is not None]
     if differences:
-        ahead = sum(difference >= CLEARLY for difference in differences)
-        behind = sum(difference < -UNDER for difference in differences)
+        ahead = sum(difference >= AHEAD for difference in differences)
+        behind = sum(difference < -BEHIND for difference in differences)
         print(
-            f"\n{len(differences)} cells: at least {CLEARLY:g} points ahead of every other arm in "
-            f"{ahead}, more than {UNDER:g} behind the best in {behind}"
+            f"\n{len(differences)} cells: at least {AHEAD:g} points ahead of every other arm in "
+            f"{ahead}, more than {BEHIND:g} behind the best in {behind}"
         )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run every cell that is not known yet, and show the table."""
+    """Run every cell that has no result yet, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="folder of the data sets")
     parser.add_argument("sets", nargs="+", metavar="NAME=N,N[:macro_f1]")
-    parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--arms", default=",".join(ARMS), metavar="A,A")
-    parser.add_argument("--out", type=Path, default=Path("runs/sets"))
+    parser.add_argument("--draws", type=int, default=3, help="draws of the labels (default 3)")
+    parser.add_argument("--arms", default=",".join(ARMS), metavar="A,A", help="arms (default all)")
+    parser.add_argument("--out", type=Path, default=Path("runs/sets"), help="output folder")
     add_settings(parser)
     arguments, rest = parser.parse_known_args(argv)
     arguments.rest = rest
@@ -138,20 +138,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     try:
         config = settings(arguments)
-        for wanted in [Wanted.read(argument) for argument in arguments.sets]:
+        for data_set in [DataSet.parse(argument) for argument in arguments.sets]:
             records = compare(
                 config,
-                find(arguments.folder / wanted.name, "train"),
-                find(arguments.folder / wanted.name, "test"),
-                budgets=wanted.budgets,
+                find_file(arguments.folder / data_set.name, "train"),
+                find_file(arguments.folder / data_set.name, "test"),
+                budgets=data_set.budgets,
                 num_draws=arguments.draws,
                 arms=arms,
-                out=arguments.out / f"{wanted.name}.jsonl",
+                out=arguments.out / f"{data_set.name}.jsonl",
             )
-            rows += rows_of(wanted, records, arms)
+            rows += summarise(data_set, records, arms)
     except InputError as error:
         parser.error(str(error))
-    show(rows)
+    print_table(rows)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Does memory grow? Training and classification in a loop, resident memory after each round.
+"""Memory leak test: train and classify in a loop, and print the resident memory of each round.
 
     python experiments/soak.py --minutes 60
 
-Each round reads a file, trains a small model, saves and loads it, classifies by q(y | x) and by
-Bayes' rule, encodes, generates and measures. The first third of the time is warm-up: allocators and
-caches fill. After it the resident memory of the rounds is compared, the median of the last quarter
-with that of the first; the exit status is 1 if it grew by more than `--limit` per cent.
+Each round reads a file, trains a small model, saves and loads it, classifies with q(y | x) and with
+Bayes' rule, encodes, generates and evaluates. The first third of the time is a warm-up, in which
+allocators and caches fill. Of the rounds after it, the median resident memory of the last quarter
+is compared with that of the first; the exit status is 1 if it grew by more than `--limit` per cent.
 
-Needs Linux, whose `/proc` says how much memory is resident.
+Requires Linux (`/proc`).
 """
 
 import argparse
@@ -23,20 +23,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-WARM_UP = 1 / 3  # of the time
-LEAST_ROUNDS = 4  # after warm-up, whatever the time
+WARM_UP = 1 / 3  # fraction of the time
+MIN_ROUNDS = 4  # after the warm-up, even if the time is over
 CLASSES = {"left": "abc", "right": "bcd", "none": "cde"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Loop, print a line for each round, and say by how much memory grew."""
+    """Run the loop, print a line for each round, and print how much memory grew."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=40, help="of a training")
-    parser.add_argument("--limit", type=float, default=2.0, help="per cent")
+    parser.add_argument("--minutes", type=float, default=60.0, help="duration (default 60)")
+    parser.add_argument("--rows", type=int, default=200, help="rows of the file (default 200)")
+    parser.add_argument("--steps", type=int, default=40, help="training steps (default 40)")
+    parser.add_argument("--limit", type=float, default=2.0, help="growth, per cent (default 2)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     with tempfile.TemporaryDirectory() as name:
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         start, end = time.monotonic(), 60 * arguments.minutes
         warm: list[float] = []
         number = 0
-        while time.monotonic() - start < end or len(warm) < LEAST_ROUNDS:
-            play_round(folder, data, arguments.steps, seed=number)
+        while time.monotonic() - start < end or len(warm) < MIN_ROUNDS:
+            run_round(folder, data, arguments.steps, seed=number)
             number += 1
             minutes, megabytes = (time.monotonic() - start) / 60, resident_megabytes()
             if minutes >= WARM_UP * arguments.minutes:
@@ -61,19 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_rows(path: Path, num_rows: int) -> Path:
-    """Random words of three classes, every second row without its label."""
-    draw = random.Random(0)
+    """Write random words of three classes, every second row without its label."""
+    generator = random.Random(0)
     with path.open("w", encoding="utf-8") as lines:
         for number in range(num_rows):
             label = list(CLASSES)[number % len(CLASSES)]
-            text = "".join(draw.choices(CLASSES[label], k=draw.randint(1, 30)))
+            text = "".join(generator.choices(CLASSES[label], k=generator.randint(1, 30)))
             row = {"text": text, "id": str(number)} | ({"label": label} if number % 2 else {})
             lines.write(json.dumps(row) + "\n")
     return path
 
 
-def play_round(folder: Path, data: Path, steps: int, seed: int) -> None:
-    """Train a model on the rows and use it in every way."""
+def run_round(folder: Path, data: Path, steps: int, seed: int) -> None:
+    """Train a model on the rows and call each of its methods."""
     import seqssvae
     from seqssvae.config import override
 
@@ -102,13 +102,13 @@ def play_round(folder: Path, data: Path, steps: int, seed: int) -> None:
 
 
 def resident_megabytes() -> float:
-    """What this process holds in memory now."""
+    """The resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def growth(megabytes: Sequence[float]) -> float:
-    """By how many per cent the last quarter exceeds the first, in medians."""
+    """Growth in per cent from the median of the first quarter to that of the last."""
     quarter = max(1, len(megabytes) // 4)
     first = statistics.median(megabytes[:quarter])
     return 100 * (statistics.median(megabytes[-quarter:]) / first - 1)

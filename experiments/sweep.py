@@ -1,11 +1,11 @@
-"""A search over settings with Optuna, judged on held-out training rows.
+"""Search for good settings with Optuna, scored on held-out training rows.
 
     python experiments/sweep.py --data rows.jsonl --trials 30 --out best.yaml
     seqssvae train --data rows.jsonl --config best.yaml --out runs/best
 
-Each trial trains one model; one that is behind the median of the others at the same step is
-stopped. The rows are read once. With `--storage sqlite:///sweep.db` a search goes on where it was
-left, and several processes share it. Needs `pip install 'seqssvae[sweep]'`.
+Each trial trains one model, and is pruned if it is worse than the median of the earlier trials at
+the same step. The rows are read once. With `--storage sqlite:///sweep.db` the same command resumes
+a search, and several processes can share it. Requires `pip install 'seqssvae[sweep]'`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from seqssvae.training.trainer import Trainer
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
-    """The settings of a trial; this is what you will want to change."""
+    """The settings of a trial; change this function to search other settings."""
     return {
         "training.learning_rate": trial.suggest_float("learning_rate", 5e-4, 1e-2, log=True),
         "model.latent_size": trial.suggest_categorical("latent_size", [2, 8, 32]),
@@ -37,16 +37,16 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def run_trial(trial: optuna.Trial, config: Config, prepared: Prepared, by: str) -> float:
-    """Train with a trial's settings.
+    """Train with the settings of a trial.
 
     Args:
-        trial: Where the settings come from and the figures go to.
+        trial: The Optuna trial that suggests settings and receives the metric.
         config: All other settings.
         prepared: The rows.
-        by: The figure to maximise: "accuracy", "macro_f1", "elbo", ...
+        by: The metric to maximise: "accuracy", "macro_f1", "elbo", ...
 
     Returns:
-        The figure of the weights that were kept.
+        The metric of the best weights.
     """
     config = override(config, suggest(trial))
 
@@ -62,15 +62,15 @@ def run_trial(trial: optuna.Trial, config: Config, prepared: Prepared, by: str) 
 
 
 def main() -> None:
-    """Search, print the best trials, write the best settings."""
+    """Search, print the best trials and write the best settings."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--config", type=Path, help="settings to start from")
-    parser.add_argument("--by", default="elbo", help="the figure to maximise")
-    parser.add_argument("--trials", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--storage", help="an address that Optuna takes; in memory without it")
-    parser.add_argument("--out", type=Path, default=Path("best.yaml"))
+    parser.add_argument("--data", required=True, help="file of training rows")
+    parser.add_argument("--config", type=Path, help="YAML file with all other settings")
+    parser.add_argument("--by", default="elbo", help="metric to maximise (default elbo)")
+    parser.add_argument("--trials", type=int, default=30, help="number of trials (default 30)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
+    parser.add_argument("--storage", help="storage URL of Optuna (default: in memory)")
+    parser.add_argument("--out", type=Path, default=Path("best.yaml"), help="output file")
     arguments = parser.parse_args()
     logging.getLogger("seqssvae").setLevel(logging.ERROR)
     config = Config() if arguments.config is None else load_config(arguments.config)
@@ -91,7 +91,7 @@ def main() -> None:
         print(f"{arguments.by} {trial.value:.4f}  {trial.params}")
     best = override(config, suggest(optuna.trial.FixedTrial(study.best_params)))  # type: ignore[arg-type]
     arguments.out.write_text(yaml.safe_dump(to_mapping(best), sort_keys=False), encoding="utf-8")
-    print(f"the settings of the best of {len(study.trials)} trials: {arguments.out}")
+    print(f"settings of the best of {len(study.trials)} trials written to {arguments.out}")
 
 
 if __name__ == "__main__":

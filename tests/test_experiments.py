@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.benchmarks.rivals import ForumProgram, Networks, PlainStep
+from experiments.benchmarks.baselines import Networks, PyroStep, TorchStep
 from experiments.benchmarks.step import LATENT_SIZE, Setting, make_batch, make_model
 from seqssvae.estimators import FusedEnum
 from tests.support.fixtures import FixNoise
@@ -191,20 +191,20 @@ def test_growth_is_told() -> None:
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_rivals_compute_what_we_do(cell: str, fix_noise: FixNoise) -> None:
-    """`rivals.py`, with our weights and noise, gives our value and gradient."""
+def test_baselines_have_our_value_and_gradient(cell: str, fix_noise: FixNoise) -> None:
+    """`baselines.py`, with our weights and noise, has our value and gradient."""
     setting = Setting(12, 3, 3, 5, 4)
     ssvae, batch = make_model(setting, cell), make_batch(setting)
     networks = Networks(
         cell=cell, vocabulary_size=12, num_classes=3, size=4, latent_size=LATENT_SIZE
     )
-    networks.take_weights(ssvae)
+    networks.copy_weights(ssvae)
     noise = torch.randn(1, LATENT_SIZE)
     fix_noise(noise)
     losses = {
-        True: [PlainStep(networks).loss(batch.x, batch.lengths, noise)],
+        True: [TorchStep(networks).loss(batch.x, batch.lengths, noise)],
         False: [
-            ForumProgram(networks, strategy).loss(batch.x, batch.lengths)
+            PyroStep(networks, strategy).loss(batch.x, batch.lengths)
             for strategy in ("parallel", "sequential")
         ],
     }
@@ -218,7 +218,7 @@ def test_rivals_compute_what_we_do(cell: str, fix_noise: FixNoise) -> None:
             torch.testing.assert_close(mine, gradient, rtol=0, atol=1e-10)
 
 
-def test_the_step_is_measured_beside_its_rivals(tmp_path: Path) -> None:
+def test_the_step_is_measured_beside_its_baselines(tmp_path: Path) -> None:
     """`step.py`, with `measure.py`: every figure is there and above 0."""
     shown = run_script(
         "benchmarks/step.py", "--settings", "20,2,3,4,8", "--repeats", 1, "--json", "--markdown",
@@ -228,8 +228,8 @@ def test_the_step_is_measured_beside_its_rivals(tmp_path: Path) -> None:
     assert lines[2].startswith("| 20, 2, 3, 4, 8 |")
     (record,) = json.loads(lines[-1])["settings"]
     assert [record[key] for key in "VKBTH"] == [20, 2, 3, 4, 8]
-    wanted = {"ours_s", "forum_s", "torch_s", "limit_s", "forum_lstm_s", "forum_sequential_s"}
-    wanted |= {"sum_and_sample_s", "ours_gru_s", "ours_mb", "forum_mb", "torch_mb"}
+    wanted = {"ours_s", "pyro_s", "torch_s", "limit_s", "pyro_lstm_s", "pyro_sequential_s"}
+    wanted |= {"sum_and_sample_s", "ours_gru_s", "ours_mb", "pyro_mb", "torch_mb"}
     assert wanted <= set(record)
     assert all(record[key] > 0 for key in wanted if key.endswith("_s"))
 
@@ -290,9 +290,9 @@ def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> N
 
 
 def test_processes_are_measured_together(tmp_path: Path) -> None:
-    """`ranks.py` of the benchmarks runs each kind."""
+    """`distributed.py` of the benchmarks runs each kind."""
     shown = run_script(
-        "benchmarks/ranks.py", "--rounds", 1, "--steps", 2, "--rows", 6, "--length", 6,
+        "benchmarks/distributed.py", "--rounds", 1, "--steps", 2, "--rows", 6, "--length", 6,
         "--classes", 2, "--symbols", 5, "--size", 4, "--json", folder=tmp_path,
     )  # fmt: skip
     found = json.loads(shown.splitlines()[-1])

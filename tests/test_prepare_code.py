@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data.prepare_code import (
-    LONGEST,
+    MAX_CHARACTERS,
     Function,
     choose_rows,
     docstring_of,
@@ -34,7 +34,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f'def f{i}(x):\n    """Number {i} of those in {package}."""\n    y = x\n    return y\n'
             for i in range(number)
         ]
-        common = 'def g():\n    """This stands in both of the packages."""\n'
+        common = 'def g():\n    """This is in both of the packages."""\n'
         (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
         (folder / "good.py").write_text("\n".join([*lines, lines[0], common]))
         (folder / "bad.py").write_text("def f(:\n")
@@ -56,7 +56,7 @@ def test_the_first_paragraph_in_one_line() -> None:
     assert docstring_of(parse(code)) == "Two lines of a summary."
     assert docstring_of(parse('async def f():\n    "Nineteen letters.."')) is None
     assert docstring_of(parse('def f():\n    "Twenty characters..."')) == "Twenty characters..."
-    assert docstring_of(parse(f'def f():\n    "{"a" * (LONGEST + 1)}"')) is None
+    assert docstring_of(parse(f'def f():\n    "{"a" * (MAX_CHARACTERS + 1)}"')) is None
     assert docstring_of(parse("def f(): pass")) is None
 
 
@@ -90,7 +90,7 @@ def test_rows_of_one_package_are_chosen() -> None:
     assert choose_rows(found, num_train=2, num_test=1, seed=0) == (train, test)
     others = [choose_rows(found, num_train=1, num_test=1, seed=seed)[0] for seed in range(8)]
     assert any(set(other) != set(others[0]) for other in others)
-    with pytest.raises(InputError, match=r"wanted 3 \+ 1 rows of a, got 3 that stand in no other"):
+    with pytest.raises(InputError, match=r"wanted 3 \+ 1 rows of a, got 3 that occur in no other"):
         choose_rows(found, num_train=3, num_test=1, seed=0)
 
 

@@ -1,18 +1,18 @@
-"""Corpora of growing size: seconds and memory of each thing that is done with them.
+"""Time and memory of each stage on corpora of growing size.
 
     python experiments/benchmarks/corpora.py --rows 50000 500000 5000000 --json
 
-Rows are drawn by `data/prepare_grammar.py`. Each stage is a process of its own with an empty cache
-before the first one:
+Rows are sampled by `data/prepare_grammar.py`. Each stage runs in a new process, and the first one
+starts with an empty cache:
 
-* draw: the file is made;
-* prepare: rows are read and checked, labels of 400 rows chosen, rows held out, symbols encoded;
+* draw: write the file;
+* prepare: read and check the rows, choose 400 labels, hold out rows, encode the symbols;
 * train: the same from the cache, the n-gram teacher, and 50 steps of a small model;
 * evaluate: all rows, with one sample of z;
 * classify: `seqssvae classify RUN --data FILE --out FILE` on all rows.
 
-Memory is the peak of RssAnon of `/proc/self/status`, looked at 50 times a second: what the process
-holds itself, without the pages of files that are mapped, which the system takes back at will.
+Memory is the peak of RssAnon in `/proc/self/status`, sampled 50 times a second: the process's own
+memory without the pages of mapped files, which the system can reclaim.
 """
 
 import argparse
@@ -39,32 +39,32 @@ SETTINGS = {
     "training.num_steps": 50,
     "training.evaluate_every": 50,
 }
-INTERVAL = 0.02  # seconds between two looks
+INTERVAL = 0.02  # seconds between two samples of the memory
 
 
 def main() -> None:
-    """Run every stage for every size, or one stage in this process."""
+    """Run every stage for every size, or a single stage in this process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     sizes = [50_000, 500_000, 5_000_000]
-    parser.add_argument("--rows", type=int, nargs="+", default=sizes, help="of the files")
-    parser.add_argument("--folder", type=Path, help="for files and runs; deleted if not given")
+    parser.add_argument("--rows", type=int, nargs="+", default=sizes, help="sizes of the files")
+    parser.add_argument("--folder", type=Path, help="for files and runs (default temporary)")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES, help="all of them")
+    parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES, help="default all")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stage is not None:
         print(json.dumps(measure(arguments.stage, arguments.folder, arguments.rows[0])))
         return
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     print("| rows | stage | seconds | rows a second | MB |\n| ---: | --- | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as name:
         for num_rows in arguments.rows:
             folder = (arguments.folder or Path(name)) / str(num_rows)
             for stage in arguments.stages:
                 figures = run_alone(stage, folder, num_rows)
-                found.append({"rows": num_rows, "stage": stage, **figures})
+                records.append({"rows": num_rows, "stage": stage, **figures})
                 seconds, megabytes = figures["seconds"], figures["megabytes"]
                 speed = num_rows / seconds
                 print(
@@ -72,11 +72,11 @@ def main() -> None:
                     flush=True,
                 )
     if arguments.json:
-        print(json.dumps({"stages": found}))
+        print(json.dumps({"stages": records}))
 
 
 def run_alone(stage: str, folder: Path, num_rows: int) -> dict[str, float]:
-    """A stage in a process of its own."""
+    """Run a stage in a new process."""
     folder.mkdir(parents=True, exist_ok=True)
     words = ["--stage", stage, "--folder", str(folder), "--rows", str(num_rows)]
     done = subprocess.run(
@@ -91,7 +91,7 @@ def run_alone(stage: str, folder: Path, num_rows: int) -> dict[str, float]:
 
 
 def measure(stage: str, folder: Path, num_rows: int) -> dict[str, float]:
-    """Seconds of a stage and the megabytes that this process held at most."""
+    """Run a stage and return its seconds and the peak memory of this process in megabytes."""
     runs: dict[str, Callable[[], object]] = {
         "draw": lambda: draw(folder, num_rows),
         "prepare": lambda: prepare(folder),
@@ -101,24 +101,24 @@ def measure(stage: str, folder: Path, num_rows: int) -> dict[str, float]:
     }
     peak, is_over = [0], threading.Event()
 
-    def look() -> None:
+    def sample_memory() -> None:
         while not is_over.wait(INTERVAL):
             peak[0] = max(peak[0], anonymous_bytes())
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
+    sampler = threading.Thread(target=sample_memory)
+    sampler.start()
     start = time.perf_counter()
     try:
         runs[stage]()
     finally:
         seconds = time.perf_counter() - start
         is_over.set()
-        watcher.join()
+        sampler.join()
     return {"seconds": seconds, "megabytes": max(peak[0], anonymous_bytes()) / 1e6}
 
 
 def anonymous_bytes() -> int:
-    """What this process holds in memory beside mapped files; 0 where the system does not say."""
+    """Memory of this process without mapped files; 0 on systems without `/proc`."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -127,7 +127,7 @@ def anonymous_bytes() -> int:
 
 
 def draw(folder: Path, num_rows: int) -> None:
-    """Make the file, unless it was made before."""
+    """Write the file unless it exists."""
     if (folder / "train.jsonl").exists():
         return
     sys.path.insert(0, str(ROOT))
@@ -137,7 +137,7 @@ def draw(folder: Path, num_rows: int) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Read, choose and encode."""
+    """Read the rows, choose labels and encode."""
     from seqssvae.config import Config, override
     from seqssvae.data import prepare
 
@@ -145,7 +145,7 @@ def prepare(folder: Path) -> None:
 
 
 def train(folder: Path) -> None:
-    """Begin to train, and save what came of it."""
+    """Train a model and save it."""
     from seqssvae.config import Config, override
     from seqssvae.training.fit import fit
 
@@ -153,14 +153,14 @@ def train(folder: Path) -> None:
 
 
 def evaluate(folder: Path) -> None:
-    """Measure the model on all rows."""
+    """Evaluate the model on all rows."""
     from seqssvae.trained import load
 
     load(folder / "run").evaluate(folder / "train.jsonl", num_samples=1)
 
 
 def classify(folder: Path) -> None:
-    """Label all rows."""
+    """Classify all rows."""
     from seqssvae.cli import main
 
     words = [folder / "run", "--data", folder / "train.jsonl", "--out", folder / "labels.jsonl"]

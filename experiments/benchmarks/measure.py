@@ -1,4 +1,4 @@
-"""Time in turn, memory of a process of its own, and the speed of a matrix product."""
+"""Interleaved timing, peak memory, and the speed of a matrix product."""
 
 import os
 import time
@@ -8,47 +8,47 @@ from statistics import median
 
 import torch
 
-__all__ = ["extra_megabytes", "matmul_flops", "seconds_in_turn"]
+__all__ = ["extra_megabytes", "interleaved_seconds", "matmul_flops"]
 
 MATMUL_SIZE = 1024
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def seconds_in_turn(
-    contestants: Mapping[str, Callable[[], object]], num_rounds: int
+def interleaved_seconds(
+    functions: Mapping[str, Callable[[], object]], num_rounds: int
 ) -> dict[str, float]:
-    """Median seconds of each; they run A B C A B C, after a round that warms up.
+    """Median seconds of each function; they run A B C A B C, after a warm-up round.
 
     Args:
-        contestants: What to run, by name.
-        num_rounds: Measured rounds, at least 1.
+        functions: Functions to time, by name.
+        num_rounds: Number of measured rounds, at least 1.
     """
-    found: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(num_rounds + 1):
-        for name, run in contestants.items():
+        for name, run in functions.items():
             start = time.perf_counter()
             run()
             if number:
-                found[name].append(time.perf_counter() - start)
-    return {name: median(seconds) for name, seconds in found.items()}
+                seconds[name].append(time.perf_counter() - start)
+    return {name: median(times) for name, times in seconds.items()}
 
 
 def matmul_flops() -> tuple[Callable[[], object], float]:
-    """A product of two 1024 by 1024 matrices, and its floating-point operations."""
+    """A product of two 1024 by 1024 matrices, and its number of floating-point operations."""
     a, b = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE)
     out = torch.empty_like(a)
     return lambda: torch.mm(a, b, out=out), 2.0 * MATMUL_SIZE**3
 
 
 def extra_megabytes(run: Callable[[], object]) -> float:
-    """How far the resident memory of this process rises above what it was while `run` runs.
+    """Peak resident memory of this process while `run` runs, less the memory before.
 
-    Linux alone tells; elsewhere it is NaN.
+    NaN on systems other than Linux.
     """
     if not STATUS.exists():
         return float("nan")
     if os.access(CLEAR, os.W_OK):
-        CLEAR.write_text("5")  # forget the peak of what came before
+        CLEAR.write_text("5")  # reset the peak
     before = _kilobytes("VmRSS")
     run()
     return (_kilobytes("VmHWM") - before) * 1024 / 1e6

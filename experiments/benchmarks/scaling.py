@@ -1,11 +1,11 @@
-"""How the time and memory of a step grow with K, V and T.
+"""How time and memory of a step grow with K, V and T.
 
     python experiments/benchmarks/scaling.py
 
 From (V, K, B, T, H) = (8000, 4, 8, 20, 128) one size grows at a time: K from 1 to 64, V to 128,000,
-T to 160. Steps are those of `step.py`; memory is the peak of a process that runs one, less what it
-held before, of which `gradients` is what the gradients of the weights take, which are as large as
-the weights. Sizes run in turn, and medians are shown.
+T to 160. Steps are those of `step.py`. Memory is the peak of a process that runs one step, less the
+memory before; `gradients` is the part of the weights' gradients, which are as large as the weights.
+Times are medians of interleaved rounds.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import pyro
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments.benchmarks.measure import seconds_in_turn  # noqa: E402
-from experiments.benchmarks.step import Setting, contestant, make_model, peak  # noqa: E402
+from experiments.benchmarks.measure import interleaved_seconds  # noqa: E402
+from experiments.benchmarks.step import Setting, make_model, make_step, peak  # noqa: E402
 
 START = Setting(8000, 4, 8, 20, 128)
 GROWTH = {"K": (1, 4, 16, 64), "V": (8000, 32000, 128000), "T": (20, 40, 80, 160)}
@@ -34,17 +34,17 @@ def main() -> None:
     parser.add_argument(
         "--start", type=int, nargs=5, default=START, metavar=("V", "K", "B", "T", "H")
     )
-    parser.add_argument("--most", type=int, default=10**9, help="leave larger sizes out")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds")
+    parser.add_argument("--most", type=int, default=10**9, help="skip larger sizes")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     arguments = parser.parse_args()
     pyro.enable_validation(False)
     print("| grows | size | fused-enum, s | sum-and-sample, s | fused-enum, MB | gradients, MB |")
     print("| --- | --: | --: | --: | --: | --: |")
-    found = []
+    records = []
     for key, setting in grown(Setting(*arguments.start), arguments.most):
-        seconds = seconds_in_turn(
-            {name: contestant(name, setting) for name in ESTIMATORS}, arguments.repeats
+        seconds = interleaved_seconds(
+            {name: make_step(name, setting) for name in ESTIMATORS}, arguments.repeats
         )
         parameters = make_model(setting, "lstm").parameters()
         record = {
@@ -54,18 +54,18 @@ def main() -> None:
             "ours_mb": peak("ours", setting),
             "gradients_mb": sum(one.numel() for one in parameters) * 4 / 1e6,
         }
-        found.append(record)
+        records.append(record)
         print(
             f"| {key} | {record[key]} | {record['ours_s']:.3f} | {record['sum_and_sample_s']:.3f} "
             f"| {record['ours_mb']:.0f} | {record['gradients_mb']:.0f} |",
             flush=True,
         )
     if arguments.json:
-        print(json.dumps({"sizes": found}))
+        print(json.dumps({"sizes": records}))
 
 
 def grown(start: Setting, most: int) -> Iterator[tuple[str, Setting]]:
-    """Each size that grows, and the setting."""
+    """Yield the name of the size that grows, and the setting."""
     for key, sizes in GROWTH.items():
         for size in sizes:
             if size <= most:

@@ -1,13 +1,13 @@
-"""The rest of a user's time: classifying many short sequences, generating, and cold starts.
+"""Speed of classifying many short sequences, of generation, and of cold starts.
 
     python experiments/benchmarks/use.py --json
 
-* classify: `seqssvae classify RUN --data FILE` on short random sequences, start and reading
-  included, its peak memory beside it; and the model alone on the first rows, in batches of similar
-  length beside padded batches in the file's order, which is what a loader makes unless told.
-* generate: sampled sequences and beams, a thousand at once beside one at a time (of which fewer
-  are made, and counted up).
-* cold starts: `import torch`, `--help`, and one classified text, each in a new process.
+* classify: time and peak memory of `seqssvae classify RUN --data FILE` on short random sequences,
+  including start and reading; and the speed of the model alone on the first rows, in batches of
+  similar length and in padded batches in file order, as a default data loader makes them.
+* generate: sampling and beam search, a thousand sequences at once and one at a time (fewer of
+  these, extrapolated).
+* cold starts: `import torch`, `--help`, and classification of one text, each in a new process.
 """
 
 import argparse
@@ -41,42 +41,42 @@ SETTINGS = {
     "objective.kl_warmup_steps": 1,
     "data.vocabulary": "characters",
 }
-PADDED_ROWS = 64  # of a batch in the file's order
+PADDED_ROWS = 64  # batch size in file order
 LONGEST = 60
 ONE_AT_A_TIME = 20
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmarks and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="to classify from a file")
-    parser.add_argument("--alone", type=int, default=50_000, help="of them, by the model alone")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the file")
+    parser.add_argument("--alone", type=int, default=50_000, help="rows for the model alone")
     parser.add_argument("--number", type=int, default=1000, help="sequences to generate")
     parser.add_argument("--starts", type=int, default=3, help="cold starts of each kind")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["HF_HOME"] = name  # the file's cache goes with it
+        os.environ["HF_HOME"] = name  # the cache is deleted with the folder
         write_rows(folder / "train.jsonl", 400)
         write_rows(folder / "many.jsonl", arguments.rows)
         fit(override(Config(), SETTINGS), folder / "train.jsonl", folder / "run")
-        found = {
-            **of_a_file(folder, arguments.rows),
-            **in_batches(load(folder / "run"), folder / "many.jsonl", arguments.alone),
-            **generation(load(folder / "run"), arguments.number),
-            **cold_starts(folder, arguments.starts),
+        results = {
+            **time_command(folder, arguments.rows),
+            **time_batches(load(folder / "run"), folder / "many.jsonl", arguments.alone),
+            **time_generation(load(folder / "run"), arguments.number),
+            **time_cold_starts(folder, arguments.starts),
         }
-    for key, value in found.items():
+    for key, value in results.items():
         print(f"{key:36s} {value:12.3f}")
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
 
 
 def write_rows(path: Path, num_rows: int) -> None:
-    """Random words of letters; most are short, some are long."""
+    """Write random sequences of letters; most are short, some are long."""
     generator = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for number in range(num_rows):
@@ -86,8 +86,8 @@ def write_rows(path: Path, num_rows: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def of_a_file(folder: Path, num_rows: int) -> dict[str, float]:
-    """The command on the whole file, the cold start included."""
+def time_command(folder: Path, num_rows: int) -> dict[str, float]:
+    """Time and peak memory of the command on the whole file, including the cold start."""
     words = ["classify", folder / "run", "--data", folder / "many.jsonl"]
     words += ["--out", folder / "predictions.jsonl"]
     start = time.perf_counter()
@@ -103,13 +103,13 @@ def of_a_file(folder: Path, num_rows: int) -> dict[str, float]:
     }
 
 
-def in_batches(model: TrainedModel, path: Path, num_rows: int) -> dict[str, float]:
-    """The model alone: rows of similar length together, and padded rows in the file's order."""
+def time_batches(model: TrainedModel, path: Path, num_rows: int) -> dict[str, float]:
+    """Speed of the model alone, in batches of similar length and in padded file order."""
     rows = model.read(path)
     rows = rows.take(np.arange(min(num_rows, len(rows))))
     ours, padded = (
         _seconds(run, 3)
-        for run in (lambda: classify_table(model.model, rows), lambda: in_order(model, rows))
+        for run in (lambda: classify_table(model.model, rows), lambda: classify_padded(model, rows))
     )
     return {
         "classify by length, rows a second": len(rows) / ours,
@@ -118,8 +118,8 @@ def in_batches(model: TrainedModel, path: Path, num_rows: int) -> dict[str, floa
     }
 
 
-def in_order(model: TrainedModel, rows: EncodedRows) -> None:
-    """Classify batches as they come, each row padded to the longest and read as long as that."""
+def classify_padded(model: TrainedModel, rows: EncodedRows) -> None:
+    """Classify batches in file order; the encoder also reads the padding of shorter rows."""
     num_classes = model.model.num_classes
     for start in range(0, len(rows), PADDED_ROWS):
         indices = np.arange(start, min(start + PADDED_ROWS, len(rows)))
@@ -128,9 +128,9 @@ def in_order(model: TrainedModel, rows: EncodedRows) -> None:
         classify(model.model, Batch(x=batch.x, lengths=full, y=batch.y))
 
 
-def generation(model: TrainedModel, number: int) -> dict[str, float]:
-    """Many at once beside one after the other."""
-    found: dict[str, float] = {}
+def time_generation(model: TrainedModel, number: int) -> dict[str, float]:
+    """Speed of generating many sequences at once and one at a time."""
+    results: dict[str, float] = {}
     few = min(ONE_AT_A_TIME, number)
     for strategy in ("sample", "beam"):
 
@@ -140,15 +140,15 @@ def generation(model: TrainedModel, number: int) -> dict[str, float]:
         make(few, 0)
         together = _seconds(lambda: make(number, 0), 1)
         alone = _seconds(lambda: [make(1, seed) for seed in range(few)], 1) * number / few
-        found |= {
+        results |= {
             f"{strategy} {number}, s": together,
             f"{strategy} one at a time, s": alone,
             f"{strategy}, times faster together": alone / together,
         }
-    return found
+    return results
 
 
-def cold_starts(folder: Path, repeats: int) -> dict[str, float]:
+def time_cold_starts(folder: Path, repeats: int) -> dict[str, float]:
     """Median seconds of new processes."""
     command = [sys.executable, "-m", "seqssvae"]
     starts = {
@@ -164,12 +164,12 @@ def cold_starts(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def _seconds(run: Callable[[], Any], repeats: int) -> float:
-    found = []
+    seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         run()
-        found.append(time.perf_counter() - start)
-    return median(found)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""How much faster two processes of one thread train than one process of one thread.
+"""Training speed of two processes of one thread each, relative to one such process.
 
     python experiments/benchmarks/distributed.py --json
 
-Weak scaling holds the rows of each process: N processes take N times the rows in a step. Strong
-scaling holds the rows of a step, which N processes share. Both are told as rows per second against
-those of one process, which computes the same rows in one part. Each process measures a step from
-the exchange before it to its own, so that waiting counts; the settings run in turn, several rounds
-of them, each in processes of their own, and medians are shown. "alone" are N processes at once that
-exchange nothing and share no step: what the machine gives. "bytes" is what a process exchanges in a
-step.
+Weak scaling keeps the rows per process: N processes use N times the rows in a step. Strong scaling
+keeps the rows per step, which N processes divide among themselves. Both are reported as rows per
+second relative to one process that computes its rows in one part. The time of a step lasts from one
+exchange to the next, so waiting is included. All kinds run in turn, for several rounds, each in new
+processes, and medians are reported. "alone" is N independent processes at the same time, the most
+that the machine allows. "bytes" is the data that a process exchanges in a step.
 
-The second table is no measurement but arithmetic: from one process's rows per second, the bytes,
-and the network that is given, what N processes would take for one pass over so many sequences, each
-with as many rows of a step as were measured.
+The second table is computed, not measured: the time of one pass over the given number of sequences
+by N processes, from the rows per second of one process, the bytes, and the given network. Each
+process has as many rows in a step as in the measurement.
 """
 
 import argparse
@@ -38,46 +37,47 @@ from seqssvae.model.build import build
 from seqssvae.training.step import Stepper
 
 KINDS = ("one", "weak", "strong", "alone")
-PROCESSES = (1, 8, 64)  # of the plan
+PROCESSES = (1, 8, 64)  # numbers of processes in the projection
 WARM_UP = 3  # steps that are not measured
 
 
 def main() -> None:
     """Measure, and print a line for each kind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ranks", type=int, default=2, metavar="N", help="processes (2)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of all kinds (5)")
-    parser.add_argument("--steps", type=int, default=30, metavar="N", help="of a round (30)")
-    parser.add_argument("--rows", type=int, default=96, metavar="B", help="of one process (96)")
-    parser.add_argument("--length", type=int, default=60, metavar="T", help="at most (60)")
-    parser.add_argument("--classes", type=int, default=10, metavar="K", help="(10)")
-    parser.add_argument("--symbols", type=int, default=40, metavar="V", help="(40)")
-    parser.add_argument("--size", type=int, default=128, metavar="H", help="of the networks (128)")
-    parser.add_argument("--device", default="cpu", help="of the model; cuda with --ranks 1 (cpu)")
-    parser.add_argument("--sequences", type=float, default=1e8, help="of the plan (1e8)")
-    parser.add_argument("--bandwidth", type=float, default=1.25e9, help="bytes a second (1.25e9)")
-    parser.add_argument("--latency", type=float, default=5e-5, help="of a message, s (5e-5)")
+    add = parser.add_argument
+    add("--ranks", type=int, default=2, metavar="N", help="number of processes (2)")
+    add("--rounds", type=int, default=5, metavar="N", help="rounds of all kinds (5)")
+    add("--steps", type=int, default=30, metavar="N", help="measured steps per round (30)")
+    add("--rows", type=int, default=96, metavar="B", help="rows per step of one process (96)")
+    add("--length", type=int, default=60, metavar="T", help="maximum length (60)")
+    add("--classes", type=int, default=10, metavar="K", help="number of classes (10)")
+    add("--symbols", type=int, default=40, metavar="V", help="number of symbols (40)")
+    add("--size", type=int, default=128, metavar="H", help="hidden size (128)")
+    add("--device", default="cpu", help="device of the model; cuda with --ranks 1 (cpu)")
+    add("--sequences", type=float, default=1e8, help="sequences of the projection (1e8)")
+    add("--bandwidth", type=float, default=1.25e9, help="bytes per second (1.25e9)")
+    add("--latency", type=float, default=5e-5, help="seconds per message (5e-5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--measure", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments)))
         return
-    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for _ in range(arguments.rounds):
         for kind in KINDS:
-            found[kind].append(launch(kind, 1 if kind == "one" else arguments.ranks))
+            results[kind].append(launch(kind, 1 if kind == "one" else arguments.ranks))
     summary: dict[str, Any] = {"ranks": arguments.ranks, "rounds": arguments.rounds}
-    for kind, records in found.items():
+    for kind, records in results.items():
         summary[f"{kind}_rows_per_s"] = median(record["rows_per_s"] for record in records)
     for kind in KINDS[1:]:
         ratios = [
             record["rows_per_s"] / one["rows_per_s"]
-            for record, one in zip(found[kind], found["one"], strict=True)
+            for record, one in zip(results[kind], results["one"], strict=True)
         ]
         summary[f"{kind}_ratio"], summary[f"{kind}_ratios"] = median(ratios), ratios
-    summary["bytes"] = found["weak"][0]["bytes"]
-    print("| kind | rows in a step, of each process | rows/s | against one |")
+    summary["bytes"] = results["weak"][0]["bytes"]
+    print("| kind | rows per process and step | rows/s | relative to one |")
     print("| --- | --: | --: | --: |")
     for kind in KINDS:
         rows = arguments.rows // (arguments.ranks if kind == "strong" else 1)
@@ -85,7 +85,7 @@ def main() -> None:
         print(f"| {kind} | {rows} | {summary[f'{kind}_rows_per_s']:.0f} | {ratio:.2f} |")
     print(f"each process exchanges {summary['bytes'] / 1e6:.2f} MB in a step")
     summary["plan"] = [plan(arguments, summary, processes) for processes in PROCESSES]
-    print("\n| processes | ms of a step | of them exchange | hours of a pass | efficiency |")
+    print("\n| processes | ms per step | ms of exchange | hours per pass | efficiency |")
     print("| --: | --: | --: | --: | --: |")
     for line in summary["plan"]:
         print(
@@ -99,7 +99,7 @@ def main() -> None:
 def plan(
     arguments: argparse.Namespace, summary: dict[str, Any], processes: int
 ) -> dict[str, float]:
-    """What one pass would take; a ring sends each byte twice, in 2 (N - 1) messages."""
+    """Project the time of a pass; a ring sends each byte twice, in 2 (N - 1) messages."""
     compute = arguments.rows / summary["one_rows_per_s"]
     others = processes - 1
     exchange = 2 * others * (summary["bytes"] / processes / arguments.bandwidth + arguments.latency)
@@ -114,7 +114,7 @@ def plan(
 
 
 def launch(kind: str, size: int) -> dict[str, Any]:
-    """Rows per second of all processes of a kind together."""
+    """Run the processes of a kind and return their total rows per second."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -134,10 +134,10 @@ def launch(kind: str, size: int) -> dict[str, Any]:
         )
         for rank in range(size)
     ]
-    told = [process.communicate()[0] for process in processes]
+    outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit("a process failed")
-    records = [json.loads(text.splitlines()[-1]) for text in told]
+    records = [json.loads(text.splitlines()[-1]) for text in outputs]
     return {
         "rows_per_s": sum(record["rows_per_s"] for record in records),
         "bytes": records[0]["bytes"],
@@ -162,7 +162,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def make_stepper(arguments: argparse.Namespace, num_rows: int) -> Stepper:
-    """Steps over random rows, a third of them labelled."""
+    """A stepper over random rows, a third of them labelled."""
     num_labelled = max(1, num_rows // 3)
     parts = [make_rows(arguments, 4 * num_rows, labelled) for labelled in (True, False)]
     settings: dict[str, Any] = {
@@ -172,7 +172,7 @@ def make_stepper(arguments: argparse.Namespace, num_rows: int) -> Stepper:
         "training.teacher": False,
         "training.labelled_batch_size": num_labelled,
         "training.unlabelled_batch_size": max(1, num_rows - num_labelled),
-        # begun by a teacher, the n-gram part is not trained
+        # the n-gram part is not trained if a teacher initialises it
         "model.ngram_buckets": 0,
     }
     config = override(Config(), settings)
@@ -190,7 +190,7 @@ def make_stepper(arguments: argparse.Namespace, num_rows: int) -> Stepper:
 
 
 def make_rows(arguments: argparse.Namespace, number: int, labelled: bool) -> EncodedRows:
-    """Random rows, from half the greatest length to that."""
+    """Random rows, of lengths from half the maximum to the maximum."""
     generator = np.random.default_rng(labelled)
     lengths = generator.integers(arguments.length // 2, arguments.length + 1, number)
     parts = [

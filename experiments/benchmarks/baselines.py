@@ -1,9 +1,9 @@
-"""What the fused step is compared with: a Pyro program and a step in plain PyTorch.
+"""Baselines of the fused step: a Pyro program and a step in plain PyTorch.
 
-`ForumProgram` is what a careful user of Pyro writes for a semi-supervised VAE over sequences:
-y enumerated in parallel, input repeated K times, logits of all positions at once. `PlainStep` is
-the same maths by hand, without Pyro. Both compute what `SSVAE` does; `take_weights` gives them its
-weights, so that a test can hold them to it.
+`PyroStep` is what a careful Pyro user would write for a semi-supervised VAE over sequences: y
+enumerated in parallel, the input repeated K times, logits of all positions at once. `TorchStep` is
+the same maths without Pyro. Both compute the same objective as `SSVAE`; `copy_weights` copies its
+weights, so that a test can compare them.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from seqssvae.data.vocabulary import BOS, PAD
 from seqssvae.model.ssvae import SSVAE
 
-__all__ = ["ForumProgram", "Networks", "PlainStep"]
+__all__ = ["Networks", "PyroStep", "TorchStep"]
 
 
 class Networks(nn.Module):
-    """Two recurrent encoders and a decoder whose first state is an MLP of [z, y].
+    """Two recurrent encoders and a decoder whose initial state is an MLP of [z, y].
 
     Args:
         cell: "gru" or "lstm".
         vocabulary_size: V.
         num_classes: K.
-        size: H, of embeddings and of the units of each direction.
+        size: H, size of the embeddings and of each direction's hidden state.
         latent_size: Z.
     """
 
@@ -57,7 +57,7 @@ class Networks(nn.Module):
         self.output = nn.Linear(size, vocabulary_size)
 
     def encode(self, which: int, x: Tensor, lengths: Tensor) -> Tensor:
-        """The last state of each direction, `[B, 2 H]`; encoder 0 is for y, 1 for z."""
+        """The last state of each direction, `[B, 2 H]`; encoder 0 is that of y, 1 that of z."""
         packed = pack_padded_sequence(
             self.embeddings[which](x), lengths, batch_first=True, enforce_sorted=False
         )
@@ -91,8 +91,8 @@ class Networks(nn.Module):
         return functional.one_hot(y, self.num_classes).to(like.dtype)
 
     @torch.no_grad()
-    def take_weights(self, ssvae: SSVAE) -> None:
-        """Become the same function as an `SSVAE` of the same sizes, which pools the last states."""
+    def copy_weights(self, ssvae: SSVAE) -> None:
+        """Copy the weights of an `SSVAE` of the same sizes, with `pooling="last"`."""
         decoder, head_y, head_z = ssvae.decoder, ssvae.head_y, ssvae.head_z
         assert head_y is not None and head_z.y is not None
         assert decoder.initial_z is not None and decoder.initial_y is not None
@@ -112,11 +112,11 @@ class Networks(nn.Module):
         self.output.bias.copy_(decoder.output_bias())
 
 
-class ForumProgram:
-    """The Pyro program and its `TraceEnum_ELBO`.
+class PyroStep:
+    """A Pyro model and guide with `TraceEnum_ELBO`.
 
     Args:
-        networks: What it computes with.
+        networks: The encoders and the decoder.
         strategy: "parallel" or "sequential".
     """
 
@@ -151,11 +151,11 @@ class ForumProgram:
         return loss
 
 
-class PlainStep:
-    """The sum over y by hand, the KL of z in closed form.
+class TorchStep:
+    """The exact sum over y in plain PyTorch, with the KL of z in closed form.
 
     Args:
-        networks: What it computes with.
+        networks: The encoders and the decoder.
     """
 
     def __init__(self, networks: Networks) -> None:
@@ -166,8 +166,8 @@ class PlainStep:
 
         Args:
             x: Symbol ids, `[B, T]`, PAD after `lengths`.
-            lengths: `[B]`.
-            noise: Of z, standard normal, broadcastable to `[K, B, Z]`; drawn when None.
+            lengths: Number of symbols of each row, `[B]`.
+            noise: Standard normal noise of z, broadcastable to `[K, B, Z]`; sampled if None.
         """
         networks = self.networks
         for_y, for_z = (networks.encode(which, x, lengths) for which in range(2))
@@ -194,7 +194,7 @@ def _copy(own: nn.Module, theirs: nn.Module) -> None:
 
 
 def _join(own: nn.Linear, theirs: nn.Linear, table: Tensor) -> None:
-    """One linear map of [a, y] from a linear map of a and a table of y."""
+    """Set a linear layer of [a, y] from a linear layer of a and an embedding of y."""
     parts: Sequence[Tensor] = (theirs.weight, table.t())
     own.weight.copy_(torch.cat(list(parts), 1))
     own.bias.copy_(theirs.bias)
