@@ -24,8 +24,7 @@ import numpy as np
 from seqssvae.config import Config, EstimatorName, override
 from seqssvae.data.prepare import prepare, read_like
 from seqssvae.inference.evaluate import evaluate
-from seqssvae.model.build import build
-from seqssvae.training.trainer import Trainer
+from seqssvae.training.fit import train
 
 SETTINGS = {"data.labels_per_class": 10, "training.patience": 0, "training.max_minutes": 60.0}
 NUM_SAMPLES = 64  # samples of z per row and label
@@ -74,8 +73,8 @@ def main() -> None:
 def run(config: Config, data: Path, truth: dict[str, Any]) -> dict[str, float]:
     """Train one model and evaluate it on the test rows."""
     prepared = prepare(config, data / "train.jsonl")
-    model = build(config, prepared)
-    progress = Trainer(config, model, prepared).train()
+    trainer = train(config, prepared)
+    model, progress = trainer.model, trainer.progress
     rows = read_like(data / "test.jsonl", config, prepared.vocabulary, prepared.labels)
     figures = evaluate(model, rows, num_samples=NUM_SAMPLES)
     true = true_nll(data / "test_log_prob.jsonl", truth)

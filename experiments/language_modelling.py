@@ -25,8 +25,7 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared, prepare, read_like
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
-from seqssvae.model.build import build
-from seqssvae.training.trainer import Trainer
+from seqssvae.training.fit import train
 
 PARTS = 20  # parts of the test rows for the standard error
 
@@ -55,8 +54,8 @@ def measure(
         The metrics of `evaluate`, and also `parts`, the NLL in nats per row of each part of the
         rows, `[PARTS]`, and `minutes`.
     """
-    model = build(config, prepared)
-    progress = Trainer(config, model, prepared).train()
+    trainer = train(config, prepared)
+    model, progress = trainer.model, trainer.progress
     figures = evaluate(model, test, num_samples=1)
     size = len(test) // PARTS  # parts of equal size; the last few rows are left out
     parts = [
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_settings(parser)
     arguments, rest = parser.parse_known_args(argv)
     arguments.rest = rest
-    logging.getLogger("seqssvae.training.trainer").setLevel(logging.ERROR)
+    logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
     try:
         config = settings(arguments)
         prepared = prepare(config, arguments.data)

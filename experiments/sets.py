@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_settings(parser)
     arguments, rest = parser.parse_known_args(argv)
     arguments.rest = rest
-    logging.getLogger("seqssvae.training.trainer").setLevel(logging.ERROR)
+    logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
     arms = list(dict.fromkeys([*arguments.arms.split(","), OURS]))
     rows = []
     try:

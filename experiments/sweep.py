@@ -20,8 +20,7 @@ import yaml
 
 from seqssvae.config import Config, load_config, override, to_mapping
 from seqssvae.data.prepare import Prepared, prepare
-from seqssvae.model.build import build
-from seqssvae.training.trainer import Trainer
+from seqssvae.training.fit import train
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
@@ -56,9 +55,8 @@ def run_trial(trial: optuna.Trial, config: Config, prepared: Prepared, by: str) 
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    trainer = Trainer(config, build(config, prepared), prepared, on_evaluation=report)
-    figures = trainer.train().figures
-    return float(figures[by]) if figures[by] is not None else -math.inf
+    metrics = train(config, prepared, on_evaluation=report).progress.metrics
+    return float(metrics[by]) if metrics[by] is not None else -math.inf
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from seqssvae.inference.classify import classify
 from seqssvae.inference.decode import beam, greedy, sample
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import encode_z, interpolate, transfer
-from seqssvae.model.build import build_model, weights_on_paper
+from seqssvae.model.build import build_model, meta_weights
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.runs.run import RunContents, load_run
 
@@ -523,7 +523,7 @@ def load(run: str | Path) -> TrainedModel:
         >>> seqssvae.load(run).labels.names
         ('left', 'right')
     """
-    return _restore(load_run(Path(run), make_weights=weights_on_paper), str(run))
+    return _restore(load_run(Path(run), make_weights=meta_weights), str(run))
 
 
 def _restore(contents: RunContents, where: str) -> TrainedModel:

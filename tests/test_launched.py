@@ -51,7 +51,7 @@ def test_one_of_two_is_killed_ten_times(folder: Path) -> None:
         assert ended.told[-1].startswith(
             f"seqssvae train: error: rank {1 - victim}: wanted all processes of this job, got: "
         ), started.told
-        assert ended.told[-1].endswith("; --resume goes on from the last checkpoint")
+        assert ended.told[-1].endswith("; --resume continues from the last checkpoint")
     finish(folder, "run")
     assert_same_run(folder / "whole", folder / "run")
 
@@ -69,7 +69,7 @@ def test_signals_are_obeyed_by_all(folder: Path) -> None:
             ended = started.end()
         assert ended.status == 1 and ended.seconds < 30
         (told,) = (line for line in ended.told if "stopped" in line)
-        assert told.startswith(f"seqssvae train: stopped by {number.name}; --resume goes on from")
+        assert told.startswith(f"seqssvae train: stopped by {number.name}; --resume continues from")
         assert step < int(told.split()[-1]) <= step + 3
     finish(folder, "run")
     assert_same_run(folder / "whole", folder / "run")

@@ -121,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except WriterFailed:
         return 2
     except RankLost as error:
-        hint = "; --resume goes on from the last checkpoint" * (arguments.command == "train")
+        hint = "; --resume continues from the last checkpoint" * (arguments.command == "train")
         print(f"{name}: error: {who}{error}{hint}", file=sys.stderr, flush=True)
         return 4
     except (InputError, MemoryError, RuntimeError) as error:

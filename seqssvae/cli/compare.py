@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         require("matplotlib", "plots")
     from seqssvae.compare.compare import ARMS, compare, summarise
 
-    of_training = logging.getLogger("seqssvae.training.trainer")
+    of_training = logging.getLogger("seqssvae.training")
     level = of_training.level
     of_training.setLevel(logging.ERROR)
     try:

@@ -27,11 +27,9 @@ from seqssvae.data.prepare import (
 )
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import calibration_error, macro_f1
-from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.trained import classify_table
-from seqssvae.training.fit import with_estimator
-from seqssvae.training.trainer import Trainer
+from seqssvae.training.fit import train
 
 __all__ = ["ARMS", "Cell", "classification_figures", "compare", "run_arm", "summarise"]
 
@@ -248,11 +246,7 @@ def _neural(
     config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
 ) -> Probabilities:
     """The SS-VAE."""
-    if config.estimator.name == "auto":
-        config = with_estimator(config, prepared)
-    model = build(config, prepared)
-    Trainer(config, model, prepared).train()
-    return classify_table(model, test[1])
+    return classify_table(train(config, prepared).model, test[1])
 
 
 def _baseline(

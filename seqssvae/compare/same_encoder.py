@@ -61,7 +61,7 @@ def fit_supervised(config: Config, prepared: Prepared) -> SSVAE:
         A model whose q(y | x) is the one that was best on labelled dev rows; the rest of it is as
         it was made.
     """
-    model = _build(config, prepared)
+    model = build(config, prepared)
     _train(config, model, prepared, _known(prepared), None, Clock.start(config))
     return model
 
@@ -80,7 +80,7 @@ def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
         The best round's model by labelled dev rows; the first is `fit_supervised`'s.
     """
     clock, labelled = Clock.start(config), _known(prepared)
-    best = _build(config, prepared)
+    best = build(config, prepared)
     best_score = _train(config, best, prepared, labelled, None, clock)
     last = best
     for share in SHARES:
@@ -91,7 +91,7 @@ def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
         surest = surest[: max(1, int(share * len(surest)))]
         y = probabilities.argmax(1)[surest]
         guessed = prepared.unlabelled.take(surest).with_labels(y, {})
-        last = _build(config, prepared)
+        last = build(config, prepared)
         score = _train(config, last, prepared, labelled, guessed, clock)
         if score > best_score:
             best, best_score = last, score
@@ -105,7 +105,7 @@ def fit_pretrained(config: Config, prepared: Prepared) -> SSVAE:
         config: As in `fit_supervised`; half of the time at most is spent on pretraining.
         prepared: The rows.
     """
-    model, clock = _build(config, prepared), Clock.start(config)
+    model, clock = build(config, prepared), Clock.start(config)
     half = Clock(time.monotonic() + 30 * config.training.max_minutes)
     rows = EncodedRows.concatenate([prepared.labelled, prepared.unlabelled])
     pretrain(config, model.encoder_y, rows, half)
@@ -203,8 +203,8 @@ def _train(
         (rows, Stream(rows.lengths, size, seed=settings.seed, number=number))
         for number, (rows, size) in enumerate(sources)
     ]
-    names = model.classifier_names()
-    parameters = [p for name, p in model.named_parameters() if not names or name in names]
+    modules = [part for part in (model.encoder_y, model.head_y, model.ngrams) if part is not None]
+    parameters = list(nn.ModuleList(modules).parameters())
 
     def loss_of(step: int) -> Tensor:
         model.train()
@@ -228,13 +228,6 @@ def _train(
             break
     model.load_state_dict(kept)
     return best
-
-
-def _build(config: Config, prepared: Prepared) -> SSVAE:
-    untaught = dataclasses.replace(
-        config, training=dataclasses.replace(config.training, teacher=False)
-    )
-    return build(untaught, prepared)
 
 
 def _copy_weights(model: SSVAE) -> dict[str, Tensor]:

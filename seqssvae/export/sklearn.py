@@ -23,10 +23,8 @@ from seqssvae.config import Config, override
 from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
-from seqssvae.model.build import build
 from seqssvae.trained import TrainedModel, classify_table
-from seqssvae.training.fit import with_estimator
-from seqssvae.training.trainer import Trainer
+from seqssvae.training.fit import train
 
 __all__ = ["LabelledKFold", "SeqSSVAEClassifier", "is_unlabelled", "labelled_scorer"]
 
@@ -142,18 +140,15 @@ class SeqSSVAEClassifier(
             sequences, labels = [*sequences, *more], [*labels, *[None] * len(more)]
         with torch.random.fork_rng(devices=[]):  # the caller's noise stays as it was
             prepared = prepare(config, gather_corpus(sequences, labels, source=SOURCE))
-            if config.estimator.name == "auto":
-                config = with_estimator(config, prepared)
-            trainer = Trainer(config, build(config, prepared), prepared)
-            progress = trainer.train()
+            trainer = train(config, prepared)
         shown = dataclasses.replace(prepared.labels, names=tuple(map(str, self.classes_)))
-        self.n_iter_ = progress.step
+        self.n_iter_ = trainer.progress.step
         self.model_ = TrainedModel(
             model=trainer.model.eval(),
-            config=config,
+            config=trainer.config,
             vocabulary=prepared.vocabulary,
             labels=shown,
-            manifest={"source": SOURCE, "summary": {"dev": progress.figures}},
+            manifest={"source": SOURCE, "summary": {"dev": trainer.progress.metrics}},
         )
         return self
 
@@ -265,8 +260,8 @@ class LabelledKFold:
         unlabelled = is_unlabelled(y)
         known, free = (~unlabelled).nonzero()[0], unlabelled.nonzero()[0]
         folds = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
-        for train, test in folds.split(known, _label_array(y, known)):
-            yield np.sort(np.concatenate([known[train], free])), known[test]
+        for rest, fold in folds.split(known, _label_array(y, known)):
+            yield np.sort(np.concatenate([known[rest], free])), known[fold]
 
 
 def labelled_scorer(scoring: str = "accuracy") -> Callable[[Any, Any, Any], float]:

@@ -1,4 +1,4 @@
-"""From a config, and from prepared rows, to a model."""
+"""From a config to untrained networks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.nn.ngram_logits import build_ngrams
 from seqssvae.nn.words import are_worth_reading, tabulate_words
 
-__all__ = ["build", "build_model", "weights_on_paper"]
+__all__ = ["build", "build_model", "meta_weights"]
 
-ROWS_LOOKED_AT = 1000  # to see whether they have words
+INSPECTED_ROWS = 1000  # to see whether they have words
 
 
 def build_model(
@@ -76,18 +76,18 @@ def build_model(
     )
 
 
-def weights_on_paper(config: Config, vocabulary_size: int, num_classes: int) -> dict[str, Tensor]:
-    """Names, shapes and types of a model's weights; nothing of their size is made."""
-    prior = torch.ones(num_classes)  # what is computed from it is so small that it is real
-    with torch.device("meta"), _Undrawn():
+def meta_weights(config: Config, vocabulary_size: int, num_classes: int) -> dict[str, Tensor]:
+    """A model's state dict on the meta device: names, shapes and dtypes without the memory."""
+    prior = torch.ones(num_classes)  # a real tensor: its values are read
+    with torch.device("meta"), _SkipInit():
         model = build_model(
             config.model, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
         )
     return dict(model.state_dict())
 
 
-class _Undrawn(TorchFunctionMode):
-    """Draws no first weights: for those without memory torch would import its compiler."""
+class _SkipInit(TorchFunctionMode):
+    """Skips `nn.init`: on the meta device torch would import its compiler for it."""
 
     def __torch_function__(
         self,
@@ -102,50 +102,43 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def build(config: Config, prepared: Prepared, *, taught: bool = True) -> SSVAE:
-    """A new model for prepared rows; its first weights depend on the rows and the seed alone.
+def build(config: Config, prepared: Prepared) -> SSVAE:
+    """A new, untrained model for prepared rows, on the CPU.
 
     Args:
-        config: The settings.
-        prepared: The rows.
-        taught: Start q(y | x) from a teacher, if the settings say so; not needed where weights
-            will be restored.
+        config: The settings; the first weights depend on the seed alone.
+        prepared: The rows: their vocabulary, classes and, for a "labelled" prior, labels are read.
 
     Raises:
         InputError: `model.prior` has no positive number for each class.
     """
     torch.manual_seed(config.training.seed)
-    num_classes = len(prepared.labels.names)
-    prior: Tensor | None = None
-    if config.model.prior == "labelled" and num_classes:
-        y = prepared.labelled.y
-        counts = np.bincount(y[y >= 0], minlength=num_classes) + 1.0  # no class is impossible
-        prior = torch.tensor(counts, dtype=torch.get_default_dtype())
-    elif isinstance(config.model.prior, tuple):
-        given = config.model.prior
-        if len(given) != num_classes or not all(0 < one < math.inf for one in given):
-            raise InputError(
-                f"model.prior: wanted {num_classes} numbers above 0, one for each class, "
-                f"got {list(given)}"
-            )
-        prior = torch.tensor(config.model.prior, dtype=torch.get_default_dtype())
     model = build_model(
         config.model,
         vocabulary_size=len(prepared.vocabulary),
-        num_classes=num_classes,
-        prior=prior,
+        num_classes=len(prepared.labels.names),
+        prior=_prior(config.model.prior, prepared),
     )
     if model.ngrams is not None and model.ngrams.words is not None:
         table = tabulate_words(prepared.vocabulary)
         rows = prepared.unlabelled or prepared.labelled
-        if are_worth_reading(rows.slice(0, ROWS_LOOKED_AT), table):
+        if are_worth_reading(rows.slice(0, INSPECTED_ROWS), table):
             model.ngrams.words.copy_(torch.from_numpy(table))
-    if config.training.teacher and model.ngrams is not None:
-        seen = prepared.labelled.y[prepared.labelled.y >= 0]
-        if len(np.unique(seen)) > 1:
-            model.start_from_ngrams()
-            if taught:
-                from seqssvae.teacher.distil import distil  # its scikit-learn takes long to import
-
-                distil(model.ngrams, prepared, config.training.seed)
     return model
+
+
+def _prior(setting: str | tuple[float, ...], prepared: Prepared) -> Tensor | None:
+    """p(y) up to a factor, `[K]`, None for a uniform one."""
+    num_classes, dtype = len(prepared.labels.names), torch.get_default_dtype()
+    if isinstance(setting, tuple):
+        if len(setting) != num_classes or not all(0 < share < math.inf for share in setting):
+            raise InputError(
+                f"model.prior: wanted {num_classes} numbers above 0, one for each class, "
+                f"got {list(setting)}"
+            )
+        return torch.tensor(setting, dtype=dtype)
+    if setting == "labelled" and num_classes:
+        y = prepared.labelled.y
+        counts = np.bincount(y[y >= 0], minlength=num_classes) + 1.0  # no class is impossible
+        return torch.tensor(counts, dtype=dtype)
+    return None

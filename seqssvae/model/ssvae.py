@@ -107,30 +107,28 @@ class SSVAE(PyroModule):
             only_y: For q(y | x) alone: the features for z are left out, and are those for y.
         """
         for_y = self.encoder_y(x, lengths) if self.num_classes else None
-        same = self.encoder_y is self.encoder_z or only_y
+        same = self.shares_encoder or only_y
         for_z = for_y if same and for_y is not None else self.encoder_z(x, lengths)
         if for_y is None:
             return Features(for_z, for_z)
         return Features(for_y, for_z, None if self.ngrams is None else self.ngrams(x, lengths))
 
     def start_from_ngrams(self) -> None:
-        """Let q(y | x) begin as what its n-gram part says, which stays as it is from now on."""
+        """Reset q(y | x) to its n-gram part, and freeze that part."""
         if self.head_y is not None and self.ngrams is not None:
             self.ngrams.requires_grad_(False)
             for parameter in self.head_y.parameters():
                 torch.nn.init.zeros_(parameter)
 
     @property
-    def ngrams_are_fixed(self) -> bool:
-        """Whether q(y | x) began as its n-gram part."""
-        return self.ngrams is not None and not self.ngrams.weight.requires_grad
+    def shares_encoder(self) -> bool:
+        """Whether q(y | x) and q(z | x, y) read the same encoder body."""
+        return self.encoder_y is self.encoder_z
 
     def classifier_names(self) -> set[str]:
-        """Names in the state dict that q(y | x) alone reads; none if it shares its encoder."""
-        if self.encoder_y is self.encoder_z:
-            return set()
-        mine = ("encoder_y.", "head_y.", "ngrams.")
-        return {name for name in self.state_dict() if name.startswith(mine)}
+        """Names in the state dict that q(y | x) alone reads."""
+        prefixes = ("head_y.", "ngrams.", *(() if self.shares_encoder else ("encoder_y.",)))
+        return {name for name in self.state_dict() if name.startswith(prefixes)}
 
     def y_logits(self, features: Features, z: Tensor | None = None) -> Tensor:
         """Log-probabilities of q(y | x), or of q(y | x, z) under "y-given-z".

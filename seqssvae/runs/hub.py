@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
 from seqssvae.errors import InputError
-from seqssvae.model.build import weights_on_paper
+from seqssvae.model.build import meta_weights
 from seqssvae.runs.card import shared_manifest, write_card
 from seqssvae.runs.run import RunContents, load_run, save_run
 
@@ -52,7 +52,7 @@ class SharedRun(ModelHubMixin, library_name="seqssvae"):
         if model_kwargs:
             raise TypeError(f"from_pretrained: unknown arguments {sorted(model_kwargs)}")
         if Path(model_id).is_dir():
-            return cls(load_run(Path(model_id), make_weights=weights_on_paper))
+            return cls(load_run(Path(model_id), make_weights=meta_weights))
         snapshot = snapshot_download(
             model_id,
             revision=revision,
@@ -66,7 +66,7 @@ class SharedRun(ModelHubMixin, library_name="seqssvae"):
             for path in Path(snapshot).iterdir():
                 if path.is_file():
                     shutil.copyfile(path, Path(folder) / path.name)
-            return cls(load_run(Path(folder), make_weights=weights_on_paper))
+            return cls(load_run(Path(folder), make_weights=meta_weights))
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that stands in the folder as README.md; the mixin's arguments are not read."""

@@ -90,7 +90,7 @@ def check_new_run(folder: Path) -> None:
     """
     with readable(folder):
         if folder.is_dir() and any(folder.iterdir()):
-            hint = "; --resume goes on from its checkpoint"
+            hint = "; --resume continues from its checkpoint"
             found = f"one with files{hint if has_checkpoint(folder) else ''}"
             raise InputError(f"{folder}: wanted a new or an empty folder, got {found}")
         existing = folder.absolute()

@@ -1,6 +1,5 @@
 """From a file to a run: prepare, train, save."""
 
-import dataclasses
 import importlib.metadata
 import logging
 import signal
@@ -13,12 +12,11 @@ import torch
 from seqssvae import distributed
 from seqssvae.config import Config, override
 from seqssvae.data.corpus import Source
-from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.model.build import build
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
-from seqssvae.runs.metrics import append_metrics, cut_metrics, measure_metrics
+from seqssvae.runs.metrics import METRICS, append_metrics, cut_metrics, measure_metrics
 from seqssvae.runs.run import (
     RunContents,
     check_new_run,
@@ -28,23 +26,18 @@ from seqssvae.runs.run import (
     save_run,
 )
 from seqssvae.runs.tensorboard import check_tensorboard, write_scalars
-from seqssvae.training.costs import (
-    available_megabytes,
-    cheapest_exact_or_sampled,
-    describe,
-    estimate,
-    flops_per_second,
-)
+from seqssvae.training.costs import choose_estimator
 from seqssvae.training.resume import check_identity, check_ranks, fingerprint, identify
 from seqssvae.training.signals import StopSignals
 from seqssvae.training.step import num_shards
-from seqssvae.training.trainer import BAD_NUMBERS, Trainer
+from seqssvae.training.teach import teach, teach_dev_labels
+from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer, ignored_variables
 
-__all__ = ["fit", "with_estimator"]
+__all__ = ["fit", "train"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of what a checkpoint holds; 1 had the ids of the split, not their checksum
+FORMAT = 3  # of a checkpoint's content
 SAME_SIGNAL = 2.0  # seconds in which a signal reaches a rank from several senders
 RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", "datasets")
 
@@ -60,21 +53,21 @@ def fit(
 ) -> dict[str, Any]:
     """Train a model on a file and save it.
 
-    Nothing is written before the input is read and found good. `out` holds a checkpoint from the
-    first evaluation on, and after SIGTERM or SIGINT one of the step that was in progress. `resume`
-    goes on from it to the same weights and metrics, bit for bit, as an unbroken run on the same
-    machine and number of threads; of a finished run it gives the summary again.
+    Nothing is written before the input is read and checked. `out` holds a checkpoint from the
+    first evaluation on, and after SIGTERM or SIGINT one of the step that was in progress. A resumed
+    run has the same weights and metrics, bit for bit, as an unbroken one on the same machine and
+    number of threads; for a finished run the summary is returned again.
 
-    Where torchrun started several processes, they share each step; all of them must see the same
-    files. `resume` is as exact with another number of processes, if that number times
-    `training.accumulate` is the same; else it is in the order of the rows, not in the noise.
+    Processes started by torchrun share each step; all of them must see the same files. Resuming is
+    exact also with another number of processes if that number times `training.accumulate` is the
+    same; otherwise the rows come in the same order with other noise.
 
     Args:
         config: The settings. A resumed run may have another `training.max_minutes`.
         source: A file, `hub:NAME`, or a `datasets.Dataset`.
         out: The run's folder; new or empty, unless `resume`.
-        unlabelled: More rows, their labels unread.
-        resume: Go on from the checkpoint in `out`, if there is one.
+        unlabelled: More rows; their labels are not read.
+        resume: Continue from the checkpoint in `out`, if there is one.
         show_bar: Draw a progress bar on stderr.
 
     Returns:
@@ -83,12 +76,73 @@ def fit(
     Raises:
         InputError: bad input, a folder with other files, or a checkpoint of other settings or rows.
         Interrupted: a signal came; the checkpoint, or the finished run, is saved.
-        RankLost: another of several processes is gone; `resume` goes on from the checkpoint.
-        Diverged: too many steps in a row had numbers that are not finite; the best weights that
-            were found before are saved as a finished run.
+        RankLost: another process does not answer; `resume` continues from the checkpoint.
+        Diverged: too many steps in a row had numbers that are not finite; the best weights before
+            them are saved as a finished run.
     """
     with distributed.joined():
-        return _judged(_fit(config, source, out, unlabelled, resume=resume, show_bar=show_bar))
+        summary = _fit(config, source, out, unlabelled, resume=resume, show_bar=show_bar)
+    if summary["stopped_by"] == BAD_NUMBERS:
+        raise Diverged(
+            f"{summary['run']}: wanted finite numbers, got {summary['skipped_steps']} steps "
+            "without; the best weights before them are saved"
+        )
+    return summary
+
+
+def train(
+    config: Config,
+    prepared: Prepared,
+    *,
+    checkpoint: Mapping[str, Any] | None = None,
+    show_bar: bool = False,
+    on_evaluation: OnEvaluation | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Trainer:
+    """Build a model, start it from a teacher, train it, and teach it the labels of dev rows.
+
+    Args:
+        config: The settings; `device` and `estimator` among them.
+        prepared: The rows.
+        checkpoint: A `Trainer.state` to resume from, instead of starting.
+        show_bar: As of `Trainer`, like the others.
+        on_evaluation: Called with each evaluation's metrics.
+        should_stop: Called between steps.
+
+    Returns:
+        The trainer, with the trained model on the CPU and its progress.
+
+    Raises:
+        InputError: a bad setting, or a checkpoint of another model.
+    """
+    if config.estimator.name == "auto":
+        config = choose_estimator(config, prepared)
+    model = build(config, prepared)
+    if checkpoint is None:
+        taught = teach(config, model, prepared)
+    elif taught := checkpoint["progress"]["taught"]:
+        model.start_from_ngrams()
+    trainer = Trainer(
+        config,
+        model.to(config.training.device),
+        prepared,
+        taught=taught,
+        show_bar=show_bar,
+        on_evaluation=on_evaluation,
+        should_stop=should_stop,
+    )
+    if checkpoint is not None:
+        try:
+            trainer.restore(checkpoint)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            got = f"{type(error).__name__}: {error}"
+            raise InputError(f"checkpoint: wanted the state of this model, got {got}") from error
+    progress = trainer.train()
+    if progress.metrics:
+        model.cpu()
+        if progress.teacher_kept:
+            progress.dev_labels_learned = teach_dev_labels(config, model, prepared)
+    return trainer
 
 
 def _fit(
@@ -100,27 +154,30 @@ def _fit(
     resume: bool,
     show_bar: bool,
 ) -> dict[str, Any]:
-    """The summary of a run that was trained, or of one that was finished before."""
-    with distributed.writer_first():  # what one writes the others read: a cache, say
+    """The summary of a run that is trained now, or was finished before."""
+    with distributed.writer_first():  # it may write a cache that the others read
         _check(config, out, resume=resume)
         prepared = prepare(config, source, unlabelled_source=unlabelled)
-    _tell_sizes(config, prepared)
+    _log_sizes(config, prepared)
     if resume and is_finished(out):
         return _finished(out, config, prepared)
     checkpoint = _checkpoint(out) if resume else None
     if checkpoint is not None:
-        config = _as_chosen(config, checkpoint["identity"]["config"]["estimator"]["name"])
-    chosen = distributed.from_writer(lambda: with_estimator(config, prepared).estimator.name)
-    config = override(config, {"estimator.name": chosen})
+        config = _with_name(config, checkpoint["identity"]["config"]["estimator"]["name"])
+    name = distributed.from_writer(lambda: choose_estimator(config, prepared).estimator.name)
+    config = _with_name(config, name)
     identity = identify(config, prepared)
     check_ranks(out, identity, checkpoint)
     if checkpoint is not None:
         check_identity(out, checkpoint["identity"], identity)
-        _tell_shards(config, checkpoint)
+        _warn_of_shards(config, checkpoint)
+    if resume:
+        facts = {"size": 0} if checkpoint is None else checkpoint[METRICS]
+        distributed.from_writer(lambda: cut_metrics(out, facts))
 
     def save(state: Mapping[str, Any]) -> None:
-        facts = {"format": FORMAT, "identity": identity, "metrics": measure_metrics(out)}
-        save_checkpoint(out, {**state, **facts, "shards": num_shards(config)})
+        facts = {"format": FORMAT, "identity": identity, "shards": num_shards(config)}
+        save_checkpoint(out, {**state, **facts, METRICS: measure_metrics(out)})
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         append_metrics(out, record)
@@ -128,33 +185,23 @@ def _fit(
             write_scalars(out, record)
         save(state)
 
-    if resume:
-        facts = checkpoint["metrics"] if checkpoint is not None else {"size": 0}
-        distributed.from_writer(lambda: cut_metrics(out, facts))
     with StopSignals(same_within=SAME_SIGNAL if distributed.size() > 1 else 0.0) as signals:
-        trainer = _trainer(
+        trainer = train(
             config,
             prepared,
-            checkpoint,
-            out,
+            checkpoint=checkpoint,
             show_bar=show_bar,
             on_evaluation=on_evaluation,
             should_stop=lambda: signals.received is not None,
         )
-        progress = trainer.train()
-        received = next(
-            (one for one in distributed.gather(signals.received) if one is not None), None
-        )
-        if received is not None and not progress.figures:
+        received = next(filter(None, distributed.gather(signals.received)), None)
+        if received is not None and not trainer.progress.metrics:
             distributed.from_writer(lambda: save(trainer.state()))
-            raise Interrupted(
-                received, f"{_name(received)}; --resume goes on from step {progress.step}"
-            )
-        trainer.model.cpu()
-        summary = distributed.from_writer(lambda: _save(out, config, prepared, trainer, identity))
+            raise _interrupted(received, f"--resume continues from step {trainer.progress.step}")
+        summary = distributed.from_writer(lambda: _save(out, prepared, trainer, identity))
         received = signals.received if received is None else received
     if received is not None:
-        raise Interrupted(received, f"{_name(received)}; the run is finished")
+        raise _interrupted(received, "the run is finished")
     return summary
 
 
@@ -163,19 +210,15 @@ def _check(config: Config, out: Path, *, resume: bool) -> None:
     if config.training.tensorboard:
         check_tensorboard()
     if config.training.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("training.device: wanted a GPU that torch finds, got none")
-    if not distributed.is_writer():
-        return  # rank 0 may have begun to write
-    if resume:
-        check_old_run(out)
-    else:
-        check_new_run(out)
+        raise InputError("training.device: wanted a GPU that torch can use, got none")
+    if distributed.is_writer():  # others may come when rank 0 has begun to write
+        (check_old_run if resume else check_new_run)(out)
 
 
 def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
-    """The summary of a finished run, if it is the one that is asked for."""
+    """The summary of a finished run of the same settings and rows."""
     finished = load_run(out)
-    config = _as_chosen(config, finished.config.estimator.name)
+    config = _with_name(config, finished.config.estimator.name)
     if finished.manifest.get("identity") != fingerprint(identify(config, prepared)):
         raise InputError(f"{out}: wanted the settings and rows of the finished run, got others")
     distributed.from_writer(lambda: remove_checkpoints(out))
@@ -183,9 +226,9 @@ def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
     return summary
 
 
-def _tell_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
-    """Say what changes where another number of shards goes on."""
-    before, now = checkpoint.get("shards", 1), num_shards(config)
+def _warn_of_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
+    """Warn where a run is resumed with another number of shards."""
+    before, now = checkpoint["shards"], num_shards(config)
     if before != now:
         logger.warning(
             "each step was computed in %d parts and is in %d now: the same rows in the same order, "
@@ -196,49 +239,8 @@ def _tell_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
         )
 
 
-def _trainer(
-    config: Config,
-    prepared: Prepared,
-    checkpoint: Mapping[str, Any] | None,
-    out: Path,
-    *,
-    show_bar: bool,
-    on_evaluation: Callable[[Mapping[str, Any], Mapping[str, Any]], None],
-    should_stop: Callable[[], bool],
-) -> Trainer:
-    """A trainer that begins, rank 0 with what a teacher taught, or goes on from a checkpoint."""
-    with distributed.writer_first():
-        taught = checkpoint is None and distributed.is_writer()
-        model = build(config, prepared, taught=taught).to(config.training.device)
-    trainer = Trainer(
-        config,
-        model,
-        prepared,
-        show_bar=show_bar,
-        on_evaluation=on_evaluation,
-        should_stop=should_stop,
-    )
-    if checkpoint is not None:
-        _restore(trainer, checkpoint, out)
-    return trainer
-
-
-def _judged(summary: dict[str, Any]) -> dict[str, Any]:
-    """The summary of a finished run, if it ended well."""
-    if summary["stopped_by"] == BAD_NUMBERS:
-        raise Diverged(
-            f"{summary['run']}: wanted finite numbers, got {summary['skipped_steps']} steps "
-            "without; the best weights that were found are saved"
-        )
-    return summary
-
-
 def _save(
-    out: Path,
-    config: Config,
-    prepared: Prepared,
-    trainer: Trainer,
-    identity: Mapping[str, Any],
+    out: Path, prepared: Prepared, trainer: Trainer, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write the finished run; returns its summary."""
     progress = trainer.progress
@@ -252,12 +254,13 @@ def _save(
         "minutes": round(progress.minutes, 3),
         "num_labelled": len(prepared.labelled),
         "num_unlabelled": len(prepared.unlabelled),
-        "dev": progress.figures,
+        "dev": progress.metrics,
+        "taught": progress.taught,
         "dev_labels_learned": progress.dev_labels_learned,
-        "warnings": trainer.warnings,
+        "warnings": ignored_variables(progress.metrics, trainer.model),
     }
     contents = RunContents(
-        config=config,
+        config=trainer.config,
         vocabulary=prepared.vocabulary,
         labels=prepared.labels,
         split=prepared.split,
@@ -274,7 +277,7 @@ def _save(
     return summary
 
 
-def _tell_sizes(config: Config, prepared: Prepared) -> None:
+def _log_sizes(config: Config, prepared: Prepared) -> None:
     logger.info(
         "%d labelled rows, %d unlabelled, %d held out; %d classes, %d symbols",
         len(prepared.labelled),
@@ -303,45 +306,12 @@ def _checkpoint(out: Path) -> dict[str, Any] | None:
     return checkpoint
 
 
-def _restore(trainer: Trainer, checkpoint: Mapping[str, Any], out: Path) -> None:
-    try:
-        trainer.restore(checkpoint)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{out}: wanted a checkpoint of this model, got {type(error).__name__}: {error}"
-        ) from error
-
-
-def _as_chosen(config: Config, name: str) -> Config:
-    """The estimator that a run began with, where the choice is left to us: machines differ."""
+def _with_name(config: Config, name: str) -> Config:
+    """The estimator that a run started with, where the setting is "auto": machines differ."""
     if config.estimator.name != "auto":
         return config
     return override(config, {"estimator.name": name})
 
 
-def _name(number: int) -> str:
-    return signal.Signals(number).name
-
-
-def with_estimator(config: Config, prepared: Prepared) -> Config:
-    """Tell what a step will take, and choose the estimator where that is left to us."""
-    parts = (prepared.labelled, prepared.unlabelled)
-    num_symbols, num_rows = (sum(map(size, parts)) for size in (_num_symbols, len))
-    costs = estimate(
-        config,
-        num_classes=len(prepared.labels.names),
-        vocabulary_size=len(prepared.vocabulary),
-        mean_length=num_symbols / max(1, num_rows),
-        num_labelled=len(prepared.labelled),
-        num_unlabelled=len(prepared.unlabelled),
-        speed=flops_per_second(),
-    )
-    name = config.estimator.name
-    if name == "auto":
-        name = cheapest_exact_or_sampled(costs, available_megabytes())
-    logger.info("estimator %s", describe(costs, name))
-    return dataclasses.replace(config, estimator=dataclasses.replace(config.estimator, name=name))
-
-
-def _num_symbols(rows: EncodedRows) -> int:
-    return sum(int(part.lengths.sum()) for part in rows.parts())
+def _interrupted(number: int, state: str) -> Interrupted:
+    return Interrupted(number, f"{signal.Signals(number).name}; {state}")

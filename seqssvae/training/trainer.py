@@ -1,6 +1,5 @@
-"""The training loop: steps, evaluations, and what they leave to go on from exactly."""
+"""The training loop: steps, evaluations, the best weights, and a state to resume from exactly."""
 
-import copy
 import dataclasses
 import logging
 import math
@@ -9,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,7 +19,6 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.errors import Diverged
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.model.ssvae import SSVAE
-from seqssvae.teacher.distil import distil
 from seqssvae.training.bad_steps import not_finite_allowed
 from seqssvae.training.step import Stepper
 
@@ -33,32 +30,35 @@ BAD_NUMBERS = "bad-numbers"
 CLEARLY = 2.0  # standard errors
 IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
+OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands; with the weights, all that going on needs.
+    """How far a run is; with the model's and the optimiser's state, all that resuming needs.
 
     Attributes:
-        step: Steps done, those that were skipped included.
-        evaluated_step: Of the last evaluation; -1 before the first.
-        first_accuracy: Before the first step, on labelled dev rows.
-        best_score: The best evaluation's score and ELBO.
-        best_step: When that was.
-        best_weights: The weights then, of q(y | x).
+        taught: Whether q(y | x) started from a teacher.
+        step: Steps done, skipped ones included.
+        evaluated_step: The step of the last evaluation; -1 before the first.
+        first_accuracy: On labelled dev rows, before the first step.
+        best_score: The score and the ELBO of the evaluation with the best score.
+        best_step: Its step.
+        best_weights: What was kept of the weights then: those of q(y | x), or all.
         best_elbo: The best ELBO.
-        best_elbo_weights: The weights then, of all else.
-        evaluations_since: Evaluations since either was found.
-        figures: What was measured of the weights that were kept in the end, before they learned
-            labels of dev rows; empty before that.
-        dev_labels_learned: Whether they learned them.
-        skipped_steps: Steps that were skipped, for their numbers were not finite.
+        best_elbo_weights: The weights then, without those that q(y | x) alone reads.
+        evaluations_since: Evaluations since the last improvement of either.
+        metrics: Of the weights that were kept in the end; empty while training.
+        dev_labels_learned: Whether q(y | x) was taught the labels of dev rows after training.
+        skipped_steps: Steps that were skipped because of numbers that are not finite.
         skipped_in_a_row: Those of them since the last good step.
-        bad_ids: Ids of the sequences that did it, each once.
-        minutes: Time spent in the loop, before a checkpoint too.
-        stopped_by: "steps", "patience", "time" or "bad-numbers"; None while it runs, and where it
-            was stopped from outside.
+        bad_ids: Ids of the sequences that caused it, without duplicates.
+        minutes: Time spent in the loop, over all parts of a run.
+        stopped_by: "steps", "patience", "time" or "bad-numbers"; None while training, and after
+            `should_stop`.
     """
 
+    taught: bool = False
     step: int = 0
     evaluated_step: int = -1
     first_accuracy: float | None = None
@@ -68,7 +68,7 @@ class Progress:
     best_elbo: float = -math.inf
     best_elbo_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     evaluations_since: int = 0
-    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     dev_labels_learned: bool = False
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
@@ -76,31 +76,36 @@ class Progress:
     minutes: float = 0.0
     stopped_by: str | None = None
 
+    @property
+    def teacher_kept(self) -> bool:
+        """Whether no step made a taught q(y | x) clearly better."""
+        return self.taught and self.best_step == 0
+
 
 class Trainer:
     """Trains a model on prepared rows.
 
-    What it keeps are the weights of q(y | x) from the evaluation with the best score (accuracy,
-    say), and all others from the one with the best ELBO; all from the former if both share an
-    encoder. A q(y | x) that a teacher has started is left for one that is more accurate by more
-    than two standard errors, no other: labelled dev rows are few, and they are asked often. Where
-    it is not left, it starts anew in the end from the labels of dev rows too.
+    It keeps the weights of q(y | x) from the evaluation with the best score (accuracy, say), and
+    all others from the one with the best ELBO; with a shared encoder all from the former. A taught
+    q(y | x) is replaced only by one that is more accurate by more than two standard errors,
+    because labelled dev rows are few and each evaluation asks them again. If it is never replaced,
+    all other weights are those of the best ELBO, also with a shared encoder.
 
-    A step whose loss, gradient or weights hold a NaN or an infinity is skipped and told; after
+    A step whose loss, gradient or weights hold a NaN or an infinity is skipped and logged; after
     `training.max_bad_steps` of them in a row training ends, with weights that are finite.
 
-    Of several ranks each has a trainer of the same rows; they begin with the weights of rank 0,
-    and are told the same all the way, by rank 0's clock. Any of them may ask to stop.
+    Each of several ranks has a trainer of the same rows. They start from the weights of rank 0
+    and take the same decisions, by rank 0's clock; `should_stop` of any of them stops all.
 
     Args:
         config: The settings.
         model: Its weights are changed in place.
         prepared: The rows.
-        show_bar: Draw a progress bar on stderr, if that is a terminal; rank 0 alone draws.
-        on_evaluation: Called with every evaluation's figures and with the state to go on from, on
-            rank 0 alone.
-        should_stop: Asked between steps; once it says so, `train` returns, and `state` is what to
-            go on from.
+        taught: Whether q(y | x) started from a teacher.
+        show_bar: Draw a progress bar on stderr, if that is a terminal; on rank 0 only.
+        on_evaluation: Called with the metrics of each evaluation and the state to resume from; on
+            rank 0 only.
+        should_stop: Called between steps; once it is true, `train` returns.
 
     Raises:
         ValueError: a weight is not finite.
@@ -112,8 +117,9 @@ class Trainer:
         model: SSVAE,
         prepared: Prepared,
         *,
+        taught: bool = False,
         show_bar: bool = False,
-        on_evaluation: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None,
+        on_evaluation: OnEvaluation | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.config, self.model, self.prepared = config, model, prepared
@@ -121,8 +127,7 @@ class Trainer:
         self.on_evaluation = on_evaluation
         self.should_stop = should_stop or (lambda: False)
         self.stepper = Stepper(config, model, prepared, tell=self._tell)
-        self.progress = Progress()
-        self.warnings: list[str] = []
+        self.progress = Progress(taught=taught)
         self._spent = self._start = 0.0
 
     def state(self) -> dict[str, Any]:
@@ -130,20 +135,20 @@ class Trainer:
         return {**self.stepper.state(), "progress": dataclasses.asdict(self.progress)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, as if the loop had never stopped.
+        """Resume from a state, as if the loop had never stopped.
 
         Raises:
-            KeyError, RuntimeError, TypeError, ValueError: it is no state of this model's training.
+            KeyError, RuntimeError, TypeError, ValueError: a state of something else.
         """
         self.stepper.restore(state)
         self.progress = Progress(**state["progress"])
 
     def train(self) -> Progress:
-        """Train until the steps, the patience or the time are spent, and keep the best weights.
+        """Train until steps, patience or time are used up, then load and measure the best weights.
 
         Raises:
-            Diverged: the model's first weights cannot be evaluated.
-            RankLost: another rank is gone.
+            Diverged: the metrics of the first weights are not finite.
+            RankLost: another rank does not answer.
         """
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
@@ -153,35 +158,18 @@ class Trainer:
         )
         with bar, logging_redirect_tqdm():
             self._loop(bar)
-        if self._must_stop():
-            return progress
-        best = {**progress.best_elbo_weights, **progress.best_weights}
-        self.model.load_state_dict({**self.model.state_dict(), **best})
-        progress.figures = self._measure()
-        if self.model.ngrams_are_fixed and progress.best_step == 0:
-            logger.info(
-                "q(y|x) stays as it started: no step made it clearly better on labelled dev rows"
-            )
-            self._read_dev_labels()
-        self.warnings = ignored_variables(progress.figures, self.model)
-        for warning in self.warnings:
-            logger.warning(warning)
+        if not self._must_stop():
+            best = {**progress.best_elbo_weights, **progress.best_weights}
+            self.model.load_state_dict({**self.model.state_dict(), **best})
+            progress.metrics = self._measure()
+            if progress.teacher_kept:
+                logger.info("no step made q(y|x) clearly better than its teacher on dev rows")
+            for warning in ignored_variables(progress.metrics, self.model):
+                logger.warning(warning)
         return progress
 
-    def _read_dev_labels(self) -> None:
-        """Start q(y | x) anew from all labels: dev rows have judged what they were kept for."""
-        ngrams, everything = self.model.ngrams, self.prepared.with_dev_labels()
-        if ngrams is None or everything is self.prepared:
-            return
-        logger.info("its n-gram models learn again, from the labels of dev rows too")
-        with distributed.writer_first():  # minutes that once are enough
-            if distributed.is_writer():
-                distil(ngrams, everything, self.config.training.seed)
-        distributed.share(ngrams.state_dict().values())
-        self.progress.dev_labels_learned = True
-
     def _loop(self, bar: "tqdm[Any]") -> None:
-        """Take steps and evaluate, until something says that it is enough."""
+        """Take steps and evaluate until a limit is reached."""
         settings, progress = self.config.training, self.progress
         self._spent, self._start = progress.minutes, time.monotonic()
         while not self._must_stop():
@@ -206,19 +194,19 @@ class Trainer:
         return self._spent + (time.monotonic() - self._start) / 60
 
     def _tell(self) -> tuple[float, ...]:
-        """What this rank adds to a step's exchange: its wish to stop, and rank 0's clock."""
+        """Summed over the ranks with a step's gradients: votes to stop, and rank 0's clock."""
         if distributed.size() == 1:
             return ()
         return float(self.should_stop()), self._minutes() if distributed.is_writer() else 0.0
 
     def _must_stop(self) -> bool:
-        """Whether some rank wished to stop; all of them heard of it in the same step."""
+        """Whether `should_stop` was true on some rank; all ranks learn of it in the same step."""
         if distributed.size() == 1:
             return self.should_stop()
         return bool(self.stepper.heard and self.stepper.heard[0])
 
     def step(self, step: int) -> float:
-        """One step of the optimiser; returns the loss in nats per row, NaN if it was skipped."""
+        """One step of the optimiser; returns the loss in nats per row, NaN for a skipped step."""
         progress = self.progress
         loss, bad = self.stepper.step(step)
         if bad is None:
@@ -233,83 +221,82 @@ class Trainer:
         return loss
 
     def _evaluate(self) -> None:
-        """Measure the held-out rows, keep the weights if they are the best so far."""
-        progress, settings = self.progress, self.config.training
+        """Measure the held-out rows, and keep the weights if they are the best so far."""
+        progress = self.progress
         progress.evaluated_step = progress.step
         with not_finite_allowed() as refusals:
-            figures = self._measure()
+            metrics = self._measure()
         if refusals:
-            if not progress.best_elbo_weights | progress.best_weights:
-                raise Diverged("the first weights give figures that are not finite")
+            if not progress.best_weights:
+                raise Diverged("metrics of the first weights are not finite")
             progress.stopped_by = BAD_NUMBERS
             return
-        record = {"step": progress.step, "skipped_steps": progress.skipped_steps, **figures}
-        score, elbo = self._score(figures), figures["elbo"]
-        progress.evaluations_since += 1
-        if score > progress.best_score and self._outdoes_teacher(figures):
-            progress.best_score, progress.best_step = score, progress.step
-            progress.best_weights = self._weights(of_classifier=True)
-            progress.evaluations_since = 0
-        if elbo > progress.best_elbo:
-            progress.best_elbo = elbo
-            progress.best_elbo_weights = self._weights(of_classifier=False)
-            progress.evaluations_since = 0
-        warmed = progress.step >= self.config.objective.kl_warmup_steps
-        spent = settings.patience and progress.evaluations_since >= settings.patience
-        if warmed and spent and progress.stopped_by is None:
+        self._keep_best(metrics)
+        settings, kl_warmup_steps = self.config.training, self.config.objective.kl_warmup_steps
+        is_late = settings.patience and progress.evaluations_since >= settings.patience
+        if is_late and progress.step >= kl_warmup_steps and progress.stopped_by is None:
             progress.stopped_by = "patience"
+        record = {"step": progress.step, "skipped_steps": progress.skipped_steps, **metrics}
         logger.info(format_metrics(record))
-        distributed.from_writer(lambda: self._hand_on(record))
-
-    def _hand_on(self, record: Mapping[str, Any]) -> None:
         if self.on_evaluation is not None:
-            self.on_evaluation(record, self.state())
+            report = self.on_evaluation
+            distributed.from_writer(lambda: report(record, self.state()))
 
     def _measure(self) -> dict[str, Any]:
-        """Figures of the held-out rows, or of some training rows where none were held out."""
+        """Metrics of the held-out rows, or of some training rows where none were held out."""
         rows = self.prepared.dev
         if not len(rows):
-            parts = (self.prepared.unlabelled, self.prepared.labelled)
-            rows = next(part for part in parts if len(part))
-            rows = rows.take(np.arange(min(len(rows), 256)))
+            rows = self.prepared.unlabelled or self.prepared.labelled
+            rows = rows.slice(0, 256)
         return evaluate(self.model, rows, num_samples=1, seed=self.config.training.seed)
 
-    def _weights(self, *, of_classifier: bool) -> dict[str, Tensor]:
-        """A copy of the weights of q(y | x), or of all else."""
-        weights = self.model.state_dict()
-        ours = self.model.classifier_names()
-        if not ours:  # one body for both
-            return copy.deepcopy(weights) if of_classifier else {}
-        return {n: w.clone() for n, w in weights.items() if (n in ours) == of_classifier}
+    def _keep_best(self, metrics: Mapping[str, Any]) -> None:
+        progress, score = self.progress, self._score(metrics)
+        of_classifier = self.model.classifier_names()
+        progress.evaluations_since += 1
+        if score > progress.best_score and self._outdoes_teacher(metrics):
+            is_teacher = progress.taught and progress.step == 0
+            whole = self.model.shares_encoder and not is_teacher
+            progress.best_score, progress.best_step = score, progress.step
+            progress.best_weights = self._weights(lambda name: whole or name in of_classifier)
+            progress.evaluations_since = 0
+        if metrics["elbo"] > progress.best_elbo:
+            progress.best_elbo = metrics["elbo"]
+            progress.best_elbo_weights = self._weights(lambda name: name not in of_classifier)
+            progress.evaluations_since = 0
+        if progress.first_accuracy is None:
+            progress.first_accuracy = metrics.get("accuracy")
 
-    def _outdoes_teacher(self, figures: Mapping[str, Any]) -> bool:
-        """Whether a classifier is clearly better than what a teacher started, if one did."""
-        first, taught = self.progress.first_accuracy, self.model.ngrams_are_fixed
-        if not taught or first is None or figures.get("accuracy") is None:
-            if self.progress.first_accuracy is None:
-                self.progress.first_accuracy = figures.get("accuracy")
+    def _weights(self, is_kept: Callable[[str], bool]) -> dict[str, Tensor]:
+        """A copy of some weights."""
+        return {n: w.clone() for n, w in self.model.state_dict().items() if is_kept(n)}
+
+    def _outdoes_teacher(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether q(y | x) is clearly better than the teacher that it started from, if any."""
+        first = self.progress.first_accuracy
+        if not self.progress.taught or first is None or metrics.get("accuracy") is None:
             return True
-        error = math.sqrt(first * (1 - first) / figures["num_labelled"])
-        return bool(figures["accuracy"] > first + CLEARLY * error)
+        error = math.sqrt(first * (1 - first) / metrics["num_labelled"])
+        return bool(metrics["accuracy"] > first + CLEARLY * error)
 
-    def _score(self, figures: Mapping[str, Any]) -> tuple[float, float]:
+    def _score(self, metrics: Mapping[str, Any]) -> tuple[float, float]:
         """What early stopping compares; the ELBO decides between equals."""
         key = self.config.training.early_stopping.replace("-", "_")
-        first = figures["elbo"] if figures.get(key) is None else figures[key]
-        score = (float(first), float(figures["elbo"]))
+        first = metrics["elbo"] if metrics.get(key) is None else metrics[key]
+        score = (float(first), float(metrics["elbo"]))
         return score if all(map(math.isfinite, score)) else (-math.inf, -math.inf)
 
 
-def ignored_variables(figures: Mapping[str, Any], model: SSVAE) -> list[str]:
-    """What to do when the decoder does without z or y, one line each."""
+def ignored_variables(metrics: Mapping[str, Any], model: SSVAE) -> list[str]:
+    """Warnings, with advice, that the decoder ignores z or y."""
     warnings = []
-    if model.latent_size and figures["mutual_information"] < IGNORED_NATS:
+    if model.latent_size and metrics["mutual_information"] < IGNORED_NATS:
         warnings.append(
-            f"z is ignored: it tells {figures['mutual_information']:.3f} nats of x. Try a larger "
-            "--objective.free_bits, a longer --objective.kl_warmup_steps, or a larger "
-            "--model.word_dropout."
+            "z is ignored: its mutual information with x is "
+            f"{metrics['mutual_information']:.3f} nats. Try a larger --objective.free_bits, a "
+            "longer --objective.kl_warmup_steps, or a larger --model.word_dropout."
         )
-    gap = figures.get("y_gap")
+    gap = metrics.get("y_gap")
     if model.num_classes > 1 and gap is not None and gap < IGNORED_NATS:
         warnings.append(
             f"y is ignored: a wrong label costs {gap:.3f} nats. Try --model.class_bias true, "

@@ -19,12 +19,6 @@ def test_a_prior_from_the_labelled_rows() -> None:
     torch.testing.assert_close(model.prior_logits.exp(), torch.tensor([4 / 6, 2 / 6]))
 
 
-def test_with_one_labelled_class_there_is_no_teacher() -> None:
-    data = dataclasses.replace(prepared(), labelled=random_rows([1, 1], 0))
-    model = build(config(training__teacher=True), data)
-    assert model.ngrams is not None and model.ngrams.weight.requires_grad
-
-
 @pytest.mark.parametrize("prior", [(0.5, 0.3, 0.2), (1.0, 0.0)])
 def test_a_prior_that_does_not_fit_is_refused(prior: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="model.prior: wanted 2 numbers above 0"):

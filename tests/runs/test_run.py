@@ -288,7 +288,7 @@ def test_check_new_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"wanted a folder, got the file .*file$|Not a directory"):
         check_new_run(tmp_path / "file" / "run")
     save_checkpoint(tmp_path, {})
-    with pytest.raises(InputError, match="one with files; --resume goes on from its checkpoint"):
+    with pytest.raises(InputError, match="one with files; --resume continues from its checkpoint"):
         check_new_run(tmp_path)
 
 

@@ -126,7 +126,7 @@ def train() -> Any:
     )
     progress = trainer.train()
     assert bool(records) == distributed.is_writer()
-    kept = progress.figures, progress.best_step, progress.best_score, progress.stopped_by
+    kept = progress.metrics, progress.best_step, progress.best_score, progress.stopped_by
     return kept, dict(trainer.model.state_dict())
 
 

@@ -1,67 +1,62 @@
 import dataclasses
+import logging
 
 import pytest
 
 from seqssvae.config import Config, EstimatorConfig
-from seqssvae.training.costs import (
-    Cost,
-    cheapest_exact_or_sampled,
-    describe,
-    estimate,
-    flops_per_second,
-)
+from seqssvae.training import costs
+from seqssvae.training.costs import Cost, choose_estimator, estimate
+from tests.support.training import config, prepared
 
 DEFAULT = Config()
 
 
-def costs(config: Config = DEFAULT, **changes: float) -> dict[str, Cost]:
-    facts: dict[str, float] = {
-        "num_classes": 4,
-        "vocabulary_size": 8000,
-        "mean_length": 40,
-        "num_labelled": 100,
-        "num_unlabelled": 10000,
-        "speed": 1e11,
-    }
-    found = estimate(config, **{**facts, **changes})  # type: ignore[arg-type]
-    return {cost.estimator: cost for cost in found}
+def cost(num_states: int, settings: Config = DEFAULT, **changes: bool) -> Cost:
+    return estimate(
+        settings, num_states=num_states, vocabulary_size=8000, mean_length=40, **changes
+    )
 
 
 def test_rows_of_the_expanded_batch() -> None:
     """32 labelled rows, and 64 unlabelled ones for each label that is looked at."""
-    found = costs()
-    assert found["fused-enum"].decoder_rows == 32 + 4 * 64
-    assert found["sum-and-sample"].decoder_rows == 32 + 2 * 64
-    assert found["score-function"].decoder_rows == 32 + 64
-    assert costs(num_labelled=0)["fused-enum"].decoder_rows == 4 * 64
-    assert costs(num_unlabelled=0)["fused-enum"].decoder_rows == 32
+    assert cost(4).decoder_rows == 32 + 4 * 64
+    assert cost(4, has_labelled=False).decoder_rows == 4 * 64
+    assert cost(4, has_unlabelled=False).decoder_rows == 32
+    three = dataclasses.replace(Config(), estimator=EstimatorConfig(num_particles=3))
+    assert cost(4, three).decoder_rows == 3 * (32 + 4 * 64)
 
 
-def test_cost_of_sampling_does_not_grow_with_the_labels() -> None:
-    few, many = costs(num_classes=20), costs(num_classes=1000)
-    assert few["sum-and-sample"].flops == many["sum-and-sample"].flops
-    assert many["fused-enum"].flops > 20 * few["fused-enum"].flops
-
-
-def test_sequential_enumeration_keeps_a_share_of_the_memory() -> None:
-    found = costs(num_classes=20, vocabulary_size=50)
-    assert found["trace-enum-sequential"].megabytes < 0.3 * found["trace-enum"].megabytes
-
-
-def test_particles_multiply_the_rows() -> None:
-    config = dataclasses.replace(Config(), estimator=EstimatorConfig(num_particles=3))
-    assert costs(config)["fused-enum"].decoder_rows == 3 * (32 + 4 * 64)
+def test_operations_grow_with_the_labels_that_are_looked_at() -> None:
+    assert cost(1000).operations > 20 * cost(20).operations
+    assert cost(20).megabytes > cost(2).megabytes
 
 
 @pytest.mark.parametrize(
-    ("num_classes", "megabytes", "wanted"),
-    [(4, 8000, "fused-enum"), (1000, 8000, "sum-and-sample"), (4, 20, "sum-and-sample")],
+    ("speed", "megabytes", "wanted"),
+    [
+        (1e11, 8000.0, "fused-enum"),
+        (1e3, 8000.0, "sum-and-sample"),
+        (1e11, 0.01, "sum-and-sample"),
+    ],
 )
-def test_auto_goes_by_time_and_memory(num_classes: int, megabytes: float, wanted: str) -> None:
-    found = list(costs(num_classes=num_classes).values())
-    assert cheapest_exact_or_sampled(found, megabytes) == wanted
-    assert wanted in describe(found, wanted)
+def test_auto_goes_by_time_and_memory(
+    speed: float,
+    megabytes: float,
+    wanted: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(costs, "flops_per_second", lambda: speed)
+    monkeypatch.setattr(costs, "available_megabytes", lambda: megabytes)
+    with caplog.at_level(logging.INFO):
+        for asked, name in (("auto", wanted), ("trace-enum", "trace-enum")):
+            settings = config(estimator__name=asked)
+            assert choose_estimator(settings, prepared()) == config(estimator__name=name)
+    auto, named = caplog.messages
+    assert auto.startswith(f"estimator {wanted} ") and "; " in auto
+    assert named.startswith("estimator trace-enum; fused-enum 13 decoder rows, at least ")
 
 
-def test_the_machine_has_a_speed() -> None:
-    assert 1e8 < flops_per_second() < 1e15
+def test_the_machine_has_speed_and_memory() -> None:
+    assert 1e8 < costs.flops_per_second() < 1e15
+    assert costs.available_megabytes() > 10

@@ -174,7 +174,7 @@ def test_a_signal_ends_a_run_in_good_order(
 
     monkeypatch.setattr(Stepper, "_differentiate", differentiate)
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(Interrupted, match=f"{number.name}; --resume goes on from step") as caught:
+    with pytest.raises(Interrupted, match=f"{number.name}; --resume continues from step") as caught:
         fit(config(), data, tmp_path / "broken")
     assert caught.value.status == status
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
@@ -206,7 +206,7 @@ def test_without_resume_a_checkpoint_is_not_lost(
     with pytest.raises(Killed):
         fit(config(), data, tmp_path / "run")
     stop()
-    with pytest.raises(InputError, match="--resume goes on from its checkpoint"):
+    with pytest.raises(InputError, match="--resume continues from its checkpoint"):
         fit(config(training__seed=4), data, tmp_path / "run")
 
 
@@ -242,7 +242,7 @@ def test_the_estimator_that_was_chosen_stays(
     with pytest.raises(Killed):
         fit(config(estimator__name="auto"), data, tmp_path / "run")
     stop()
-    monkeypatch.setattr("seqssvae.training.fit.available_megabytes", lambda: 1e-6)
+    monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda: 1e-6)
     fit(config(estimator__name="auto"), data, tmp_path / "run", resume=True)
     assert load_run(tmp_path / "run").config == config(estimator__name="fused-enum")
 
@@ -266,7 +266,7 @@ def test_rot_in_the_newest_checkpoint_costs_no_bit(
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, data: Path) -> None:
     save_checkpoint(tmp_path / "run", {"step": 1})
-    with pytest.raises(InputError, match="run: wanted a checkpoint of format 2, got None"):
+    with pytest.raises(InputError, match="run: wanted a checkpoint of format 3, got None"):
         fit(config(), data, tmp_path / "run", resume=True)
 
 
@@ -318,7 +318,7 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(
 def test_the_estimator_that_was_chosen_is_written_down(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float, wanted: str
 ) -> None:
-    monkeypatch.setattr("seqssvae.training.fit.available_megabytes", lambda: megabytes)
+    monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda: megabytes)
     fit(config(estimator__name="auto"), data, tmp_path / "auto")
     assert load_run(tmp_path / "auto").config == config(estimator__name=wanted)
     fit(config(estimator__name=wanted), data, tmp_path / "named")

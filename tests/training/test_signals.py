@@ -117,7 +117,8 @@ def test_signals_then_resume_then_the_same_bits(tmp_path: Path) -> None:
         assert ended.status == {term: 143, interrupt: 130}[number]
         assert ended.step >= first
         assert ended.told == (  # the step in progress was finished
-            f"seqssvae train: stopped by {number.name}; --resume goes on from step {ended.step + 1}"
+            f"seqssvae train: stopped by {number.name}; "
+            f"--resume continues from step {ended.step + 1}"
         )
     assert (twice.status, thrice.status) == (-interrupt, -term)  # 130 and 143 in a shell
     assert max(twice.seconds, thrice.seconds) < 20

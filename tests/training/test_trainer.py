@@ -13,11 +13,9 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from seqssvae.config import Config
-from seqssvae.data.batches import collate
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import Diverged
 from seqssvae.model.build import build
-from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
 from seqssvae.training.trainer import BAD_NUMBERS, Trainer, ignored_variables
 from tests.support.factories import make_model
@@ -85,14 +83,14 @@ def check_resumed(changes: dict[str, Any], stops: Sequence[int], tmp_path: Path)
     whole.train()
     want = plain(whole, records)
     stops = [step for step in stops if step < whole.progress.step]
-    assert want["progress"]["figures"] and len(stops) > 1
+    assert want["progress"]["metrics"] and len(stops) > 1
     for stop in stops:
         records.clear()
         asked = itertools.count()
         # the question comes twice a step: before an evaluation and after it
         first = make(lambda stop=stop, asked=asked: next(asked) // 2 >= stop)  # type: ignore[misc]
         first.train()
-        assert not first.progress.figures and first.progress.stopped_by is None
+        assert not first.progress.metrics and first.progress.stopped_by is None
         assert first.progress.step == stop
         save_checkpoint(tmp_path, first.state())
         state = load_checkpoint(tmp_path)
@@ -191,35 +189,11 @@ def test_classifier_and_generator_are_kept_from_their_own_best(
         config(training__num_steps=4, training__evaluate_every=1, model__shared_encoder=shared)
     )
     of_classifier = trainer.model.classifier_names()
-    assert bool(of_classifier) != shared
     for name, value in weights(trainer).items():
         expected = seen[2 if shared or name in of_classifier else 3]
         assert torch.equal(value, expected[name])
     assert trainer.progress.best_step == 2
-    assert trainer.progress.figures["elbo"] == 0.0
-
-
-def test_q_starts_from_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is what the n-gram part says, before the first step."""
-
-    def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
-        torch.nn.init.normal_(ngrams.weight)
-
-    monkeypatch.setattr("seqssvae.teacher.distil.distil", distil)
-    data = prepared()
-    model = build(config(training__teacher=True), data).eval()
-    batch = collate(data.dev, range(4), num_classes=2)
-    assert model.ngrams is not None
-    want = model.ngrams(batch.x, batch.lengths).log_softmax(-1)
-    torch.testing.assert_close(model.y_logits(model.encode(batch.x, batch.lengths)), want)
-    assert want.std() > 0.1
-    before = model.ngrams.weight.clone()
-    monkeypatch.setattr("seqssvae.training.trainer.distil", lambda *_: None)
-    trainer = Trainer(config(training__teacher=True), model, data)
-    trainer.train()
-    assert torch.equal(model.ngrams.weight, before)
-    untaught = build(config(training__teacher=True), data, taught=False)
-    assert untaught.ngrams is not None and not untaught.ngrams.weight.any()
+    assert trainer.progress.metrics["elbo"] == 0.0
 
 
 def test_time_is_a_limit() -> None:
@@ -258,36 +232,6 @@ def test_ignored_variables_are_told(caplog: pytest.LogCaptureFixture) -> None:
     assert "y is ignored" in caplog.text
 
 
-@pytest.mark.parametrize(("accuracy", "left"), [(0.89, False), (0.97, True)])
-def test_a_teacher_is_left_for_what_is_clearly_better(
-    accuracy: float, left: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """0.8 over 64 rows has a standard error of 0.05; a teacher that stays reads all labels."""
-    scripted = iter([0.8, accuracy, 0.85, 0.0])
-    monkeypatch.setattr("seqssvae.teacher.distil.distil", lambda *_: None)
-    again: list[Prepared] = []
-    monkeypatch.setattr(
-        "seqssvae.training.trainer.distil", lambda _, data, seed: again.append(data)
-    )
-    monkeypatch.setattr(
-        Trainer,
-        "_measure",
-        lambda _: {
-            "accuracy": next(scripted), "num_labelled": 64, "elbo": -5.0,
-            "mutual_information": 1.0, "likelihood": 0.0,
-        },
-    )  # fmt: skip
-    settings = config(
-        training__teacher=True, training__num_steps=2, training__evaluate_every=1,
-        objective__kl_warmup_steps=2,
-    )  # fmt: skip
-    progress = trained(settings).progress
-    assert progress.best_step == (1 if left else 0) and progress.dev_labels_learned != left
-    assert [list(data.labelled.ids) for data in again] == (
-        [] if left else [["0-0", "0-1", "0-2", "0-3", "2-0", "2-1"]]
-    )
-
-
 def test_a_bad_step_is_told_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     data, settings = prepared(), config()
     records: list[dict[str, Any]] = []
@@ -313,7 +257,7 @@ def test_too_many_bad_steps_in_a_row_end_training(first_bad: int) -> None:
     progress = trainer.train()
     assert progress.stopped_by == BAD_NUMBERS and progress.step == first_bad + 3
     assert all(bool(value.isfinite().all()) for value in weights(trainer).values())
-    assert progress.figures["elbo"] < 0  # what was kept can be evaluated
+    assert progress.metrics["elbo"] < 0  # what was kept can be evaluated
 
 
 def test_first_weights_that_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +266,7 @@ def test_first_weights_that_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch)
         return {}
 
     monkeypatch.setattr(Trainer, "_measure", measure)
-    with pytest.raises(Diverged, match="the first weights give figures that are not finite"):
+    with pytest.raises(Diverged, match="metrics of the first weights are not finite"):
         trained(config())
 
 
@@ -340,7 +284,7 @@ def test_weights_that_cannot_be_evaluated_are_left_for_the_best(
     monkeypatch.setattr(Trainer, "_measure", measure)
     trainer = trained(config(training__teacher=False))
     assert trainer.progress.stopped_by == BAD_NUMBERS and trainer.progress.step == 4
-    assert trainer.progress.best_step == 0 and trainer.progress.figures
+    assert trainer.progress.best_step == 0 and trainer.progress.metrics
 
 
 @pytest.mark.parametrize("figure", ["elbo", "accuracy"])

@@ -1,0 +1,135 @@
+"""Where q(y | x) starts from, when it is replaced, and what it learns after training."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seqssvae.data.batches import collate
+from seqssvae.data.prepare import Prepared
+from seqssvae.model.build import build
+from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.training.fit import train
+from seqssvae.training.teach import teach
+from seqssvae.training.trainer import Trainer
+from tests.support.rows import random_rows
+from tests.support.training import config, prepared
+
+
+@pytest.fixture
+def lessons(monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
+    """What rows a teacher was fitted to; its weights are random."""
+    given: list[Prepared] = []
+
+    def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
+        torch.nn.init.normal_(ngrams.weight)
+        given.append(data)
+
+    monkeypatch.setattr("seqssvae.training.teach.distil", distil)
+    return given
+
+
+def test_q_starts_as_what_was_taught(lessons: list[Prepared]) -> None:
+    """And its n-gram part is not trained."""
+    data, settings = prepared(), config(training__teacher=True)
+    model = build(settings, data).eval()
+    assert model.ngrams is not None and not model.ngrams.weight.any()
+    assert teach(settings, model, data) and lessons == [data]
+    batch = collate(data.dev, range(4), num_classes=2)
+    want = model.ngrams(batch.x, batch.lengths).log_softmax(-1)
+    torch.testing.assert_close(model.y_logits(model.encode(batch.x, batch.lengths)), want)
+    assert want.std() > 0.1
+    before = model.ngrams.weight.clone()
+    Trainer(settings, model, data, taught=True).train()
+    assert torch.equal(model.ngrams.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes"),
+    [
+        ([0, 1], {"training__teacher": False}),
+        ([0, 1], {"training__teacher": True, "model__ngram_buckets": 0}),
+        ([1, 1], {"training__teacher": True}),
+    ],
+)
+def test_without_setting_ngrams_or_two_classes_nothing_is_taught(
+    labels: list[int], changes: dict[str, Any], lessons: list[Prepared]
+) -> None:
+    data, settings = (
+        dataclasses.replace(prepared(), labelled=random_rows(labels, 0)),
+        config(**changes),
+    )
+    model = build(settings, data)
+    assert not teach(settings, model, data) and lessons == []
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not train(settings, data).progress.taught
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("accuracy", "replaced"), [(0.89, False), (0.97, True)])
+def test_a_teacher_is_replaced_by_what_is_clearly_better(
+    accuracy: float,
+    replaced: bool,
+    shared: bool,
+    lessons: list[Prepared],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """0.8 over 64 rows has a standard error of 0.05; a teacher that is kept learns dev labels too.
+
+    The accuracy is best at step 1, the ELBO at step 2. With a shared encoder the weights of step 0
+    must not be kept along with the teacher.
+    """
+    scripted = iter([(0.8, -6.0), (accuracy, -5.0), (0.85, -4.0), (0.0, 0.0)])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        seen.append({n: w.clone() for n, w in trainer.model.state_dict().items()})
+        accuracy, elbo = next(scripted)
+        return {
+            "accuracy": accuracy, "elbo": elbo, "num_labelled": 64, "mutual_information": 1.0,
+            "likelihood": 0.0,
+        }  # fmt: skip
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    settings = config(
+        training__teacher=True, training__num_steps=2, training__evaluate_every=1,
+        objective__kl_warmup_steps=2, model__shared_encoder=shared,
+    )  # fmt: skip
+    data = prepared()
+    trainer = train(settings, data)
+    progress, model = trainer.progress, trainer.model
+    assert progress.taught and progress.teacher_kept != replaced
+    assert progress.best_step == int(replaced) and progress.dev_labels_learned != replaced
+    assert lessons[0] is data
+    assert [list(one.labelled.ids) for one in lessons[1:]] == (
+        [] if replaced else [["0-0", "0-1", "0-2", "0-3", "2-0", "2-1"]]
+    )
+    of_classifier = model.classifier_names()
+    for name, value in model.state_dict().items():
+        step = 2
+        if name in of_classifier or (shared and replaced):
+            step = int(replaced)
+        if replaced or not name.startswith("ngrams."):
+            assert torch.equal(value, seen[step][name]), name
+    head = next(value for name, value in seen[1].items() if name.startswith("head_y."))
+    assert model.head_y is not None
+    assert bool(head.any()) and any(p.any() for p in model.head_y.parameters()) == replaced
+
+
+def test_a_resumed_run_is_not_taught_again(lessons: list[Prepared]) -> None:
+    """That it was taught is saved; the frozen weights come from the checkpoint."""
+    data, settings = prepared(), config(training__teacher=True, data__dev_fraction=0.0)
+    whole = train(settings, data)
+    asked = iter(range(100))
+    first = train(settings, data, should_stop=lambda: next(asked) >= 6)
+    assert len(lessons) == 2 + (whole.progress.dev_labels_learned)
+    checkpoint = first.state()
+    lessons.clear()
+    second = train(settings, data, checkpoint=checkpoint)
+    assert second.progress.taught and data not in lessons
+    weights = second.model.state_dict()
+    kept = [n for n in weights if not n.startswith("ngrams.")]
+    assert all(torch.equal(weights[n], whole.model.state_dict()[n]) for n in kept)
+    assert np.isfinite(second.progress.metrics["elbo"])
