@@ -17,6 +17,7 @@ import seqssvae
 from seqssvae.cli import COMMANDS, main
 from seqssvae.config import EstimatorConfig, describe_fields
 from tests.support import snippets
+from tests.support.rows import write_rows
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -36,7 +37,7 @@ PROSE = {
 }
 
 
-def write_rows(path: Path, *, times: int) -> None:
+def write_messages(path: Path, *, times: int) -> None:
     """Rows of two labels, and as many with none."""
     rows = [
         {"text": " and ".join([text] * n), "label": label if n % 2 else None}
@@ -44,7 +45,7 @@ def write_rows(path: Path, *, times: int) -> None:
         for label, texts in PROSE.items()
         for text in texts
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(path, rows)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mail")
     (folder / "folder").mkdir()
     for name in ("rows", "test", "new", "folder/train", "folder/test"):
-        write_rows(folder / f"{name}.jsonl", times=4)
+        write_messages(folder / f"{name}.jsonl", times=4)
     lines = [f'"{text}",{label}\n' for label, texts in PROSE.items() for text in texts]
     (folder / "messages.csv").write_text("body,kind\n" + "".join(lines * 2), encoding="utf-8")
     before = torch.get_default_dtype()

@@ -15,6 +15,7 @@ from experiments.benchmarks.baselines import Networks, PyroStep, TorchStep
 from experiments.benchmarks.step import LATENT_SIZE, Setting, make_batch, make_model
 from seqssvae.estimators import FusedEnum
 from tests.support.fixtures import FixNoise
+from tests.support.rows import write_rows
 
 ROOT = Path(__file__).parent.parent
 SYLLABLES = {
@@ -32,7 +33,7 @@ def write_words(path: Path, num_words: int) -> list[dict[str, str]]:
         for words in itertools.islice(zip(*syllables, strict=True), num_words)
         for label, word in zip(SYLLABLES, words, strict=True)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(path, rows)
     return rows
 
 

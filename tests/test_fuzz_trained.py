@@ -1,6 +1,5 @@
 """Whatever a trained model, a command line or a file of rows is given: an answer, or one line."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from seqssvae.cli import main
 from seqssvae.data.vocabulary import build_vocabulary, load_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel
+from tests.support.rows import write_rows
 from tests.support.strategies import any_texts, cases, texts, told, values
 
 Small = tuple[Path, Path]
@@ -149,8 +149,7 @@ def test_training_on_any_rows(
     flags: list[str],
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
-    path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = write_rows(folder / "rows.jsonl", rows)
     words = ["--data", str(path), "--test", str(path), "--out", str(folder / "run")]
     status = run_command(capfd, "train", *words, *QUICK, *flags)
     if status == 0:

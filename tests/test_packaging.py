@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rows import write_rows
+
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +97,7 @@ def test_an_extra_brings_what_it_is_for(
     extra: str, built: dict[str, Path], environment: Path, tmp_path: Path
 ) -> None:
     """In a copy of the environment that has this extra and no other."""
-    write_rows(tmp_path / "rows.jsonl")
+    write_pairs(tmp_path / "rows.jsonl")
     (tmp_path / "draw.py").write_text(DRAW)
     (tmp_path / "ask.py").write_text(ASK)
     (tmp_path / "quick.yaml").write_text(
@@ -126,9 +128,9 @@ def install(environment: Path, *words: str) -> None:
     )
 
 
-def write_rows(path: Path) -> None:
+def write_pairs(path: Path) -> None:
     rows = [{"text": part * n, "label": part} for part in ("ab", "cd") for n in range(1, 9)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(path, rows)
 
 
 @pytest.fixture(params=["wheel", "sdist"])
@@ -154,7 +156,7 @@ def run(
 
 
 def test_the_installed_package_trains_and_classifies(run: Run, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows.jsonl")
+    write_pairs(tmp_path / "rows.jsonl")
     assert "classify" in run("seqssvae", "--help")
     assert "_shtab_seqssvae" in run("seqssvae", "--print-completion", "bash")
     run("seqssvae", "train", "--data", "rows.jsonl", "--out", "run", *QUICK)

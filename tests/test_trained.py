@@ -19,8 +19,7 @@ from seqssvae.inference.classify import MODES
 from seqssvae.model.build import build
 from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.trained import EXTRA_LENGTH, TrainedModel, classify_table, load
-from seqssvae.training.fit import fit
-from tests.support.training import QUICK, TEXTS
+from tests.support.training import QUICK, TEXTS, train
 
 Small = tuple[Path, Path]
 
@@ -30,23 +29,16 @@ def model(small_run: Small) -> TrainedModel:
     return load(small_run[0])
 
 
-def train(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> TrainedModel:
-    data = folder / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    fit(override(Config(), {**QUICK, **changes}), data, folder / "run")
-    return load(folder / "run")
-
-
 @pytest.fixture
 def plain(tmp_path: Path) -> TrainedModel:
     """A VAE without classes."""
-    return train(tmp_path, [{"text": "ab" * (1 + i % 3)} for i in range(20)])
+    return load(train(tmp_path, [{"text": "ab" * (1 + i % 3)} for i in range(20)]))
 
 
 @pytest.fixture
 def of_tokens(tmp_path: Path) -> TrainedModel:
     rows = [{"tokens": ["x y", "z"] * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]
-    return train(tmp_path, rows)
+    return load(train(tmp_path, rows))
 
 
 def table(rows: list[dict[str, Any]]) -> NDArray[np.float64]:

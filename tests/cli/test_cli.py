@@ -13,6 +13,7 @@ import pytest
 
 from seqssvae.cli import COMMANDS, main
 from seqssvae.estimators import FusedEnum
+from tests.support.rows import write_rows
 
 Small = tuple[Path, Path]
 
@@ -52,11 +53,6 @@ QUICK = (
     "--model.embedding_size=4 --model.encoder_size=4 --model.decoder_size=4 --model.latent_size=2 "
     "--objective.kl_warmup_steps=2 --training.num_steps=4 --training.evaluate_every=2"
 ).split()
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:

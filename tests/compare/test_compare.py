@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, read_like, read_sequences
 from seqssvae.errors import InputError
+from tests.support.rows import write_rows
 
 QUICK = {
     "model.embedding_size": 4,
@@ -57,8 +57,7 @@ def write(path: Path, num_rows: int, letters: str = "xy") -> Path:
         {"text": letters[i % 2] * (1 + i % 5), "label": letters[i % 2], "id": f"{letters}{i}"}
         for i in range(num_rows)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return write_rows(path, rows)
 
 
 @pytest.fixture

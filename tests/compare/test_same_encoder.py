@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from seqssvae.data.vocabulary import EOS
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.trained import classify_table
-from tests.support.rows import make_rows
+from tests.support.rows import make_rows, write_rows
 
 QUICK = {
     "model.embedding_size": 6,
@@ -57,8 +56,7 @@ def prepared(tmp_path: Path) -> Prepared:
         for number in range(60)
         for label in letters
     ]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = write_rows(tmp_path / "rows.jsonl", rows)
     return prepare(config(), path)
 
 

@@ -1,6 +1,5 @@
 """Likely mistakes are reported and counted, and the rows stay as they are."""
 
-import json
 import logging
 import random
 from pathlib import Path
@@ -13,13 +12,9 @@ from seqssvae.config import Config, override
 from seqssvae.data.audit import count_shared
 from seqssvae.data.corpus import Corpus, read_corpus
 from seqssvae.data.prepare import count_test_rows_seen, prepare
+from tests.support.rows import write_rows
 
 Rows = list[dict[str, Any]]
-
-
-def write(path: Path, rows: Rows) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def labelled(*labels: Any) -> Rows:
@@ -71,7 +66,7 @@ PLAIN = labelled("a", "a", "b", "b")
 )  # fmt: skip
 def test_warnings(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: list[str]) -> None:
     config = override(Config(), {"data.vocabulary": "characters", **settings})
-    prepared = prepare(config, write(tmp_path / "rows.jsonl", rows))
+    prepared = prepare(config, write_rows(tmp_path / "rows.jsonl", rows))
     assert len(prepared.warnings) == len(wanted), prepared.warnings
     for line, start in zip(prepared.warnings, wanted, strict=True):
         assert line.startswith(start)
@@ -81,9 +76,9 @@ def test_warnings(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: 
 
 def test_rows_in_both_files_are_counted(tmp_path: Path) -> None:
     """By their sequences, whatever their labels; a test row counts as often as it stands there."""
-    train = write(tmp_path / "train.jsonl", PLAIN)
-    more = write(tmp_path / "more.jsonl", [{"text": "u"}])
-    test = write(tmp_path / "test.jsonl", labelled("b", "new")[:1] * 2 + [{"text": "u"}])
+    train = write_rows(tmp_path / "train.jsonl", PLAIN)
+    more = write_rows(tmp_path / "more.jsonl", [{"text": "u"}])
+    test = write_rows(tmp_path / "test.jsonl", labelled("b", "new")[:1] * 2 + [{"text": "u"}])
     assert count_test_rows_seen(Config(), train, test) == 2
     assert count_test_rows_seen(Config(), train, test, unlabelled_source=more) == 3
     assert count_test_rows_seen(Config(), train, more) == 0
@@ -91,7 +86,7 @@ def test_rows_in_both_files_are_counted(tmp_path: Path) -> None:
 
 def test_tokens_are_compared_as_they_are(tmp_path: Path) -> None:
     def corpus(name: str, *rows: list[str]) -> Corpus:
-        return read_corpus(write(tmp_path / name, [{"tokens": row} for row in rows]))
+        return read_corpus(write_rows(tmp_path / name, [{"tokens": row} for row in rows]))
 
     train = corpus("train.jsonl", ["a", "b"], ["c"])
     assert count_shared(corpus("test.jsonl", ["a", "b"], ["ab"]), [train]) == 1
@@ -104,7 +99,7 @@ def test_shared_rows_are_counted_as_by_a_loop(tmp_path: Path) -> None:
 
     def draw(name: str, number: int) -> tuple[Corpus, list[list[str]]]:
         rows = [generator.choices(tokens, k=generator.randint(1, 3)) for _ in range(number)]
-        path = write(tmp_path / name, [{"tokens": row} for row in rows])
+        path = write_rows(tmp_path / name, [{"tokens": row} for row in rows])
         return read_corpus(path), rows
 
     (test, wanted), (one, first), (two, second) = (
@@ -116,7 +111,7 @@ def test_shared_rows_are_counted_as_by_a_loop(tmp_path: Path) -> None:
 
 
 def test_repeated_ids_of_a_cached_file_are_reported_too(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}])
+    path = write_rows(tmp_path / "rows.jsonl", [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}])
     for _ in range(2):
         corpus = read_corpus(path)
         assert corpus.num_repeated_ids == 1
@@ -125,7 +120,7 @@ def test_repeated_ids_of_a_cached_file_are_reported_too(tmp_path: Path) -> None:
 
 
 def test_train_logs_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = write(tmp_path / "rows.jsonl", labelled("A", "A", "a", "a"))
+    path = write_rows(tmp_path / "rows.jsonl", labelled("A", "A", "a", "a"))
     words = (
         f"train --data {path} --test {path} --out {tmp_path / 'run'} --model.ngram_buckets=0 "
         "--model.encoder_size=2 --model.decoder_size=2 --objective.kl_warmup_steps=1 "
@@ -140,7 +135,7 @@ def test_train_logs_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 def test_a_bad_test_file_is_an_error_before_the_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path / "rows.jsonl", PLAIN)
+    path = write_rows(tmp_path / "rows.jsonl", PLAIN)
     out = tmp_path / "run"
     assert main(["train", "--data", str(path), "--test", "no.jsonl", "--out", str(out)]) == 2
     assert "no.jsonl" in capsys.readouterr().err and not out.exists()

@@ -16,6 +16,7 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.readers import iterate_rows
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
+from tests.support.rows import write_rows
 
 ROWS: list[dict[str, Any]] = [
     {"text": "abc", "label": "x"},
@@ -36,17 +37,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def labels_of(corpus: Corpus) -> list[str | tuple[str, ...] | None]:
     return [row.label for row in corpus]
 
 
 def test_a_corpus_holds_the_rows_of_its_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", ROWS)
+    path = write_rows(tmp_path / "a.jsonl", ROWS)
     corpus = read_corpus(path)
     rows = list(iterate_rows(path))
     assert (len(corpus), corpus.is_tokens, corpus.source) == (5, False, str(path))
@@ -62,7 +58,7 @@ def test_a_corpus_holds_the_rows_of_its_file(tmp_path: Path) -> None:
 
 
 def test_tokens_stay_tokens(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"tokens": ["e4", "e5"]}, {"tokens": ["NA"]}])
+    path = write_rows(tmp_path / "a.jsonl", [{"tokens": ["e4", "e5"]}, {"tokens": ["NA"]}])
     corpus = read_corpus(path)
     assert corpus.is_tokens
     assert [row.sequence for row in corpus] == [["e4", "e5"], ["NA"]]
@@ -71,14 +67,16 @@ def test_tokens_stay_tokens(tmp_path: Path) -> None:
 
 def test_many_rows_keep_their_order(tmp_path: Path) -> None:
     rows = [{"text": f"row {i}", "label": "xyz"[i % 3]} for i in range(3500)]
-    corpus = read_corpus(write(tmp_path / "a.jsonl", rows))
+    corpus = read_corpus(write_rows(tmp_path / "a.jsonl", rows))
     assert [row.sequence for row in corpus] == [row["text"] for row in rows]
     assert labels_of(corpus) == [row["label"] for row in rows]
     assert corpus.sequence(3210) == "row 3210"
 
 
 def test_columns_are_part_of_the_cache_key(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"text": "a", "title": "b", "label": "x", "topic": "y"}])
+    path = write_rows(
+        tmp_path / "a.jsonl", [{"text": "a", "title": "b", "label": "x", "topic": "y"}]
+    )
     assert read_corpus(path).sequence(0) == "a"
     assert read_corpus(path, ColumnChoice(text="title")).sequence(0) == "b"
     assert labels_of(read_corpus(path, ColumnChoice(label="topic"))) == ["y"]
@@ -89,7 +87,7 @@ def test_columns_are_part_of_the_cache_key(tmp_path: Path) -> None:
 def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b"}])
+    path = write_rows(tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b"}])
     assert len(read_corpus(path)) == 2
     counted: list[object] = []
     with monkeypatch.context() as patched:
@@ -104,7 +102,7 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
 
 def test_a_fault_far_down_is_an_error_and_leaves_no_file(tmp_path: Path, cache: Path) -> None:
     rows = [{"text": f"row {i}"} for i in range(2500)] + [{"text": ""}]
-    path = write(tmp_path / "a.jsonl", rows)
+    path = write_rows(tmp_path / "a.jsonl", rows)
     for _ in range(2):
         with pytest.raises(InputError, match="a.jsonl:2501: wanted a text, got an empty one$"):
             read_corpus(path)
@@ -118,19 +116,19 @@ def test_a_fault_in_the_first_row_needs_no_datasets(
     with pytest.raises(InputError, match="wanted a readable file"):
         read_corpus(tmp_path / "none.csv")
     with pytest.raises(InputError, match="a.jsonl:1: wanted a text"):
-        read_corpus(write(tmp_path / "a.jsonl", [{"text": 1}]))
+        read_corpus(write_rows(tmp_path / "a.jsonl", [{"text": 1}]))
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path, cache: Path) -> None:
     cache.write_text("a file where a folder is wanted")
     with pytest.raises(InputError, match="cache: wanted a cache that can be written .*HF_HOME"):
-        read_corpus(write(tmp_path / "a.jsonl", ROWS))
+        read_corpus(write_rows(tmp_path / "a.jsonl", ROWS))
 
 
 def test_reading_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import datasets
 
-    read_corpus(write(tmp_path / "a.jsonl", ROWS))
+    read_corpus(write_rows(tmp_path / "a.jsonl", ROWS))
     assert capfd.readouterr() == ("", "")
     assert not datasets.are_progress_bars_disabled()
 
@@ -143,8 +141,8 @@ def several(tmp_path: Path) -> Path:
     """Files whose rows and ids repeat each other's, and files that are not read."""
     folder = tmp_path / "rows"
     folder.mkdir()
-    write(folder / "part-1.jsonl", [*ROWS, {"text": "own", "id": "k"}])
-    write(folder / "part-0.jsonl", [{"text": "first", "id": "k"}, ROWS[0]])
+    write_rows(folder / "part-1.jsonl", [*ROWS, {"text": "own", "id": "k"}])
+    write_rows(folder / "part-0.jsonl", [{"text": "first", "id": "k"}, ROWS[0]])
     (folder / "part-2.csv").write_text("text,label\nab,x\nab,y\n")
     (folder / "README.md").write_text("no rows")
     (folder / ".part-3.jsonl").write_text("")
@@ -178,9 +176,9 @@ def test_several_files_are_one_corpus(several: Path, pattern: str, names: list[s
 
 def test_a_changed_part_is_read_again(several: Path) -> None:
     number = len(read_corpus(several))
-    write(several / "part-0.jsonl", [{"text": "other"}] * 3)
+    write_rows(several / "part-0.jsonl", [{"text": "other"}] * 3)
     assert len(read_corpus(several)) == number + 1
-    write(several / "part-9.jsonl", [{"text": "more"}])
+    write_rows(several / "part-9.jsonl", [{"text": "more"}])
     assert len(read_corpus(several)) == number + 2
 
 
@@ -190,10 +188,10 @@ def test_faults_among_several_files_name_theirs(several: Path, tmp_path: Path) -
         read_corpus(several / "*.csv").classes(Labels(("x",)))
     with pytest.raises(InputError, match=r"part-1.jsonl:3: wanted a known label .*, got 'y'"):
         corpus.classes(Labels(("x",)))
-    write(several / "part-4.jsonl", [{"tokens": ["a"]}])
+    write_rows(several / "part-4.jsonl", [{"tokens": ["a"]}])
     with pytest.raises(InputError, match="part-4.jsonl: wanted text as in .*part-0.*, got tokens"):
         read_corpus(several)
-    write(several / "part-4.jsonl", [{"text": "a"}, {"text": ""}])
+    write_rows(several / "part-4.jsonl", [{"text": "a"}, {"text": ""}])
     with pytest.raises(InputError, match="part-4.jsonl:2: wanted a text, got an empty one"):
         read_corpus(several)
     (tmp_path / "none").mkdir()
@@ -208,7 +206,7 @@ def test_faults_among_several_files_name_theirs(several: Path, tmp_path: Path) -
 
 
 def test_rows_are_encoded_in_order(tmp_path: Path) -> None:
-    corpus = read_corpus(write(tmp_path / "a.jsonl", ROWS))
+    corpus = read_corpus(write_rows(tmp_path / "a.jsonl", ROWS))
     vocabulary = CharacterVocabulary("abc")
     rows = encode_corpus(corpus, vocabulary, Labels(("x", "y")), max_length=4)
     assert [rows.row(i).tolist() for i in range(5)] == [
@@ -226,7 +224,7 @@ def test_rows_are_encoded_in_order(tmp_path: Path) -> None:
 
 
 def test_labels_may_be_left_out(tmp_path: Path) -> None:
-    corpus = read_corpus(write(tmp_path / "a.jsonl", ROWS))
+    corpus = read_corpus(write_rows(tmp_path / "a.jsonl", ROWS))
     for labels in (None, Labels(())):
         rows = encode_corpus(corpus, CharacterVocabulary("abc"), labels, max_length=9)
         assert rows.y.tolist() == [-1] * 5
@@ -239,7 +237,7 @@ def test_labels_may_be_left_out(tmp_path: Path) -> None:
 def test_an_unknown_label_is_an_error(
     tmp_path: Path, names: tuple[str, ...], number: int, label: str
 ) -> None:
-    corpus = read_corpus(write(tmp_path / "a.jsonl", ROWS))
+    corpus = read_corpus(write_rows(tmp_path / "a.jsonl", ROWS))
     message = rf"a.jsonl:{number}: wanted a known label \(.*\), got '{label}'"
     with pytest.raises(InputError, match=message):
         encode_corpus(corpus, CharacterVocabulary("abc"), Labels(names), max_length=9)

@@ -1,6 +1,5 @@
 """Ids of a cached file, against ids made now, and against `encode` row by row."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from seqssvae.data.vocabulary import (
     build_vocabulary,
 )
 from seqssvae.storage.cache import cache_folder
-from tests.support.rows import make_rows
+from tests.support.rows import make_rows, write_rows
 
 TEXTS = ["abc", "ab", "b", "cabbage", "a b", "żółć", "a", "bbbbbbbbbb"]
 
@@ -38,8 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def write(path: Path, texts: list[str]) -> Path:
     labels: list[Any] = ["x", None, ["x", "y"]]
     rows = [{"text": text, "label": labels[i % 3]} for i, text in enumerate(texts)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return write_rows(path, rows)
 
 
 def row_by_row(corpus: Corpus, vocabulary: Vocabulary, max_length: int) -> EncodedRows:

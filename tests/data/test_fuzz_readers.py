@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from seqssvae.data.readers import iterate_rows
 from seqssvae.data.rows import Row
 from seqssvae.errors import InputError
+from tests.support.rows import write_rows
 from tests.support.strategies import any_texts, cases, texts, told, values
 
 NAMES = ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet", "a.jsonl.gz", "a.csv.gz", "a.txt.gz"]
@@ -111,8 +112,7 @@ def test_tables_give_back_what_was_written(
 @example(records=[{"text": "a", "label": ["A", 1, "A"]}])
 def test_json_values_of_any_type(tmp_path: Path, records: list[Any]) -> None:
     """Only texts, tokens and labels of the stated types are taken, and taken as they are."""
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    path = write_rows(tmp_path / "a.jsonl", records)
     with told():
         found = read(path)
         assert len(found) == len(records)

@@ -1,4 +1,3 @@
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,13 +21,9 @@ from seqssvae.data.prepare import (
 )
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
+from tests.support.rows import write_rows
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-def write(path: Path, rows: Rows) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def settings(**changes: Any) -> Config:
@@ -52,7 +47,7 @@ def texts(prepared: Prepared, rows: EncodedRows) -> list[str]:
 
 def test_each_row_is_used_once_and_has_its_index(tmp_path: Path) -> None:
     rows = [{"id": "partial", "text": "c", "label": ["u", "v"]}, *mixed_rows()]
-    source = write(tmp_path / "rows.jsonl", rows)
+    source = write_rows(tmp_path / "rows.jsonl", rows)
     prepared = prepare(settings(data__labels_per_class=4), source)
     parts = {name: getattr(prepared, name) for name in ("labelled", "unlabelled", "dev")}
     indices = np.concatenate([part.index for part in parts.values()])
@@ -75,7 +70,7 @@ def test_each_row_is_used_once_and_has_its_index(tmp_path: Path) -> None:
 def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:
     rows = mixed_rows(300, 20)
     label_of = {row["id"]: row.get("label") for row in rows}
-    prepared = prepare(settings(data__num_labels=10), write(tmp_path / "rows.jsonl", rows))
+    prepared = prepare(settings(data__num_labels=10), write_rows(tmp_path / "rows.jsonl", rows))
     assert prepared.labels.names == ("u", "v", "w")
     num_dev = len(prepared.labelled_dev)
     assert num_dev == 2 and len(prepared.dev) > num_dev
@@ -89,7 +84,7 @@ def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:
 
 def test_labels_of_dev_rows_may_be_read_too(tmp_path: Path) -> None:
     rows = mixed_rows(60, 20)
-    source = write(tmp_path / "rows.jsonl", rows)
+    source = write_rows(tmp_path / "rows.jsonl", rows)
     prepared = prepare(settings(data__num_labels=20), source)
     everything = prepared.with_dev_labels()
     assert (len(prepared.labelled), len(everything.labelled)) == (16, 20)
@@ -110,7 +105,7 @@ def test_the_vocabulary_is_of_training_rows_alone(tmp_path: Path, fraction: floa
         for i in range(120)
     ]
     config = settings(data__dev_fraction=fraction, data__vocabulary="characters")
-    prepared = prepare(config, write(tmp_path / "rows.jsonl", rows))
+    prepared = prepare(config, write_rows(tmp_path / "rows.jsonl", rows))
     held = prepared.dev.index.tolist()
     assert len(held) == 20 * fraction + 2
     known = set("".join(rows[i]["text"] for i in range(120) if i not in held))
@@ -121,7 +116,7 @@ def test_the_vocabulary_is_of_training_rows_alone(tmp_path: Path, fraction: floa
 
 
 def test_the_seed_makes_the_split(tmp_path: Path) -> None:
-    source = write(tmp_path / "rows.jsonl", mixed_rows())
+    source = write_rows(tmp_path / "rows.jsonl", mixed_rows())
     first, same, other = (
         prepare(settings(data__labels_per_class=3, training__seed=seed), source).split
         for seed in (1, 1, 2)
@@ -136,9 +131,9 @@ def test_the_seed_makes_the_split(tmp_path: Path) -> None:
 def test_the_split_goes_by_ids_and_not_by_the_order_of_rows(tmp_path: Path) -> None:
     rows = mixed_rows()
     config = settings(data__labels_per_class=3)
-    split = prepare(config, write(tmp_path / "rows.jsonl", rows)).split
+    split = prepare(config, write_rows(tmp_path / "rows.jsonl", rows)).split
     random.Random(5).shuffle(rows)
-    again = prepare(config, write(tmp_path / "shuffled.jsonl", rows)).split
+    again = prepare(config, write_rows(tmp_path / "shuffled.jsonl", rows)).split
     assert {part: sorted(ids) for part, ids in split.items()} == {
         part: sorted(ids) for part, ids in again.items()
     }
@@ -162,16 +157,16 @@ def counts(prepared: Prepared) -> list[int]:
     ],
 )
 def test_budgets(tmp_path: Path, budget: dict[str, int], wanted: list[int]) -> None:
-    source = write(tmp_path / "rows.jsonl", mixed_rows())
+    source = write_rows(tmp_path / "rows.jsonl", mixed_rows())
     assert counts(prepare(settings(**budget), source)) == wanted
     none_held = prepare(settings(data__dev_fraction=0.0, **budget), source)
     assert counts(none_held) == wanted and len(none_held.labelled_dev) == 0
 
 
 def test_few_unlabelled_rows_are_all_trained_on_and_of_many_256_held(tmp_path: Path) -> None:
-    few = prepare(settings(), write(tmp_path / "few.jsonl", mixed_rows(6, 49)))
+    few = prepare(settings(), write_rows(tmp_path / "few.jsonl", mixed_rows(6, 49)))
     assert len(few.unlabelled) == 49 and len(few.split["dev_unlabelled"]) == 0
-    many = prepare(settings(), write(tmp_path / "many.jsonl", mixed_rows(6, 13_000)))
+    many = prepare(settings(), write_rows(tmp_path / "many.jsonl", mixed_rows(6, 13_000)))
     assert len(many.split["dev_unlabelled"]) == DEV_UNLABELLED_ROWS == 256
     assert len(many.unlabelled) == 13_000 - 256
 
@@ -181,7 +176,7 @@ def test_partial_labels_are_candidates_of_labelled_rows(tmp_path: Path) -> None:
     rows = mixed_rows()
     partial = [{"id": f"p{i}", "text": f"c{i}", "label": ["w", "u"]} for i in range(5)]
     partial.append({"id": "q", "text": "q", "label": ["x", "v"]})  # x stands nowhere else
-    source = write(tmp_path / "rows.jsonl", [*partial, *rows])
+    source = write_rows(tmp_path / "rows.jsonl", [*partial, *rows])
     prepared = prepare(settings(data__num_labels=6), source)
     assert prepared.labels.names == ("u", "v", "w", "x")
     partly = [id for id in prepared.labelled.ids if id[0] in "pq"]
@@ -194,9 +189,9 @@ def test_partial_labels_are_candidates_of_labelled_rows(tmp_path: Path) -> None:
 
 
 def test_more_unlabelled_rows_come_without_labels(tmp_path: Path) -> None:
-    source = write(tmp_path / "rows.jsonl", mixed_rows())
+    source = write_rows(tmp_path / "rows.jsonl", mixed_rows())
     extra = [{"text": f"é{i}", "label": "zz", "id": f"e{i}"} for i in range(8)]
-    more = write(tmp_path / "more.jsonl", extra)
+    more = write_rows(tmp_path / "more.jsonl", extra)
     alone = prepare(settings(), source)
     prepared = prepare(settings(), source, unlabelled_source=more)
     assert prepared.labels.names == ("u", "v", "w")
@@ -207,8 +202,10 @@ def test_more_unlabelled_rows_come_without_labels(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_not_read_may_be_absent(tmp_path: Path) -> None:
-    source = write(tmp_path / "rows.jsonl", [{"text": "ab", "kind": label} for label in "uuvv"])
-    bare = write(tmp_path / "bare.jsonl", [{"text": "ab"}] * 3)
+    source = write_rows(
+        tmp_path / "rows.jsonl", [{"text": "ab", "kind": label} for label in "uuvv"]
+    )
+    bare = write_rows(tmp_path / "bare.jsonl", [{"text": "ab"}] * 3)
     config = settings(data__label_column="kind", data__dev_fraction=0.0)
     prepared = prepare(config, source, unlabelled_source=bare)
     assert len(prepared.unlabelled) == 3
@@ -219,8 +216,8 @@ def test_labels_that_are_not_read_may_be_absent(tmp_path: Path) -> None:
 
 
 def test_more_rows_of_the_other_kind_are_refused(tmp_path: Path) -> None:
-    text = write(tmp_path / "text.jsonl", [{"text": "ab", "label": "u"}] * 4)
-    tokens = write(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"], "label": "u"}] * 4)
+    text = write_rows(tmp_path / "text.jsonl", [{"text": "ab", "label": "u"}] * 4)
+    tokens = write_rows(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"], "label": "u"}] * 4)
     for source, more, wanted in ((text, tokens, "text"), (tokens, text, "tokens")):
         with pytest.raises(
             InputError, match=rf"{more.name}: wanted {wanted} as in .*{source.name}"
@@ -231,7 +228,7 @@ def test_more_rows_of_the_other_kind_are_refused(tmp_path: Path) -> None:
 def test_the_kind_of_vocabulary(tmp_path: Path) -> None:
     def kind(rows: Rows, asked: str = "auto") -> str:
         config = settings(data__vocabulary=asked)
-        return vocabulary_kind(config.data, read_corpus(write(tmp_path / "rows.jsonl", rows)))
+        return vocabulary_kind(config.data, read_corpus(write_rows(tmp_path / "rows.jsonl", rows)))
 
     word, sentence, tokens = {"text": "word"}, {"text": "two words"}, {"tokens": ["a", "b c"]}
     assert kind([word, word, sentence]) == "characters"
@@ -252,7 +249,7 @@ def test_the_kind_of_vocabulary(tmp_path: Path) -> None:
 
 def test_settings_reach_the_vocabulary_and_the_rows(tmp_path: Path) -> None:
     rows = [{"text": "aaab", "label": "u"}, {"text": "aaac", "label": "v"}, {"text": "aad"}] * 2
-    source = write(tmp_path / "rows.jsonl", rows)
+    source = write_rows(tmp_path / "rows.jsonl", rows)
     prepared = prepare(settings(data__min_count=4, data__max_length=4), source)
     assert len(prepared.vocabulary) == 4 + 1  # a
     assert prepared.labelled.num_truncated + prepared.dev.num_truncated == 4
@@ -264,7 +261,7 @@ def test_settings_reach_the_vocabulary_and_the_rows(tmp_path: Path) -> None:
 
 
 def test_no_labels_at_all(tmp_path: Path) -> None:
-    source = write(tmp_path / "rows.jsonl", [{"text": "ab"}] * 60)
+    source = write_rows(tmp_path / "rows.jsonl", [{"text": "ab"}] * 60)
     prepared = prepare(settings(), source)
     assert prepared.labels.names == () and len(prepared.labelled) == 0
     assert len(prepared.unlabelled) == 59 and len(prepared.dev) == 1
@@ -278,7 +275,7 @@ def test_rows_of_another_file_are_read_as_the_training_rows(tmp_path: Path) -> N
         {"word": "bxb", "kind": None},
         {"word": "aaaaa", "kind": ["u", "v"]},
     ]
-    found = read_like(write(tmp_path / "rows.jsonl", rows), config, vocabulary, labels)
+    found = read_like(write_rows(tmp_path / "rows.jsonl", rows), config, vocabulary, labels)
     assert found.y.tolist() == [1, -1, -1] and found.candidates == {2: (0, 1)}
     assert [found.row(i).tolist() for i in range(3)] == [[4, 5, EOS], [5, UNK, 5, EOS], [4] * 4]
     unread = read_like(tmp_path / "rows.jsonl", config, vocabulary, None)
@@ -290,15 +287,15 @@ def test_an_unknown_label_is_an_error_with_its_row(tmp_path: Path) -> None:
     vocabulary, labels = CharacterVocabulary("ab"), Labels(("left", "right"))
     for label in ("lefft", ["right", "lefft"]):
         rows: Rows = [{"text": "a", "label": "left"}, {"text": "b", "label": label}]
-        source = write(tmp_path / "rows.jsonl", rows)
+        source = write_rows(tmp_path / "rows.jsonl", rows)
         with pytest.raises(InputError, match=r"rows\.jsonl:2: .*'left', 'right'.*got 'lefft'"):
             read_like(source, settings(), vocabulary, labels)
         assert len(read_like(source, settings(), vocabulary, None)) == 2
 
 
 def test_rows_of_the_other_kind_than_in_training_are_refused(tmp_path: Path) -> None:
-    text = write(tmp_path / "text.jsonl", [{"text": "ab"}])
-    tokens = write(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"]}])
+    text = write_rows(tmp_path / "text.jsonl", [{"text": "ab"}])
+    tokens = write_rows(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"]}])
     with pytest.raises(InputError, match="text.jsonl: wanted tokens as in training, got text"):
         read_like(text, settings(), TokenVocabulary(["a", "b"]), None)
     with pytest.raises(InputError, match="tokens.jsonl: wanted text as in training, got tokens"):

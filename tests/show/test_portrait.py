@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.config import Config, override
 from seqssvae.errors import InputError
 from seqssvae.runs.run import load_run
 from seqssvae.show.portrait import Portrait, portray, read_held_out, show_sequence
 from seqssvae.trained import load
-from seqssvae.training.fit import fit
-from tests.support.training import QUICK
+from tests.support.training import train
 
 Small = tuple[Path, Path]
 
@@ -20,13 +18,6 @@ Small = tuple[Path, Path]
 @pytest.fixture(scope="module")
 def portrait(small_run: Small) -> Portrait:
     return portray(small_run[0])
-
-
-def train(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> Path:
-    data = folder / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    fit(override(Config(), {**QUICK, **changes}), data, folder / "run")
-    return folder / "run"
 
 
 def test_the_rows_are_those_that_were_held_out(portrait: Portrait, small_run: Small) -> None:
@@ -117,14 +108,12 @@ def test_of_many_rows_a_draw_is_shown(small_run: Small, monkeypatch: pytest.Monk
 def test_the_plain_vae_and_a_model_without_z(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "plain").mkdir()
     run = train(tmp_path / "plain", [{"text": "ab" * (1 + i % 3)} for i in range(20)])
     with caplog.at_level(logging.WARNING):
         plain = portray(run)
     assert "held no rows out" in caplog.text
     assert plain.labels == () and plain.transfers == [] and list(plain.samples) == [""]
     assert plain.probabilities.shape == (20, 0) and np.isfinite(plain.z_tsne).all()
-    (tmp_path / "flat").mkdir()
     rows = [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]
     flat = portray(train(tmp_path / "flat", rows, **{"model.latent_size": 0}))
     assert flat.kl_nats.shape == (0,) and flat.walks == [] and len(flat.transfers) > 0

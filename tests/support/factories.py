@@ -18,6 +18,7 @@ SMALL = ModelConfig(
     encoder_size=4,
     decoder_size=4,
     latent_size=2,
+    ngram_buckets=64,
     dropout=0.0,
     word_dropout=0.0,
     encoder_word_dropout=0.0,

@@ -1,5 +1,6 @@
 """Small trainings: their settings and rows, and how two of them are compared."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.data.vocabulary import CharacterVocabulary
 from seqssvae.runs.metrics import METRICS
 from seqssvae.runs.run import WEIGHTS
-from tests.support.rows import random_rows
+from seqssvae.training.fit import fit
+from tests.support.rows import random_rows, write_rows
 
 SMALL = {
     "model.embedding_size": 4,
@@ -49,6 +51,14 @@ SETTINGS = (  # for the command line
 def config(**changes: Any) -> Config:
     """Settings of a small training; `training__seed=1` changes `training.seed`."""
     return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+def train(folder: Path, rows: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
+    """Train on these rows for a few steps; returns the run."""
+    folder.mkdir(exist_ok=True)
+    data = write_rows(folder / "rows.jsonl", rows)
+    fit(override(Config(), {**QUICK, **changes}), data, folder / "run")
+    return folder / "run"
 
 
 def prepared() -> Prepared:

@@ -1,4 +1,3 @@
-import json
 import logging
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from seqssvae.data.batches import collate
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.teacher.distil import distil
+from tests.support.rows import write_rows
 
 
 def prepared(folder: Path, num_labelled: int) -> Prepared:
@@ -22,8 +22,7 @@ def prepared(folder: Path, num_labelled: int) -> Prepared:
         word = "".join(random.choice(["ab", "ca"] if label else ["ba", "ac"], 4))
         known = number < 2 * num_labelled
         rows.append({"text": word, "label": "xy"[label] if known else None})
-    path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = write_rows(folder / "rows.jsonl", rows)
     return prepare(override(Config(), {"data.dev_fraction": 0.0}), path)
 
 
