@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student_t
+from sklearn.metrics import f1_score
 
 from seqssvae.compare.baselines import BASELINES, Sequences, Task
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
@@ -26,7 +27,7 @@ from seqssvae.data.prepare import (
     read_corpus_like,
 )
 from seqssvae.errors import InputError
-from seqssvae.inference.evaluate import calibration_error, macro_f1
+from seqssvae.inference.tally import bin_sums, calibration_error
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.trained import classify_table
 from seqssvae.training.fit import train
@@ -180,8 +181,8 @@ def classification_figures(
     predicted = found.argmax(1)
     return {
         "accuracy": float(np.mean(predicted == y)),
-        "macro_f1": macro_f1(y, predicted),
-        "calibration_error": calibration_error(found.max(1), predicted == y),
+        "macro_f1": float(f1_score(y, predicted, average="macro", zero_division=0.0)),
+        "calibration_error": calibration_error(bin_sums(found.max(1), predicted == y)),
     }
 
 

@@ -86,10 +86,10 @@ def brute_force_loss(
             y = torch.full_like(batch.y, label)
             loc, scale = ssvae.z_posterior(features, y)
             z = loc + scale * epsilon
-            kl = normal_kl(loc, scale) if analytic_kl else sampled_kl(z, loc, scale)
+            kl = normal_kl(loc, scale).sum(-1) if analytic_kl else sampled_kl(z, loc, scale)
             likelihood = ssvae.log_likelihood(batch.x, batch.lengths, z, y)
             bounds.append(likelihood + ssvae.prior_logits[label] - kl_weight * kl)
-        log_q = ssvae.y_logits(features, z if ssvae.factorisation == "y-given-z" else None)
+        log_q = ssvae.y_logits(features, z if ssvae.y_reads_z else None)
         among = restrict(log_q, batch)
         terms = among.exp() * (torch.stack(bounds, -1) - among)  # [B, K]
         total = total + scaled(terms.masked_fill(~possible, 0.0).sum(-1), batch).sum()

@@ -1,8 +1,10 @@
 """`fused-enum`: the sum over y in closed form, value and gradient of the softmax in one pass."""
 
+import torch
 from torch import Tensor
 
-from seqssvae.estimators.pairs import PairELBO, Pairs
+from seqssvae.estimators.pairs import PairELBO
+from seqssvae.model.likelihood import Pairs
 
 __all__ = ["FusedEnum"]
 
@@ -12,6 +14,6 @@ class FusedEnum(PairELBO):
 
     def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
         """Every possible pair, weighted with q(y | x)."""
-        index = possible.expand(log_prob.shape).nonzero(as_tuple=True)
-        particle, example, label = index
-        return Pairs(particle, example, label, log_prob[index].exp())
+        mask = possible.expand(log_prob.shape)
+        label = torch.arange(mask.shape[-1], device=mask.device).expand(mask.shape)
+        return Pairs.select(mask, label, log_prob.exp())

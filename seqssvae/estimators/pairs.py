@@ -1,11 +1,10 @@
 """The base of estimators that weight pairs of a label and an example.
 
-The weights of the pairs are known before the likelihood, so that value and gradient of the
-softmax are taken in one pass over its logits.
+The weights are known before the likelihood, so value and gradient of the softmax are computed in
+one pass over its logits.
 """
 
 import abc
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -22,37 +21,19 @@ from seqssvae.estimators.terms import (
     scaled,
     standard_normal,
 )
-from seqssvae.model.likelihood import weighted_sequence_log_prob
+from seqssvae.model.likelihood import Pairs, weighted_sequence_log_prob
 from seqssvae.model.ssvae import SSVAE, Features, auxiliary_log_prob, restrict
 
-__all__ = ["PairELBO", "Pairs"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """P decoder rows, each a particle of z, an example and a label.
-
-    Attributes:
-        particle: `[P]`, from 0 to S - 1.
-        example: `[P]`, from 0 to B - 1.
-        label: Classes, int64 `[P]`; weights of classes, `[P, K]`; None without classes.
-        weight: `[P]`; over the pairs of one particle and example, the weighted sum of any f(y)
-            is, in the mean, the sum over y of q(y | x) f(y).
-    """
-
-    particle: Tensor
-    example: Tensor
-    label: Tensor | None
-    weight: Tensor
+__all__ = ["PairELBO"]
 
 
 class PairELBO(Estimator, abc.ABC):
-    """An objective that is a weighted sum over pairs; how pairs are chosen is the subclass's.
+    """An objective that is a weighted sum over pairs, which a subclass chooses.
 
     Args:
         num_particles: S, samples of z for each pair.
-        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
-        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
+        free_bits: Least nats that each dim of z counts with; analytic KL only.
     """
 
     def __init__(
@@ -68,18 +49,18 @@ class PairELBO(Estimator, abc.ABC):
         """Choose pairs and their weights.
 
         Args:
-            log_prob: Of q(y | x) among a row's possible labels, `[S, B, K]`.
-            possible: Which labels those are, bool `[B, K]`; none for a row that does not count.
+            log_prob: log q(y | x) among a row's possible labels, `[S, B, K]`.
+            possible: Whether a label is possible, bool `[B, K]`; False in a row of weight 0.
         """
 
     def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
         """A term of mean 0, added to lower the variance.
 
         Args:
-            pairs: What `choose` returned.
+            pairs: Of `choose`.
             values: Each pair's log p(x | y, z) - kl_weight KL, scaled by w / S, `[P]`.
-            lengths: Symbols of each example, `[B]`.
-            features: Of the examples.
+            lengths: Number of symbols of each example, `[B]`.
+            features: Features of the examples.
         """
         return values.new_zeros(())
 
@@ -95,22 +76,24 @@ class PairELBO(Estimator, abc.ABC):
         ssvae.announce_parameters()
         features = ssvae.encode(batch.x, batch.lengths)
         shape = (self.num_particles, batch.num_rows, ssvae.latent_size)
-        noise = standard_normal(shape, features.z)  # where z does not depend on y
+        noise = standard_normal(shape, features.z)  # used where z does not depend on y
+        z = None
         if not ssvae.num_classes:
-            return -self._unclassified(ssvae, batch, features, noise, kl_weight)
-        if ssvae.factorisation == "y-given-z":
+            every = torch.ones(shape[:2], dtype=torch.bool, device=batch.y.device)
+            pairs = Pairs.select(every, None, noise.new_ones(shape[:2]))
+            return -self._weighted_sum(ssvae, batch, features, pairs, (z, noise), kl_weight)
+        if ssvae.y_reads_z:
             loc, scale = ssvae.z_posterior(features)
             z = loc + scale * noise  # [S, B, Z]
             log_prob = ssvae.y_logits(features, z)  # [S, B, K]
         else:
-            z = None
             log_prob = ssvae.y_logits(features).expand(self.num_particles, -1, -1)
         restricted = restrict(log_prob, batch)
         possible = batch.possible_labels(ssvae.num_classes)
-        if batch.w is not None:  # rows without weight cost nothing
+        if batch.w is not None:  # rows of weight 0 have no pairs
             possible = possible & (batch.w > 0).unsqueeze(-1)
         pairs = self.choose(restricted, possible)
-        total = self._pairs(ssvae, batch, features, pairs, (z, noise), kl_weight)
+        total = self._weighted_sum(ssvae, batch, features, pairs, (z, noise), kl_weight)
         prior_and_entropy = (restricted.exp() * (ssvae.prior_logits - restricted)).sum(-1)
         total = total + scaled(prior_and_entropy, batch).mean(0).sum()
         return -(total + auxiliary_log_prob(log_prob, batch).mean(0).sum())
@@ -118,23 +101,7 @@ class PairELBO(Estimator, abc.ABC):
     def _get_trace(self, *_: Any) -> Any:
         raise NotImplementedError("this estimator is in closed form and runs no trace")
 
-    def _unclassified(
-        self, ssvae: SSVAE, batch: Batch, features: Features, noise: Tensor, kl_weight: float
-    ) -> Tensor:
-        """The ELBO of the plain VAE."""
-        particle, example = (
-            index.reshape(-1)
-            for index in torch.meshgrid(
-                torch.arange(self.num_particles, device=batch.y.device),
-                torch.arange(batch.num_rows, device=batch.y.device),
-                indexing="ij",
-            )
-        )
-        weight = noise.new_ones(len(example))
-        pairs = Pairs(particle, example, None, weight)
-        return self._pairs(ssvae, batch, features, pairs, (None, noise), kl_weight)
-
-    def _pairs(
+    def _weighted_sum(
         self,
         ssvae: SSVAE,
         batch: Batch,
@@ -145,40 +112,30 @@ class PairELBO(Estimator, abc.ABC):
     ) -> Tensor:
         """Weighted sum of log p(x | y, z) - kl_weight KL over the pairs; mean over particles."""
         z, noise = samples
-        particle, example = pairs.particle, pairs.example
-        posterior = (
-            ssvae.z_posterior(features, pairs.label, example)
-            if ssvae.factorisation == "z-given-y"
-            else ssvae.z_posterior(features)
-        )  # [P, Z], or [B, Z] where z does not depend on y
-        if ssvae.factorisation == "z-given-y":
-            loc, scale = posterior
+        w = noise.new_ones(batch.num_rows) if batch.w is None else batch.w.to(noise.dtype)
+        w = w / self.num_particles
+        pair_w = w[pairs.example]
+        weight = pairs.weight * pair_w
+        if ssvae.z_reads_y:
+            loc, scale = ssvae.z_posterior(features, pairs.label, pairs.example)  # [P, Z]
             # noise of its own for every label: a sum of independent terms varies less
-            chosen = loc + scale * pair_normal(particle, noise)
+            chosen = loc + scale * pair_normal(pairs.particle, noise)
             kl = self._kl(chosen, loc, scale)  # [P]
+            weighted_kl, pair_kl = (weight * kl).sum(), kl.detach()
         else:
-            z = posterior[0] + posterior[1] * noise if z is None else z  # [S, B, Z]
-            chosen = z[particle, example]
-            kl = self._kl(z, *posterior)  # [S, B]
-        w = (
-            noise.new_ones(batch.num_rows) if batch.w is None else batch.w.to(noise.dtype)
-        ) / self.num_particles
-        weight = pairs.weight * w[example]
+            loc, scale = ssvae.z_posterior(features)  # [B, Z]
+            z = loc + scale * noise if z is None else z  # [S, B, Z]
+            chosen = pairs.gather(z)
+            weighted_kl, pair_kl = (w * self._kl(z, loc, scale)).sum(), noise.new_zeros(())
         total, log_likelihood = weighted_sequence_log_prob(
-            ssvae.decoder, batch.x, batch.lengths, example, chosen, pairs.label, weight
+            ssvae.decoder, batch.x, batch.lengths, pairs.example, chosen, pairs.label, weight
         )
-        values = log_likelihood
-        if ssvae.factorisation == "z-given-y":
-            total = total - kl_weight * (weight * kl).sum()
-            values = values - kl_weight * kl.detach()
-        else:
-            total = total - kl_weight * (w * kl).sum()
-        corrected: Tensor = total + self.correct(
-            pairs, values * w[example], batch.lengths, features
-        )
+        values = (log_likelihood - kl_weight * pair_kl) * pair_w
+        total = total - kl_weight * weighted_kl
+        corrected: Tensor = total + self.correct(pairs, values, batch.lengths, features)
         return corrected
 
     def _kl(self, z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
         if self.analytic_kl:
-            return normal_kl(loc, scale, self.free_bits).expand(z.shape[:-1])
+            return normal_kl(loc, scale, self.free_bits).sum(-1).expand(z.shape[:-1])
         return sampled_kl(z, loc, scale)

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from seqssvae.estimators.pairs import PairELBO, Pairs
+from seqssvae.estimators.pairs import PairELBO
 from seqssvae.estimators.terms import gumbel_like
+from seqssvae.model.likelihood import Pairs
 
 __all__ = ["RelaxedLabels"]
 
@@ -54,6 +55,4 @@ class RelaxedLabels(PairELBO):
             likeliest = torch.nn.functional.one_hot(relaxed.argmax(-1), relaxed.shape[-1])
             relaxed = likeliest + relaxed - relaxed.detach()
         rows = possible.any(-1).expand(relaxed.shape[:-1])
-        particle, example = rows.nonzero(as_tuple=True)
-        label = relaxed[particle, example]
-        return Pairs(particle, example, label, torch.ones_like(label[:, 0]))
+        return Pairs.select(rows, relaxed, torch.ones_like(relaxed[..., 0]))

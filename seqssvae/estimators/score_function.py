@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seqssvae.estimators.pairs import PairELBO, Pairs
+from seqssvae.estimators.pairs import PairELBO
 from seqssvae.estimators.terms import gumbel_like
+from seqssvae.model.likelihood import Pairs
 from seqssvae.model.ssvae import Features
 
 __all__ = ["Baseline", "ScoreFunction"]
@@ -86,11 +87,9 @@ class ScoreFunction(PairELBO):
         """One label for each example and particle; its weight is 1 and carries the score."""
         fixed = log_prob.detach()
         label = (fixed + gumbel_like(fixed)).masked_fill(~possible, -torch.inf).argmax(-1)
-        rows = possible.any(-1).expand(label.shape)
-        particle, example = rows.nonzero(as_tuple=True)
-        label = label[particle, example]
-        chosen = log_prob[particle, example, label]
-        return Pairs(particle, example, label, (chosen - chosen.detach()).exp())
+        chosen = log_prob.gather(-1, label.unsqueeze(-1)).squeeze(-1)  # [S, B]
+        weight = (chosen - chosen.detach()).exp()
+        return Pairs.select(possible.any(-1).expand(label.shape), label, weight)
 
     def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
         """Minus the baseline times the score."""

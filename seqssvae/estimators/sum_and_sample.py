@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from seqssvae.estimators.pairs import PairELBO, Pairs
+from seqssvae.estimators.pairs import PairELBO
 from seqssvae.estimators.terms import gumbel_like
+from seqssvae.model.likelihood import Pairs
 from seqssvae.model.ssvae import Features
 
 __all__ = ["SumAndSample"]
@@ -57,19 +58,19 @@ class SumAndSample(PairELBO):
             inclusion.append(probability)
         label, probability = torch.cat(labels, -1), torch.cat(inclusion, -1)
         chosen = possible.expand(fixed.shape).gather(-1, label) & (probability > 0)
-        particle, example, slot = chosen.nonzero(as_tuple=True)
-        label, probability = label[particle, example, slot], probability[particle, example, slot]
-        weight = log_prob[particle, example, label].exp() / probability
-        return Pairs(particle, example, label, weight)
+        weight = log_prob.gather(-1, label).exp() / probability.where(chosen, 1.0)
+        return Pairs.select(chosen, label, weight)
 
     def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
         """Minus the likeliest label's value times what the weights sum to beyond 1."""
         if not self.k:
             return values.new_zeros(())
-        row = pairs.particle * len(lengths) + pairs.example
-        _, owner, counts = row.unique_consecutive(return_inverse=True, return_counts=True)
-        likeliest = values[counts.cumsum(0) - counts]  # a row's first pair
-        surplus = torch.full_like(likeliest, -1.0).index_add(0, owner, pairs.weight)
+        row = torch.stack([pairs.particle, pairs.example])
+        is_first = torch.ones_like(pairs.example, dtype=torch.bool)  # in its row: the likeliest
+        is_first[1:] = (row[:, 1:] != row[:, :-1]).any(0)
+        likeliest = values[is_first]
+        surplus = torch.full_like(likeliest, -1.0)
+        surplus = surplus.index_add(0, is_first.cumsum(0) - 1, pairs.weight)
         return -(likeliest * surplus).sum()
 
     def _sample(self, rest: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,13 +125,19 @@ def parts(batch: Batch) -> list[Batch]:
 
 
 def normal_kl(loc: Tensor, scale: Tensor, free_bits: float = 0.0) -> Tensor:
-    """KL(N(loc, scale^2) || N(0, I)) in nats, `[...]` from `[..., Z]`.
+    """KL(N(loc, scale^2) || N(0, 1)) in nats, dim by dim.
 
-    Each dim counts with at least `free_bits` nats (Kingma et al. 2016), which stops its gradient
-    below that; what is reported is computed without.
+    Args:
+        loc: `[..., Z]`.
+        scale: `[..., Z]`.
+        free_bits: Least value of each dim (Kingma et al. 2016), below which it has no gradient;
+            0 for what is reported.
+
+    Returns:
+        `[..., Z]`.
     """
     kl = 0.5 * (loc.square() + scale.square() - 1) - scale.log()
-    return (kl.clamp(min=free_bits) if free_bits else kl).sum(-1)
+    return kl.clamp(min=free_bits) if free_bits else kl
 
 
 def sampled_kl(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class TraceEnum(Estimator, TraceEnum_ELBO):
         posterior = site["fn"]
         while not hasattr(posterior, "loc"):  # out of to_event, expand and mask
             posterior = posterior.base_dist
-        kl = normal_kl(posterior.loc, posterior.scale, self.free_bits)
+        kl = normal_kl(posterior.loc, posterior.scale, self.free_bits).sum(-1)
         kl = scale_and_mask(kl.expand(site["fn"].batch_shape), site["scale"], site["mask"])
         site["packed"]["log_prob"] = packed.pack(kl, site["infer"]["_dim_to_symbol"])
         prior: Any = model_trace.nodes["z"]["packed"]

@@ -59,7 +59,7 @@ class EncoderForExport(nn.Module):
         for_y = for_z if shared else _features(model.encoder_y, x, lengths)
         ngrams = None if model.ngrams is None else _ngram_logits(model.ngrams, x, lengths)
         features = Features(for_y, for_z, ngrams)
-        z = model.z_posterior(features)[0] if model.factorisation == "y-given-z" else None
+        z = model.z_posterior(features)[0] if model.y_reads_z else None
         return model.y_logits(features, z).exp()
 
 

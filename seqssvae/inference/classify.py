@@ -12,11 +12,19 @@ from seqssvae.errors import InputError
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE, Features
 
-__all__ = ["MODES", "classify", "label_log_prob", "log_mean_exp", "sample_log_likelihood"]
+__all__ = [
+    "MODES",
+    "classify",
+    "common_noise",
+    "label_log_prob",
+    "log_joint",
+    "log_mean_exp",
+    "sample_log_likelihood",
+]
 
 MODES = ("q", "posterior", "mix")
 NUM_ROWS = 1024  # decoder rows that run at once
-NUM_POSITIONS = 2**16  # their symbols, at most
+NUM_POSITIONS = 2**16  # symbols of those rows, at most
 
 
 def classify(
@@ -28,21 +36,21 @@ def classify(
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Probabilities of the labels of each row, which is read without its own label.
+    """Probabilities of the labels of each row; the row's own label is not read.
 
-    All rows share the noise of z, so a row's result depends on it and on the generator's state
-    but not on the batch that the row is in.
+    All rows share the noise of z, so a row's result depends on the row and on the generator's state
+    but not on the batch.
 
     Args:
-        model: The model; it is put into evaluation mode meanwhile.
+        model: The model, evaluated in evaluation mode.
         batch: The rows.
         mode: "q" is q(y | x), under "y-given-z" the mean of q(y | x, z) over samples of z.
             "posterior" is p(y | x) by Bayes' rule, p(y) p(x | y) normalised, p(x | y) from
             importance samples of z. "mix" is their normalised geometric mean.
-        num_samples: Samples of z, where any are taken.
-        temperature: The probabilities are raised to its inverse and normalised; above 1 is less
-            sure.
-        generator: Of the samples; torch's own when None.
+        num_samples: Number of samples of z, where any are drawn.
+        temperature: The probabilities are raised to its inverse and normalised; above 1 they are
+            more alike.
+        generator: Generator of the samples; torch's global one when None.
 
     Returns:
         `[B, K]`, each row sums to 1.
@@ -60,20 +68,24 @@ def classify(
         raise InputError("wanted a model with classes, got one without")
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
-        device = "cpu" if generator is None else generator.device
-        shape = (num_samples if model.latent_size else 1, 1, model.latent_size)
-        noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float64)
-        noise = noise.to(model.prior_logits)  # [S, 1, Z]
-        only_y = mode == "q" and model.factorisation != "y-given-z"
+        noise = common_noise(model, num_samples, generator)  # [S, 1, Z]
+        only_y = mode == "q" and not model.y_reads_z
         features = model.encode(batch.x, batch.lengths, only_y=only_y)
         log_prob = []
         if mode != "posterior":
             log_prob.append(log_mean_exp(label_log_prob(model, features, noise)))  # [B, K]
         if mode != "q":
-            log_likelihood, log_ratio = sample_log_likelihood(model, batch, features, noise)
-            log_joint = log_mean_exp(log_likelihood + log_ratio).t() + model.prior_logits
-            log_prob.append(log_joint.log_softmax(-1))
+            samples = sample_log_likelihood(model, batch, features, noise)
+            log_prob.append(log_joint(model, *samples).t().log_softmax(-1))
         return (torch.stack(log_prob).mean(0) / temperature).softmax(-1)
+
+
+def common_noise(model: SSVAE, num_samples: int, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise of z that all rows share, `[S, 1, Z]`; S is 1 for a model without z."""
+    device = "cpu" if generator is None else generator.device
+    shape = (num_samples if model.latent_size else 1, 1, model.latent_size)
+    noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float64)
+    return noise.to(model.prior_logits)
 
 
 def label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
@@ -81,32 +93,31 @@ def label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
 
     Args:
         model: A model with classes.
-        features: Of the rows.
+        features: Features of the rows.
         noise: Standard normal, `[S, B, Z]` or `[S, 1, Z]`.
 
     Returns:
         `[1, B, K]`, or `[S, B, K]` under "y-given-z".
     """
-    if model.factorisation != "y-given-z":
+    if not model.y_reads_z:
         return model.y_logits(features).unsqueeze(0)
     loc, scale = model.z_posterior(features)
     return model.y_logits(features, loc + scale * noise)
 
 
 def sample_log_likelihood(
-    model: SSVAE, batch: Batch, features: Features, noise: Tensor
+    model: SSVAE, batch: Batch, features: Features, noise: Tensor, *, num_rows: int = NUM_ROWS
 ) -> tuple[Tensor, Tensor]:
     """log p(x | y, z) and log p(z) - log q(z | x, y) at samples of z, for every label.
 
-    z is drawn from q(z | x, y), or from q(z | x) where the guide's z does not depend on y. The sum
-    of the two, averaged over samples in probability, estimates log p(x | y) from below (Burda et
-    al. 2016, eq. 8).
+    z is drawn from q(z | x, y), or from q(z | x) where the guide's z does not depend on y.
 
     Args:
         model: The model.
         batch: The rows; their labels are not read.
-        features: Of the rows.
-        noise: Standard normal, `[S, B, Z]` or `[S, 1, Z]`; every label has the same.
+        features: Features of the rows.
+        noise: Standard normal, `[S, B, Z]` or `[S, 1, Z]`, the same for every label.
+        num_rows: Decoder rows that run at once.
 
     Returns:
         Both in nats per sequence: `[S, K, B]`, and `[S, K, B]` or `[S, 1, B]`. K is 1 for a model
@@ -123,7 +134,7 @@ def sample_log_likelihood(
     shape = (len(noise), num_labels, batch.num_rows)
     z = z.expand(*shape, model.latent_size)
     log_likelihood = z.new_empty(shape)
-    for samples, labels, rows in _portions(shape, batch.lengths):
+    for samples, labels, rows in _portions(shape, batch.lengths, num_rows):
         longest = int(batch.lengths[rows].max())
         log_likelihood[samples, labels, rows] = model.log_likelihood(
             batch.x[rows, :longest],
@@ -134,14 +145,33 @@ def sample_log_likelihood(
     return log_likelihood, log_ratio
 
 
+def log_joint(model: SSVAE, log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:
+    """log p(x, y) by importance sampling, a lower bound in the mean (Burda et al. 2016, eq. 8).
+
+    Args:
+        model: The model.
+        log_likelihood: log p(x | y, z) at samples of z, `[S, K, B]`.
+        log_ratio: log p(z) - log q(z | x, y) at the same, `[S, K, B]` or `[S, 1, B]`.
+
+    Returns:
+        Nats per sequence, `[K, B]`; log p(x), `[1, B]`, for a model without classes.
+    """
+    log_prob = log_mean_exp(log_likelihood + log_ratio)
+    if model.num_classes:
+        log_prob = log_prob + model.prior_logits.to(log_prob).unsqueeze(1)
+    return log_prob
+
+
 def log_mean_exp(value: Tensor) -> Tensor:
     """The log of the mean of exp over the first dim: `[S, ...]` to `[...]`."""
     return value.logsumexp(0) - math.log(len(value))
 
 
-def _portions(shape: tuple[int, int, int], lengths: Tensor) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut samples, labels and rows so that the decoder's batch stays bounded."""
-    num_rows = max(1, min(NUM_ROWS, NUM_POSITIONS // max(1, int(lengths.max()))))
+def _portions(
+    shape: tuple[int, int, int], lengths: Tensor, num_rows: int
+) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut samples, labels and rows so that the decoder's batch has at most `num_rows` rows."""
+    num_rows = max(1, min(num_rows, NUM_POSITIONS // max(1, int(lengths.max()))))
     sizes = []
     for size in reversed(shape):  # whole rows first, then labels, then samples
         sizes.append(min(size, num_rows))

@@ -1,7 +1,7 @@
-"""Greedy, sampled and beam search over `Decoder.step`.
+"""Greedy decoding, sampling and beam search over `Decoder.step`.
 
-Nothing here writes PAD, BOS or UNK: they are ruled out before anything is chosen. A path is what
-is written up to EOS, or up to `max_length` symbols where no EOS came; its prefix belongs to it.
+PAD, BOS and UNK are never decoded: their probability is set to 0. A path ends with EOS, or is cut
+at `max_length` symbols; its prefix is part of it.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from seqssvae.nn.decoder import Decoder, DecoderState
 __all__ = ["Paths", "beam", "evaluation_mode", "greedy", "sample"]
 
 NUM_ROWS = 1024  # decoder rows that run at once
-NUM_LOGITS = 2**22  # their logits that exist at once, at most
-NOISE_STEPS = 64  # uniform numbers that a row draws at a time
+NUM_LOGITS = 2**22  # logits of those rows, at most
+NOISE_STEPS = 64  # uniform numbers that are drawn for a row at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Paths:
     """The best path of each row.
 
     Attributes:
-        sequences: Symbol ids, the prefix included, EOS left out.
+        sequences: Symbol ids, with the prefix and without EOS.
         log_prob: log p(path | y, z) in nats, the prefix and EOS included, float64 `[N]`.
-        finished: Whether the path ends with EOS, bool `[N]`; otherwise it was cut at `max_length`.
+        finished: Whether the path ends with EOS, bool `[N]`; if not, it was cut at `max_length`.
     """
 
     sequences: list[list[int]]
@@ -41,7 +41,7 @@ class Paths:
 
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """No dropout and no gradient; afterwards each module has its own mode back, errors or not."""
+    """No dropout and no gradient; each module's mode is restored at the end, also on errors."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
@@ -53,7 +53,13 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 def greedy(
-    decoder: Decoder, z: Tensor, y: Tensor | None, *, max_length: int, prefix: Sequence[int] = ()
+    decoder: Decoder,
+    z: Tensor,
+    y: Tensor | None,
+    *,
+    max_length: int,
+    prefix: Sequence[int] = (),
+    num_rows: int = NUM_ROWS,
 ) -> list[list[int]]:
     """The likeliest symbol at each step.
 
@@ -61,21 +67,22 @@ def greedy(
         decoder: The network of p(x | y, z).
         z: `[N, Z]`.
         y: Classes, int64 `[N]`; None without classes.
-        max_length: Symbols of a path at most, prefix and EOS included.
-        prefix: What every path begins with.
+        max_length: Maximum number of symbols of a path, prefix and EOS included.
+        prefix: Symbols that every path begins with.
+        num_rows: Decoder rows that run at once.
 
     Returns:
-        N lists of ids, the prefix included, EOS left out.
+        N lists of ids, with the prefix and without EOS.
 
     Raises:
-        InputError: `max_length` or the prefix is no good.
+        InputError: `max_length` or the prefix is invalid.
     """
     _check_prefix(prefix, max_length)
 
     def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         return logits.argmax(-1)
 
-    return _extend_all(decoder, z, y, max_length=max_length, prefix=prefix, choose=choose)
+    return _extend_all(decoder, z, y, max_length, prefix, num_rows, choose)
 
 
 def sample(
@@ -89,29 +96,31 @@ def sample(
     top_p: float = 1.0,
     prefix: Sequence[int] = (),
     generator: torch.Generator | None = None,
+    num_rows: int = NUM_ROWS,
 ) -> list[list[int]]:
-    """Paths drawn from p(x | y, z), or from its likelier part.
+    """Paths sampled from p(x | y, z), or from its likelier part.
 
-    Row n draws from a stream of its own, given by the generator and n: its path depends neither
-    on the other rows nor on how many there are.
+    Row n has a random stream of its own, given by the generator and n: its path does not depend on
+    the other rows or on their number.
 
     Args:
         decoder: The network of p(x | y, z).
         z: `[N, Z]`.
         y: Classes, int64 `[N]`; None without classes.
-        max_length: Symbols of a path at most, prefix and EOS included.
-        temperature: Divides the logits; below 1 is nearer to greedy.
-        top_k: Draw among the k likeliest symbols alone; 0 for all of them.
-        top_p: Draw among the fewest likeliest symbols that hold this probability (Holtzman et
-            al. 2020), measured after the temperature and, if both are given, among the `top_k`.
-        prefix: What every path begins with.
-        generator: Where one number is drawn from; torch's own when None.
+        max_length: Maximum number of symbols of a path, prefix and EOS included.
+        temperature: Divisor of the logits; below 1 is closer to greedy.
+        top_k: Sample among the k likeliest symbols; 0 for all of them.
+        top_p: Sample among the fewest likeliest symbols that have this probability together
+            (Holtzman et al. 2020), after the temperature and, if both are given, among the `top_k`.
+        prefix: Symbols that every path begins with.
+        generator: Generator from which one number is drawn; torch's global one when None.
+        num_rows: Decoder rows that run at once.
 
     Returns:
-        N lists of ids, the prefix included, EOS left out.
+        N lists of ids, with the prefix and without EOS.
 
     Raises:
-        InputError: an option is out of range, or the prefix is no good.
+        InputError: an option is out of range, or the prefix is invalid.
     """
     _check_prefix(prefix, max_length)
     if not 0 < temperature < float("inf"):
@@ -129,7 +138,7 @@ def sample(
         probability = (logits / temperature).softmax(-1)
         return draw(probability, noise.uniform(rows, step), top_k=top_k, top_p=top_p)
 
-    return _extend_all(decoder, z, y, max_length=max_length, prefix=prefix, choose=choose)
+    return _extend_all(decoder, z, y, max_length, prefix, num_rows, choose)
 
 
 def beam(
@@ -140,22 +149,24 @@ def beam(
     max_length: int,
     width: int = 8,
     prefix: Sequence[int] = (),
+    num_rows: int = NUM_ROWS,
 ) -> Paths:
-    """The likeliest path of each row that a beam of some width finds.
+    """The likeliest path of each row by beam search.
 
     Finished and unfinished paths compete by log p(path | y, z), with no length penalty. A row
-    stops when a finished path is ahead: extending the others can only lower them.
+    stops when a finished path is first: extending the others can only lower them.
 
     Args:
         decoder: The network of p(x | y, z).
         z: `[N, Z]`.
         y: Classes, int64 `[N]`; None without classes.
-        max_length: Symbols of a path at most, prefix and EOS included.
+        max_length: Maximum number of symbols of a path, prefix and EOS included.
         width: Paths that each row keeps, at least 1.
-        prefix: What every path begins with.
+        prefix: Symbols that every path begins with.
+        num_rows: Decoder rows that run at once.
 
     Raises:
-        InputError: an option is out of range, or the prefix is no good.
+        InputError: an option is out of range, or the prefix is invalid.
     """
     _check_prefix(prefix, max_length)
     if width < 1:
@@ -166,17 +177,17 @@ def beam(
         torch.zeros(len(z), dtype=torch.bool, device=z.device),
     )
     with evaluation_mode(decoder):
-        for rows in _portions(decoder, z, width):
+        for rows in _portions(decoder, z, num_rows, width):
             beams = _start_beams(decoder, z, y, rows, prefix)
             for _ in range(max_length - len(prefix)):
                 beams = beams.extend(decoder, width)
-                settled = beams.finished[:, 0]
-                if bool(settled.any()):
-                    beams.select(settled.nonzero().squeeze(1)).release(paths)
-                    beams = beams.select((~settled).nonzero().squeeze(1))
+                is_done = beams.finished[:, 0]
+                if bool(is_done.any()):
+                    beams.select(is_done.nonzero().squeeze(1)).store(paths)
+                    beams = beams.select((~is_done).nonzero().squeeze(1))
                 if not len(beams.rows):
                     break
-            beams.release(paths)
+            beams.store(paths)
     return paths
 
 
@@ -198,31 +209,31 @@ def draw(probability: Tensor, uniform: Tensor, *, top_k: int = 0, top_p: float =
         if top_k:
             probability = probability[:, :top_k]
         if top_p < 1:
-            held = probability.cumsum(-1)
-            before = held - probability
-            probability = probability.masked_fill(before >= top_p * held[:, -1:], 0.0)
-    held = probability.cumsum(-1).contiguous()
-    total = held[:, -1:].contiguous()
-    chosen = torch.searchsorted(held, uniform.unsqueeze(-1) * total, right=True)
-    last = torch.searchsorted(held, total)  # where rounding has put `uniform` at the very end
+            cumulative = probability.cumsum(-1)
+            before = cumulative - probability
+            probability = probability.masked_fill(before >= top_p * cumulative[:, -1:], 0.0)
+    cumulative = probability.cumsum(-1).contiguous()
+    total = cumulative[:, -1:].contiguous()
+    chosen = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * total, right=True)
+    last = torch.searchsorted(cumulative, total)  # if rounding moved `uniform` to the end
     chosen = torch.minimum(chosen, last)  # [n, 1]
     return (chosen if order is None else order.gather(-1, chosen)).squeeze(-1)
 
 
 class _Noise:
-    """A stream of uniform numbers for each row, a function of (seed, row)."""
+    """A stream of uniform numbers for each row, a function of the seed and the row's index."""
 
     def __init__(self, seed: int, num_rows: int) -> None:
         self._streams = [np.random.default_rng([seed, row]) for row in range(num_rows)]
         self._drawn = np.empty((num_rows, NOISE_STEPS))
 
     def uniform(self, rows: Tensor, step: int) -> Tensor:
-        """The numbers of step 0, 1, ... in turn for some rows, float64 `[n]`."""
-        numbers = rows.cpu().numpy()
+        """The numbers of a step for some rows, float64 `[n]`; steps 0, 1, ... come in order."""
+        indices = rows.cpu().numpy()
         if step % NOISE_STEPS == 0:
-            for row in numbers:
+            for row in indices:
                 self._drawn[row] = self._streams[row].random(NOISE_STEPS)
-        return torch.from_numpy(self._drawn[numbers, step % NOISE_STEPS]).to(rows.device)
+        return torch.from_numpy(self._drawn[indices, step % NOISE_STEPS]).to(rows.device)
 
 
 def _check_prefix(prefix: Sequence[int], max_length: int) -> None:
@@ -244,18 +255,18 @@ def _extend_all(
     decoder: Decoder,
     z: Tensor,
     y: Tensor | None,
-    *,
     max_length: int,
     prefix: Sequence[int],
+    num_rows: int,
     choose: Callable[[Tensor, Tensor, int], Tensor],
 ) -> list[list[int]]:
-    """Write one symbol after another; a row that has ended costs nothing more.
+    """Extend all rows symbol by symbol; rows that have ended are not run any further.
 
-    `choose` gets logits `[n, V]`, the rows' numbers `[n]` and the step, and returns symbols `[n]`.
+    `choose` takes logits `[n, V]`, the indices of the rows, `[n]`, and the step, and returns `[n]`.
     """
     paths = [list(prefix) for _ in range(len(z))]
     with evaluation_mode(decoder):
-        for rows in _portions(decoder, z, 1):
+        for rows in _portions(decoder, z, num_rows):
             state = decoder.start(z[rows], None if y is None else y[rows])
             read = torch.full_like(rows, BOS)
             for symbol in prefix:
@@ -263,10 +274,10 @@ def _extend_all(
                 read = torch.full_like(rows, symbol)
             for step in range(max_length - len(prefix)):
                 logits, state = decoder.step(read, state)
-                read = choose(_rule_out(logits.double()), rows, step)
-                alive = (read != EOS).nonzero().squeeze(1)
-                if len(alive) < len(rows):
-                    rows, read, state = rows[alive], read[alive], state.select(alive)
+                read = choose(_exclude_special(logits.double()), rows, step)
+                is_open = (read != EOS).nonzero().squeeze(1)
+                if len(is_open) < len(rows):
+                    rows, read, state = rows[is_open], read[is_open], state.select(is_open)
                 for row, symbol in zip(rows.tolist(), read.tolist(), strict=True):
                     paths[row].append(symbol)
                 if not len(rows):
@@ -274,14 +285,14 @@ def _extend_all(
     return paths
 
 
-def _portions(decoder: Decoder, z: Tensor, width: int) -> Iterator[Tensor]:
-    """Row numbers in portions that the decoder takes at once, `width` paths of each row."""
-    num_rows = max(1, min(NUM_ROWS, NUM_LOGITS // decoder.vocabulary_size) // width)
+def _portions(decoder: Decoder, z: Tensor, num_rows: int, width: int = 1) -> Iterator[Tensor]:
+    """Indices of rows that the decoder runs at once, `width` paths of each."""
+    num_rows = max(1, min(num_rows, NUM_LOGITS // decoder.vocabulary_size) // width)
     for start in range(0, len(z), num_rows):
         yield torch.arange(start, min(start + num_rows, len(z)), device=z.device)
 
 
-def _rule_out(scores: Tensor) -> Tensor:
+def _exclude_special(scores: Tensor) -> Tensor:
     """Scores `[..., V]` with minus infinity at PAD, BOS and UNK."""
     never = torch.tensor([PAD, BOS, UNK], device=scores.device)
     return scores.index_fill(-1, never, -torch.inf)
@@ -292,11 +303,11 @@ class _Beams:
     """The paths that n rows keep, W for each, the likeliest first.
 
     Attributes:
-        rows: The rows' numbers, `[n]`.
+        rows: Indices of the rows, `[n]`.
         scores: log p of each path, float64 `[n, W]`.
         finished: Which paths end with EOS, bool `[n, W]`.
         symbols: The paths, `[n, W, t]`; PAD after EOS.
-        state: Of the `n W` paths, row by row, before its last symbol is read.
+        state: State of the `n W` paths, row by row, before the last symbol is read.
     """
 
     rows: Tensor
@@ -306,14 +317,14 @@ class _Beams:
     state: DecoderState
 
     def extend(self, decoder: Decoder, width: int) -> "_Beams":
-        """Read the last symbols and keep the best paths that are one symbol longer."""
+        """Read the last symbols and keep the likeliest paths that are one symbol longer."""
         num_rows, num_paths = self.scores.shape
         logits, state = decoder.step(self.symbols[..., -1].flatten(), self.state)
-        log_prob = _rule_out(logits.double().log_softmax(-1))
+        log_prob = _exclude_special(logits.double().log_softmax(-1))
         vocabulary_size = log_prob.shape[-1]
         log_prob = log_prob.view(num_rows, num_paths, vocabulary_size)
         stay = log_prob.new_full((vocabulary_size,), -torch.inf)
-        stay[PAD] = 0.0  # a finished path has one way to go on, which costs nothing
+        stay[PAD] = 0.0  # a finished path has one continuation, with probability 1
         log_prob = torch.where(self.finished.unsqueeze(-1), stay, log_prob)
         candidates = (self.scores.unsqueeze(-1) + log_prob).flatten(1)  # [n, W V]
         scores, index = candidates.topk(min(width, candidates.shape[1]), dim=1)
@@ -339,8 +350,8 @@ class _Beams:
             self.state.select((index.unsqueeze(1) * num_paths + path).flatten()),
         )
 
-    def release(self, paths: Paths) -> None:
-        """Write each row's best path down."""
+    def store(self, paths: Paths) -> None:
+        """Store each row's likeliest path."""
         for row, path in zip(self.rows.tolist(), self.symbols[:, 0].tolist(), strict=True):
             inner = path[1:]  # BOS is first
             paths.sequences[row] = inner[: inner.index(EOS)] if EOS in inner else inner

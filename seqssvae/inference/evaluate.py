@@ -1,10 +1,11 @@
-"""What a model is worth on some rows: un-annealed, in nats per sequence, whatever was trained.
+"""Metrics of a model on some rows, without KL annealing and free bits, in nats per sequence.
 
-The noise of each row is a function of the seed and of the row's place among the rows, so that the
-figures do not depend on how the rows are batched. Labels are compared with and never read: bounds
-and likelihoods are those of p(x) for labelled rows too.
+The noise of each row is a function of the seed and of the row's index, so metrics do not depend on
+the batches beyond rounding. Labels are compared with predictions and not read otherwise: bounds and
+likelihoods are those of p(x) for labelled rows too.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -18,25 +19,54 @@ from seqssvae import distributed
 from seqssvae.data.batches import Batch, collate, evaluation_indices
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
-from seqssvae.inference.classify import label_log_prob, log_mean_exp, sample_log_likelihood
+from seqssvae.estimators.terms import normal_kl
+from seqssvae.inference.classify import label_log_prob, log_joint, sample_log_likelihood
 from seqssvae.inference.decode import draw, evaluation_mode
-from seqssvae.inference.tally import NUM_BINS, Tally, bin_numbers, gather_tally
+from seqssvae.inference.tally import Tally, gather_tally
 from seqssvae.model.ssvae import SSVAE, Features
 
-__all__ = ["calibration_error", "evaluate", "macro_f1", "mutual_information", "reliability"]
+__all__ = ["Limits", "evaluate", "mutual_information"]
 
 Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over x, for an active unit (Burda et al. 2016)
-AGGREGATED_ROWS = 512  # rows whose posteriors stand for q(z); no more than log 512 nats are seen
 AGGREGATED_TERMS = 2**21  # densities that exist at once
-WINDOW_ROWS = 2**17  # whose lengths are sorted at once
-LEAST_BATCH, LARGEST_BATCH = 128, 1024  # rows that are encoded at once
-NUM_BATCHES = 32  # that rows make, before batches grow
-DECODER_ROWS = 4096  # that are enough for one batch
-NUM_SYMBOLS = 2**16  # of a batch that is encoded, pads included
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Sizes that bound memory; metrics depend on none but `aggregated_rows`.
+
+    Attributes:
+        least_batch: Rows of a batch at least, while there are as many.
+        largest_batch: Rows of a batch at most.
+        least_batches: Number of batches below which they have `least_batch` rows.
+        batch_decoder_rows: Decoder rows that are enough for one batch.
+        batch_symbols: Symbols of a batch at most, padding included.
+        decoder_rows: Decoder rows that run at once.
+        window_rows: Rows that are sorted by length at once.
+        aggregated_rows: Rows from which q(z) is estimated; mutual information is at most the log.
+        aggregated_terms: Densities of z that exist at once.
+    """
+
+    least_batch: int = 128
+    largest_batch: int = 1024
+    least_batches: int = 32
+    batch_decoder_rows: int = 4096
+    batch_symbols: int = 2**16
+    decoder_rows: int = 1024
+    window_rows: int = 2**17
+    aggregated_rows: int = 512
+    aggregated_terms: int = AGGREGATED_TERMS
+
+    def batch_size(self, num_rows: int, runs_per_row: int) -> int:
+        """Rows of a batch, given the rows in all and the decoder runs that each of them takes.
+
+        Larger batches take less time per row, until the decoder has enough of them; batches of few
+        rows in all would hold lengths that differ much, and leave none to other processes.
+        """
+        size = min(self.batch_decoder_rows // runs_per_row, num_rows // self.least_batches)
+        return max(self.least_batch, min(size, self.largest_batch))
 
 
 def evaluate(
@@ -46,22 +76,24 @@ def evaluate(
     batch_size: int | None = None,
     num_samples: int = 16,
     seed: int = 0,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Measure a model on some rows.
 
-    Costs `num_samples * K` runs of the decoder for each row. Ranks share the batches, and all of
-    them get the figures that one alone would get.
+    Costs `num_samples * K` runs of the decoder for each row. Processes share the batches, and each
+    of them returns the metrics of all rows.
 
     Args:
-        model: The model; it is put into evaluation mode meanwhile.
-        rows: At least one.
+        model: The model, evaluated in evaluation mode.
+        rows: At least one row.
         batch_size: Rows that are encoded at once, fewer where they are long; 128 if None, and up to
-            1024 where rows are many and samples and labels few. The figures do not depend on it.
-        num_samples: Samples of z for each row and label.
-        seed: Of the samples, 0 or more.
+            1024 where rows are many and samples and labels few.
+        num_samples: Number of samples of z for each row and label.
+        seed: Seed of the samples, 0 or more.
+        limits: Sizes that bound memory.
 
     Returns:
-        Plain numbers, means over rows where nothing else is said:
+        Plain numbers, means over rows unless noted:
 
         * `num_rows`, and `num_labelled`, rows with one known label;
         * over the labelled rows, by q(y | x): `accuracy`, `macro_f1` (over classes that occur or
@@ -86,15 +118,17 @@ def evaluate(
         raise InputError(f"seed: wanted 0 or more, got {seed}")
     num_samples = num_samples if model.latent_size else 1
     if batch_size is None:
-        batch_size = _fitting_batch_size(len(rows), num_samples * max(model.num_classes, 1))
-    tally, kept = _measure_rows(model, rows, batch_size, num_samples, seed)
-    information = mutual_information(**kept) if model.latent_size else 0.0
+        batch_size = limits.batch_size(len(rows), num_samples * max(model.num_classes, 1))
+    tally, aggregate = _measure_rows(model, rows, batch_size, num_samples, seed, limits)
+    information = 0.0
+    if model.latent_size:
+        information = mutual_information(**aggregate, max_terms=limits.aggregated_terms)
     return {
         "num_rows": tally.num_rows,
-        **tally.labelled_figures(),
+        **tally.labelled_metrics(),
         "elbo": tally.mean("elbo"),
         "nll": tally.mean("nll"),
-        "nats_per_symbol": tally.total("nll") / tally.num_symbols,
+        "nats_per_symbol": float(tally.sums["nll"]) / int(tally.sums["symbols"]),
         "likelihood": tally.mean("likelihood"),
         "kl": tally.mean("kl"),
         "mutual_information": information,
@@ -103,15 +137,15 @@ def evaluate(
 
 
 def _measure_rows(
-    model: SSVAE, rows: EncodedRows, batch_size: int, num_samples: int, seed: int
+    model: SSVAE, rows: EncodedRows, batch_size: int, num_samples: int, seed: int, limits: Limits
 ) -> tuple[Tally, dict[str, Tensor]]:
-    """The tally of all ranks' rows, and what `mutual_information` takes of some of them."""
-    subset = np.sort(np.random.default_rng(seed).permutation(len(rows))[:AGGREGATED_ROWS])
+    """The tally of all processes' rows, and the arguments of `mutual_information` for a subset."""
+    subset = np.sort(np.random.default_rng(seed).permutation(len(rows))[: limits.aggregated_rows])
     tally: Tally | None = None
-    kept: list[dict[str, Tensor]] = []
-    places = [subset[:0]]
+    parts: list[dict[str, Tensor]] = []
+    positions = [subset[:0]]
     with distributed.together(), evaluation_mode(model):
-        for number, indices in enumerate(_batch_indices(rows, batch_size)):
+        for number, indices in enumerate(_batch_indices(rows, batch_size, limits)):
             if number % distributed.size() != distributed.rank():
                 continue
             batch = collate(rows, indices, num_classes=model.num_classes)
@@ -120,51 +154,51 @@ def _measure_rows(
             noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
             log_q = _label_log_prob(model, features, noise)
             posterior = _posterior(model, features, log_q)
-            columns = _measure(model, batch, features, noise, log_q, posterior)
-            found = Tally.of_rows(columns, model.num_classes)
-            tally = found if tally is None else tally + found
+            samples = sample_log_likelihood(
+                model, batch, features, noise, num_rows=limits.decoder_rows
+            )
+            columns = _measure(model, batch, samples, log_q, posterior)
+            of_batch = Tally.of_rows(columns, model.num_classes)
+            tally = of_batch if tally is None else tally + of_batch
             chosen = np.isin(indices, subset)
             if chosen.any():
-                some = {name: value[chosen] for name, value in posterior.items()}
-                kept.append(some | _aggregate_noise(seed, indices[chosen], model.latent_size))
-                places.append(np.searchsorted(subset, indices[chosen]))
-    own = {name: torch.cat([part[name] for part in kept]) for name in (kept[0] if kept else ())}
-    where = torch.from_numpy(np.concatenate(places))
+                part = {name: value[chosen] for name, value in posterior.items()}
+                parts.append(part | _aggregate_noise(seed, indices[chosen], model.latent_size))
+                positions.append(np.searchsorted(subset, indices[chosen]))
+    own = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+    where = torch.from_numpy(np.concatenate(positions))
     return gather_tally(tally), distributed.collect(own, where, len(subset))
 
 
-def _fitting_batch_size(num_rows: int, num_runs: int) -> int:
-    """Rows of a batch, for so many rows in all, each of which the decoder reads so many times.
-
-    Larger batches take less time for each row, until the decoder has enough of them; of few rows
-    they would hold lengths that differ much, and leave nothing to other ranks.
-    """
-    fitting = min(DECODER_ROWS // num_runs, num_rows // NUM_BATCHES)
-    return max(LEAST_BATCH, min(fitting, LARGEST_BATCH))
-
-
-def _batch_indices(rows: EncodedRows, batch_size: int) -> Iterator[Integers]:
-    """Which rows each batch holds, of similar length and not far from each other, `[B]`."""
-    for first in range(0, len(rows), WINDOW_ROWS):
-        window = rows.slice(first, first + WINDOW_ROWS)
-        for indices in evaluation_indices(window, batch_size, num_symbols=NUM_SYMBOLS):
+def _batch_indices(rows: EncodedRows, batch_size: int, limits: Limits) -> Iterator[Integers]:
+    """Rows of each batch, `[B]`, of similar length and close to each other in the file."""
+    for first in range(0, len(rows), limits.window_rows):
+        window = rows.slice(first, first + limits.window_rows)
+        for indices in evaluation_indices(window, batch_size, num_symbols=limits.batch_symbols):
             yield first + indices
 
 
 def mutual_information(
-    *, log_weight: Tensor, loc: Tensor, scale: Tensor, uniform: Tensor, noise: Tensor
+    *,
+    log_weight: Tensor,
+    loc: Tensor,
+    scale: Tensor,
+    uniform: Tensor,
+    noise: Tensor,
+    max_terms: int = AGGREGATED_TERMS,
 ) -> float:
     """I_q(x; z) = E_q(x) KL(q(z | x) || q(z)) in nats, by Monte Carlo (He et al. 2019, eq. 4).
 
-    q(z) is the mean of q(z | x) over the rows given, so that no more than log n nats are seen; one
-    z is drawn from each row's q(z | x), a mixture over labels.
+    q(z) is the mean of q(z | x) over the n rows, so the result is at most log n; one z is drawn
+    from each row's q(z | x), a mixture over labels.
 
     Args:
-        log_weight: Of the J components of q(z | x), float64 `[n, J]`.
-        loc: Of the components, float64 `[n, J, Z]`.
-        scale: Of the components, float64 `[n, J, Z]`.
-        uniform: Chooses a component, `[n]`.
+        log_weight: Log weights of the J components of q(z | x), float64 `[n, J]`.
+        loc: Locations of the components, float64 `[n, J, Z]`.
+        scale: Scales of the components, float64 `[n, J, Z]`.
+        uniform: Uniform numbers that choose a component, `[n]`.
         noise: Standard normal, `[n, Z]`.
+        max_terms: Densities that exist at once.
     """
     num_rows, num_components, latent_size = loc.shape
     row = torch.arange(num_rows)
@@ -176,7 +210,7 @@ def mutual_information(
     constant = constant - 0.5 * (loc.flatten(0, 1) * scaled_loc).sum(-1)  # [n J]
     constant = constant - 0.5 * latent_size * math.log(2 * math.pi)
     total = 0.0
-    for some in row.split(max(1, AGGREGATED_TERMS // (num_rows * num_components))):
+    for some in row.split(max(1, max_terms // (num_rows * num_components))):
         log_density = z[some] @ scaled_loc.t() - 0.5 * z[some].square() @ precision.t() + constant
         given_x = log_density.unflatten(1, (num_rows, -1)).logsumexp(-1)  # [m, n]
         own = given_x.gather(1, some.unsqueeze(1)).squeeze(1)
@@ -184,74 +218,38 @@ def mutual_information(
     return total / num_rows
 
 
-def macro_f1(y: Integers, predicted: Integers) -> float:
-    """The mean of F1 over the classes that occur in either, each `[n]`."""
-    scores = []
-    for label in np.union1d(y, predicted):
-        hits = np.sum((y == label) & (predicted == label))
-        scores.append(2 * hits / (np.sum(y == label) + np.sum(predicted == label)))
-    return float(np.mean(scores))
-
-
-def calibration_error(confidence: Floats, correct: Bools) -> float:
-    """The expected calibration error over 15 bins of equal width (Guo et al. 2017, eq. 3).
-
-    Args:
-        confidence: Probability of the predicted label, `[n]`.
-        correct: Whether it was the true one, `[n]`.
-    """
-    gaps = np.bincount(bin_numbers(confidence), weights=correct - confidence, minlength=NUM_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def reliability(confidence: Floats, correct: Bools) -> tuple[Floats, Floats, Integers]:
-    """What the reliability diagram shows, of the bins that `calibration_error` uses.
-
-    Args:
-        confidence: Probability of the predicted label, `[n]`.
-        correct: Whether it was the true one, `[n]`.
-
-    Returns:
-        Mean confidence, accuracy and number of rows of each bin that holds rows, from the lowest
-        confidence to the highest.
-    """
-    number = bin_numbers(confidence)
-    counts = np.bincount(number, minlength=NUM_BINS)
-    held = counts > 0
-    sums = [np.bincount(number, weights=w, minlength=NUM_BINS) for w in (confidence, correct)]
-    mean_confidence, accuracy = (total[held] / counts[held] for total in sums)
-    return mean_confidence, accuracy, counts[held]
-
-
 def _measure(
     model: SSVAE,
     batch: Batch,
-    features: Features,
-    noise: Tensor,
+    samples: tuple[Tensor, Tensor],
     log_q: Tensor,
     posterior: dict[str, Tensor],
 ) -> dict[str, npt.NDArray[Any]]:
-    """Each row's figures, as `Tally` wants them; arguments as made below."""
-    likelihoods, log_ratio = (
-        part.double() for part in sample_log_likelihood(model, batch, features, noise)
-    )  # [S, K, B], [S, K or 1, B]
+    """Columns of `Tally.of_rows`.
+
+    Args:
+        model: The model.
+        batch: The rows.
+        samples: Of `sample_log_likelihood`.
+        log_q: Of `_label_log_prob`.
+        posterior: Of `_posterior`.
+    """
+    likelihoods, log_ratio = (part.double() for part in samples)  # [S, K, B], [S, K or 1, B]
     q = log_q.exp()  # [S or 1, K, B]
     prior = model.prior_logits.double() if model.num_classes else log_q.new_zeros(1)
     prior = prior.unsqueeze(1)
     divergence = torch.where(q > 0, q * (log_q - prior), 0.0).sum(1).mean(0)  # of y
     loc, scale = posterior["loc"], posterior["scale"]  # [B, J, Z]
     weight = posterior["log_weight"].exp()  # [B, J]
-    component_kl = (0.5 * (loc.square() + scale.square() - 1) - scale.log()).sum(-1)
     likelihood = (q * likelihoods).sum(1).mean(0)
-    kl = (weight * component_kl).sum(-1).to(likelihood)
-    log_joint = log_mean_exp(likelihoods + log_ratio) + prior  # [K, B]
+    kl = (weight * normal_kl(loc, scale).sum(-1)).sum(-1).to(likelihood)
     confidence, predicted = q.mean(0).max(0)
     by_label = likelihoods.mean(0)  # [K, B]
     true = by_label.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
     wrong = (by_label.sum(0) - true) / max(model.num_classes - 1, 1)
-    figures = {
+    columns = {
         "elbo": likelihood - divergence - kl,
-        "nll": -log_joint.logsumexp(0),
+        "nll": -log_joint(model, likelihoods, log_ratio).logsumexp(0),
         "likelihood": likelihood,
         "kl": kl,
         "y_gap": true - wrong,
@@ -261,7 +259,7 @@ def _measure(
         "length": batch.lengths,
         "z_mean": (weight.unsqueeze(-1) * loc).sum(1),
     }
-    return {name: value.cpu().numpy() for name, value in figures.items()}
+    return {name: value.cpu().numpy() for name, value in columns.items()}
 
 
 def _label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
@@ -277,7 +275,7 @@ def _posterior(model: SSVAE, features: Features, log_q: Tensor) -> dict[str, Ten
     Returns:
         `log_weight` `[B, J]`, `loc` and `scale` `[B, J, Z]`.
     """
-    mixed = model.num_classes and model.factorisation == "z-given-y"
+    mixed = model.num_classes and model.z_reads_y
     y = torch.arange(model.num_classes, device=log_q.device).unsqueeze(1) if mixed else None
     loc, scale = (
         part.expand(model.num_classes if mixed else 1, *part.shape[-2:])
@@ -292,7 +290,7 @@ def _posterior(model: SSVAE, features: Features, log_q: Tensor) -> dict[str, Ten
 
 
 def _noise(seed: int, indices: Integers, num_samples: int, latent_size: int) -> Tensor:
-    """Standard normal numbers `[S, B, Z]`, each row's a function of the seed and its place."""
+    """Standard normal numbers `[S, B, Z]`, each row's a function of the seed and its index."""
     rows = [
         np.random.default_rng([seed, row]).standard_normal((num_samples, latent_size))
         for row in indices.tolist()
@@ -301,7 +299,7 @@ def _noise(seed: int, indices: Integers, num_samples: int, latent_size: int) -> 
 
 
 def _aggregate_noise(seed: int, indices: Integers, latent_size: int) -> dict[str, Tensor]:
-    """What `mutual_information` draws a row's z with: `uniform` `[b]` and `noise` `[b, Z]`."""
+    """Random arguments of `mutual_information`: `uniform` `[b]` and `noise` `[b, Z]`."""
     uniform, noise = np.empty(len(indices)), np.empty((len(indices), latent_size))
     for position, row in enumerate(indices.tolist()):
         stream = np.random.default_rng([seed, row, 1])

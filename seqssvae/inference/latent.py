@@ -1,10 +1,11 @@
-"""What z is for: a sequence's place, its rewriting under another label, the way between two."""
+"""z of a sequence: location and scale, rewriting under another label, interpolation."""
 
 import torch
 from torch import Tensor
 
 from seqssvae.data.batches import Batch
 from seqssvae.errors import InputError
+from seqssvae.estimators.terms import normal_kl
 from seqssvae.inference.decode import beam, evaluation_mode, greedy
 from seqssvae.model.ssvae import SSVAE
 
@@ -15,9 +16,9 @@ def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tenso
     """Location and scale of q(z | x, y).
 
     Args:
-        model: The model; it is put into evaluation mode meanwhile.
+        model: The model, evaluated in evaluation mode.
         batch: The rows; their own labels are not read.
-        y: Classes, int64 `[B]`; the likeliest of q(y | x) when None. Ignored where the guide's z
+        y: Classes, int64 `[B]`; the likeliest by q(y | x) when None. Not read where the guide's z
             does not depend on y.
 
     Returns:
@@ -26,7 +27,7 @@ def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tenso
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
         features = model.encode(batch.x, batch.lengths)
-        if y is None and model.num_classes and model.factorisation == "z-given-y":
+        if y is None and model.num_classes and model.z_reads_y:
             y = model.y_logits(features).argmax(-1)
         return model.z_posterior(features, None if y is None else y.to(batch.y.device))
 
@@ -35,8 +36,7 @@ def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
     """E_q(y|x) KL(q(z_d | x, y) || N(0, 1)) of each dim d of z, in nats.
 
     Args:
-        model: The model; it is put into evaluation mode meanwhile. Under "y-given-z" z depends on
-            no y, and there is nothing to average.
+        model: The model, evaluated in evaluation mode.
         batch: The rows; their own labels are not read.
 
     Returns:
@@ -45,17 +45,17 @@ def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
         features = model.encode(batch.x, batch.lengths)
-        if not model.num_classes or model.factorisation != "z-given-y":
-            return _kl(*model.z_posterior(features))
+        if not model.num_classes or not model.z_reads_y:
+            return normal_kl(*model.z_posterior(features))
         y = torch.arange(model.num_classes, device=batch.y.device).unsqueeze(1)  # [K, 1]
         weight = model.y_logits(features).softmax(-1).t().unsqueeze(-1)  # [K, B, 1]
-        return (weight * _kl(*model.z_posterior(features, y))).sum(0)
+        return (weight * normal_kl(*model.z_posterior(features, y))).sum(0)
 
 
 def transfer(
     model: SSVAE, batch: Batch, *, to: int, max_length: int, width: int = 1
 ) -> list[list[int]]:
-    """Write each sequence anew: the same z, another y.
+    """Rewrite each sequence under another label: the same z, another y.
 
     z is the mean of q(z | x, y) at the likeliest y, not at the new one.
 
@@ -63,14 +63,14 @@ def transfer(
         model: The model.
         batch: The rows; their own labels are not read.
         to: The new class.
-        max_length: Symbols of a path at most, EOS included.
-        width: Of the beam; 1 is greedy.
+        max_length: Maximum number of symbols of a path, EOS included.
+        width: Width of the beam; 1 is greedy.
 
     Returns:
-        Ids of each row, EOS left out.
+        Ids of each row, without EOS.
 
     Raises:
-        InputError: a class that the model has not, or an option out of range.
+        InputError: the model has no such class, or an option is out of range.
     """
     _check_class(model, to)
     loc, _ = encode_z(model, batch)
@@ -88,26 +88,25 @@ def interpolate(
 ) -> list[list[int]]:
     """Sequences on the straight line between the z of two, under one label.
 
-    Both ends are means of q(z | x, y) at each sequence's own likeliest y, so with y given the ends
-    may be written under another label than they had.
+    Both ends are means of q(z | x, y) at each sequence's own likeliest y, so the ends are rewritten
+    if `y` is another one.
 
     Args:
         model: The model.
-        batch: Two rows, where the line begins and where it ends.
-        steps: Sequences on the line, both ends included, at least 2.
-        max_length: Symbols of a path at most, EOS included.
+        batch: Two rows, the two ends of the line.
+        steps: Number of sequences on the line, both ends included, at least 2.
+        max_length: Maximum number of symbols of a path, EOS included.
         y: The class on the whole line; the likeliest of the first row when None.
-        width: Of the beam; 1 is greedy.
+        width: Width of the beam; 1 is greedy.
 
     Returns:
-        `steps` lists of ids, EOS left out.
+        `steps` lists of ids, without EOS.
 
     Raises:
-        InputError: not two rows, fewer than 2 steps, a class that the model has not, or an option
-            out of range.
+        InputError: not two rows, fewer than 2 steps, no such class, or an option is out of range.
     """
     if batch.num_rows != 2:
-        raise InputError(f"wanted two sequences to go between, got {batch.num_rows}")
+        raise InputError(f"wanted two sequences to interpolate between, got {batch.num_rows}")
     if steps < 2:
         raise InputError(f"steps: wanted at least 2, got {steps}")
     if y is not None:
@@ -121,11 +120,6 @@ def interpolate(
     return _write(model, z, y, max_length=max_length, width=width)
 
 
-def _kl(loc: Tensor, scale: Tensor) -> Tensor:
-    """KL(N(loc, scale) || N(0, 1)), dim by dim."""
-    return 0.5 * (loc.square() + scale.square() - 1) - scale.log()
-
-
 def _check_class(model: SSVAE, y: int) -> None:
     if not 0 <= y < model.num_classes:
         wanted = (
@@ -137,7 +131,7 @@ def _check_class(model: SSVAE, y: int) -> None:
 def _write(
     model: SSVAE, z: Tensor, y: int | None, *, max_length: int, width: int
 ) -> list[list[int]]:
-    """The likeliest sequence for each z `[N, Z]`, as greedy or beam search finds it."""
+    """The likeliest sequence for each z `[N, Z]`, by greedy or beam search."""
     classes = None if y is None else torch.full((len(z),), y, device=z.device)
     if width == 1:
         return greedy(model.decoder, z, classes, max_length=max_length)

@@ -1,4 +1,4 @@
-"""How unlike the rows of training a sequence is."""
+"""Novelty: how unlikely a sequence is among held-out rows."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.inference.classify import log_mean_exp, sample_log_likelihood
+from seqssvae.inference.classify import common_noise, log_joint, sample_log_likelihood
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE
 
@@ -20,51 +20,45 @@ def log_prob_per_symbol(
 ) -> NDArray[np.float64]:
     """log p(x) / T of each row, p(x) = sum_y p(y) p(x | y), in nats per symbol, EOS included.
 
-    p(x | y) is from importance samples of z (Burda et al. 2016, eq. 8). All rows share their
-    noise, so that a row's figure depends on the row and the seed alone.
+    p(x | y) is estimated by importance sampling (Burda et al. 2016, eq. 8). All rows share their
+    noise, so a row's value depends on the row and the seed alone.
 
     Args:
-        model: The model; it is put into evaluation mode meanwhile.
-        rows: Their labels are not read; each holds at least EOS.
-        num_samples: Samples of z for each row and label.
-        seed: Of the samples.
+        model: The model, evaluated in evaluation mode.
+        rows: Rows of at least one symbol, EOS; their labels are not read.
+        num_samples: Number of samples of z for each row and label.
+        seed: Seed of the samples.
 
     Returns:
         `[n]`.
     """
-    found = np.zeros(len(rows))
-    shape = (num_samples if model.latent_size else 1, 1, model.latent_size)
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    log_prob = np.zeros(len(rows))
     with evaluation_mode(model):
-        noise = noise.to(model.prior_logits)
+        noise = common_noise(model, num_samples, torch.Generator().manual_seed(seed))
         for indices, batch in evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes):
             batch = batch.to(model.prior_logits.device)
             features = model.encode(batch.x, batch.lengths)
-            log_likelihood, log_ratio = sample_log_likelihood(model, batch, features, noise)
-            log_joint = log_mean_exp((log_likelihood + log_ratio).double())  # [K, B]
-            if model.num_classes:
-                log_joint = log_joint + model.prior_logits.double().unsqueeze(1)
-            found[indices] = (log_joint.logsumexp(0) / batch.lengths).cpu().numpy()
-    return found
+            samples = sample_log_likelihood(model, batch, features, noise)
+            joint = log_joint(model, *(part.double() for part in samples))  # [K, B]
+            log_prob[indices] = (joint.logsumexp(0) / batch.lengths).cpu().numpy()
+    return log_prob
 
 
 def novelty(log_prob: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 - p, p the conformal p-value of `log_prob` among held-out rows.
 
-    p = (1 + number of held-out rows that are no likelier, symbol by symbol) / (n + 1) (Bates et al.
-    2023, Testing for outliers with conformal p-values, eq. 2). For a row drawn as the held-out ones
-    were, p <= a happens with probability a at most: a novelty of 0.95 or more is seen in one of
-    20 ordinary rows. What is unlikely is called new, and what is likely is not: a dull sequence of
-    another kind may well be likely (Nalisnick et al. 2019, Do deep generative models know what
-    they don't know?).
+    p = (1 + number of held-out rows that are no likelier, per symbol) / (n + 1) (Bates et al. 2023,
+    Testing for outliers with conformal p-values, eq. 2). For a row from the distribution of the
+    held-out rows, p <= a has probability a at most: one of 20 such rows has a novelty of 0.95 or
+    more. Novelty measures likelihood only, and a simple sequence of another kind may be likely
+    (Nalisnick et al. 2019, Do deep generative models know what they don't know?).
 
     Args:
-        log_prob: Of `log_prob_per_symbol`, `[m]`.
-        reference: The same of held-out rows, `[n]`.
+        log_prob: Result of `log_prob_per_symbol`, `[m]`.
+        reference: Result of `log_prob_per_symbol` for held-out rows, `[n]`.
 
     Returns:
-        From 0, as likely as any, to n / (n + 1), `[m]`.
+        From 0, as likely as the likeliest, to n / (n + 1), `[m]`.
 
     Example:
         >>> novelty(np.array([-1.0, -9.0]), np.array([-1.5, -2.0, -2.5]))

@@ -1,14 +1,9 @@
-"""Tallies: what an evaluation keeps of its rows, as much for millions of them as for few.
-
-Sums are exact, so that neither the batches' sizes and order nor the number of ranks that share them
-show in a mean, not in its last bit.
-"""
+"""Sufficient statistics of an evaluation, of the same size for any number of rows."""
 
 import dataclasses
 import functools
-import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +11,9 @@ import numpy.typing as npt
 
 from seqssvae import distributed
 
-__all__ = ["NUM_BINS", "Tally", "bin_numbers", "exact_parts", "gather_tally"]
+__all__ = ["Tally", "bin_sums", "calibration_error", "gather_tally", "reliability"]
 
 Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 NUM_BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
 MEANS = ("elbo", "nll", "likelihood", "kl")  # over all rows
@@ -27,20 +21,17 @@ MEANS = ("elbo", "nll", "likelihood", "kl")  # over all rows
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tally:
-    """Sufficient statistics of some rows; two of them are added for the rows of both.
+    """Sums over some rows; the sum of two tallies is that of the rows of both.
 
     Attributes:
-        counts: `rows` and their `symbols`; of the labelled rows, by class `[K]`, `known` (the
-            label), `predicted` (by q) and `hits` (both), and by bin of the confidence `[15]`,
-            `binned` rows and `binned_hits`.
-        sums: Of each of `MEANS`; of the labelled rows, of `y_gap`, and of the confidence in each
-            bin that holds some, by the bin's number; each as `exact_parts`.
-        z_mean: The mean of the posterior means, `[Z]`.
-        z_squares: The sum of their squared distances from it, `[Z]`.
+        sums: Of all rows, their number `rows`, their `symbols` and each of `MEANS`; of the labelled
+            rows, `y_gap`, by class `[K]` the numbers of `labels`, of `predictions` and of `hits`,
+            and `bins`, `[3, 15]`, as `bin_sums`.
+        z_mean: Mean of the posterior means, `[Z]`.
+        z_squares: Sum of their squared distances from it, `[Z]`.
     """
 
-    counts: dict[str, Integers]
-    sums: dict[str, list[float]]
+    sums: dict[str, npt.NDArray[Any]]
     z_mean: Floats
     z_squares: Floats
 
@@ -50,33 +41,27 @@ class Tally:
 
         Args:
             columns: By name, of each row: `MEANS`, `y_gap` and `confidence`, float64 `[n]`;
-                `length`, `y` (-1 where no label is known) and `predicted`, int64 `[n]`; `z_mean`,
-                float64 `[n, Z]`.
-            num_classes: K; at least 1 where a label is known.
+                `length`, `y` (-1 without a label) and `predicted`, int64 `[n]`; `z_mean`, float64
+                `[n, Z]`.
+            num_classes: K; at least 1 where there are labels.
         """
-        known = columns["y"] >= 0
+        is_labelled = columns["y"] >= 0
         y, predicted, confidence, y_gap = (
-            columns[name][known] for name in ("y", "predicted", "confidence", "y_gap")
+            columns[name][is_labelled] for name in ("y", "predicted", "confidence", "y_gap")
         )
-        is_hit, numbers = y == predicted, bin_numbers(confidence)
-        by_class = functools.partial(np.bincount, minlength=num_classes)
-        by_bin = functools.partial(np.bincount, minlength=NUM_BINS)
-        sums = {name: exact_parts(columns[name].tolist()) for name in MEANS}
-        sums["y_gap"] = exact_parts(y_gap.tolist())
-        for number in np.unique(numbers).tolist():
-            sums[str(number)] = exact_parts(confidence[numbers == number].tolist())
+        count = functools.partial(np.bincount, minlength=num_classes)
         z_mean = columns["z_mean"].mean(0)
         return cls(
-            counts={
-                "rows": np.array(len(known)),
+            sums={
+                "rows": np.array(len(is_labelled)),
                 "symbols": columns["length"].sum(),
-                "known": by_class(y),
-                "predicted": by_class(predicted),
-                "hits": by_class(y[is_hit]),
-                "binned": by_bin(numbers),
-                "binned_hits": by_bin(numbers[is_hit]),
+                **{name: columns[name].sum() for name in MEANS},
+                "y_gap": y_gap.sum(),
+                "labels": count(y),
+                "predictions": count(predicted),
+                "hits": count(y[y == predicted]),
+                "bins": bin_sums(confidence, y == predicted),
             },
-            sums=sums,
             z_mean=z_mean,
             z_squares=np.square(columns["z_mean"] - z_mean).sum(0),
         )
@@ -86,112 +71,99 @@ class Tally:
         num_rows = self.num_rows + other.num_rows
         distance = other.z_mean - self.z_mean
         share = other.num_rows / num_rows
+        between = np.square(distance) * (self.num_rows * share)
         return Tally(
-            counts={name: value + other.counts[name] for name, value in self.counts.items()},
-            sums={
-                name: exact_parts([*self.sums.get(name, ()), *other.sums.get(name, ())])
-                for name in self.sums | other.sums
-            },
+            sums={name: value + other.sums[name] for name, value in self.sums.items()},
             z_mean=self.z_mean + distance * share,
-            z_squares=self.z_squares
-            + other.z_squares
-            + np.square(distance) * (self.num_rows * share),
+            z_squares=self.z_squares + other.z_squares + between,
         )
 
     @property
     def num_rows(self) -> int:
-        """n."""
-        return int(self.counts["rows"])
-
-    @property
-    def num_symbols(self) -> int:
-        """Of the rows, EOS included."""
-        return int(self.counts["symbols"])
+        """Number of rows."""
+        return int(self.sums["rows"])
 
     @property
     def z_variance(self) -> Floats:
-        """Of the posterior means over the rows, `[Z]`."""
+        """Variance of the posterior means over the rows, `[Z]`."""
         return self.z_squares / self.num_rows
 
     def mean(self, name: str) -> float:
-        """One of `MEANS`."""
-        return self.total(name) / self.num_rows
+        """The mean of one of `MEANS` over the rows."""
+        return float(self.sums[name]) / self.num_rows
 
-    def total(self, name: str) -> float:
-        """One of `sums`, correctly rounded."""
-        parts = self.sums.get(name)
-        return parts[0] if parts else 0.0
-
-    def labelled_figures(self) -> dict[str, Any]:
-        """Figures over the rows with one known label; None where there is nothing to measure."""
-        known, predicted, hits = (self.counts[name] for name in ("known", "predicted", "hits"))
-        num_labelled = int(known.sum())
-        figures: dict[str, Any] = {
-            "num_labelled": num_labelled,
-            "accuracy": None,
-            "macro_f1": None,
-            "calibration_error": None,
-            "y_gap": None,
-        }
+    def labelled_metrics(self) -> dict[str, Any]:
+        """Metrics over the rows with one known label; None where there is nothing to measure."""
+        labels, hits = self.sums["labels"], self.sums["hits"]
+        num_labelled = int(labels.sum())
+        metrics: dict[str, Any] = {"num_labelled": num_labelled} | dict.fromkeys(
+            ("accuracy", "macro_f1", "calibration_error", "y_gap")
+        )
         if not num_labelled:
-            return figures
-        seen = known + predicted > 0
-        figures["accuracy"] = int(hits.sum()) / num_labelled
-        figures["macro_f1"] = float(np.mean(2 * hits[seen] / (known + predicted)[seen]))
-        confidence = np.array([self.total(str(number)) for number in range(NUM_BINS)])
-        gaps = np.abs(self.counts["binned_hits"] - confidence)
-        figures["calibration_error"] = float(gaps.sum()) / num_labelled
-        if len(known) > 1:
-            figures["y_gap"] = self.total("y_gap") / num_labelled
-        return figures
-
-
-def bin_numbers(confidence: Floats) -> Integers:
-    """The bin of each confidence, from 0; bins are closed at the right."""
-    return np.ceil(confidence * NUM_BINS).clip(1, NUM_BINS).astype(np.int64) - 1
-
-
-def exact_parts(values: Sequence[float]) -> list[float]:
-    """Few numbers with exactly the sum of many; the first one is the sum, correctly rounded.
-
-    Each is what `math.fsum` finds of what those before it leave over. A sum of 0 has no parts; one
-    that is not finite has one.
-    """
-    parts: list[float] = []
-    try:
-        while rest := math.fsum([*values, *(-part for part in parts)]):
-            parts.append(rest)
-            if not math.isfinite(rest):
-                break
-    except (OverflowError, ValueError):  # beyond the floats, or of both infinities
-        return [sum(values)]
-    return parts
+            return metrics
+        labels_and_predictions = labels + self.sums["predictions"]
+        occurs = labels_and_predictions > 0
+        metrics["accuracy"] = int(hits.sum()) / num_labelled
+        metrics["macro_f1"] = float(np.mean(2 * hits[occurs] / labels_and_predictions[occurs]))
+        metrics["calibration_error"] = calibration_error(self.sums["bins"])
+        if len(labels) > 1:
+            metrics["y_gap"] = float(self.sums["y_gap"]) / num_labelled
+        return metrics
 
 
 def gather_tally(tally: Tally | None) -> Tally:
-    """The tally of all ranks' rows, added up in the ranks' order; all get the same one.
+    """The tally of all processes' rows, added up in the order of their ranks, on every process.
 
     Args:
-        tally: Of this rank's rows; None if it has none. Some rank has rows.
+        tally: Of this process's rows; None if it has none. At least one process has rows.
     """
-    told = distributed.gather(None if tally is None else _plain(tally))
-    return functools.reduce(operator.add, (_restored(one) for one in told if one is not None))
-
-
-def _plain(tally: Tally) -> dict[str, Any]:
-    """What JSON can say; floats lose nothing there."""
-    return {
-        "counts": {name: value.tolist() for name, value in tally.counts.items()},
-        "sums": tally.sums,
-        "z_mean": tally.z_mean.tolist(),
-        "z_squares": tally.z_squares.tolist(),
-    }
-
-
-def _restored(plain: Mapping[str, Any]) -> Tally:
-    return Tally(
-        counts={name: np.array(value, dtype=np.int64) for name, value in plain["counts"].items()},
-        sums=plain["sums"],
-        z_mean=np.array(plain["z_mean"], dtype=np.float64),
-        z_squares=np.array(plain["z_squares"], dtype=np.float64),
+    own = None
+    if tally is not None:
+        own = {
+            "sums": {name: value.tolist() for name, value in tally.sums.items()},
+            "z_mean": tally.z_mean.tolist(),
+            "z_squares": tally.z_squares.tolist(),
+        }
+    tallies = (
+        Tally(
+            sums={name: np.array(value) for name, value in plain["sums"].items()},
+            z_mean=np.array(plain["z_mean"], dtype=np.float64),
+            z_squares=np.array(plain["z_squares"], dtype=np.float64),
+        )
+        for plain in distributed.gather(own)
+        if plain is not None
     )
+    return functools.reduce(operator.add, tallies)
+
+
+def bin_sums(confidence: Floats, correct: npt.NDArray[np.bool_]) -> Floats:
+    """Number of rows, sum of confidences and number of correct rows in 15 bins of confidence.
+
+    Bins have equal width and are closed at the right.
+
+    Args:
+        confidence: Probability of the predicted label, `[n]`.
+        correct: Whether it is the true one, `[n]`.
+
+    Returns:
+        `[3, 15]`.
+    """
+    number = np.ceil(confidence * NUM_BINS).clip(1, NUM_BINS).astype(np.int64) - 1
+    weights = (np.ones(len(number)), confidence, correct)
+    return np.stack([np.bincount(number, weights=w, minlength=NUM_BINS) for w in weights])
+
+
+def calibration_error(bins: Floats) -> float:
+    """The expected calibration error (Guo et al. 2017, eq. 3) from `bin_sums`."""
+    num_rows, confidence, num_correct = bins
+    return float(np.abs(num_correct - confidence).sum() / num_rows.sum())
+
+
+def reliability(bins: Floats) -> tuple[Floats, Floats, Floats]:
+    """Points of the reliability diagram from `bin_sums`.
+
+    Returns:
+        Mean confidence, accuracy and number of rows of each bin with rows, in ascending order.
+    """
+    num_rows, confidence, num_correct = bins[:, bins[0] > 0]
+    return confidence / num_rows, num_correct / num_rows, num_rows

@@ -64,6 +64,10 @@ class SSVAE(PyroModule):
             "y-given-z", q(z|x) q(y|x,z).
         prior: p(y), `[K]`; it is normalised. Uniform when None.
         ngrams: Adds to the logits of q(y | x); None for recurrent states alone.
+
+    Attributes:
+        z_reads_y: Whether the guide's z depends on y.
+        y_reads_z: Whether the guide's y depends on z.
     """
 
     def __init__(
@@ -76,7 +80,8 @@ class SSVAE(PyroModule):
         ngrams: NGramLogits | None = None,
     ) -> None:
         super().__init__()
-        self.factorisation = factorisation
+        self.z_reads_y = factorisation == "z-given-y"
+        self.y_reads_z = factorisation == "y-given-z"
         self.num_classes, self.latent_size = decoder.num_classes, decoder.latent_size
         self.vocabulary_size = decoder.vocabulary_size
         self.decoder = decoder
@@ -85,12 +90,12 @@ class SSVAE(PyroModule):
         if self.num_classes:
             self.head_y = CategoricalHead(
                 num_features=self.encoder_y.num_features,
-                latent_size=self.latent_size if factorisation == "y-given-z" else 0,
+                latent_size=self.latent_size if self.y_reads_z else 0,
                 num_classes=self.num_classes,
             )
         self.head_z = NormalHead(
             num_features=self.encoder_z.num_features,
-            num_classes=self.num_classes if factorisation == "z-given-y" else 0,
+            num_classes=self.num_classes if self.z_reads_y else 0,
             latent_size=self.latent_size,
         )
         self.ngrams = ngrams if self.num_classes else None
@@ -199,7 +204,7 @@ class SSVAE(PyroModule):
         if not self.num_classes:
             with _examples(plate, batch, dtype):
                 self._sample_z(features, None, kl_weight)
-        elif self.factorisation == "y-given-z":
+        elif self.y_reads_z:
             with _examples(plate, batch, dtype):
                 z = self._sample_z(features, None, kl_weight)
             self._sample_y(plate, batch, self.y_logits(features, z))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqssvae.nn.engine.cells import gru, lstm
+from seqssvae.nn.engine import gru, lstm
 from seqssvae.shapes import length_mask
 
 __all__ = ["Packing", "in_order", "pack", "packed_rnn", "rnn_states"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.errors import InputError
-from seqssvae.inference.evaluate import reliability
+from seqssvae.inference.tally import bin_sums, reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,7 +164,7 @@ def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure"
         confidence: Probability of the label given, `[n]`, n at least 1.
         correct: Whether it was the true one, `[n]`.
     """
-    mean_confidence, accuracy, counts = reliability(confidence, correct)
+    mean_confidence, accuracy, counts = reliability(bin_sums(confidence, correct))
     figure = figure_of_size(5.0, 5.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color=UNLABELLED, linestyle="--", label="calibrated")

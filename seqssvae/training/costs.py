@@ -13,7 +13,7 @@ import torch
 
 from seqssvae.config import Config, EstimatorName
 from seqssvae.data.prepare import Prepared
-from seqssvae.model.likelihood import CHUNK_ELEMENTS
+from seqssvae.model.softmax import CHUNK_ELEMENTS
 
 __all__ = ["Cost", "choose_estimator", "estimate"]
 

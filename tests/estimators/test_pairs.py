@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from seqssvae.estimators import FusedEnum
-from seqssvae.estimators.pairs import Pairs
+from seqssvae.model.likelihood import Pairs
 from tests.support.factories import make_batch, make_model, stepwise_log_prob
 from tests.support.fixtures import FixNoise
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.estimators import FusedEnum, SumAndSample
-from seqssvae.estimators.pairs import Pairs
+from seqssvae.model.likelihood import Pairs
 from tests.support.estimators import (
     assert_labelled_rows_are_exact,
     assert_mean_is_the_exact_sum,

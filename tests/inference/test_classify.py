@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-import seqssvae.inference.classify
 from seqssvae.data.batches import Batch
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import classify, sample_log_likelihood
@@ -132,8 +131,7 @@ def test_the_decoders_batch_is_bounded(num_rows: int, monkeypatch: pytest.Monkey
         return original(self, x, lengths, z, y)
 
     monkeypatch.setattr(SSVAE, "log_likelihood", counting)
-    monkeypatch.setattr(seqssvae.inference.classify, "NUM_ROWS", num_rows)
-    found, ratio = sample_log_likelihood(model, batch, features, noise)
+    found, ratio = sample_log_likelihood(model, batch, features, noise, num_rows=num_rows)
     assert max(sizes) <= num_rows and sum(sizes) == 4 * 3 * 3
     torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
     torch.testing.assert_close(ratio, want_ratio, rtol=0, atol=0)
@@ -168,7 +166,7 @@ def test_a_long_sequence_leaves_no_nan() -> None:
     assert bool(torch.isfinite(found).all())
 
 
-def test_bad_options_are_told() -> None:
+def test_bad_options_are_refused() -> None:
     batch = make_batch([-1])
     with pytest.raises(InputError, match="mode: wanted q, posterior or mix, got bayes"):
         classify(make_model(2), batch, mode="bayes")

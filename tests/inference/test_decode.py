@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import seqssvae.inference.decode
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, draw, evaluation_mode, greedy, sample
@@ -104,17 +103,16 @@ def test_a_beam_of_width_one_is_greedy_and_full_width_is_never_worse() -> None:
     assert bool((best.log_prob > narrow.log_prob + 1e-6).any())
 
 
-def test_beams_do_not_depend_on_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beams_do_not_depend_on_their_neighbours() -> None:
     model = _sharp_model(3)
     z, y = _rows(model, 12)
     together = beam(model.decoder, z, y, max_length=6, width=4)
-    monkeypatch.setattr(seqssvae.inference.decode, "NUM_ROWS", 8)  # two rows at once
-    apart = beam(model.decoder, z, y, max_length=6, width=4)
+    apart = beam(model.decoder, z, y, max_length=6, width=4, num_rows=8)  # two rows at once
     assert together.sequences == apart.sequences
     torch.testing.assert_close(together.log_prob, apart.log_prob, rtol=0, atol=1e-12)
 
 
-def test_greedy_takes_the_likeliest_symbol_that_may_be_written() -> None:
+def test_greedy_takes_the_likeliest_symbol_that_is_allowed() -> None:
     model = _sharp_model(3)
     z, y = _rows(model, 20)
     for row, path in enumerate(greedy(model.decoder, z, y, max_length=5, prefix=[5])):
@@ -158,26 +156,28 @@ def test_sampled_frequencies_equal_the_exact_probabilities(temperature: float) -
     assert total == pytest.approx(1)
 
 
-def test_the_seed_decides_and_the_neighbours_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seed_decides_and_the_neighbours_do_not() -> None:
     """Nor does the number of rows, nor how many run at once."""
     model = make_model(3)
     z, y = _rows(model, 12)
     assert y is not None
 
-    def run(number: int, seed: int) -> list[list[int]]:
+    def run(number: int, seed: int, num_rows: int = 1024) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)
-        return sample(model.decoder, z[:number], y[:number], max_length=150, generator=generator)
+        return sample(
+            model.decoder, z[:number], y[:number], max_length=150, generator=generator,
+            num_rows=num_rows,
+        )  # fmt: skip
 
     paths = run(12, 7)
     assert paths == run(12, 7)
     assert paths != run(12, 8)
     assert paths[:5] == run(5, 7)
     assert len({tuple(path) for path in paths}) > 6
-    monkeypatch.setattr(seqssvae.inference.decode, "NUM_ROWS", 4)
-    assert paths == run(12, 7)
+    assert paths == run(12, 7, num_rows=4)
 
 
-def test_a_row_that_goes_on_for_long_draws_new_numbers() -> None:
+def test_a_long_row_draws_new_numbers() -> None:
     """Two pieces of NOISE_STEPS symbols of one path are not the same."""
     model = make_model(0, vocabulary_size=9, latent_size=0, decoder_size=1)
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_a_row_that_goes_on_for_long_draws_new_numbers() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"top_k": 3}, {"top_p": 0.9}, {"temperature": 50.0}, {"temperature": 1e-308}]
 )
-def test_pad_bos_and_unk_are_never_written(options: dict[str, Any]) -> None:
+def test_pad_bos_and_unk_are_never_decoded(options: dict[str, Any]) -> None:
     """Even where UNK is all but certain."""
     model = make_model(2)
     with torch.no_grad():
@@ -282,7 +282,7 @@ def test_lengths_and_prefixes_at_their_limits() -> None:
         ({"top_p": 0.0}, "top_p: wanted a number above 0 and at most 1, got 0"),
     ],
 )
-def test_bad_options_are_told(options: dict[str, Any], message: str) -> None:
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     model = make_model(2)
     z, y = _rows(model, 2)
     with pytest.raises(InputError, match=message):

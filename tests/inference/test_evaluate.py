@@ -6,17 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-import seqssvae.inference.classify
 import seqssvae.inference.evaluate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
-from seqssvae.inference.evaluate import calibration_error, evaluate, macro_f1, mutual_information
+from seqssvae.inference.evaluate import Limits, evaluate, mutual_information
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import make_batch, make_model, stepwise_log_prob
 
@@ -81,7 +77,7 @@ def _row_figures(model: SSVAE, symbols: list[int], noise: Tensor) -> dict[str, A
     + [(0, {}), (0, {"latent_size": 0}), (3, {"latent_size": 0})],
 )
 @torch.no_grad()
-def test_every_figure_equals_a_loop(num_classes: int, changes: dict[str, Any]) -> None:
+def test_every_metric_equals_a_loop(num_classes: int, changes: dict[str, Any]) -> None:
     """Over rows (labelled, not, and partially), labels and samples; no padding, no neighbours."""
     prior = PRIOR if num_classes else None
     model = make_model(num_classes, prior=prior, **changes)
@@ -123,7 +119,7 @@ def test_every_figure_equals_a_loop(num_classes: int, changes: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)
-def test_batches_do_not_matter(factorisation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_do_not_matter(factorisation: str) -> None:
     """Nor how the decoder's rows and the aggregate's densities are cut."""
     model = make_model(3, factorisation=factorisation)
     rows = _rows([0, 1, 2, -1] * 5)
@@ -132,10 +128,8 @@ def test_batches_do_not_matter(factorisation: str, monkeypatch: pytest.MonkeyPat
     for batch_size in (1, 7):
         found = evaluate(model, rows, num_samples=2, batch_size=batch_size)
         assert found == pytest.approx(want, abs=1e-11)
-    monkeypatch.setattr(seqssvae.inference.classify, "NUM_ROWS", 5)
-    monkeypatch.setattr(seqssvae.inference.evaluate, "AGGREGATED_TERMS", 150)
-    monkeypatch.setattr(seqssvae.inference.evaluate, "WINDOW_ROWS", 7)
-    assert evaluate(model, rows, num_samples=2) == pytest.approx(want, abs=1e-11)
+    limits = Limits(decoder_rows=5, aggregated_terms=150, window_rows=7)
+    assert evaluate(model, rows, num_samples=2, limits=limits) == pytest.approx(want, abs=1e-11)
     other = evaluate(model, rows, num_samples=2, seed=1)
     assert other["elbo"] != want["elbo"]
 
@@ -151,9 +145,8 @@ def test_large_batches_give_what_small_ones_do(monkeypatch: pytest.MonkeyPatch) 
         return real(*arguments)
 
     monkeypatch.setattr(seqssvae.inference.evaluate, "_measure", measure)
-    for name, value in {"LEAST_BATCH": 2, "NUM_BATCHES": 4, "NUM_SYMBOLS": 30}.items():
-        monkeypatch.setattr(seqssvae.inference.evaluate, name, value)
-    assert evaluate(model, rows, num_samples=1) == pytest.approx(want, abs=1e-11)
+    limits = Limits(least_batch=2, least_batches=4, batch_symbols=30)
+    assert evaluate(model, rows, num_samples=1, limits=limits) == pytest.approx(want, abs=1e-11)
     assert [size for size, _ in sizes[:2]] == [10, 10]
     assert all(size * length <= 30 for size, length in sizes[:-1])
 
@@ -162,8 +155,8 @@ def test_large_batches_give_what_small_ones_do(monkeypatch: pytest.MonkeyPatch) 
     ("num_rows", "num_runs", "wanted"),
     [(1, 1, 128), (5_000, 1, 156), (10**6, 1, 1024), (10**6, 8, 512), (10**6, 64, 128)],
 )
-def test_batches_are_as_large_as_is_worth_it(num_rows: int, num_runs: int, wanted: int) -> None:
-    assert seqssvae.inference.evaluate._fitting_batch_size(num_rows, num_runs) == wanted
+def test_batch_sizes(num_rows: int, num_runs: int, wanted: int) -> None:
+    assert Limits().batch_size(num_rows, num_runs) == wanted
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -207,7 +200,7 @@ def test_no_mode_no_gradient_and_no_random_state_is_left_changed(
     rows = _rows([0, 1, 2, -1])
     want = evaluate(model, rows, num_samples=2)
     model.train()
-    model.encoder_y.eval()  # frozen by someone
+    model.encoder_y.eval()
     modes = [part.training for part in model.modules()]
     state = torch.get_rng_state()
     assert evaluate(model, rows, num_samples=2) == want
@@ -338,16 +331,17 @@ def test_information_of_two_overlapping_posteriors() -> None:
     assert found == pytest.approx(want, abs=0.03)
 
 
-def test_a_subset_stands_for_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seqssvae.inference.evaluate, "AGGREGATED_ROWS", 3)
+def test_information_is_estimated_from_a_subset_of_the_rows() -> None:
+    limits = Limits(aggregated_rows=3)
     model = make_model(2)
     rows = _rows([0, 1] * 10)
-    found = evaluate(model, rows, num_samples=1)
+    found = evaluate(model, rows, num_samples=1, limits=limits)
     assert found["mutual_information"] <= math.log(3) + 1e-9
-    assert found == pytest.approx(evaluate(model, rows, num_samples=1, batch_size=1), abs=1e-11)
+    again = evaluate(model, rows, num_samples=1, batch_size=1, limits=limits)
+    assert found == pytest.approx(again, abs=1e-11)
 
 
-def test_no_figures_of_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_metrics_of_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a batch are gone when the next one but one is measured."""
     real = seqssvae.inference.evaluate._measure
     kept: list[list[weakref.ref[Any]]] = []
@@ -361,31 +355,6 @@ def test_no_figures_of_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seqssvae.inference.evaluate, "_measure", measure)
     evaluate(make_model(2), _rows([0, 1, -1] * 4), num_samples=1, batch_size=2)
     assert len(kept) == 6
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30),
-)
-def test_macro_f1_equals_scikit_learn(pairs: list[tuple[int, int]]) -> None:
-    y, predicted = (np.array(column) for column in zip(*pairs, strict=True))
-    want = f1_score(y, predicted, average="macro", zero_division=0.0)
-    assert macro_f1(y, predicted) == pytest.approx(want)
-
-
-def test_calibration_error_equals_a_loop_over_bins() -> None:
-    """Bins are closed at the right, so that a sure prediction has one."""
-    stream = np.random.default_rng(0)
-    confidence = np.concatenate([stream.random(500), [1.0, 1 / 15, 2 / 15]])
-    correct = stream.random(503) < confidence**2
-    want = 0.0
-    for number in range(15):
-        inside = (confidence > number / 15) & (confidence <= (number + 1) / 15)
-        if inside.any():
-            gap = abs(correct[inside].mean() - confidence[inside].mean())
-            want += inside.mean() * gap
-    assert calibration_error(confidence, correct) == pytest.approx(want)
-    assert calibration_error(np.ones(4), np.ones(4, dtype=bool)) == 0
 
 
 @pytest.mark.parametrize(("num_classes", "label"), [(0, -1), (1, 0), (3, -1)])
@@ -405,7 +374,7 @@ def test_one_row_alone_and_float32() -> None:
     assert found["active_units"] == 0
 
 
-def test_bad_options_are_told() -> None:
+def test_bad_options_are_refused() -> None:
     model, rows = make_model(2), _rows([0])
     with pytest.raises(InputError, match="wanted at least one row to evaluate, got none"):
         evaluate(model, rows.take(np.arange(0)))

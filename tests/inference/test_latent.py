@@ -84,7 +84,7 @@ def test_the_mode_comes_back_and_dropout_is_off() -> None:
     assert all(part.training for part in model.modules())
 
 
-def test_bad_options_are_told() -> None:
+def test_bad_options_are_refused() -> None:
     model, batch = make_model(2), make_batch([-1, -1])
     with pytest.raises(InputError, match="class: wanted 0 to 1, got 2"):
         transfer(model, batch, to=2, max_length=5)
@@ -94,7 +94,7 @@ def test_bad_options_are_told() -> None:
         interpolate(model, batch, steps=3, y=-1, max_length=5)
     with pytest.raises(InputError, match="steps: wanted at least 2, got 1"):
         interpolate(model, batch, steps=1, max_length=5)
-    with pytest.raises(InputError, match="wanted two sequences to go between, got 3"):
+    with pytest.raises(InputError, match="wanted two sequences to interpolate between, got 3"):
         interpolate(model, make_batch([-1] * 3), steps=3, max_length=5)
 
 

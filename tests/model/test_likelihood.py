@@ -5,10 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import seqssvae.model.likelihood
-import seqssvae.nn.engine.blocks
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from seqssvae.model.likelihood import (
+    Pairs,
     SequenceLikelihood,
     sequence_log_prob,
     weighted_sequence_log_prob,
@@ -67,11 +66,8 @@ def test_rows_equal_the_decoder_step_by_step(kind: str) -> None:
 
 @pytest.mark.parametrize("chunk_elements", [7 * 64, 2**21])
 @pytest.mark.parametrize("relaxed", [False, True])
-def test_weighted_sum_and_its_gradient_equal_autograd(
-    relaxed: bool, chunk_elements: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Against the unfused path, itself held to plain autograd below; several chunks and one."""
-    monkeypatch.setattr(seqssvae.model.likelihood, "CHUNK_ELEMENTS", chunk_elements)
+def test_weighted_sum_and_its_gradient_equal_autograd(relaxed: bool, chunk_elements: int) -> None:
+    """Against the unfused path, which is compared with plain autograd below; one chunk and more."""
     model = make_model(3)
     batch = make_batch([0] * 40, max_length=6)
     example, z, y = _pairs(model, 120, 40)
@@ -82,8 +78,8 @@ def test_weighted_sum_and_its_gradient_equal_autograd(
     if relaxed:
         inputs.append(y)
     arguments = (model.decoder, batch.x, batch.lengths, example, z, y)
-    total, rows = weighted_sequence_log_prob(*arguments, weights)
-    reference = sequence_log_prob(*arguments)
+    total, rows = weighted_sequence_log_prob(*arguments, weights, chunk_elements=chunk_elements)
+    reference = sequence_log_prob(*arguments, chunk_elements=chunk_elements)
     want = (weights * reference).sum()
     torch.testing.assert_close(total, want, rtol=0, atol=1e-9)
     torch.testing.assert_close(rows, reference.detach(), rtol=0, atol=1e-9)
@@ -94,12 +90,11 @@ def test_weighted_sum_and_its_gradient_equal_autograd(
 
 
 @pytest.mark.parametrize("relaxed", [False, True])
-def test_threads_change_nothing(relaxed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread and three, which share chunks of the softmax and blocks of the loop out."""
-    monkeypatch.setattr(seqssvae.model.likelihood, "SMALL", 0)
-    monkeypatch.setattr(seqssvae.nn.engine.blocks, "SMALL", 0)
-    monkeypatch.setattr(seqssvae.model.likelihood, "CHUNK_ELEMENTS", 3 * 64 * 7)
-    model, batch = make_model(3), make_batch([0] * 70, max_length=6)
+def test_threads_change_nothing(relaxed: bool) -> None:
+    """One thread and three, which share chunks of the softmax and blocks of the loop."""
+    model = make_model(3, vocabulary_size=80, decoder_size=96)
+    batch = make_batch([0] * 70, max_length=12)
+    assert 3 * int(batch.lengths.sum()) * 80 * 96 > 2**22  # fewer products need one thread
     example, z, y = _pairs(model, 210, 70)
     if relaxed:
         y = torch.randn(210, 3).softmax(-1).requires_grad_()
@@ -110,8 +105,8 @@ def test_threads_change_nothing(relaxed: bool, monkeypatch: pytest.MonkeyPatch) 
     try:
         for num_threads in (1, 3):
             torch.set_num_threads(num_threads)
-            total, rows = weighted_sequence_log_prob(*arguments, weights)
-            plain = sequence_log_prob(*arguments)
+            total, rows = weighted_sequence_log_prob(*arguments, weights, chunk_elements=2**15)
+            plain = sequence_log_prob(*arguments, chunk_elements=2**15)
             gradients = torch.autograd.grad(total + (weights * plain).sum(), inputs)
             found.append((total, rows, plain, *gradients))
     finally:
@@ -154,6 +149,23 @@ def test_leading_dims_equal_a_loop() -> None:
         symbols = batch.x[b, : int(batch.lengths[b])].tolist()
         want = stepwise_log_prob(model, symbols, z[s, 0, b], k)
         torch.testing.assert_close(got[s, k, b], want, rtol=0, atol=1e-12)
+
+
+def test_pairs_are_selected_in_the_order_of_particles_and_examples() -> None:
+    mask = torch.rand(3, 4, 2) < 0.5
+    label, weight = torch.randint(5, (3, 4, 2)), torch.randn(3, 4, 2)
+    pairs, row = Pairs.select(mask, label, weight), 0
+    value = torch.randn(3, 4, 6)
+    gathered = pairs.gather(value)
+    assert pairs.label is not None
+    for s, b, slot in itertools.product(range(3), range(4), range(2)):
+        if not mask[s, b, slot]:
+            continue
+        assert (int(pairs.particle[row]), int(pairs.example[row])) == (s, b)
+        assert pairs.label[row] == label[s, b, slot] and pairs.weight[row] == weight[s, b, slot]
+        torch.testing.assert_close(gathered[row], value[s, b], rtol=0, atol=0)
+        row += 1
+    assert row == len(pairs.weight) > 0
 
 
 def test_expand_keeps_the_values() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqssvae.errors import InputError
-from seqssvae.inference.evaluate import calibration_error
+from seqssvae.inference.tally import bin_sums, calibration_error
 from seqssvae.show import plots
 from tests.support.portraits import EVIL, make_portrait
 
@@ -82,7 +82,7 @@ def test_the_diagram_shows_the_bins_of_the_calibration_error() -> None:
     x, accuracy = np.asarray(figure.axes[0].lines[1].get_xydata()).T
     counts = np.array([bar.get_height() for bar in figure.axes[1].patches])  # type: ignore[attr-defined]
     error = (np.abs(accuracy - x) * counts).sum() / 300
-    assert error == pytest.approx(calibration_error(confidence, correct))
+    assert error == pytest.approx(calibration_error(bin_sums(confidence, correct)))
 
 
 def test_kl_is_sorted_and_names_its_dims() -> None:

@@ -99,7 +99,7 @@ def example_terms(
             likelihood = stepwise_log_prob(model, x[0].tolist(), z, y)
             values.append(likelihood + model.prior_logits[y] - kl_weight * divergence)
         bounds.append(torch.stack(values))
-        needs_z = model.factorisation == "y-given-z"
+        needs_z = model.y_reads_z
         log_q.append(model.y_logits(features, z.unsqueeze(0) if needs_z else None)[0])
     return torch.stack(log_q), torch.stack(bounds)
 

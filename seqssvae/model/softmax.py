@@ -1,0 +1,265 @@
+"""A softmax over symbols whose logits exist for one chunk of positions at a time.
+
+No `[M, V]` tensor is made: the logits of a chunk are computed, used and overwritten by those of the
+next one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqssvae.nn.engine import Buffer, kernels_for, num_workers, share_out
+
+__all__ = ["CHUNK_ELEMENTS", "Softmax"]
+
+CHUNK_ELEMENTS = 2**22  # logits that exist at once
+FEWEST_PRODUCTS = 2**22  # multiplications below which one thread is faster than several
+CACHED_ELEMENTS = 2**17  # logits, for each thread of a CPU, that a core's cache holds
+
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax:
+    """Cat(targets; softmax(hidden weight' + bias + table[y])).
+
+    Attributes:
+        weight: `[V, H]`.
+        bias: `[V]`.
+        table: Bias of each class, `[K, V]`, or None.
+        y: Class of each row, int64 `[N]`, or weights of the classes, `[N, K]`; None without table.
+        row: Row of each position, `[M]`.
+        targets: Symbol of each position, `[M]`.
+        chunk_elements: Logits that exist at once.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    table: Tensor | None
+    y: Tensor | None
+    row: Tensor
+    targets: Tensor
+    chunk_elements: int = CHUNK_ELEMENTS
+
+    def log_prob(self, hidden: Tensor) -> Tensor:
+        """Log-probability of each position's target, `[M]`, for hidden states `[M, H]`."""
+        with torch.autocast(hidden.device.type, enabled=False):  # its buffers hold one dtype
+            log_prob: Tensor = _LogProb.apply(self, *self._parameters(hidden))  # type: ignore[no-untyped-call]
+        return log_prob
+
+    def weighted_log_prob(self, hidden: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted sum of `log_prob`, whose gradient is computed in the same pass.
+
+        Args:
+            hidden: `[M, H]`.
+            weights: `[M]`; they get a gradient.
+
+        Returns:
+            The sum, a scalar, and `log_prob`, `[M]`, which has no gradient.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            total, log_prob = _WeightedLogProb.apply(  # type: ignore[no-untyped-call]
+                self, weights, *self._parameters(hidden)
+            )
+        return total, log_prob
+
+    def _parameters(self, hidden: Tensor) -> tuple[Tensor | None, ...]:
+        """The tensors that get a gradient, in the order of `_Gradients`."""
+        return hidden, self.weight, self.bias, self.table, self._relaxed_y
+
+    @property
+    def _relaxed_y(self) -> Tensor | None:
+        return self.y if self.y is not None and self.y.dtype.is_floating_point else None
+
+    def _chunks(
+        self, hidden: Tensor, upstream: Tensor | None, windows: Sequence[slice]
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield each chunk, its log-probabilities, and the gradient of its logits.
+
+        The gradient is the one for `upstream`, the gradient of each position's log-probability,
+        `[M]`; it is undefined without `upstream`, and overwritten by the next chunk's.
+        """
+        size = len(self.bias)
+        longest = max((window.stop - window.start for window in windows), default=0)
+        memory = Buffer(hidden, (longest, size))
+        transposed = self.weight.t()
+        kernels = kernels_for(hidden, self.weight, *([] if self.table is None else [self.table]))
+        if upstream is not None:
+            upstream = upstream.to(hidden.dtype).contiguous()
+        for window in windows:
+            logits = memory.tensor[: window.stop - window.start]
+            torch.addmm(self.bias, hidden[window], transposed, out=logits)
+            table, classes = self._class_bias(logits, window)
+            rest = (table, classes, self.targets[window])
+            gradient = None if upstream is None else upstream[window]
+            if kernels is None:
+                log_prob = _log_softmax(logits, *rest, gradient)
+            else:
+                log_prob = kernels.log_softmax(logits, *rest, gradient)
+            yield window, log_prob, logits
+
+    def _class_bias(self, logits: Tensor, window: slice) -> tuple[Tensor | None, Tensor | None]:
+        """Add the bias of relaxed classes; return the table and classes that are not relaxed."""
+        if self.table is None or self.y is None:
+            return None, None
+        y = self.y[self.row[window]]
+        if y.dtype.is_floating_point:
+            logits.addmm_(y, self.table)
+            return None, None
+        return self.table, y
+
+    def _share_out(self, hidden: Tensor, work: Callable[[list[slice]], Result]) -> list[Result]:
+        """Do work on all chunks, on several threads of a CPU."""
+        num_positions, size = len(hidden), len(self.bias)
+        workers = num_workers(hidden.device)
+        if num_positions * size * hidden.shape[1] < FEWEST_PRODUCTS:
+            workers = 1
+        longest = max(64, self.chunk_elements // (size * workers))
+        num_chunks = -(-num_positions // longest)
+        num_chunks += -num_chunks % workers  # each thread has the same number of them
+        chunk = max(1, -(-num_positions // max(1, num_chunks)))
+        windows = [
+            slice(start, min(start + chunk, num_positions))
+            for start in range(0, num_positions, chunk)
+        ]
+        sizes = [window.stop - window.start for window in windows]
+        return share_out(work, windows, sizes, workers)
+
+
+def _log_softmax(
+    logits: Tensor,
+    table: Tensor | None,
+    classes: Tensor | None,
+    targets: Tensor,
+    upstream: Tensor | None,
+) -> Tensor:
+    """As `Kernels.log_softmax`, by torch's operations, on positions that fit the cache."""
+    cached = len(logits)
+    if logits.device.type == "cpu":
+        cached = max(8, CACHED_ELEMENTS * torch.get_num_threads() // logits.shape[1])
+    log_probs = [logits.new_zeros(0)]
+    for first in range(0, len(logits), cached):
+        part = slice(first, first + cached)
+        here, target = logits[part], targets[part].unsqueeze(1)
+        if table is not None and classes is not None:
+            here += table[classes[part]]
+        chosen = here.gather(1, target)
+        largest = here.amax(1, keepdim=True)
+        sums = here.sub_(largest).exp_().sum(1, keepdim=True)
+        if upstream is not None:
+            given = upstream[part].unsqueeze(1)
+            here.mul_(-given / sums).scatter_add_(1, target, given)
+        log_probs.append((chosen - largest - sums.log()).squeeze(1))
+    return torch.cat(log_probs)
+
+
+class _Gradients(NamedTuple):
+    """Gradients of `Softmax._parameters`, in their order."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor
+    table: Tensor | None
+    y: Tensor | None
+
+    @classmethod
+    def zeros(cls, softmax: Softmax, d_hidden: Tensor) -> "_Gradients":
+        """Sums to add chunks to; `d_hidden` is filled, not added to."""
+        _, *summed = softmax._parameters(d_hidden)
+        weight, bias, table, y = (None if s is None else torch.zeros_like(s) for s in summed)
+        assert weight is not None and bias is not None
+        return cls(d_hidden, weight, bias, table, y)
+
+    def add(self, softmax: Softmax, hidden: Tensor, window: slice, logits: Tensor) -> None:
+        """Add a chunk's gradients, from the gradient of its logits."""
+        torch.mm(logits, softmax.weight, out=self.hidden[window])
+        self.weight.addmm_(logits.t(), hidden[window])
+        self.bias.add_(logits.sum(0))
+        if self.table is None or softmax.table is None or softmax.y is None:
+            return
+        rows = softmax.row[window]
+        if self.y is not None:
+            self.y.index_add_(0, rows, logits @ softmax.table.t())
+            self.table.addmm_(softmax.y[rows].t(), logits)
+        else:
+            self.table.index_add_(0, softmax.y[rows], logits)
+
+    @classmethod
+    def total(cls, parts: "Sequence[_Gradients]") -> "_Gradients":
+        """The sum over threads, in memory of the first."""
+        for other in parts[1:]:
+            for total, term in zip(parts[0][1:], other[1:], strict=True):
+                if total is not None and term is not None:
+                    total.add_(term)
+        return parts[0]
+
+
+class _LogProb(torch.autograd.Function):
+    """`Softmax.log_prob`; the backward pass computes the logits again."""
+
+    @staticmethod
+    def forward(ctx: Any, softmax: Softmax, hidden: Tensor, *_: Tensor | None) -> Tensor:
+        ctx.softmax = softmax
+        ctx.save_for_backward(hidden)
+        log_prob = hidden.new_empty(len(hidden))
+
+        def run(windows: list[slice]) -> None:
+            for window, chunk, _logits in softmax._chunks(hidden, None, windows):
+                log_prob[window] = chunk
+
+        softmax._share_out(hidden, run)
+        return log_prob
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (hidden,) = ctx.saved_tensors
+        softmax: Softmax = ctx.softmax
+        d_hidden = torch.empty_like(hidden)
+
+        def run(windows: list[slice]) -> _Gradients:
+            gradients = _Gradients.zeros(softmax, d_hidden)
+            for window, _, logits in softmax._chunks(hidden, upstream, windows):
+                gradients.add(softmax, hidden, window, logits)
+            return gradients
+
+        return (None, *_Gradients.total(softmax._share_out(hidden, run)))
+
+
+class _WeightedLogProb(torch.autograd.Function):
+    """`Softmax.weighted_log_prob`: value and gradient in one pass over the logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, softmax: Softmax, weights: Tensor, hidden: Tensor, *_: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        with_gradient = any(ctx.needs_input_grad[2:])
+        log_prob, memory = hidden.new_empty(len(hidden)), Buffer(hidden, hidden.shape)
+
+        def run(windows: list[slice]) -> _Gradients | None:
+            gradients = _Gradients.zeros(softmax, memory.tensor) if with_gradient else None
+            upstream = weights if with_gradient else None
+            for window, chunk, logits in softmax._chunks(hidden, upstream, windows):
+                log_prob[window] = chunk
+                if gradients is not None:
+                    gradients.add(softmax, hidden, window, logits)
+            return gradients
+
+        parts = [part for part in softmax._share_out(hidden, run) if part is not None]
+        ctx.gradients = _Gradients.total(parts) if parts else None
+        ctx.memory = memory  # `gradients.hidden` is valid as long as the buffer exists
+        ctx.save_for_backward(log_prob)
+        ctx.mark_non_differentiable(log_prob)
+        return (weights * log_prob).sum(), log_prob
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (log_prob,) = ctx.saved_tensors
+        gradients = ctx.gradients or (None,) * 5
+        scaled = (None if part is None else part * upstream for part in gradients)
+        return (None, upstream * log_prob, *scaled)

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from seqssvae.model.softmax import Softmax
+
+
+@pytest.mark.parametrize("kind", ["no table", "classes", "relaxed"])
+@pytest.mark.parametrize("chunk_elements", [7 * 64, 2**20])
+def test_value_and_gradient_are_torchs(kind: str, chunk_elements: int) -> None:
+    """Both ways, of 200 positions of 5 rows, in several chunks and in one."""
+    num_positions, row = 200, torch.randint(5, (200,))
+    hidden, weight, bias, table = (
+        torch.randn(shape, requires_grad=True) for shape in ((200, 3), (7, 3), (7,), (4, 7))
+    )
+    relaxed = torch.rand(5, 4, requires_grad=True)
+    classes = torch.randint(4, (5,))
+    targets, weights = torch.randint(7, (200,)), torch.randn(200, requires_grad=True)
+    y = {"no table": None, "classes": classes, "relaxed": relaxed}[kind]
+    softmax = Softmax(
+        weight, bias, None if y is None else table, y, row, targets, chunk_elements=chunk_elements
+    )
+    logits = hidden @ weight.t() + bias
+    if kind != "no table":
+        logits = logits + (table[classes] if kind == "classes" else relaxed @ table)[row]
+    want = logits.log_softmax(-1)[torch.arange(num_positions), targets]
+    inputs = [hidden, weight, bias, weights]
+    inputs += [] if y is None else [table]
+    inputs += [relaxed] if kind == "relaxed" else []
+    gradients = torch.autograd.grad((weights * want).sum(), inputs, retain_graph=True)
+    found = softmax.log_prob(hidden)
+    total, log_prob = softmax.weighted_log_prob(hidden, weights)
+    for got in (found, log_prob):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    for value in ((weights * found).sum(), total):
+        torch.testing.assert_close(value, (weights * want).sum(), rtol=0, atol=1e-10)
+        for mine, theirs in zip(torch.autograd.grad(value, inputs), gradients, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+def test_no_positions() -> None:
+    hidden, weight = torch.zeros(0, 3, requires_grad=True), torch.randn(7, 3, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.long)
+    softmax = Softmax(weight, torch.zeros(7), None, None, none, none)
+    total, log_prob = softmax.weighted_log_prob(hidden, torch.zeros(0))
+    assert total == 0 and log_prob.shape == (0,)
+    (gradient,) = torch.autograd.grad(total + softmax.log_prob(hidden).sum(), [weight])
+    assert not gradient.any()
