@@ -14,7 +14,7 @@ from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels, choose_labels
 from seqssvae.data.splits import hold_out, split_dev
-from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
+from seqssvae.data.vocabulary import Vocabulary, build_vocabulary, has_words
 from seqssvae.errors import InputError
 
 DEV_UNLABELLED_FRACTION = 0.02  # of the unlabelled rows, held out to measure the ELBO
@@ -217,9 +217,8 @@ def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
         return settings.vocabulary
     if corpus.is_tokens:
         return "tokens"
-    first = list(itertools.islice(corpus.sequences(), 1000))
-    with_space = sum(" " in text.strip() for text in first)
-    return "sentencepiece" if 2 * with_space > len(first) else "characters"
+    first = itertools.islice(corpus.sequences(), 1000)
+    return "sentencepiece" if has_words(first, min_words=0) else "characters"
 
 
 def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,16 +35,19 @@ __all__ = [
     "UNK",
     "CharacterVocabulary",
     "SentencePieceVocabulary",
+    "WORD",
     "TokenVocabulary",
     "Vocabulary",
     "build_vocabulary",
     "count_unknown",
+    "has_words",
     "load_vocabulary",
 ]
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 NUM_SPECIAL = 4
 
+WORD = re.compile(r"\w+|[^\w\s]")  # a word or a punctuation mark
 SPECIAL_SYMBOLS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 FORMAT = 1
@@ -373,6 +377,19 @@ def load_vocabulary(folder: Path) -> Vocabulary:
 def count_unknown(ids: Iterable[int]) -> int:
     """How many ids are UNK."""
     return sum(id == UNK for id in ids)
+
+
+def has_words(sequences: Iterable[str | Sequence[str]], min_words: float = 3.0) -> bool:
+    """Whether most sequences are texts with a space in them, and the mean one has enough words.
+
+    Args:
+        sequences: Texts or lists of tokens; of the latter the answer is False.
+        min_words: Words and punctuation marks of the mean text, at least.
+    """
+    texts = [sequence.strip() for sequence in sequences if isinstance(sequence, str)]
+    num_words = sum(len(WORD.findall(text)) for text in texts)
+    with_space = sum(" " in text for text in texts)
+    return 2 * with_space > len(texts) and num_words >= min_words * len(texts)
 
 
 def _as_text(sequence: str | Sequence[str], kind: str) -> str:

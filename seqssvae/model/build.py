@@ -11,16 +11,17 @@ from torch.overrides import TorchFunctionMode
 
 from seqssvae.config import Config, ModelConfig
 from seqssvae.data.prepare import Prepared
+from seqssvae.data.vocabulary import has_words
 from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.nn.ngram_logits import build_ngrams
-from seqssvae.nn.words import are_worth_reading, tabulate_words
+from seqssvae.nn.words import tabulate_words
 
 __all__ = ["build", "build_model", "meta_weights"]
 
-INSPECTED_ROWS = 1000  # to see whether they have words
+INSPECTED_ROWS = 1000  # checked for words
 
 
 def build_model(
@@ -120,10 +121,10 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
         prior=_prior(config.model.prior, prepared),
     )
     if model.ngrams is not None and model.ngrams.words is not None:
-        table = tabulate_words(prepared.vocabulary)
         rows = prepared.unlabelled or prepared.labelled
-        if are_worth_reading(rows.slice(0, INSPECTED_ROWS), table):
-            model.ngrams.words.copy_(torch.from_numpy(table))
+        first = range(min(len(rows), INSPECTED_ROWS))
+        if has_words(prepared.vocabulary.decode(rows.row(row).tolist()) for row in first):
+            model.ngrams.words.copy_(torch.from_numpy(tabulate_words(prepared.vocabulary)))
     return model
 
 

@@ -7,27 +7,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqssvae.nn.ngrams import BLOCKS, WORD_BLOCKS, Block, hash_blocks
+from seqssvae.nn.ngrams import SYMBOL_NGRAMS, WORD_NGRAMS, NGrams, hash_ngrams
 
 __all__ = ["NGramLogits", "build_ngrams"]
 
-MOST_WEIGHTS = 2**21  # of each kind of n-gram: with more than 32 classes there are fewer buckets
+MAX_WEIGHTS = 2**21  # of a block: with more than 32 classes there are fewer buckets
 
 
 @final
 class NGramLogits(nn.Module):
     """Logits W^T f(x) + b, where f(x) is the TF-IDF of the n-grams of x.
 
-    It is what `regression.fit_student` fits to `ngrams.count_blocks`, for batches and with
-    gradients: an n-gram that x has c times weighs (1 + log c) idf, and each block of features is
-    divided by its Euclidean norm. W and b begin as 0, idf as 1. The gradient of W is dense.
+    The teacher's `fit_student` fits the same function to the counts of `count_ngrams`; here it is
+    computed for batches and with gradients: an n-gram that occurs c times in x has the weight
+    (1 + log c) idf, and each block of features is divided by its Euclidean norm. W and b are
+    initialised with 0, idf with 1. The gradient of W is dense.
 
     Args:
-        num_buckets: Of each block; F of all blocks together.
+        num_buckets: Number of buckets of each block; F of all blocks together.
         num_classes: K.
         blocks: Kinds of n-grams.
-        vocabulary_size: V, which blocks of words need: `words` `[V, 3]` begins as 0, by which there
-            are no words.
+        vocabulary_size: V, needed for blocks of words: `words` `[V, 3]` is initialised with 0,
+            which means that no row contains a word.
     """
 
     idf: Tensor
@@ -38,7 +39,7 @@ class NGramLogits(nn.Module):
         *,
         num_buckets: int,
         num_classes: int,
-        blocks: Sequence[Block] = BLOCKS,
+        blocks: Sequence[NGrams] = SYMBOL_NGRAMS,
         vocabulary_size: int = 0,
     ) -> None:
         super().__init__()
@@ -60,11 +61,11 @@ class NGramLogits(nn.Module):
         """
         buckets, rows, values = self.features(x, lengths)
         ends = torch.bincount(rows, minlength=len(x)).cumsum(0)
-        begins = torch.cat((ends.new_zeros(1), ends))
+        offsets = torch.cat((ends.new_zeros(1), ends))
         sums = functional.embedding_bag(
             buckets,
             self.weight,
-            begins,
+            offsets,
             mode="sum",
             per_sample_weights=values,
             include_last_offset=True,
@@ -72,26 +73,28 @@ class NGramLogits(nn.Module):
         return sums + self.bias
 
     def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f(x), sparse: different buckets, their rows (ascending) and their values, all `[M]`."""
+        """f(x), sparse: distinct buckets, their rows (ascending) and their values, all `[M]`."""
         num_features, num_blocks = len(self.idf), len(self.blocks)
-        found = hash_blocks(x, lengths, self.blocks, num_buckets=self.num_buckets, words=self.words)
+        hashed = hash_ngrams(
+            x, lengths, self.blocks, num_buckets=self.num_buckets, words=self.words
+        )
         keys = [
             rows * num_features + number * self.num_buckets + buckets
-            for number, (buckets, rows) in enumerate(found)
+            for number, (buckets, rows) in enumerate(hashed)
         ]
-        different, counts = torch.unique(torch.cat(keys), return_counts=True)
-        rows, buckets = different // num_features, different % num_features
+        distinct, counts = torch.unique(torch.cat(keys), return_counts=True)
+        rows, buckets = distinct // num_features, distinct % num_features
         values = (1 + counts.to(self.idf).log()) * self.idf[buckets]
-        part = different // self.num_buckets  # row times num_blocks plus block
-        squares = values.new_zeros(x.shape[0] * num_blocks).scatter_add(0, part, values.square())
-        return buckets, rows, values * squares.clamp(min=1e-24).rsqrt()[part]
+        block = distinct // self.num_buckets  # row times num_blocks plus number of the block
+        squares = values.new_zeros(x.shape[0] * num_blocks).scatter_add(0, block, values.square())
+        return buckets, rows, values * squares.clamp(min=1e-24).rsqrt()[block]
 
     @torch.no_grad()
     def assign(self, weight: Tensor, bias: Tensor, idf: Tensor) -> None:
-        """Take over W `[F, K]`, b `[K]` and idf `[F]`, for instance of `fit_student`.
+        """Copy W `[F, K]`, b `[K]` and idf `[F]` into this module, for instance of `fit_student`.
 
         Raises:
-            ValueError: a shape is not this module's.
+            ValueError: a shape differs from this module's.
         """
         for name, value in (("weight", weight), ("bias", bias), ("idf", idf)):
             own: Tensor = getattr(self, name)
@@ -108,16 +111,15 @@ def build_ngrams(
     """The n-gram part of q(y | x), or None without buckets or classes.
 
     Args:
-        num_buckets: Of each kind of n-gram; many classes get fewer.
+        num_buckets: Number of buckets of each block; lowered if there are many classes.
         num_classes: K.
-        vocabulary_size: V, for n-grams of words too; 0 for none.
+        vocabulary_size: V; 0 for no n-grams of words.
     """
     if not (num_buckets and num_classes):
         return None
-    most = max(1, MOST_WEIGHTS // num_classes)
     return NGramLogits(
-        num_buckets=min(num_buckets, most),
+        num_buckets=min(num_buckets, max(1, MAX_WEIGHTS // num_classes)),
         num_classes=num_classes,
-        blocks=(*BLOCKS, *WORD_BLOCKS) if vocabulary_size else BLOCKS,
+        blocks=(*SYMBOL_NGRAMS, *WORD_NGRAMS) if vocabulary_size else SYMBOL_NGRAMS,
         vocabulary_size=vocabulary_size,
     )

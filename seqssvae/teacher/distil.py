@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.nn.ngram_logits import NGramLogits
-from seqssvae.nn.ngrams import count_blocks
+from seqssvae.nn.ngrams import count_ngrams
 from seqssvae.teacher.student import fit_student
 from seqssvae.teacher.teacher import Teacher, fit_teacher
 
@@ -16,62 +17,65 @@ __all__ = ["distil"]
 
 logger = logging.getLogger(__name__)
 
-# What is read at most, so that time and memory are bounded whatever the corpus.
-UNLABELLED_ROWS = 20_000
-LABELLED_ROWS = 120_000
 
-
-def distil(ngrams: NGramLogits, prepared: Prepared, seed: int) -> Teacher:
-    """Fit a teacher to the prepared rows and give the encoder's n-gram part what it found.
+def distil(
+    ngrams: NGramLogits,
+    prepared: Prepared,
+    seed: int,
+    *,
+    max_labelled: int = 120_000,
+    max_unlabelled: int = 20_000,
+) -> Teacher:
+    """Fit a teacher to the prepared rows, and the encoder's n-gram part to its posteriors.
 
     Args:
-        ngrams: Its weights are replaced.
-        prepared: The rows, of which at least one has a label; labelled dev rows are not read. Of
-            more than 20,000 unlabelled or 120,000 labelled rows so many are drawn, and it is told.
-        seed: Of the rows that are read and of the teacher.
+        ngrams: N-gram part of the encoder, whose weights are replaced.
+        prepared: The rows, at least one of them with a label; dev rows are not read.
+        seed: Seed of the choice of rows and of the teacher.
+        max_labelled: Labelled rows that are read; of more, a random part.
+        max_unlabelled: Unlabelled rows that are read; of more, a random part.
 
     Returns:
         The teacher.
     """
-    known = _draw((prepared.labelled.y >= 0).nonzero()[0], LABELLED_ROWS, "labelled", seed)
-    free = np.random.default_rng(seed).permutation(len(prepared.unlabelled))[:UNLABELLED_ROWS]
-    _tell(len(free), len(prepared.unlabelled), "unlabelled")
-    rows = (prepared.labelled.take(known), prepared.unlabelled.take(free))
-    sequences, y = [one for part in rows for one in prepared.sequences(part)], rows[0].y
-    num_classes = len(prepared.labels.names)
-    teacher = fit_teacher(sequences, np.arange(len(known)), y, num_classes=num_classes, seed=seed)
-    labelled, unlabelled = (
-        count_blocks(part, ngrams.blocks, num_buckets=ngrams.num_buckets, words=ngrams.words)
-        for part in rows
+    known = np.flatnonzero(prepared.labelled.y >= 0)
+    labelled = known[_draw(len(known), max_labelled, "labelled", seed)]
+    unlabelled = _draw(len(prepared.unlabelled), max_unlabelled, "unlabelled", seed)
+    rows = [prepared.labelled.take(labelled), prepared.unlabelled.take(unlabelled)]
+    y = rows[0].y
+    teacher = fit_teacher(
+        [sequence for part in rows for sequence in prepared.sequences(part)],
+        np.arange(len(y)),
+        y,
+        num_classes=len(prepared.labels.names),
+        seed=seed,
     )
     student = fit_student(
-        labelled,
+        count_ngrams(
+            EncodedRows.concatenate(rows),
+            ngrams.blocks,
+            num_buckets=ngrams.num_buckets,
+            words=ngrams.words,
+        ),
         y,
-        unlabelled,
-        teacher.posteriors[len(known) :].astype(np.float64),
-        num_classes=num_classes,
-        num_blocks=len(ngrams.blocks),
+        teacher.posteriors[len(y) :].astype(np.float64),
     )
-    ngrams.assign(*(torch.from_numpy(part) for part in student))
+    ngrams.assign(*map(torch.from_numpy, student))
     logger.info(
-        "q(y|x) starts from n-gram models with EM: accuracy %.3f on labels held out in turn"
+        "q(y|x) starts from n-gram models with EM: cross-validated accuracy %.3f"
         if teacher.unlabelled_help
         else "unlabelled rows do not help: q(y|x) starts from models of the labelled rows alone, "
-        "accuracy %.3f on labels held out in turn",
+        "cross-validated accuracy %.3f",
         teacher.held_out_accuracy,
     )
-    logger.info("without learning from unlabelled rows: %.3f", teacher.accuracy_without_guesses)
+    logger.info("without unlabelled rows: %.3f", teacher.accuracy_without_unlabelled)
     return teacher
 
 
-def _draw(rows: NDArray[np.int64], most: int, kind: str, seed: int) -> NDArray[np.int64]:
-    """All rows, or so many of them, ascending."""
-    if len(rows) <= most:
-        return rows
-    _tell(most, len(rows), kind)
-    return np.sort(np.random.default_rng([seed, 1]).permutation(rows)[:most])
-
-
-def _tell(num_read: int, num_rows: int, kind: str) -> None:
-    if num_read < num_rows:
-        logger.info("n-gram models read %d of %d %s rows", num_read, num_rows, kind)
+def _draw(num_rows: int, num_drawn: int, kind: str, seed: int) -> NDArray[np.int64]:
+    """All rows or a random part of them, ascending."""
+    if num_rows <= num_drawn:
+        return np.arange(num_rows)
+    logger.info("n-gram models read %d of %d %s rows", num_drawn, num_rows, kind)
+    random = np.random.default_rng([seed, kind == "labelled"])
+    return np.sort(random.choice(num_rows, num_drawn, replace=False))

@@ -1,194 +1,140 @@
-"""Logistic regression on TF-IDF features with soft targets: q(y | x) as a linear map of n-grams."""
+"""The student: a linear q(y | x) on TF-IDF of hashed n-grams, fitted to labels and soft labels.
+
+It is the mean of a logistic regression and of a naive Bayes classifier, which make different
+errors. In the naive Bayes classifier, an n-gram f that occurs c(f, y) times in rows of a class and
+c(f) times in all rows has the score
+
+    log((c(f, y) + a p(y)) / (c(f) + a)) - log p(y),      p(y) the share of the class in the block,
+
+so that a rare n-gram has a score near 0. A block of n-grams contributes the mean of their scores,
+weighted as TF-IDF without idf; logits are a weighted sum over blocks and a bias. Counts of long
+n-grams predict the rows that they were taken from too well; therefore the weights of the blocks are
+fitted to each half of the rows with the counts of the other half.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfTransformer
 
-from seqssvae.teacher.evidence import fit_evidence
+from seqssvae.teacher.logistic import fit_logistic, soft_cross_entropy
 
-__all__ = [
-    "fit_regression",
-    "fit_student",
-    "inverse_frequencies",
-    "regression_loss",
-    "sharpen",
-    "weigh_counts",
-]
+__all__ = ["fit_student", "sharpen"]
 
-Doubles = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 
-TARGET_POWER = 2.0  # sharpens soft targets
-UNLABELLED_WEIGHT = 0.5  # of a soft target beside a label's 1
-HISTORY = 5  # pairs of vectors that L-BFGS keeps
-
-
-def inverse_frequencies(counts: csr_matrix) -> Doubles:
-    """log((1 + n) / (1 + df)) + 1 for each column, `[F]`, where df rows of n hold it."""
-    frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf: Doubles = np.log((1 + counts.shape[0]) / (1 + frequencies)) + 1
-    return idf
-
-
-def weigh_counts(counts: csr_matrix, idf: Doubles, num_blocks: int = 1) -> csr_matrix:
-    """(1 + log count) idf, each row divided by its Euclidean norm; an empty row stays 0.
-
-    Args:
-        counts: `[n, F]`, without explicit zeros.
-        idf: `[F]`.
-        num_blocks: Of columns, all of one size, in each of which a row gets the norm 1.
-
-    Returns:
-        Float32 `[n, F]`.
-    """
-    values = (1 + np.log(counts.data)) * idf[counts.indices].astype(np.float32)
-    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    part = row * num_blocks + counts.indices // max(counts.shape[1] // num_blocks, 1)
-    norms = np.sqrt(np.bincount(part, values.astype(np.float64) ** 2))
-    weighted = (values / np.maximum(norms[part], 1e-12)).astype(np.float32)
-    return csr_matrix((weighted, counts.indices, counts.indptr), shape=counts.shape)
-
-
-def regression_loss(
-    parameters: Doubles,
-    features: csr_matrix,
-    features_transposed: csr_matrix,
-    targets: Doubles,
-    row_weights: Doubles,
-    strength: float,
-) -> tuple[float, Doubles]:
-    """sum_i w_i H(target_i, softmax(x_i W + b)) + strength / 2 |W|^2, and its gradient.
-
-    Args:
-        parameters: W and below it b, `[(F + 1) K]`.
-        features: `[n, F]`.
-        features_transposed: `[F, n]`.
-        targets: Distributions, `[n, K]`.
-        row_weights: w, `[n]`.
-        strength: Of the penalty.
-
-    Returns:
-        The loss in nats and the gradient, `[(F + 1) K]`.
-    """
-    table = parameters.reshape(-1, targets.shape[1])
-    weight, bias = table[:-1], table[-1]
-    logits = features @ weight + bias
-    logits -= logits.max(1, keepdims=True)
-    exponentials = np.exp(logits)
-    sums = exponentials.sum(1, keepdims=True)
-    cross_entropy = -(row_weights * (targets * (logits - np.log(sums))).sum(1)).sum()
-    residuals = (exponentials / sums - targets) * row_weights[:, None]
-    gradient = np.concatenate(
-        (features_transposed @ residuals + strength * weight, residuals.sum(0)[None])
-    )
-    return float(cross_entropy + strength / 2 * (weight**2).sum()), gradient.ravel()
-
-
-def fit_regression(
-    features: csr_matrix | Doubles,
-    targets: Doubles,
-    row_weights: Doubles,
-    *,
-    strength: float,
-    num_steps: int,
-) -> tuple[Doubles, Doubles]:
-    """The minimum of `regression_loss`, by L-BFGS.
-
-    Args:
-        features: `[n, F]`, sparse or dense.
-        targets: Distributions, `[n, K]`.
-        row_weights: `[n]`.
-        strength: Of the penalty on W; b has none.
-        num_steps: Of L-BFGS, at most.
-
-    Returns:
-        W `[F, K]` and b `[K]`.
-    """
-    num_features, num_classes = features.shape[1], targets.shape[1]
-    # Columns of zeros only have weights 0 at the minimum.
-    if isinstance(features, csr_matrix):
-        used = np.flatnonzero(np.bincount(features.indices, minlength=num_features))
-        active = features[:, used].astype(np.float64)
-        transposed = active.T.tocsr()
-    else:
-        used, active, transposed = np.arange(num_features), features, features.T
-    result = minimize(
-        regression_loss,
-        np.zeros((len(used) + 1) * num_classes),
-        args=(active, transposed, targets, row_weights, strength),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": num_steps, "maxcor": HISTORY},
-    )
-    table = result.x.reshape(-1, num_classes)
-    weight = np.zeros((num_features, num_classes))
-    weight[used] = table[:-1]
-    return weight, table[-1]
-
-
-def sharpen(probabilities: Doubles, power: float = TARGET_POWER) -> Doubles:
-    """p^power, normalised; `[n, K]`."""
-    powers = probabilities**power
-    result: Doubles = powers / powers.sum(1, keepdims=True)
-    return result
+UNLABELLED_WEIGHT = 0.5  # of a soft label beside a label's 1
+PSEUDO_COUNT = 2.0  # a
+BLOCK_STEPS = 100  # of L-BFGS, for the weights of the blocks and the bias
+BLOCK_PENALTY = 0.01  # on their squares
 
 
 def fit_student(
-    features_labelled: csr_matrix,
+    counts: Sequence[csr_matrix],
     y: NDArray[np.int64],
-    features_unlabelled: csr_matrix,
-    soft: Doubles,
+    soft: Float64,
     *,
-    num_classes: int,
-    num_blocks: int = 1,
-    strength: float = 0.1,
+    penalty: float = 0.1,
     num_steps: int = 30,
-) -> tuple[Doubles, Doubles, Doubles]:
-    """A linear q(y | x) that learns from labels and from a teacher's posteriors.
-
-    It is the mean of two: logistic regression, and naive Bayes of the blocks (`evidence`), which
-    reads all rows and errs elsewhere.
+) -> tuple[Float64, Float64, Float64]:
+    """Fit the student to n labelled rows and to m rows with soft labels.
 
     Args:
-        features_labelled: Counts of n-grams, `[n, F]`, as of `ngrams.count_blocks`.
-        y: Their classes, `[n]`.
-        features_unlabelled: Counts, `[m, F]`; m may be 0.
-        soft: The teacher's p(y | x) of those, `[m, K]`.
-        num_classes: K.
-        num_blocks: As in `weigh_counts`.
-        strength: Of the penalty on the weights.
-        num_steps: Of L-BFGS; few steps regularise too.
+        counts: Counts of n-grams, as of `count_ngrams`, for each block `[n + m, F / num_blocks]`.
+        y: Classes of the first n rows, `[n]`.
+        soft: The teacher's p(y | x) of the others, `[m, K]`; m may be 0.
+        penalty: Strength of the penalty on the weights of the regression.
+        num_steps: Maximum number of steps of L-BFGS; few steps regularise too.
 
     Returns:
-        W `[F, K]`, b `[K]` and idf `[F]`; logits are
-        `weigh_counts(counts, idf, num_blocks) @ W + b`.
-
-    Raises:
-        ValueError: numbers of rows, columns or classes that do not fit together.
+        W `[F, K]`, b `[K]` and idf `[F]`, for logits as those of `NGramLogits`.
     """
-    if features_labelled.shape[0] != len(y) or features_unlabelled.shape[0] != len(soft):
-        raise ValueError("student: wanted as many targets as rows of features")
-    if soft.shape[1:] != (num_classes,) or (len(y) and not 0 <= y.min() <= y.max() < num_classes):
-        raise ValueError(f"student: wanted targets of {num_classes} classes")
-    if features_labelled.shape[1] != features_unlabelled.shape[1]:
-        raise ValueError("student: wanted the same features of labelled and unlabelled rows")
-    counts = vstack((features_labelled, features_unlabelled), format="csr")
-    idf = inverse_frequencies(counts)
-    features = weigh_counts(counts, idf, num_blocks)
-    one_hot, soft = np.eye(num_classes)[y], soft.astype(np.float64)
+    one_hot = np.eye(soft.shape[1])[y]
+    posteriors = np.concatenate((one_hot, soft))
     targets = np.concatenate((one_hot, sharpen(soft)))
     row_weights = np.repeat([1.0, UNLABELLED_WEIGHT], [len(y), len(soft)])
-    by_counts = fit_evidence(
-        counts,
-        features,
-        idf,
-        posteriors=np.concatenate((one_hot, soft)),
-        targets=targets,
-        row_weights=row_weights,
-        num_blocks=num_blocks,
+    tfidf = [TfidfTransformer(sublinear_tf=True).fit(block) for block in counts]
+    features = [
+        transformer.transform(block) for transformer, block in zip(tfidf, counts, strict=True)
+    ]
+    by_regression = fit_logistic(
+        hstack(features, format="csr"), targets, row_weights, penalty=penalty, num_steps=num_steps
     )
-    by_regression = fit_regression(
-        features, targets, row_weights, strength=strength, num_steps=num_steps
-    )
+    idf = [transformer.idf_[:, None] for transformer in tfidf]
+    by_counts = _fit_naive_bayes(counts, features, idf, posteriors, targets, row_weights)
     weight, bias = ((one + other) / 2 for one, other in zip(by_counts, by_regression, strict=True))
-    return weight, bias, idf
+    return weight, bias, np.concatenate(idf)[:, 0]
+
+
+def sharpen(probabilities: Float64) -> Float64:
+    """p^2, normalised; `[n, K]`."""
+    squares = probabilities**2
+    result: Float64 = squares / squares.sum(1, keepdims=True)
+    return result
+
+
+def _fit_naive_bayes(
+    counts: Sequence[csr_matrix],
+    features: Sequence[csr_matrix],
+    idf: Sequence[Float64],
+    posteriors: Float64,
+    targets: Float64,
+    row_weights: Float64,
+) -> tuple[Float64, Float64]:
+    """W `[F, K]` and b `[K]` of the naive Bayes classifier.
+
+    Args:
+        counts: `[N, F / num_blocks]` for each block.
+        features: TF-IDF of the counts.
+        idf: `[F / num_blocks, 1]` for each block.
+        posteriors: p(y | x) with which the n-grams are counted, `[N, K]`.
+        targets: Distributions to which the weights of the blocks are fitted, `[N, K]`.
+        row_weights: Weights of the rows in that, `[N]`.
+    """
+    half = np.random.default_rng(0).permutation(len(posteriors)) % 2  # rows may be sorted by class
+    scores = np.zeros((len(counts), *posteriors.shape))
+    for number in range(2):
+        counted, scored = half != number, half == number
+        for block, (of_block, features_of_block) in enumerate(zip(counts, features, strict=True)):
+            table = _ngram_scores(of_block[counted], posteriors[counted]) / idf[block]
+            scores[block, scored] = features_of_block[scored] @ table
+    scales, bias = _fit_scales(scores, targets, row_weights)
+    tables = [_ngram_scores(of_block, posteriors) for of_block in counts]
+    weight = [s * table / one for s, table, one in zip(scales, tables, idf, strict=True)]
+    return np.concatenate(weight), bias
+
+
+def _ngram_scores(counts: csr_matrix, posteriors: Float64) -> Float64:
+    """The score of each n-gram of a block for each class, `[F / num_blocks, K]`."""
+    by_class = np.asarray(counts.T @ posteriors, np.float64)
+    share = by_class.sum(0) + 1  # so that no class has the share 0
+    share /= share.sum()
+    total = by_class.sum(1, keepdims=True)
+    result: Float64 = np.log((by_class + PSEUDO_COUNT * share) / ((total + PSEUDO_COUNT) * share))
+    return result
+
+
+def _fit_scales(scores: Float64, targets: Float64, row_weights: Float64) -> tuple[Float64, Float64]:
+    """Weights of the blocks, at least 0, and a bias, from the blocks' scores `[J, N, K]`."""
+    num_blocks, _, num_classes = scores.shape
+
+    def loss(parameters: Float64) -> tuple[float, Float64]:
+        logits = np.tensordot(parameters[:num_blocks], scores, 1) + parameters[num_blocks:]
+        nats, residuals = soft_cross_entropy(logits, targets, row_weights)
+        gradient = np.concatenate((np.tensordot(scores, residuals, 2), residuals.sum(0)))
+        # the penalty keeps the weights finite where the halves agree on every row
+        nats += BLOCK_PENALTY / 2 * float((parameters**2).sum())
+        return nats, gradient + BLOCK_PENALTY * parameters
+
+    result = minimize(
+        loss,
+        np.concatenate((np.ones(num_blocks), np.zeros(num_classes))),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * num_blocks + [(None, None)] * num_classes,
+        options={"maxiter": BLOCK_STEPS},
+    )
+    return result.x[:num_blocks], result.x[num_blocks:]

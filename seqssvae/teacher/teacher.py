@@ -1,38 +1,52 @@
-"""A teacher: p(y | x) by a pool of cheap classifiers, weighed by cross-validation over the labels.
+"""A teacher: p(y | x) by a pool of cheap classifiers, fitted by cross-validation over the labels.
 
-Its members read words, characters or tokens (see `views`), its posteriors of the rows it was
-fitted to come from models that have not counted the row itself (see `interpolated`), and it is
-what a linear student inside q(y | x) learns from (see `regression`).
+Its n-gram models leave out a row's own counts in the posteriors of the rows they are fitted to, so
+that a linear student inside q(y | x) can learn from them (see `student`).
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from seqssvae.teacher.members import FittedMember, Member, list_members
-from seqssvae.teacher.ngram_models import softmax
+from seqssvae.nn.ngrams import row_chunks
+from seqssvae.teacher.classifiers import Classifier, FittedClassifier, list_classifiers
+from seqssvae.teacher.features import Analyzer, Features, Sequences
 from seqssvae.teacher.pool import Pool, assign_folds, fit_pool, reestimate_prior
-from seqssvae.teacher.views import Material, Sequences, Splitter, Views
 
-__all__ = ["Teacher", "fit_teacher"]
+__all__ = ["Limits", "Teacher", "fit_teacher"]
 
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
-# What is read at most, so that time and memory are bounded whatever the corpus.
-LABELLED_ROWS = 5_000
-FIT_ROWS, FIT_SYMBOLS = 20_000, 1_000_000
-FOLD_ROWS, FOLD_SYMBOLS = 3_500, 200_000  # without label, in cross-validation
-CHARACTERS = 1_200_000  # more than these are not read by n-gram models of characters
-MANY_CLASSES = 5  # of more, fewer symbols are read in proportion
-FREEDOM = 0.01  # nats a label that a pool gains by having more members to choose from
-CHUNK = 10_000_000  # symbols times classes of rows that are scored at once
-ORDER_OF_WORDS, ORDER = 3, 4
-STEPS, FOLD_STEPS = 8, 5  # of EM
+MANY_CLASSES = 5  # with more, the limits on symbols are lowered in proportion
+MIN_GAIN = 0.01  # nats a label, expected of more classifiers to choose from
+NUM_STEPS, FOLD_STEPS = 8, 5  # of EM
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds on what is read, so that time and memory are bounded for any corpus.
+
+    Attributes:
+        labels: Labelled rows.
+        rows: Rows that the pool is fitted to.
+        symbols: Words, characters or tokens that the pool is fitted to.
+        fold_rows: Unlabelled rows in each fold of cross-validation.
+        fold_symbols: Symbols in each fold of cross-validation.
+        characters: Characters beside words; if there are more, n-gram models do not read them.
+    """
+
+    labels: int = 5_000
+    rows: int = 20_000
+    symbols: int = 1_000_000
+    fold_rows: int = 3_500
+    fold_symbols: int = 200_000
+    characters: int = 1_200_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,217 +54,214 @@ class Teacher:
     """A fitted pool; made by `fit_teacher`.
 
     Attributes:
-        posteriors: p(y | x) of the N rows it was fitted to, float32 `[N, K]`; 0 for a class that
-            no label names. A labelled row's comes from models that were not given its label,
-            unless it is its class's only one.
-        held_out_accuracy: Share of labelled rows whose class the pool found while they were held
-            out; NaN if none were. The pool was chosen on these rows, so it is a little too high.
-        accuracy_without_guesses: The same of a pool whose members learn from labels alone.
-        unlabelled_help: Whether the pool with all members found held-out labels likelier than that
-            other one, by more than 0.01 nats a label; if not, it is the other one that teaches.
-        member_weights: Of each member of the pool, by name.
+        posteriors: p(y | x) of the N rows it was fitted to, float32 `[N, K]`; 0 for a class without
+            labels. A labelled row's is computed without its label, unless it is the only one of
+            its class.
+        held_out_accuracy: Accuracy on labelled rows while they were held out; NaN if none were. A
+            little too high, since the pool was chosen on these rows.
+        accuracy_without_unlabelled: The same of a pool of classifiers that use labelled rows alone.
+        unlabelled_help: Whether the pool of all classifiers has a greater log-likelihood of
+            held-out labels than that other one, by more than 0.01 nats a label. If not, the
+            teacher is the other one.
+        weights: Weight of each classifier in the pool, by name.
     """
 
-    posteriors: Floats
+    posteriors: Float32
     held_out_accuracy: float
-    accuracy_without_guesses: float
+    accuracy_without_unlabelled: float
     unlabelled_help: bool
-    member_weights: dict[str, float]
-    _splitter: Splitter
+    weights: dict[str, float]
+    _analyzer: Analyzer
     _pool: Pool
-    _members: list[FittedMember]
-    _shift: Doubles  # of log posteriors to the estimated prior, [number of seen classes]
-    _seen: Integers  # classes that some label names
+    _classifiers: list[FittedClassifier]
+    _shift: Float64  # of log posteriors, from the labelled rows' prior to the estimated one
+    _seen: Int64  # classes with labels
 
-    def predict(self, sequences: Sequences) -> Floats:
-        """p(y | x) of other rows, float32 `[n, K]`; n may be 0, and rows may be empty."""
+    def predict(self, sequences: Sequences, *, chunk_size: int = 10_000_000) -> Float32:
+        """p(y | x) of other rows.
+
+        Args:
+            sequences: n texts or lists of tokens; n may be 0, and rows may be empty.
+            chunk_size: About how many characters or tokens, times classes, are scored at once.
+
+        Returns:
+            Float32 `[n, K]`.
+        """
         num_classes = self.posteriors.shape[1]
         result = np.zeros((len(sequences), num_classes), np.float32)
-        for first, after in _chunks(sequences, CHUNK // num_classes):
-            views = self._splitter.views(sequences[first:after])
-            scores = [member.score(views) for member in self._members]
+        offsets = np.cumsum([0, *(len(row) + 1 for row in sequences)])
+        for first, last in row_chunks(offsets, chunk_size // num_classes):
+            features = self._analyzer.encode(sequences[first:last])
+            scores = [classifier.score(features) for classifier in self._classifiers]
             logits = self._pool.log_posteriors(scores) + self._shift
-            result[first:after, self._seen] = softmax(logits)
+            result[first:last, self._seen] = softmax(logits, axis=1)
         return result
 
 
 def fit_teacher(
-    sequences: Sequences, labelled: Integers, y: Integers, *, num_classes: int, seed: int = 0
+    sequences: Sequences,
+    labelled: Int64,
+    y: Int64,
+    *,
+    num_classes: int,
+    seed: int = 0,
+    limits: Limits | None = None,
 ) -> Teacher:
     """Fit a pool to rows of which some have labels.
 
-    Of more than 20,000 rows, or of more than a million words, characters or tokens (fewer for
-    more than 5 classes), a random part is fitted to, and the rest is predicted like other rows;
-    of more than 5,000 labels, 5,000 are used.
+    If there are more rows, symbols or labels than `limits`, the pool is fitted to a random part of
+    them, and the other rows are predicted.
 
     Args:
         sequences: N texts or N lists of tokens; empty ones are allowed.
-        labelled: The rows that have a label, different, `[n]`, n at least 1.
+        labelled: Distinct rows that have a label, `[n]`, n at least 1.
         y: Their classes, `[n]`; a class may have one label or none.
         num_classes: K.
-        seed: Of which rows are read and of the pool's bootstrap samples. The same seed and rows
-            give the same teacher.
+        seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
+            rows give the same teacher.
+        limits: Bounds on what is read.
 
     Raises:
-        ValueError: no labels, a row or class out of range, or a row named twice.
+        ValueError: no labels, or a row or class out of range or listed twice.
     """
+    limits = limits or Limits()
     labelled, y = np.asarray(labelled, np.int64), np.asarray(y, np.int64)
     _check(len(sequences), labelled, y, num_classes)
     random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(len(y))[:LABELLED_ROWS])
-    free = random.permutation(np.setdiff1d(np.arange(len(sequences)), labelled))
-    rows = np.concatenate((labelled[chosen], free))[: max(FIT_ROWS, len(chosen))]
+    chosen = np.sort(random.permutation(len(y))[: limits.labels])
+    unlabelled = random.permutation(np.setdiff1d(np.arange(len(sequences)), labelled))
+    rows = np.concatenate((labelled[chosen], unlabelled))[: max(limits.rows, len(chosen))]
     seen, classes = np.unique(y[chosen], return_inverse=True)
 
-    read = [sequences[row] for row in rows]
-    splitter = Splitter(read)
-    views, kept = _cut(splitter.views(read), len(chosen), len(read), FIT_SYMBOLS, num_classes)
-    rows = rows[:kept]
-    fitting = _Fitting(views, classes, len(seen), splitter.has_words)
-    choice = fitting.choose(seed)
+    analyzer = Analyzer([sequences[row] for row in rows])
+    features = analyzer.encode([sequences[row] for row in rows])
+    num_kept = _num_first(features, len(chosen), limits.symbols, len(seen))
+    features, rows = features.take(np.arange(num_kept)), rows[:num_kept]
+    classifiers = _classifiers(features, len(seen), limits)
+    counts = np.bincount(classes) + 0.5
+    prior = counts / counts.sum()
+    choice = _choose_pool(classifiers, features, classes, prior, seed=seed, limits=limits)
     pool, held_out = choice.pool, choice.held_out
-    members = fitting.fit(pool)
-    logits = pool.log_posteriors([member.own_scores for member in members])
+    fitted = [
+        classifier.fit(features, np.arange(len(classes)), classes, len(seen), NUM_STEPS)
+        for classifier, weight in zip(classifiers, pool.weights, strict=True)
+        if weight
+    ]
+    logits = pool.log_posteriors([classifier.own_scores for classifier in fitted])
     is_held_out = np.isfinite(held_out[:, 0])
     logits[: len(chosen)][is_held_out] = held_out[is_held_out]
-    prior = fitting.prior
-    shift = np.log(reestimate_prior(softmax(logits[len(chosen) :]), prior) / prior)
+    shift = np.log(reestimate_prior(softmax(logits[len(chosen) :], axis=1), prior) / prior)
+
+    def accuracy(log_posteriors: Float64) -> float:
+        if not is_held_out.any():
+            return float("nan")
+        hits = (log_posteriors + shift).argmax(1) == classes
+        return float(hits[is_held_out].mean())
 
     teacher = Teacher(
         posteriors=np.zeros((len(sequences), num_classes), np.float32),
-        held_out_accuracy=_accuracy(held_out[is_held_out] + shift, classes[is_held_out]),
-        accuracy_without_guesses=_accuracy(
-            choice.held_out_without_guesses[is_held_out] + shift, classes[is_held_out]
-        ),
+        held_out_accuracy=accuracy(held_out),
+        accuracy_without_unlabelled=accuracy(choice.held_out_without_unlabelled),
         unlabelled_help=choice.unlabelled_help,
-        member_weights={
-            member.name: float(weight)
-            for member, weight in zip(fitting.members, pool.weights, strict=True)
+        weights={
+            classifier.name: float(weight)
+            for classifier, weight in zip(classifiers, pool.weights, strict=True)
             if weight
         },
-        _splitter=splitter,
+        _analyzer=analyzer,
         _pool=pool,
-        _members=members,
+        _classifiers=fitted,
         _shift=shift,
         _seen=seen,
     )
-    teacher.posteriors[np.ix_(rows, seen)] = softmax(logits + shift)
+    teacher.posteriors[np.ix_(rows, seen)] = softmax(logits + shift, axis=1)
     rest = np.setdiff1d(np.arange(len(sequences)), rows)
     teacher.posteriors[rest] = teacher.predict([sequences[row] for row in rest])
     return teacher
 
 
-class _Fitting:
-    """Members to choose among, and the rows they are fitted to, labelled ones first.
-
-    Args:
-        views: N rows.
-        y: Classes of the first n, each from 0 to K - 1 at least once, `[n]`.
-        num_classes: K.
-        has_words: Whether n-grams of words are read; they are shorter.
-    """
-
-    def __init__(self, views: Views, y: Integers, num_classes: int, has_words: bool) -> None:
-        self.views, self.y, self.num_classes = views, y, num_classes
-        self.order = ORDER_OF_WORDS if has_words else ORDER
-        characters = views.by_name.get("characters")
-        self.members: Sequence[Member] = list_members(
-            self.order,
-            has_characters=characters is not None,
-            has_long_characters=characters is not None
-            and len(characters.symbols) < _scale(CHARACTERS, num_classes),
-        )
-        counts = np.bincount(y, minlength=num_classes) + 0.5
-        self.prior: Doubles = counts / counts.sum()
-
-    def choose(self, seed: int) -> "_Choice":
-        """The pool of all members or, if it is no better, that of those that do not guess."""
-        num_rows, folds = len(self.y), assign_folds(self.y)
-        scores = np.full((len(self.members), num_rows, self.num_classes), np.nan)
-        is_held_out = folds >= 0
-        if is_held_out.any():
-            total = len(self.views.by_name["main"].offsets) - 1
-            most = min(total, num_rows + FOLD_ROWS)
-            views, _ = _cut(self.views, num_rows, most, FOLD_SYMBOLS, self.num_classes)
-            material = Material(views, self.order)
-            for fold in range(folds.max() + 1):
-                train, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-                for number, member in enumerate(self.members):
-                    fitted = member.fit(
-                        material, train, self.y[train], self.num_classes, FOLD_STEPS
-                    )
-                    scores[number, held_out] = fitted.own_scores[held_out]
-        choose = functools.partial(
-            fit_pool,
-            scores[:, is_held_out],
-            self.y[is_held_out],
-            usual_temperatures=np.array([member.usual_temperature for member in self.members]),
-            log_priors=np.array(
-                [np.log(self.prior) * (not member.has_prior) for member in self.members]
-            ),
-            seed=seed,
-        )
-        do_not_guess = np.array([not member.guesses for member in self.members])
-        pools = [choose(), choose(allowed=do_not_guess)]
-        found = [pool.log_posteriors(list(scores[pool.weights > 0])) for pool in pools]
-        rows = np.flatnonzero(is_held_out)
-        nats = [float(one[rows, self.y[rows]].sum()) for one in found]
-        help_ = nats[0] > nats[1] + FREEDOM * len(rows) or not len(rows)
-        return _Choice(pools[not help_], found[not help_], found[1], help_)
-
-    def fit(self, pool: Pool) -> list[FittedMember]:
-        """The members that have a weight, fitted to all rows."""
-        material = Material(self.views, self.order)
-        labelled = np.arange(len(self.y))
-        return [
-            member.fit(material, labelled, self.y, self.num_classes, STEPS)
-            for member, weight in zip(self.members, pool.weights, strict=True)
-            if weight
-        ]
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Choice:
-    """A pool, and log posteriors of held-out rows, `[n, K]`, NaN where none was."""
+    """A pool, and log posteriors of labelled rows, `[n, K]`, NaN where a row was not held out."""
 
     pool: Pool
-    held_out: Doubles
-    held_out_without_guesses: Doubles
+    held_out: Float64
+    held_out_without_unlabelled: Float64
     unlabelled_help: bool
 
 
-def _cut(
-    views: Views, least: int, most: int, num_symbols: int, num_classes: int
-) -> tuple[Views, int]:
-    """The first rows, from `least` to `most`, with at most so many main symbols in all."""
-    limit = _scale(num_symbols, num_classes)
-    ends = views.by_name["main"].offsets[1:]
-    within = int(np.searchsorted(ends, limit, side="right"))
-    kept = min(max(within, least), most)
-    return (views if kept == len(ends) else views.take(np.arange(kept))), kept
+def _choose_pool(
+    classifiers: Sequence[Classifier],
+    features: Features,
+    y: Int64,
+    prior: Float64,
+    *,
+    seed: int,
+    limits: Limits,
+) -> _Choice:
+    """The pool of all classifiers or, if it is no better, of those that use labelled rows alone.
+
+    Args:
+        classifiers: J of them.
+        features: N rows, the labelled ones first.
+        y: Classes of the first n, each from 0 to K - 1 at least once, `[n]`.
+        prior: Shares of the classes, `[K]`.
+        seed: Seed of the bootstrap samples.
+        limits: Bounds on the rows of a fold.
+    """
+    num_rows, num_classes, folds = len(y), len(prior), assign_folds(y)
+    scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
+    is_held_out = folds >= 0
+    if is_held_out.any():
+        num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
+        features = features.take(np.arange(min(num_kept, num_rows + limits.fold_rows)))
+        for fold in range(folds.max() + 1):
+            train, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            for number, classifier in enumerate(classifiers):
+                fitted = classifier.fit(features, train, y[train], num_classes, FOLD_STEPS)
+                scores[number, held_out] = fitted.own_scores[held_out]
+    has_prior = np.array([classifier.has_prior for classifier in classifiers])
+    fit = functools.partial(
+        fit_pool,
+        scores[:, is_held_out],
+        y[is_held_out],
+        usual_temperatures=np.array([classifier.usual_temperature for classifier in classifiers]),
+        log_priors=np.where(has_prior[:, None], 0, np.log(prior)),
+        seed=seed,
+    )
+    without = np.array([not classifier.unlabelled_weight for classifier in classifiers])
+    pools = [fit(), fit(allowed=without)]
+    log_posteriors = [pool.log_posteriors(list(scores[pool.weights > 0])) for pool in pools]
+    rows = np.flatnonzero(is_held_out)
+    nats = [float(of_pool[rows, y[rows]].sum()) for of_pool in log_posteriors]
+    unlabelled_help = nats[0] > nats[1] + MIN_GAIN * len(rows) or not len(rows)
+    best = 0 if unlabelled_help else 1
+    return _Choice(pools[best], log_posteriors[best], log_posteriors[1], unlabelled_help)
+
+
+def _classifiers(features: Features, num_classes: int, limits: Limits) -> Sequence[Classifier]:
+    """The classifiers of which a pool is chosen."""
+    characters = features.rows.get("characters")
+    return list_classifiers(
+        features.order,
+        has_characters=features.has_words,
+        has_long_characters=characters is not None
+        and len(characters.symbols) < _scale(limits.characters, num_classes),
+    )
+
+
+def _num_first(features: Features, least: int, num_symbols: int, num_classes: int) -> int:
+    """How many rows, from the first on, have at most so many main symbols; `least` or more."""
+    ends = features.rows["main"].offsets[1:]
+    return max(least, int(np.searchsorted(ends, _scale(num_symbols, num_classes), side="right")))
 
 
 def _scale(num_symbols: int, num_classes: int) -> int:
-    """How many symbols are read: fewer for many classes, since the work grows with both."""
+    """A limit on symbols, lower for many classes, since time grows with both."""
     return num_symbols * MANY_CLASSES // max(num_classes, MANY_CLASSES)
 
 
-def _chunks(sequences: Sequences, size: int) -> Iterator[tuple[int, int]]:
-    """Runs of rows, first and after last, of about `size` characters or tokens."""
-    ends = np.cumsum([len(row) + 1 for row in sequences])
-    first = 0
-    while first < len(ends):
-        start = ends[first - 1] if first else 0
-        after = max(int(np.searchsorted(ends, start + size, side="right")), first + 1)
-        yield first, after
-        first = after
-
-
-def _accuracy(logits: Doubles, y: Integers) -> float:
-    return float((logits.argmax(1) == y).mean()) if len(y) else float("nan")
-
-
-def _check(num_rows: int, labelled: Integers, y: Integers, num_classes: int) -> None:
+def _check(num_rows: int, labelled: Int64, y: Int64, num_classes: int) -> None:
     if not len(y):
         raise ValueError("teacher: wanted at least one label, got none")
     if len(labelled) != len(y):
@@ -258,6 +269,6 @@ def _check(num_rows: int, labelled: Integers, y: Integers, num_classes: int) -> 
     if not 0 <= labelled.min() <= labelled.max() < num_rows:
         raise ValueError(f"teacher: wanted labelled rows below {num_rows}")
     if len(np.unique(labelled)) < len(labelled):
-        raise ValueError("teacher: wanted different labelled rows, got one twice")
+        raise ValueError("teacher: wanted distinct labelled rows, got one twice")
     if not 0 <= y.min() <= y.max() < num_classes:
         raise ValueError(f"teacher: wanted classes below {num_classes}")

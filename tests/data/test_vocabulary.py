@@ -22,6 +22,7 @@ from seqssvae.data.vocabulary import (
     Vocabulary,
     build_vocabulary,
     count_unknown,
+    has_words,
     load_vocabulary,
 )
 from seqssvae.errors import InputError
@@ -256,3 +257,26 @@ def test_symbols_must_differ() -> None:
         CharacterVocabulary(["ab"])
     with pytest.raises(ValueError, match="SentencePiece"):
         SentencePieceVocabulary(b"no model")
+
+
+@pytest.mark.parametrize(
+    ("sequences", "expected"),
+    [
+        (TEXTS[:2], True),
+        ([*TEXTS[:2], "cat", ""], False),  # half of them have no space
+        (["the cat", "a dog"], False),  # fewer than three words
+        (["the cat!", "a dog?"], True),  # punctuation marks count
+        (["a-b-c-a", "b-a-c-c-c"], False),
+        ([["the", "a b c d"], ["cat"]], False),  # tokens
+        ([], False),
+    ],
+)
+def test_texts_with_spaces_and_three_words_have_words(
+    sequences: Sequence[str | Sequence[str]], expected: bool
+) -> None:
+    assert has_words(sequences) is expected
+
+
+def test_the_number_of_words_that_is_wanted_may_be_0() -> None:
+    assert has_words(["the cat", "a dog"], min_words=0)
+    assert not has_words([" cat ", "dog"], min_words=0)

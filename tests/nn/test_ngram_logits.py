@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfTransformer
 from torch import Tensor
 
 from seqssvae.data.vocabulary import EOS, PAD
 from seqssvae.nn.ngram_logits import NGramLogits, build_ngrams
-from seqssvae.nn.ngrams import BLOCKS, WORD_BLOCKS, Block, count_blocks
-from seqssvae.teacher.student import fit_student, weigh_counts
+from seqssvae.nn.ngrams import SYMBOL_NGRAMS, WORD_NGRAMS, NGrams, count_ngrams
+from seqssvae.teacher.student import fit_student
 from tests.support.rows import make_rows
 
 
@@ -30,7 +33,7 @@ def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[Tensor, 
 
 
 def make_module(
-    num_buckets: int = 32, blocks: tuple[Block, ...] = (Block(1, 2), Block(3))
+    num_buckets: int = 32, blocks: tuple[NGrams, ...] = (NGrams(1, 2), NGrams(3))
 ) -> NGramLogits:
     module = NGramLogits(num_buckets=num_buckets, num_classes=5, blocks=blocks, vocabulary_size=8)
     if module.words is not None:  # of the symbols 4 to 7, one is a mark and one begins words
@@ -40,36 +43,45 @@ def make_module(
     return module
 
 
+def logits_by_scikit_learn(module: NGramLogits, counts: list[csr_matrix]) -> NDArray[np.floating]:
+    """W^T f(x) + b, f(x) by a `TfidfTransformer` for each block."""
+    expected = module.bias.detach().numpy()
+    idf, weight = (part.detach().chunk(len(counts)) for part in (module.idf, module.weight))
+    for block, one_idf, one_weight in zip(counts, idf, weight, strict=True):
+        transformer = TfidfTransformer(sublinear_tf=True).fit(block)
+        transformer.idf_ = one_idf.numpy()
+        expected = expected + transformer.transform(block) @ one_weight.numpy()
+    return expected
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    "blocks", [BLOCKS, (Block(3),), (Block(2, 3), Block(1)), (Block(2), *WORD_BLOCKS)]
+    "blocks", [SYMBOL_NGRAMS, (NGrams(3),), (NGrams(2, 3), NGrams(1)), (NGrams(2), *WORD_NGRAMS)]
 )
 @pytest.mark.parametrize("num_buckets", [2**12, 7])
-def test_logits_are_those_of_the_scipy_path(
-    num_buckets: int, blocks: tuple[Block, ...], dtype: torch.dtype
+def test_logits_are_those_of_scikit_learns_features(
+    num_buckets: int, blocks: tuple[NGrams, ...], dtype: torch.dtype
 ) -> None:
     sequences = make_sequences()
     module = make_module(num_buckets, blocks).to(dtype)
-    counts = count_blocks(make_rows(sequences), blocks, num_buckets=num_buckets, words=module.words)
-    features = weigh_counts(counts, module.idf.double().numpy(), len(blocks))
-    expected = features @ module.weight.detach().numpy() + module.bias.detach().numpy()
+    counts = count_ngrams(make_rows(sequences), blocks, num_buckets=num_buckets, words=module.words)
+    expected = logits_by_scikit_learn(module, counts)
     found = module(*make_batch(sequences)).detach()
     assert found.dtype == dtype
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     assert torch.equal(found[2], module.bias)  # the row without symbols
 
 
-def test_a_fitted_student_says_the_same_in_the_module() -> None:
+def test_a_fitted_student_gives_the_same_logits_in_the_module() -> None:
     sequences = make_sequences()
     y = np.arange(len(sequences)) % 2
-    counts = count_blocks(make_rows(sequences), BLOCKS, num_buckets=100)
-    weight, bias, idf = fit_student(
-        counts, y, counts[:0], np.zeros((0, 2)), num_classes=2, num_blocks=3
-    )
+    counts = count_ngrams(make_rows(sequences), SYMBOL_NGRAMS, num_buckets=100)
+    weight, bias, idf = fit_student(counts, y, np.zeros((0, 2)))
     module = NGramLogits(num_buckets=100, num_classes=2)
     assert not module(*make_batch(sequences)).any()  # before it knows anything
     module.assign(*map(torch.from_numpy, (weight, bias, idf)))
-    expected = weigh_counts(counts, idf, 3) @ weight + bias
+    features = [TfidfTransformer(sublinear_tf=True).fit_transform(block) for block in counts]
+    expected = hstack(features) @ weight + bias
     np.testing.assert_allclose(module(*make_batch(sequences)).detach(), expected, atol=1e-5)
 
 
@@ -82,7 +94,7 @@ def test_padding_order_and_neighbours_of_rows_change_nothing() -> None:
         torch.testing.assert_close(module(*make_batch([sequence]))[0], together[row])
 
 
-def test_a_batch_without_rows_or_symbols_is_borne() -> None:
+def test_a_batch_may_have_no_rows_or_no_symbols() -> None:
     module = make_module()
     assert module(
         torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
@@ -106,7 +118,7 @@ def test_gradients_are_those_of_the_dense_product() -> None:
     assert not module.idf.requires_grad
 
 
-def test_what_it_knows_is_saved_with_it() -> None:
+def test_its_weights_are_saved() -> None:
     module, other = make_module(), make_module()
     other.load_state_dict(module.state_dict())
     batch = make_batch(make_sequences())

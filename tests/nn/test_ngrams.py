@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqssvae.data.vocabulary import BOS, EOS, PAD
-from seqssvae.nn.ngrams import Block, count_blocks, hash_blocks
+from seqssvae.nn.ngrams import NGrams, count_ngrams, hash_ngrams, row_chunks
 from tests.support.rows import make_rows
 
 MANY = 2**31 - 1  # buckets: as many as there are hashes
@@ -72,8 +72,8 @@ def test_buckets_are_those_of_the_ngrams_of_plain_loops(
     sequences: list[list[int]], order: int, num_positions: int, num_buckets: int
 ) -> None:
     x, lengths = make_batch(sequences)
-    ((buckets, rows),) = hash_blocks(
-        x, lengths, [Block(order, num_positions)], num_buckets=num_buckets
+    ((buckets, rows),) = hash_ngrams(
+        x, lengths, [NGrams(order, num_positions)], num_buckets=num_buckets
     )
     assert rows.tolist() == sorted(rows.tolist())
     for row, sequence in enumerate(sequences):
@@ -86,13 +86,13 @@ def test_no_two_ngrams_of_a_small_vocabulary_share_a_hash() -> None:
     sequences = [[a, b, c, EOS] for a in range(4, 24) for b in range(4, 24) for c in range(4, 24)]
     grams = {gram for row in sequences for gram in list_ngrams(row, 4, 4)}
     x, lengths = make_batch(sequences)
-    ((buckets, _),) = hash_blocks(x, lengths, [Block(4, 4)], num_buckets=MANY)
+    ((buckets, _),) = hash_ngrams(x, lengths, [NGrams(4, 4)], num_buckets=MANY)
     assert len(grams) - 2 <= len(set(buckets.tolist())) <= len(grams)
 
 
 def test_buckets_are_about_evenly_filled() -> None:
     x, lengths = make_batch([[a, b, EOS] for a in range(4, 104) for b in range(4, 104)])
-    ((distinct, _),) = hash_blocks(x, lengths, [Block(3)], num_buckets=MANY)
+    ((distinct, _),) = hash_ngrams(x, lengths, [NGrams(3)], num_buckets=MANY)
     per_bucket = torch.bincount(distinct.unique() % 64, minlength=64).double()
     # counts of a uniform hash have a standard deviation of about the mean's square root
     assert per_bucket.std() < 2 * per_bucket.mean().sqrt()
@@ -100,18 +100,17 @@ def test_buckets_are_about_evenly_filled() -> None:
 
 @pytest.mark.parametrize("num_positions", [0, 3])
 def test_counts_of_a_corpus_are_those_of_its_batches(
-    num_positions: int, monkeypatch: pytest.MonkeyPatch
+    num_positions: int,
 ) -> None:
     random = np.random.default_rng(0)
     sequences = [random.integers(3, 9, size).tolist() for size in (5, 0, 1, 30, 0, 2, 17)]
     x, lengths = make_batch(sequences)
-    block = Block(3, num_positions)
-    ((buckets, rows),) = hash_blocks(x, lengths, [block], num_buckets=50)
+    block = NGrams(3, num_positions)
+    ((buckets, rows),) = hash_ngrams(x, lengths, [block], num_buckets=50)
     expected = torch.zeros(len(sequences), 50)
     expected.index_put_((rows, buckets), torch.ones(len(rows)), accumulate=True)
     for chunk in (10**6, 20):  # in one piece and in many
-        monkeypatch.setattr("seqssvae.nn.ngrams.CHUNK", chunk)
-        counts = count_blocks(make_rows(sequences), [block], num_buckets=50)
+        (counts,) = count_ngrams(make_rows(sequences), [block], num_buckets=50, chunk_size=chunk)
         assert counts.has_sorted_indices
         assert counts.dtype == np.float32
         np.testing.assert_array_equal(counts.toarray(), expected.numpy())
@@ -124,55 +123,60 @@ def test_ngrams_of_words_are_those_of_rows_whose_symbols_are_the_words(num_posit
     sequences = [[8, 5, 7, 7, 6, 4, EOS], [7, EOS], [], [4, 8, 6, 4]]
     both = 90 + 70 * 1_664_525 % (2**31 - 1)  # 6 with 4 after it, which is the word's second byte
     as_words = [[80, both], [], [], [70, both]]
-    of_words, of_symbols = Block(3, num_positions, of_words=True), Block(3, num_positions)
+    of_words, of_symbols = NGrams(3, num_positions, of_words=True), NGrams(3, num_positions)
     blocks = [of_symbols, of_words]
-    plain, found = hash_blocks(*make_batch(sequences), blocks, num_buckets=MANY, words=table)
-    (expected,) = hash_blocks(*make_batch(as_words), [of_symbols], num_buckets=MANY)
+    plain, found = hash_ngrams(*make_batch(sequences), blocks, num_buckets=MANY, words=table)
+    (expected,) = hash_ngrams(*make_batch(as_words), [of_symbols], num_buckets=MANY)
     assert all(map(torch.equal, found, expected))
-    (beside,) = hash_blocks(*make_batch(sequences), [of_symbols], num_buckets=MANY)
+    (beside,) = hash_ngrams(*make_batch(sequences), [of_symbols], num_buckets=MANY)
     assert all(map(torch.equal, plain, beside))
-    counts = count_blocks(make_rows(sequences), [of_words], num_buckets=40, words=table)
-    as_counts = count_blocks(make_rows(as_words), [of_symbols], num_buckets=40)
+    (counts,) = count_ngrams(make_rows(sequences), [of_words], num_buckets=40, words=table)
+    (as_counts,) = count_ngrams(make_rows(as_words), [of_symbols], num_buckets=40)
     np.testing.assert_array_equal(counts.toarray(), as_counts.toarray())
 
 
 def test_blocks_of_words_need_a_table() -> None:
-    block = Block(2, of_words=True)
+    block = NGrams(2, of_words=True)
     with pytest.raises(ValueError, match="wanted a table for n-grams of words"):
-        count_blocks(make_rows([[5, EOS]]), [block], num_buckets=8)
+        count_ngrams(make_rows([[5, EOS]]), [block], num_buckets=8)
     with pytest.raises(ValueError, match="wanted a table for n-grams of words"):
-        hash_blocks(*make_batch([[5, EOS]]), [block], num_buckets=8)
+        hash_ngrams(*make_batch([[5, EOS]]), [block], num_buckets=8)
 
 
-def test_blocks_stand_side_by_side() -> None:
-    rows = make_rows([[5, 6, EOS], [], [7, 7, 8, EOS]])
-    found = count_blocks(rows, (Block(2), Block(1, 3)), num_buckets=50)
-    first = count_blocks(rows, (Block(2),), num_buckets=50)
-    second = count_blocks(rows, (Block(1, 3),), num_buckets=50)
-    assert found.shape == (3, 100)
-    np.testing.assert_array_equal(found[:, :50].toarray(), first.toarray())
-    np.testing.assert_array_equal(found[:, 50:].toarray(), second.toarray())
+def test_blocks_do_not_depend_on_each_other() -> None:
+    rows, blocks = make_rows([[5, 6, EOS], [], [7, 7, 8, EOS]]), (NGrams(2), NGrams(1, 3))
+    together = count_ngrams(rows, blocks, num_buckets=50)
+    for block, counts in zip(blocks, together, strict=True):
+        (alone,) = count_ngrams(rows, [block], num_buckets=50)
+        assert counts.shape == (3, 50)
+        np.testing.assert_array_equal(counts.toarray(), alone.toarray())
+
+
+def test_chunks_are_no_larger_than_wanted_but_for_single_rows() -> None:
+    offsets = np.cumsum([0, 4, 4, 21, 1, 2, 5, 5])
+    assert list(row_chunks(offsets, 8)) == [(0, 2), (2, 3), (3, 6), (6, 7)]
+    assert list(row_chunks(offsets[:1], 8)) == []
 
 
 def test_padding_and_neighbours_change_nothing() -> None:
     sequences = [[5, 6, EOS], [7, 7, 7, 8, EOS]]
-    blocks = [Block(3, 2)]
-    (together,) = hash_blocks(*make_batch(sequences), blocks, num_buckets=MANY)
-    (others,) = hash_blocks(*make_batch(sequences, padding=9), blocks, num_buckets=MANY)
+    blocks = [NGrams(3, 2)]
+    (together,) = hash_ngrams(*make_batch(sequences), blocks, num_buckets=MANY)
+    (others,) = hash_ngrams(*make_batch(sequences, padding=9), blocks, num_buckets=MANY)
     assert all(map(torch.equal, together, others))
     for row, sequence in enumerate(sequences):
-        ((alone, _),) = hash_blocks(*make_batch([sequence]), blocks, num_buckets=MANY)
+        ((alone, _),) = hash_ngrams(*make_batch([sequence]), blocks, num_buckets=MANY)
         assert torch.equal(together[0][together[1] == row], alone)
 
 
 def test_a_batch_without_symbols_has_no_ngrams() -> None:
     for x in (torch.zeros(0, 3, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.int64)):
         lengths = torch.zeros(len(x), dtype=torch.int64)
-        ((buckets, rows),) = hash_blocks(x, lengths, [Block(3, 2)], num_buckets=8)
+        ((buckets, rows),) = hash_ngrams(x, lengths, [NGrams(3, 2)], num_buckets=8)
         assert buckets.shape == rows.shape == (0,)
         assert buckets.dtype == rows.dtype == torch.int64
-    assert count_blocks(make_rows([]), [Block(2)], num_buckets=8).shape == (0, 8)
-    assert count_blocks(make_rows([[], []]), [Block(2)], num_buckets=8).nnz == 0
+    assert count_ngrams(make_rows([]), [NGrams(2)], num_buckets=8)[0].shape == (0, 8)
+    assert count_ngrams(make_rows([[], []]), [NGrams(2)], num_buckets=8)[0].nnz == 0
 
 
 @pytest.mark.parametrize(
@@ -181,9 +185,9 @@ def test_a_batch_without_symbols_has_no_ngrams() -> None:
 def test_settings_out_of_range_are_refused(
     order: int, num_buckets: int, num_positions: int
 ) -> None:
-    blocks = [Block(2), Block(order, num_positions)]
+    blocks = [NGrams(2), NGrams(order, num_positions)]
     x, lengths = make_batch([[5, EOS]])
     with pytest.raises(ValueError, match="wanted .*, got "):
-        hash_blocks(x, lengths, blocks, num_buckets=num_buckets)
+        hash_ngrams(x, lengths, blocks, num_buckets=num_buckets)
     with pytest.raises(ValueError, match="wanted .*, got "):
-        count_blocks(make_rows([[5, EOS]]), blocks, num_buckets=num_buckets)
+        count_ngrams(make_rows([[5, EOS]]), blocks, num_buckets=num_buckets)

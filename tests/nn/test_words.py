@@ -16,7 +16,7 @@ from seqssvae.data.vocabulary import (
     TokenVocabulary,
     Vocabulary,
 )
-from seqssvae.nn.words import Symbols, are_worth_reading, find_words, tabulate_words
+from seqssvae.nn.words import Symbols, find_words, tabulate_words
 from tests.support.rows import make_rows
 
 TEXTS = ["Oil prices rise 3 percent", "the oil, the Oil! THE OIL", "prices of wheat (and oil) fall"]
@@ -46,7 +46,7 @@ def found_in(vocabulary: Vocabulary, texts: list[str]) -> Symbols:
     rows = make_rows([vocabulary.encode(text) for text in texts])
     lengths = torch.from_numpy(np.diff(rows.offsets))
     row = torch.arange(len(texts)).repeat_interleave(lengths)
-    symbols = Symbols.list(torch.from_numpy(rows.symbols).long(), row, lengths)
+    symbols = Symbols.from_rows(torch.from_numpy(rows.symbols).long(), row, lengths)
     return find_words(symbols, len(texts), torch.from_numpy(tabulate_words(vocabulary)))
 
 
@@ -103,27 +103,7 @@ def test_tokens_have_no_words() -> None:
 def test_any_table_gives_hashes_in_range() -> None:
     table = torch.randint(-(2**62), 2**62, (9, 3), generator=torch.Generator().manual_seed(0))
     row, lengths = torch.arange(3).repeat_interleave(30), torch.full((3,), 30)
-    symbols = Symbols.list(torch.arange(90) % 9, row, lengths)
+    symbols = Symbols.from_rows(torch.arange(90) % 9, row, lengths)
     found = find_words(symbols, 3, table)
     assert len(found.ids)
     assert bool(((found.ids >= 0) & (found.ids < 2**31 - 1)).all())
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (TEXTS, True),
-        ([*TEXTS, "oil", ""], True),
-        ([*TEXTS, "oil", "", "the", "of"], False),  # most have no space
-        (["the oil", "of oil", "prices"], False),  # too few words
-        (["a-b-c-a", "b-a-c-c-c"], False),  # many parts, no space
-        ([], False),
-    ],
-)
-@pytest.mark.parametrize("kind", ["characters", "pieces"])
-def test_rows_with_spaces_and_three_words_are_worth_reading(
-    pieces: SentencePieceVocabulary, kind: str, texts: list[str], expected: bool
-) -> None:
-    vocabulary = pieces if kind == "pieces" else CHARACTERS
-    rows = make_rows([vocabulary.encode(text) for text in texts])
-    assert are_worth_reading(rows, tabulate_words(vocabulary)) is expected

@@ -30,7 +30,7 @@ def ngrams() -> NGramLogits:
     return NGramLogits(num_buckets=512, num_classes=2)
 
 
-def test_the_ngram_part_learns_what_the_teacher_says(tmp_path: Path) -> None:
+def test_the_ngram_part_learns_the_teachers_posteriors(tmp_path: Path) -> None:
     data, part = prepared(tmp_path, 4), ngrams()
     teacher = distil(part, data, seed=0)
     batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
@@ -48,17 +48,15 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert torch.equal(first.weight, second.weight) and first.weight.any()
 
 
-def test_of_many_rows_some_are_read_and_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_of_many_rows_some_are_read_and_a_message_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, part = prepared(tmp_path, 20), ngrams()
     caplog.set_level(logging.INFO)
     distil(part, data, seed=0)
     assert not any(message.startswith("n-gram models read") for message in caplog.messages)
     caplog.clear()
-    monkeypatch.setattr("seqssvae.teacher.distil.LABELLED_ROWS", 12)
-    monkeypatch.setattr("seqssvae.teacher.distil.UNLABELLED_ROWS", 50)
-    teacher = distil(part, data, seed=0)
+    teacher = distil(part, data, seed=0, max_labelled=12, max_unlabelled=50)
     assert len(teacher.posteriors) == 62
     num_labelled, num_unlabelled = len(data.labelled), len(data.unlabelled)
     assert caplog.messages[:2] == [

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seqssvae.teacher import teacher as room
-from seqssvae.teacher.members import FittedMember, Member
-from seqssvae.teacher.teacher import fit_teacher
-from seqssvae.teacher.views import Material, Views
+from seqssvae.teacher import teacher as module
+from seqssvae.teacher.classifiers import Classifier, FittedClassifier
+from seqssvae.teacher.features import Features
+from seqssvae.teacher.teacher import Limits, fit_teacher
 
 Integers = NDArray[np.int64]
 
@@ -59,7 +59,7 @@ def test_posteriors_are_good_with_few_labels_and_better_for_the_unlabelled_rows(
     assert accuracy > (alone.predict(others).argmax(1) == other_y).mean() + 0.03
     free = np.setdiff1d(np.arange(400), labelled)
     assert (fitted.posteriors[free].argmax(1) == y[free]).mean() > 0.9
-    assert sum(fitted.member_weights.values()) == pytest.approx(1)
+    assert sum(fitted.weights.values()) == pytest.approx(1)
     assert 0.5 < fitted.held_out_accuracy <= 1
 
 
@@ -70,8 +70,8 @@ def test_the_same_seed_gives_the_same_teacher() -> None:
     np.testing.assert_array_equal(first.predict(rows), second.predict(rows))
 
 
-def test_a_labels_row_is_judged_without_its_label() -> None:
-    """A row with a wrong label is given the class that its tokens say."""
+def test_a_labelled_rows_posterior_does_not_use_its_label() -> None:
+    """A row with a wrong label gets the class of its tokens."""
     rows, labelled, y = make_task(200, 2, 10)
     given = y[labelled].copy()
     given[3] = 1 - given[3]
@@ -84,7 +84,7 @@ def test_texts_are_read_as_words() -> None:
     rows = [" ".join(row) for row in make_rows(y, 0)]
     fitted = fit_teacher(rows, np.arange(12), y[:12], num_classes=2)
     assert (fitted.posteriors.argmax(1) == y).mean() > 0.85
-    assert any("characters" in name or "long" in name for name in fitted.member_weights)
+    assert any("characters" in name or "long" in name for name in fitted.weights)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_labels_may_be_few(labels: list[int], num_classes: int) -> None:
     assert np.isnan(fitted.held_out_accuracy) == (len(labels) == len(set(labels)))
 
 
-def test_empty_rows_and_unknown_symbols_are_borne() -> None:
+def test_rows_may_be_empty_or_have_unknown_symbols() -> None:
     rows, labelled, y = make_task(60, 2, 5)
     rows[int(labelled[0])] = rows[-1] = []
     fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
@@ -124,7 +124,7 @@ def test_empty_rows_and_unknown_symbols_are_borne() -> None:
     assert nothing.posteriors[0, 1] > 0.5
 
 
-def test_many_classes_are_borne() -> None:
+def test_there_may_be_many_classes() -> None:
     rows, labelled, y = make_task(150, 50, 2)
     # One label of most classes: only those of the first five can be held out.
     labelled = np.concatenate((labelled[:10], labelled[10::2]))
@@ -134,34 +134,26 @@ def test_many_classes_are_borne() -> None:
     assert (fitted.posteriors[free].argmax(1) == y[free]).mean() > 0.1  # a guess finds 0.02
 
 
-def test_beyond_the_cap_rows_are_predicted_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_beyond_the_limits_are_predicted_like_others() -> None:
     rows, labelled, y = make_task(200, 2, 10)
-    monkeypatch.setattr(room, "FIT_ROWS", 120)
-    monkeypatch.setattr(room, "FOLD_ROWS", 50)
-    monkeypatch.setattr(room, "LABELLED_ROWS", 16)
-    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
+    limits = Limits(labels=16, rows=120, fold_rows=50)
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2, limits=limits)
     check_posteriors(fitted.posteriors, (200, 2))
     assert (fitted.posteriors.argmax(1) == y).mean() > 0.85
     same = (np.abs(fitted.posteriors - fitted.predict(rows)) < 1e-6).all(1)
     assert same[labelled].sum() >= 4  # more labels than are used
     assert 80 <= same.sum() < 100  # rows that were fitted to are judged without themselves
-    monkeypatch.setattr(room, "FIT_SYMBOLS", 500)
-    fewer = fit_teacher(rows, labelled, y[labelled], num_classes=2)
+    limits = dataclasses.replace(limits, symbols=500)
+    fewer = fit_teacher(rows, labelled, y[labelled], num_classes=2, limits=limits)
     same = (np.abs(fewer.posteriors - fewer.predict(rows)) < 1e-6).all(1)
     assert same.sum() > 110
 
 
-def test_parts_are_no_larger_than_asked_but_for_single_rows() -> None:
-    rows = [["a"] * length for length in (3, 3, 20, 0, 1, 4, 4)]
-    assert list(room._chunks(rows, 8)) == [(0, 2), (2, 3), (3, 6), (6, 7)]
-
-
-def test_rows_scored_in_parts_are_scored_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_do_not_depend_on_the_chunks() -> None:
     rows, labelled, y = make_task(80, 2, 8)
     fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
-    together = fitted.predict(rows)
-    monkeypatch.setattr(room, "CHUNK", 30)
-    np.testing.assert_allclose(fitted.predict(rows), together, atol=1e-6)
+    in_chunks = fitted.predict(rows, chunk_size=30)
+    np.testing.assert_allclose(in_chunks, fitted.predict(rows), atol=1e-6)
 
 
 def test_shares_of_the_classes_are_learned_from_the_unlabelled_rows() -> None:
@@ -176,7 +168,7 @@ def test_shares_of_the_classes_are_learned_from_the_unlabelled_rows() -> None:
 def test_posteriors_of_all_rows_hold_those_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, labelled, y = make_task(80, 2, 8)
     shares = np.array([1 - 1e-12, 1e-12])
-    monkeypatch.setattr(room, "reestimate_prior", lambda posteriors, prior: shares)
+    monkeypatch.setattr(module, "reestimate_prior", lambda posteriors, prior: shares)
     fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
     assert fitted.posteriors[:, 1].max() < 0.5
     assert fitted.predict(rows)[:, 1].max() < 0.5
@@ -202,50 +194,38 @@ def test_labels_that_do_not_fit_are_refused(
 
 
 @dataclasses.dataclass(frozen=True)
-class Oracle(Member):
+class Oracle(Classifier):
     """Knows the class of a row with some probability."""
 
     name: str
     knows: float
-    reads_unlabelled: bool
-    view: str = "main"
+    unlabelled_weight: float
+    level: str = "main"
     has_prior: bool = False
     usual_temperature: float = 1.0
 
-    @property
-    def guesses(self) -> bool:
-        return self.reads_unlabelled
-
     def fit(
-        self, material: Material, labelled: Integers, y: Integers, num_classes: int, num_steps: int
-    ) -> FittedMember:
+        self, features: Features, labelled: Integers, y: Integers, num_classes: int, num_steps: int
+    ) -> FittedClassifier:
         random = np.random.default_rng(int(100 * self.knows))
         truth = np.where(random.random(len(TRUTH)) < self.knows, TRUTH, 1 - TRUTH)
         scores = 2 * np.eye(2, dtype=np.float32)[truth]
-        return Told(scores[: material.num_rows])
-
-
-class Told(FittedMember):
-    def __init__(self, scores: NDArray[np.float32]) -> None:
-        self.own_scores = scores
-
-    def score(self, views: Views) -> NDArray[np.float32]:
-        raise NotImplementedError
+        return FittedClassifier(scores[: len(features)], lambda other: scores[: len(other)])
 
 
 TRUTH = np.arange(60) % 2
 
 
-@pytest.mark.parametrize(("with_guesses", "without"), [(0.95, 0.7), (0.5, 0.9)])
-def test_where_guesses_do_not_help_labels_alone_teach(
-    with_guesses: float, without: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("with_unlabelled", "without"), [(0.95, 0.7), (0.5, 0.9)])
+def test_where_unlabelled_rows_do_not_help_they_are_not_used(
+    with_unlabelled: float, without: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = [Oracle("guesses", with_guesses, True), Oracle("labels", without, False)]
-    monkeypatch.setattr(room, "list_members", lambda *_, **__: members)
+    classifiers = [Oracle("em", with_unlabelled, 1.0), Oracle("labels", without, 0.0)]
+    monkeypatch.setattr(module, "list_classifiers", lambda *_, **__: classifiers)
     fitted = fit_teacher([["a"]] * 60, np.arange(40), TRUTH[:40], num_classes=2)
-    helps = with_guesses > without
+    helps = with_unlabelled > without
     assert fitted.unlabelled_help == helps
-    assert ("guesses" in fitted.member_weights) == helps
-    assert fitted.accuracy_without_guesses == pytest.approx(without, abs=0.15)
-    best = max(with_guesses, without)
+    assert ("em" in fitted.weights) == helps
+    assert fitted.accuracy_without_unlabelled == pytest.approx(without, abs=0.15)
+    best = max(with_unlabelled, without)
     assert fitted.held_out_accuracy == pytest.approx(best, abs=0.15)

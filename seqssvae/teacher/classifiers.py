@@ -1,0 +1,214 @@
+"""The classifiers of which a teacher is made.
+
+Three kinds: class-conditional n-gram models with leave-one-out EM, logistic regression (on TF-IDF
+or LSA), and naive Bayes with EM.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqssvae.teacher.features import Features
+from seqssvae.teacher.logistic import fit_logistic
+from seqssvae.teacher.naive_bayes import fit_naive_bayes
+from seqssvae.teacher.ngram_models import ClassNGrams
+
+__all__ = ["Classifier", "FittedClassifier", "list_classifiers"]
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+STRONG, WEAK = (30.0, 100.0), (3.0, 10.0)  # pseudo-counts
+LITTLE = 0.05  # a small weight of unlabelled rows
+LOGISTIC_PENALTY, LOGISTIC_STEPS = 0.1, 100
+BAYES_STEPS = 5
+
+
+class FittedClassifier(NamedTuple):
+    """Scores of a classifier: log p(x | y) or log p(y | x) up to a constant of each row.
+
+    Attributes:
+        own_scores: Of the N rows it was fitted to, `[N, K]`; n-gram models leave out a row's own
+            counts.
+        score: Computes the scores of other rows, `[n, K]`.
+    """
+
+    own_scores: Float32
+    score: Callable[[Features], Float32]
+
+
+class Classifier(abc.ABC):
+    """A classifier and its settings.
+
+    Attributes:
+        name: Unique name.
+        level: Level of the features it reads: "main" or "characters".
+        has_prior: Whether its scores include the class shares of the labelled rows.
+        usual_temperature: Temperature of its scores where there are too few labels to fit one.
+        unlabelled_weight: Weight of an unlabelled row; 0 if it does not learn from them.
+    """
+
+    name: str
+    level: str
+    has_prior: bool
+    usual_temperature: float
+    unlabelled_weight: float
+
+    @abc.abstractmethod
+    def fit(
+        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
+    ) -> FittedClassifier:
+        """Fit to rows.
+
+        Args:
+            features: N rows.
+            labelled: Those with a label, `[n]`.
+            y: Their classes, `[n]`.
+            num_classes: K.
+            num_steps: Maximum number of steps of EM.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class NGramClassifier(Classifier):
+    """`ClassNGrams`, with the symbols before a symbol or its position in the row as context."""
+
+    name: str
+    level: str
+    order: int
+    pseudo_counts: tuple[float, float]
+    share: float
+    unlabelled_weight: float
+    by_position: bool = False
+    has_prior: bool = False
+    usual_temperature: float = 3.0
+
+    def fit(  # noqa: D102
+        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
+    ) -> FittedClassifier:
+        model = ClassNGrams(
+            features.index(self.level, self.by_position),
+            order=self.order,
+            pseudo_counts=self.pseudo_counts,
+            share=self.share,
+        )
+        own_scores = model.fit(
+            labelled,
+            y,
+            num_classes,
+            unlabelled_weight=self.unlabelled_weight,
+            num_steps=num_steps,
+        )
+        return FittedClassifier(own_scores, lambda other: model.score(other.rows[self.level]))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogisticClassifier(Classifier):
+    """Logistic regression on TF-IDF or LSA of n-grams."""
+
+    name: str
+    level: str
+    ngrams: str
+    lsa: bool = False
+    has_prior: bool = True
+    usual_temperature: float = 1.0
+    unlabelled_weight: float = 0.0
+
+    def fit(  # noqa: D102
+        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
+    ) -> FittedClassifier:
+        matrix = features.matrix(self.level, self.ngrams)
+        transformer, own = matrix.lsa if self.lsa else matrix.tfidf
+        weight, bias = fit_logistic(
+            own[labelled],
+            np.eye(num_classes)[y],
+            np.ones(len(y)),
+            penalty=LOGISTIC_PENALTY,
+            num_steps=LOGISTIC_STEPS,
+        )
+
+        def score(other: Features) -> Float32:
+            counts = other.counts(self.level, self.ngrams)[:, matrix.columns]
+            scores: Float32 = (transformer.transform(counts) @ weight + bias).astype(np.float32)
+            return scores
+
+        return FittedClassifier((own @ weight + bias).astype(np.float32), score)
+
+
+@dataclasses.dataclass(frozen=True)
+class BayesClassifier(Classifier):
+    """Naive Bayes on counts of n-grams, with EM."""
+
+    name: str
+    level: str
+    ngrams: str
+    has_prior: bool = False
+    usual_temperature: float = 5.0
+    unlabelled_weight: float = 0.1
+
+    def fit(  # noqa: D102
+        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
+    ) -> FittedClassifier:
+        matrix = features.matrix(self.level, self.ngrams)
+        log_probs = fit_naive_bayes(
+            matrix.counts,
+            labelled,
+            y,
+            num_classes,
+            unlabelled_weight=self.unlabelled_weight,
+            num_steps=min(num_steps, BAYES_STEPS),
+            learn_prior=True,
+        )
+
+        def score(other: Features) -> Float32:
+            scores: Float32 = other.counts(self.level, self.ngrams)[:, matrix.columns] @ log_probs
+            return scores
+
+        return FittedClassifier(matrix.counts @ log_probs, score)
+
+
+def list_classifiers(
+    order: int, *, has_characters: bool, has_long_characters: bool
+) -> Sequence[Classifier]:
+    """The classifiers of a pool.
+
+    Args:
+        order: Size of the longest n-grams of the main level.
+        has_characters: Whether there is a level of characters beside the main one.
+        has_long_characters: Whether n-gram models read it (the others always do).
+    """
+    other = "characters" if has_characters else "main"
+    classifiers: list[Classifier] = [
+        NGramClassifier(f"{size}-grams, {smoothing}, EM {weight}", "main", size, a, share, weight)
+        for size, smoothing, a, share, weight in (
+            (order, "strong", STRONG, 1.0, 1.0),
+            (2, "strong", STRONG, 1.0, 1.0),
+            (order, "strong", STRONG, 1.0, LITTLE),
+            (1, "strong", STRONG, 1.0, LITTLE),
+            (order, "weak", WEAK, 1.0, LITTLE),
+            (3, "weak halved", WEAK, 0.5, LITTLE),
+            (3, "weak halved", WEAK, 0.5, 0.0),
+        )
+    ]
+    for weight in (1.0, LITTLE):
+        name = f"positions, EM {weight}"
+        classifiers.append(
+            NGramClassifier(name, "main", 1, (10.0, 10.0), 1.0, weight, by_position=True)
+        )
+    if has_long_characters:
+        for weight in (1.0, LITTLE):
+            name = f"4-grams of characters, strong, EM {weight}"
+            classifiers.append(NGramClassifier(name, "characters", 4, STRONG, 1.0, weight))
+    classifiers += [
+        LogisticClassifier("logistic regression on bigrams", "main", "bigrams"),
+        LogisticClassifier("logistic regression on 5-grams", other, "5-grams"),
+        LogisticClassifier("logistic regression on positions", "main", "positions"),
+        LogisticClassifier("logistic regression on LSA", "main", "bigrams", lsa=True),
+        BayesClassifier("naive Bayes on bigrams, EM", "main", "bigrams"),
+        BayesClassifier("naive Bayes on 5-grams, EM", other, "5-grams"),
+    ]
+    return classifiers

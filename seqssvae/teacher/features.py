@@ -1,0 +1,170 @@
+"""Rows as the teacher's classifiers read them: words, characters or tokens, and counted n-grams."""
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Normalizer
+
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.vocabulary import EOS, WORD, TokenVocabulary, has_words
+from seqssvae.nn.ngrams import NGrams, count_ngrams
+from seqssvae.teacher.ngram_models import NGramIndex
+
+__all__ = ["Analyzer", "DocumentTermMatrix", "Features", "Sequences"]
+
+Int64 = NDArray[np.int64]
+Sequences = Sequence[str] | Sequence[Sequence[str]]
+
+NUM_FIRST_ROWS = 1000  # checked for words
+NUM_BUCKETS = 2**20
+NGRAMS = {"bigrams": NGrams(2), "5-grams": NGrams(5), "positions": NGrams(2, num_positions=40)}
+
+
+class Analyzer:
+    """Cuts sequences into symbols, and encodes them by the symbols of the rows it is fitted to.
+
+    A text is read in lower case, at the level "main". If texts have words, its symbols there are
+    words and punctuation marks, and there is a second level, "characters"; if not, they are the
+    characters. Tokens are used as they are.
+
+    Args:
+        sequences: Rows whose symbols make up the vocabulary; others become UNK.
+        max_symbols: Symbols of a row that are read, from its start.
+
+    Attributes:
+        vocabularies: The symbols of each level.
+    """
+
+    def __init__(self, sequences: Sequences, *, max_symbols: int = 2000) -> None:
+        self.max_symbols = max_symbols
+        levels: dict[str, Callable[[str], Sequence[str]]] = {"main": list}
+        if has_words(sequences[:NUM_FIRST_ROWS]):
+            levels = {"main": WORD.findall, "characters": list}
+        self._levels = levels
+        self.vocabularies = {
+            level: TokenVocabulary(
+                list(dict.fromkeys(itertools.chain.from_iterable(self._cut(sequences, level))))
+            )
+            for level in levels
+        }
+
+    def encode(self, sequences: Sequences) -> "Features":
+        """Rows as symbol ids, EOS at the end of each."""
+        rows = {}
+        for level, vocabulary in self.vocabularies.items():
+            encoded = [[*vocabulary.encode(row), EOS] for row in self._cut(sequences, level)]
+            lengths = [len(row) for row in encoded]
+            symbols = np.fromiter(itertools.chain.from_iterable(encoded), np.int32, sum(lengths))
+            rows[level] = EncodedRows(symbols, np.cumsum([0, *lengths]))
+        sizes = {level: len(vocabulary) for level, vocabulary in self.vocabularies.items()}
+        return Features(rows, sizes)
+
+    def _cut(self, sequences: Sequences, level: str) -> list[Sequence[str]]:
+        """The symbols of each row."""
+        cut = self._levels[level]
+        return [
+            (cut(row.lower()) if isinstance(row, str) else row)[: self.max_symbols]
+            for row in sequences
+        ]
+
+
+class Features:
+    """Encoded rows, and what classifiers compute of them, each once.
+
+    Args:
+        rows: The same N rows at the level "main" and, for texts with words, "characters".
+        vocabulary_sizes: V of each level.
+    """
+
+    def __init__(
+        self, rows: Mapping[str, EncodedRows], vocabulary_sizes: Mapping[str, int]
+    ) -> None:
+        self.rows, self.vocabulary_sizes = rows, vocabulary_sizes
+        self.has_words = "characters" in rows
+        self._counts: dict[tuple[str, str], csr_matrix] = {}
+        self._indices: dict[tuple[str, bool], NGramIndex] = {}
+        self._matrices: dict[tuple[str, str], DocumentTermMatrix] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows["main"])
+
+    @property
+    def order(self) -> int:
+        """Size of the longest n-grams of the main level."""
+        return 3 if self.has_words else 4
+
+    def take(self, numbers: Int64) -> "Features":
+        """A selection of the rows, in this order."""
+        rows = {level: of_level.take(numbers) for level, of_level in self.rows.items()}
+        return Features(rows, self.vocabulary_sizes)
+
+    def counts(self, level: str, ngrams: str) -> csr_matrix:
+        """Counts of n-grams, a key of `NGRAMS`, `[N, 2**20]`."""
+        if (level, ngrams) not in self._counts:
+            (self._counts[level, ngrams],) = count_ngrams(
+                self.rows[level], [NGRAMS[ngrams]], num_buckets=NUM_BUCKETS
+            )
+        return self._counts[level, ngrams]
+
+    def index(self, level: str, by_position: bool) -> NGramIndex:
+        """The n-grams of a level for `ClassNGrams`."""
+        if (level, by_position) not in self._indices:
+            order = self.order if level == "main" else 4
+            self._indices[level, by_position] = NGramIndex(
+                self.rows[level],
+                vocabulary_size=self.vocabulary_sizes[level],
+                order=1 if by_position else order,
+                by_position=by_position,
+            )
+        return self._indices[level, by_position]
+
+    def matrix(self, level: str, ngrams: str) -> "DocumentTermMatrix":
+        """The document-term matrix of n-grams, a key of `NGRAMS`."""
+        if (level, ngrams) not in self._matrices:
+            self._matrices[level, ngrams] = DocumentTermMatrix(self.counts(level, ngrams))
+        return self._matrices[level, ngrams]
+
+
+class DocumentTermMatrix:
+    """Counts of the n-grams that occur in two rows or more; of all n-grams, if none does.
+
+    Args:
+        counts: `[N, 2**20]`.
+        num_components: Dimensions of LSA.
+
+    Attributes:
+        columns: The n-grams, `[F]`.
+        counts: `[N, F]`.
+    """
+
+    def __init__(self, counts: csr_matrix, *, num_components: int = 100) -> None:
+        document_frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+        least = min(2, max(1, document_frequency.max()))
+        self.columns = np.flatnonzero(document_frequency >= least)
+        self.counts: csr_matrix = counts[:, self.columns]
+        self.num_components = num_components
+
+    @functools.cached_property
+    def tfidf(self) -> tuple[TfidfTransformer, csr_matrix]:
+        """TF-IDF of these rows, `[N, F]`, and the transformer for others."""
+        transformer = TfidfTransformer(sublinear_tf=True)
+        return transformer, transformer.fit_transform(self.counts)
+
+    @functools.cached_property
+    def lsa(self) -> tuple[Pipeline, NDArray[np.float32]]:
+        """Singular vectors of TF-IDF, normalised, `[N, D]`, and the transformer for other rows."""
+        size = max(1, min(self.num_components, min(self.counts.shape) - 1))
+        transformer = make_pipeline(
+            TfidfTransformer(sublinear_tf=True),
+            TruncatedSVD(size, n_iter=3, random_state=0),
+            Normalizer(),
+        )
+        with np.errstate(invalid="ignore"):  # explained variance is 0 / 0 if all rows are equal
+            return transformer, transformer.fit_transform(self.counts)
