@@ -21,7 +21,6 @@ Output: `train.jsonl` and `test.jsonl` with rows `{"text": ..., "label": "scipy"
 redistribute the files.
 """
 
-import argparse
 import ast
 import importlib.util
 import json
@@ -31,7 +30,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from seqssvae.cli import Parser
+from seqssvae.cli.parser import Parser
 from seqssvae.errors import InputError
 from seqssvae.storage.files import write_lines
 
@@ -137,11 +136,7 @@ def choose_rows(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 0, or 2 after a user's error."""
-    parser = Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     names = ",".join(PACKAGES)
     add("--kind", choices=KINDS, default="docstrings", help="kind of data (default docstrings)")
@@ -169,8 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             records = ({column: symbols, "label": package} for symbols, package in rows)
             write_lines(folder / f"{name}.jsonl", map(json.dumps, records))
     except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+        parser.error(str(error))
     train, test = parts
     print(f"{folder}: {len(train)} training and {len(test)} test rows of {len(packages)} packages")
     return 0

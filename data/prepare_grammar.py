@@ -22,7 +22,6 @@ Output, each file written atomically:
   `load_grammar`.
 """
 
-import argparse
 import bisect
 import dataclasses
 import functools
@@ -37,7 +36,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.cli import Parser
+from seqssvae.cli.parser import Parser
 from seqssvae.errors import InputError
 from seqssvae.storage.files import write_lines
 
@@ -366,11 +365,7 @@ def _finite(value: float) -> float | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 0, or 2 after a user's error."""
-    parser = Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     kinds, folder = ("markov", "hmm", "both"), Path("data/grammar")
     add("--out", type=Path, default=folder, help=f"output folder (default {folder})")
@@ -404,8 +399,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=arguments.seed,
         )
     except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+        parser.error(str(error))
     print(f"{arguments.out}: {arguments.train} training and {arguments.test} test rows")
     for name in ("bayes_accuracy", "entropy_nats"):
         print(f"{name} {truth[name]:.4f}, standard error {truth[name + '_standard_error']:.4f}")

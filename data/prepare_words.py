@@ -16,7 +16,6 @@ the SUBTLEX lists of Marc Brysbaert and others (freely available), Google Books 
 README. Credit them when you redistribute the files.
 """
 
-import argparse
 import collections
 import difflib
 import json
@@ -25,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqssvae.cli import Parser
+from seqssvae.cli.parser import Parser
 from seqssvae.errors import InputError
 from seqssvae.storage.files import write_lines
 
@@ -120,11 +119,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 0, or 2 after a user's error."""
-    parser = Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     codes = ",".join(LANGUAGES)
     add("--languages", default=codes, metavar="CODES", help=f"languages (default {codes})")
@@ -144,8 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_rows(arguments.out / "train.jsonl", train)
         write_rows(arguments.out / "test.jsonl", test)
     except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+        parser.error(str(error))
     print(
         f"{arguments.out}: {len(train)} training and {len(test)} test words "
         f"in {len(languages)} languages"

@@ -2,10 +2,12 @@
 
 import re
 from importlib.metadata import version as installed_version
-from typing import Any
+from typing import Any, get_type_hints
 
 from pygments.lexers import JsonLexer
 from sphinx.application import Sphinx
+
+from seqssvae.config import Config, list_settings
 
 project = "seqssvae"
 author = "the seqssvae developers"
@@ -48,7 +50,22 @@ def convert_docstring(
     lines[:] = ("".join(spans) + prompt + example).split("\n")
 
 
+def add_settings(app: Sphinx, page: str, source: list[str]) -> None:
+    """Append a table of the settings of each section to the page `settings`, in place."""
+    if page != "settings":
+        return
+    for name, section in get_type_hints(Config).items():
+        source[0] += f"\n## {name}\n\n{section.__doc__}\n\n"
+        rows = [("setting", "meaning", "values", "default"), ("---",) * 4]
+        for one in list_settings():
+            if one.section == name:
+                rows.append((f"`{one.key}`", one.meaning, one.values, f"`{one.default}`"))
+        for row in rows:
+            source[0] += f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n"
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the converter; colour the rows of a jsonl file as JSON."""
+    """Connect the functions above; colour the rows of a jsonl file as JSON."""
     app.add_lexer("jsonl", JsonLexer)
+    app.connect("source-read", add_settings)
     app.connect("autodoc-process-docstring", convert_docstring, priority=400)

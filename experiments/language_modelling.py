@@ -8,7 +8,6 @@ for the language model; for the VAE an importance-weighted estimate (Burda et al
 upper bound in expectation.
 """
 
-import argparse
 import dataclasses
 import logging
 import math
@@ -18,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from seqssvae.cli.train import add_settings, settings
+from seqssvae.cli.parser import Parser
+from seqssvae.cli.settings import add_settings, read_settings
 from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
@@ -72,19 +72,15 @@ def measure(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train both models and print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--test", required=True, type=Path)
-    parser.add_argument("--num-labels", metavar="N", help="labels that the VAE sees (default all)")
     parser.add_argument("--samples", type=int, default=100, help="samples of z per test row")
-    add_settings(parser)
-    arguments, rest = parser.parse_known_args(argv)
-    arguments.rest = rest
+    add_settings(parser, budget=True)
+    arguments = parser.parse_args(argv)
     logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
     try:
-        config = settings(arguments)
+        config = read_settings(arguments)
         prepared = prepare(config, arguments.data)
         test = read_like(arguments.test, config, prepared.vocabulary, None)
         if len(test) < PARTS:

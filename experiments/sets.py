@@ -8,7 +8,6 @@ are appended to `OUT/NAME.jsonl`, and the same command resumes an interrupted ru
 given as in `seqssvae train` and apply to every set.
 """
 
-import argparse
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from seqssvae.cli.train import add_settings, settings
+from seqssvae.cli.parser import Parser
+from seqssvae.cli.settings import add_settings, read_settings
 from seqssvae.compare.compare import ARMS, compare
 from seqssvae.errors import InputError
 
@@ -122,22 +122,19 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run every cell that has no result yet, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of the data sets")
     parser.add_argument("sets", nargs="+", metavar="NAME=N,N[:macro_f1]")
     parser.add_argument("--draws", type=int, default=3, help="draws of the labels (default 3)")
     parser.add_argument("--arms", default=",".join(ARMS), metavar="A,A", help="arms (default all)")
     parser.add_argument("--out", type=Path, default=Path("runs/sets"), help="output folder")
     add_settings(parser)
-    arguments, rest = parser.parse_known_args(argv)
-    arguments.rest = rest
+    arguments = parser.parse_args(argv)
     logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
     arms = list(dict.fromkeys([*arguments.arms.split(","), OURS]))
     rows = []
     try:
-        config = settings(arguments)
+        config = read_settings(arguments)
         for data_set in [DataSet.parse(argument) for argument in arguments.sets]:
             records = compare(
                 config,

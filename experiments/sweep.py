@@ -18,7 +18,8 @@ from typing import Any
 import optuna
 import yaml
 
-from seqssvae.config import Config, load_config, override, to_mapping
+from seqssvae.cli.settings import load_config
+from seqssvae.config import Config, override, to_mapping
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.training.fit import train
 

@@ -1,20 +1,21 @@
-"""Every setting of a run: frozen dataclasses, their checks, YAML and JSON.
+"""Settings of a run: frozen dataclasses, with meaning and limits beside each setting.
 
-No torch here. Only builders see a config; the constructors of networks take plain arguments.
+No torch here. Only builders see a config; constructors of networks take plain arguments.
 """
 
+import contextlib
 import dataclasses
 import difflib
-import math
-import reprlib
+import functools
+import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal
+from reprlib import repr as brief
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from seqssvae.errors import InputError
-from seqssvae.plain_yaml import read_yaml
 
 __all__ = [
     "Config",
@@ -22,13 +23,19 @@ __all__ = [
     "EstimatorConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "Setting",
     "TrainingConfig",
-    "describe_fields",
-    "load_config",
+    "list_settings",
     "override",
     "to_mapping",
 ]
 
+LARGEST = 10**9
+CONSTANTS = {"": None, "~": None, "null": None, "none": None} | {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+}
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 Factorisation = Literal["z-given-y", "independent", "y-given-z"]
 EstimatorName = Literal[
@@ -41,105 +48,155 @@ EstimatorName = Literal[
     "gumbel-softmax",
     "straight-through",
 ]
+T = TypeVar("T")
+
+
+def setting(default: T, meaning: str, least: float | None = None, most: float = LARGEST) -> T:
+    """Declare a field: its default, its meaning, and for a number its limits."""
+    metadata = {"meaning": meaning, "least": least, "most": most}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What is read from the files."""
+    """Columns of the files, the vocabulary, and which labels are used."""
 
-    text_column: str | None = None  # found by name when neither column is given
-    tokens_column: str | None = None
-    label_column: str | None = None
-    vocabulary: Literal["auto", "sentencepiece", "characters", "tokens"] = "auto"
-    vocabulary_size: int = 4000  # an upper bound; SentencePiece takes fewer from a small corpus
-    min_count: int = 1  # rarer characters and tokens become UNK
-    max_length: int = 256  # symbols of a row, EOS included; longer rows are cut
-    labels_per_class: int | None = None
-    num_labels: int | None = None
-    dev_fraction: float = 0.2  # of the labelled rows, kept for early stopping
+    text_column: str | None = setting(
+        None, "Column of the texts; null: text, sentence, content, sequence or smiles."
+    )
+    tokens_column: str | None = setting(None, "Column of the token lists; null: tokens.")
+    label_column: str | None = setting(
+        None, "Column of the labels; null: label, labels, class or category."
+    )
+    vocabulary: Literal["auto", "sentencepiece", "characters", "tokens"] = setting(
+        "auto", "Kind of symbols; auto: sentencepiece if most texts have spaces."
+    )
+    vocabulary_size: int = setting(4000, "Largest number of symbols; there may be fewer.", 5)
+    min_count: int = setting(1, "Rarer characters and tokens become the unknown symbol.", 1)
+    max_length: int = setting(
+        256, "Largest length of a row, end symbol included; longer rows are cut.", 2, 10**6
+    )
+    labels_per_class: int | None = setting(None, "Labels to use per class; null: all.", 1)
+    num_labels: int | None = setting(None, "Labels to use in total; null: all.", 1)
+    dev_fraction: float = setting(0.2, "Fraction of labels held out for early stopping.", 0, 0.9)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The networks."""
+    """The networks: encoders of q(y|x) and q(z|x,y), decoder of p(x|y,z)."""
 
-    cell: Literal["lstm", "gru"] = "lstm"
-    embedding_size: int = 64
-    encoder_size: int = 128  # units of each direction
-    encoder_layers: int = 1
-    bidirectional: bool = True
-    pooling: Literal["last", "mean", "max"] = "max"
-    shared_encoder: bool = False  # one body for q(y|x) and q(z|x,y)
-    decoder_size: int = 128
-    decoder_layers: int = 1
-    latent_size: int = 8  # 0: no z
-    dropout: float = 0.1
-    word_dropout: float = 0.0  # symbols hidden from the decoder's input
-    encoder_word_dropout: float = 0.1  # symbols hidden from the encoders' input
-    feed_y: bool = True  # y at every step of the decoder, not only in its first state
-    feed_z: bool = True
-    class_bias: bool = True  # an output bias per class
-    tied_embeddings: bool = False
-    factorisation: Factorisation = "z-given-y"
-    ngram_buckets: int = 65536  # to hash the n-grams to that q(y|x) reads besides; 0: none
-    ngram_words: bool = True  # n-grams of whole words too, where rows have words
-    prior: Literal["uniform", "labelled"] | tuple[float, ...] = "uniform"
+    cell: Literal["lstm", "gru"] = setting("lstm", "Kind of the recurrent layers.")
+    embedding_size: int = setting(64, "Size of a symbol's embedding.", 1)
+    encoder_size: int = setting(128, "Hidden units of an encoder, in each direction.", 1)
+    encoder_layers: int = setting(1, "Recurrent layers of an encoder.", 1, 64)
+    bidirectional: bool = setting(True, "Encoders read a row in both directions.")
+    pooling: Literal["last", "mean", "max"] = setting(
+        "max", "How an encoder reduces its hidden states over time to one vector."
+    )
+    shared_encoder: bool = setting(False, "q(y|x) and q(z|x,y) share one recurrent encoder.")
+    decoder_size: int = setting(128, "Hidden units of the decoder.", 1)
+    decoder_layers: int = setting(1, "Recurrent layers of the decoder.", 1, 64)
+    latent_size: int = setting(8, "Dimensions of z; 0: no z.", 0)
+    dropout: float = setting(
+        0.1, "Dropout of the encoders' embeddings, between layers and of the last states.", 0, 0.95
+    )
+    word_dropout: float = setting(
+        0.0, "Probability that the decoder reads the unknown symbol in place of a symbol.", 0, 1
+    )
+    encoder_word_dropout: float = setting(
+        0.1, "Probability that an encoder reads the unknown symbol in place of a symbol.", 0, 0.95
+    )
+    feed_y: bool = setting(True, "The decoder reads y at every step, not only in its first state.")
+    feed_z: bool = setting(True, "The decoder reads z at every step, not only in its first state.")
+    class_bias: bool = setting(True, "The decoder's output has a bias for each class.")
+    tied_embeddings: bool = setting(False, "The decoder's embeddings are also its output weights.")
+    factorisation: Factorisation = setting(
+        "z-given-y",
+        "Guide: z-given-y q(y|x) q(z|x,y); independent q(y|x) q(z|x); y-given-z q(z|x) q(y|x,z).",
+    )
+    ngram_buckets: int = setting(
+        65536, "Buckets of the hashed n-grams of q(y|x); 0: none.", 0, 2**24
+    )
+    ngram_words: bool = setting(True, "Word n-grams are features too, if rows have words.")
+    prior: Literal["uniform", "labelled"] | tuple[float, ...] = setting(
+        "uniform", "p(y): uniform, the class frequencies of the labels, or the probabilities."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """The weights of the terms; a term is in nats per sequence, whatever the batch."""
+    """Weights of the objective's terms, which are in nats per sequence."""
 
-    w: float = 0.1  # of L(x, y) and U(x)
-    w_by_rows: bool = True  # rows that come round more often weigh less in L and U
-    alpha: float = 1.0  # of log q(y|x), for each labelled example
-    kl: Literal["analytic", "sampled"] = "analytic"
-    kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = "linear"
-    kl_weight: float = 1.0  # what the schedule ends with
-    kl_warmup_steps: int = 300  # a third of training.num_steps where that is less and this not set
-    kl_cycles: int = 4
-    free_bits: float = 0.5  # nats per dim of z
+    w: float = setting(0.1, "Weight of L(x,y) and U(x), the evidence lower bounds.", 0)
+    w_by_rows: bool = setting(
+        True, "Reduce w of rows that recur more often, so that L and U count rows alike."
+    )
+    alpha: float = setting(1.0, "Weight of log q(y|x) of a labelled row.", 0)
+    kl: Literal["analytic", "sampled"] = setting("analytic", "Computation of KL(q(z|x,y) || p(z)).")
+    kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = setting(
+        "linear", "How the weight of the KL rises to kl_weight."
+    )
+    kl_weight: float = setting(1.0, "Weight of the KL after the warm-up.", 0)
+    kl_warmup_steps: int = setting(
+        300, "Steps until kl_weight is reached; a third of training.num_steps if that is less.", 0
+    )
+    kl_cycles: int = setting(4, "Cycles of the cyclical schedule.", 1)
+    free_bits: float = setting(0.5, "Nats of KL for each dimension of z that cost nothing.", 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class EstimatorConfig:
     """How the discrete y is summed, sampled or relaxed."""
 
-    name: EstimatorName = "fused-enum"
-    num_particles: int = 1
-    k: int = 1  # sum-and-sample: labels that are summed
-    num_samples: int = 1  # sum-and-sample: labels sampled from the rest
-    baseline: Literal["none", "running-mean", "leave-one-out", "learned"] = "learned"
-    temperature: float = 1.0  # of the relaxations, at the first step
-    final_temperature: float = 0.5
-    temperature_steps: int = 1000
+    name: EstimatorName = setting(
+        "fused-enum", "Estimator; auto: the exact sum, or sum-and-sample where that is too slow."
+    )
+    num_particles: int = setting(1, "Samples of z for each row.", 1)
+    k: int = setting(1, "sum-and-sample: likeliest labels that are summed.", 0)
+    num_samples: int = setting(1, "sum-and-sample: labels sampled from the rest.", 1)
+    baseline: Literal["none", "running-mean", "leave-one-out", "learned"] = setting(
+        "learned", "score-function: baseline of the gradient."
+    )
+    temperature: float = setting(1.0, "gumbel-softmax, straight-through: first temperature.", 1e-3)
+    final_temperature: float = setting(0.5, "Temperature after temperature_steps.", 1e-3)
+    temperature_steps: int = setting(1000, "Steps until final_temperature is reached.", 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """The loop."""
+    """The training loop."""
 
-    seed: int = 0
-    num_steps: int = 1000
-    teacher: bool = True  # start q(y|x) from n-gram models with EM
-    max_minutes: float = 3.5  # of training, a resumed run's earlier ones included
-    max_bad_steps: int = 10  # in a row whose numbers are not finite: training ends
-    labelled_batch_size: int = 32
-    unlabelled_batch_size: int = 64  # both counted over all processes of a training
-    accumulate: int = 1  # parts of a process's share of a batch, computed one after another
-    streams: Literal["both", "alternate"] = "both"
-    balanced: bool = False  # labelled classes drawn equally often
-    learning_rate: float = 4e-3
-    final_learning_rate: float = 0.05  # as a share of the first, reached at the last step
-    weight_decay: float = 1e-4
-    clip: float = 5.0  # norm of the gradient
-    evaluate_every: int = 100  # steps
-    patience: int = 8  # evaluations with no better dev score; 0: never stop early
-    early_stopping: Literal["accuracy", "macro-f1", "elbo"] = "accuracy"
-    num_threads: int = 0  # 0: as torch finds
-    device: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: torch's autocast
-    tensorboard: bool = False  # evaluations for TensorBoard too, in RUN/tensorboard
+    seed: int = setting(0, "Seed of the split, the weights and the noise.", 0, 2**62)
+    num_steps: int = setting(1000, "Largest number of optimiser steps.", 1)
+    teacher: bool = setting(True, "Initialise q(y|x) from n-gram classifiers trained with EM.")
+    max_minutes: float = setting(3.5, "Minutes of training, those before --resume included.", 0.001)
+    max_bad_steps: int = setting(
+        10, "Consecutive steps with numbers that are not finite, after which training ends.", 1
+    )
+    labelled_batch_size: int = setting(32, "Labelled rows of a step, over all processes.", 1)
+    unlabelled_batch_size: int = setting(64, "Unlabelled rows of a step, over all processes.", 1)
+    accumulate: int = setting(1, "Micro-batches that a step accumulates gradients over.", 1, 4096)
+    streams: Literal["both", "alternate"] = setting(
+        "both", "Labelled and unlabelled rows in each step, or in alternate steps."
+    )
+    balanced: bool = setting(False, "Draw labelled rows of each class equally often.")
+    learning_rate: float = setting(4e-3, "Learning rate of the first step.", 1e-12, 100)
+    final_learning_rate: float = setting(0.05, "Fraction of learning_rate at the last step.", 0, 1)
+    weight_decay: float = setting(1e-4, "Weight decay of AdamW.", 0, 100)
+    clip: float = setting(5.0, "Largest norm of the gradient; a larger one is scaled down.", 1e-6)
+    evaluate_every: int = setting(100, "Steps between evaluations on the held-out rows.", 1)
+    patience: int = setting(
+        8, "Evaluations without a better score, after which training ends; 0: never.", 0
+    )
+    early_stopping: Literal["accuracy", "macro-f1", "elbo"] = setting(
+        "accuracy", "Score of the held-out rows that early stopping maximises."
+    )
+    num_threads: int = setting(0, "Threads of a CPU; 0: PyTorch's default.", 0, 4096)
+    device: Literal["cpu", "cuda"] = setting("cpu", "PyTorch device.")
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "Floating-point type; bfloat16: automatic mixed precision."
+    )
+    tensorboard: bool = setting(False, "Log evaluations for TensorBoard, in RUN/tensorboard.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,14 +210,15 @@ class Config:
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
-        """Check what single fields and pairs of fields must hold.
+        """Check limits, and settings that exclude each other.
 
         Raises:
-            InputError: a value is out of range; the message names the key, wanted and got.
+            InputError: a value does not fit; the message says key, wanted and got.
         """
-        for key, value, low, high in _ranges(self):
-            if not low <= value <= high:
-                raise InputError(f"{key}: wanted a number from {low} to {high}, got {value}")
+        for one in list_settings():
+            value = getattr(getattr(self, one.section), one.name)
+            if one.least is not None and value is not None and not one.least <= value <= one.most:
+                raise InputError(f"{one.key}: wanted {one.values}, got {value}")
         if self.data.labels_per_class is not None and self.data.num_labels is not None:
             raise InputError("data: wanted labels_per_class or num_labels, got both")
         objective, steps = self.objective, self.training.num_steps
@@ -174,71 +232,64 @@ class Config:
                 "objective.free_bits: wanted 0 beside objective.kl = sampled (only the analytic KL "
                 f"is known for each dim), got {objective.free_bits}"
             )
-        if self.model.tied_embeddings and self.model.embedding_size < 1:
-            raise InputError("model.tied_embeddings: wanted an embedding, got size 0")
 
 
-def _ranges(config: Config) -> Iterator[tuple[str, float, float, float]]:
-    """Yield key, value, least and greatest value of every number with limits."""
-    largest = 10**9
-    limits: dict[str, tuple[float, float]] = {
-        "data.vocabulary_size": (5, largest),
-        "data.min_count": (1, largest),
-        "data.max_length": (2, 10**6),
-        "data.labels_per_class": (1, largest),
-        "data.num_labels": (1, largest),
-        "data.dev_fraction": (0, 0.9),
-        "model.embedding_size": (1, largest),
-        "model.encoder_size": (1, largest),
-        "model.encoder_layers": (1, 64),
-        "model.decoder_size": (1, largest),
-        "model.decoder_layers": (1, 64),
-        "model.latent_size": (0, largest),
-        "model.dropout": (0, 0.95),
-        "model.word_dropout": (0, 1),
-        "model.encoder_word_dropout": (0, 0.95),
-        "model.ngram_buckets": (0, 2**24),
-        "objective.w": (0, largest),
-        "objective.alpha": (0, largest),
-        "objective.kl_weight": (0, largest),
-        "objective.kl_warmup_steps": (0, largest),
-        "objective.kl_cycles": (1, largest),
-        "objective.free_bits": (0, largest),
-        "estimator.num_particles": (1, largest),
-        "estimator.k": (0, largest),
-        "estimator.num_samples": (1, largest),
-        "estimator.temperature": (1e-3, largest),
-        "estimator.final_temperature": (1e-3, largest),
-        "estimator.temperature_steps": (1, largest),
-        "training.seed": (0, 2**62),  # compare counts draws from it; torch takes less than 2**64
-        "training.num_steps": (1, largest),
-        "training.max_minutes": (0.001, largest),
-        "training.max_bad_steps": (1, largest),
-        "training.labelled_batch_size": (1, largest),
-        "training.unlabelled_batch_size": (1, largest),
-        "training.accumulate": (1, 4096),
-        "training.learning_rate": (1e-12, 100),
-        "training.final_learning_rate": (0, 1),
-        "training.weight_decay": (0, 100),
-        "training.clip": (1e-6, largest),
-        "training.evaluate_every": (1, largest),
-        "training.patience": (0, largest),
-        "training.num_threads": (0, 4096),
-    }
-    for key, (low, high) in limits.items():
-        section, name = key.split(".")
-        value = getattr(getattr(config, section), name)
-        if value is not None:
-            yield key, value, low, high
+class Setting(NamedTuple):
+    """A setting as `--help` and the documentation describe it."""
+
+    section: str
+    name: str
+    type: Any
+    default: str
+    meaning: str
+    least: float | None
+    most: float
+
+    @property
+    def key(self) -> str:
+        """The name in files and flags, `section.name`."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values, if there are only a few."""
+        if self.type is bool:
+            return ("true", "false")
+        return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else ()
+
+    @property
+    def values(self) -> str:
+        """Type and limits in words, as in 'wanted a number from 0 to 1'."""
+        most = "1e9" if self.most == LARGEST else self.most
+        names: dict[Any, str] = {
+            int: f"an integer from {self.least} to {most}",
+            float: f"a number from {self.least} to {most}",
+            str: "text",
+            types.NoneType: "null",
+            tuple[float, ...]: "a list of numbers",
+        }
+        parts = [names.get(part, part) for part in self.choices or _parts(self.type)]
+        return " or ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
-def describe_fields() -> Iterator[tuple[str, str, Any]]:
-    """Yield every setting as `section.name`, its type as text, and its default."""
-    for section in dataclasses.fields(Config):
-        cls = type(getattr(Config(), section.name))
+def _parts(hint: Any) -> list[Any]:
+    """The types and values that a type consists of."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType, Literal):
+        return [part for option in typing.get_args(hint) for part in _parts(option)]
+    return [hint]
+
+
+@functools.cache
+def list_settings() -> tuple[Setting, ...]:
+    """Every setting, section by section."""
+    found = []
+    for section, cls in typing.get_type_hints(Config).items():
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
-            yield f"{section.name}.{field.name}", _type_name(hints[field.name]), field.default
+            default = field.default if isinstance(field.default, str) else json.dumps(field.default)
+            names = section, field.name, hints[field.name], default
+            found.append(Setting(*names, **field.metadata))
+    return tuple(found)
 
 
 def to_mapping(config: Config) -> dict[str, dict[str, Any]]:
@@ -251,40 +302,24 @@ def to_mapping(config: Config) -> dict[str, dict[str, Any]]:
     return mapping
 
 
-def load_config(path: Path) -> Config:
-    """Read a YAML (or JSON) file of nested settings; what it leaves out keeps its default.
-
-    Raises:
-        InputError: no such file, bad YAML, an unknown key, or a value of the wrong type.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: wanted a readable file, got {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: wanted YAML, got no UTF-8: {error}") from error
-    content = _parse_yaml(text, str(path))
-    return override(Config(), {} if content is None else content, where=f"{path}: ")
-
-
 def override(config: Config, changes: Any, *, where: str = "") -> Config:
     """A copy with some settings changed.
 
     `objective.kl_warmup_steps` follows a smaller `training.num_steps`, unless it is set.
 
     Args:
-        config: Where to start.
-        changes: `{"model": {"cell": "gru"}}`, or dotted keys `{"model.cell": "gru"}`. Strings are
-            read as YAML where the setting is no string.
-        where: Put before every error, for instance the file's name.
+        config: Settings to start from.
+        changes: `{"model": {"cell": "gru"}}`, or dotted keys `{"model.cell": "gru"}`. Values may
+            be texts, as in a command line: `{"training.num_steps": "100"}`.
+        where: Prefix of every error, for instance the file's name.
 
     Raises:
         InputError: an unknown key, with the nearest known one; a value of the wrong type.
     """
+    known = {one.key: one for one in list_settings()}
     sections = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     if not isinstance(changes, Mapping):
-        raise InputError(f"{where}wanted a mapping of settings, got {_brief(changes)}")
-    known = [key for key, _, _ in describe_fields()]
+        raise InputError(f"{where}wanted a mapping of settings, got {brief(changes)}")
     seen: set[str] = set()
     for key, value in _flatten(changes, sections, where):
         if key in seen:  # `model.cell: gru` beside `model: {cell: lstm}`
@@ -294,18 +329,22 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
             near = difflib.get_close_matches(key, known, 1, 0.4)
             hint = f", did you mean {near[0]}?" if near else f"; sections are {', '.join(sections)}"
             raise InputError(f"{where}unknown setting {key:.80}{hint}")
-        section, name = key.split(".")
-        hint_type = typing.get_type_hints(type(sections[section]))[name]
-        converted = _convert(value, hint_type, f"{where}{key}")
-        sections[section] = dataclasses.replace(sections[section], **{name: converted})
-    warmup, usual = sections["objective"].kl_warmup_steps, ObjectiveConfig.kl_warmup_steps
-    steps = sections["training"].num_steps
-    is_set = "objective.kl_warmup_steps" in seen or warmup != usual
-    if "training.num_steps" in seen and not is_set and warmup > steps >= 0:
-        sections["objective"] = dataclasses.replace(
-            sections["objective"], kl_warmup_steps=steps // 3
-        )
-    return Config(**sections)
+        one = known[key]
+        try:
+            change = {one.name: _convert(value, one.type)}
+        except (ValueError, OverflowError):
+            got = brief(value)
+            raise InputError(f"{where}{key}: wanted {one.values}, got {got}") from None
+        sections[one.section] = dataclasses.replace(sections[one.section], **change)
+    usual, steps = ObjectiveConfig.kl_warmup_steps, sections["training"].num_steps
+    is_set = "objective.kl_warmup_steps" in seen or sections["objective"].kl_warmup_steps != usual
+    if "training.num_steps" in seen and not is_set and usual > steps >= 0:
+        fewer = {"kl_warmup_steps": steps // 3}
+        sections["objective"] = dataclasses.replace(sections["objective"], **fewer)
+    try:
+        return Config(**sections)
+    except InputError as error:
+        raise InputError(f"{where}{error}") from None
 
 
 def _flatten(
@@ -314,66 +353,46 @@ def _flatten(
     for key, value in changes.items():
         if key in sections:
             if not isinstance(value, Mapping):
-                raise InputError(f"{where}{key}: wanted settings below it, got {_brief(value)}")
+                raise InputError(f"{where}{key}: wanted settings below it, got {brief(value)}")
             yield from ((f"{key}.{name}", inner) for name, inner in value.items())
         else:
             yield str(key), value
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """Fit a value to a field's type, or say what was wanted."""
-    origin = typing.get_origin(hint)
+def _convert(value: Any, hint: Any) -> Any:
+    """Convert a value, or the text of one, to a setting's type.
+
+    Raises:
+        ValueError: it does not fit.
+        OverflowError: an integer that is too large for a float.
+    """
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        for option in sorted(typing.get_args(hint), key=lambda option: option is not type(None)):
-            try:
-                return _convert(value, option, where)
-            except InputError:
-                continue
-    elif hint is type(None):
-        if value is None or value in ("null", "none"):
-            return None
+        for option in sorted(options, key=lambda option: option is not types.NoneType):
+            with contextlib.suppress(ValueError):
+                return _convert(value, option)
     elif origin is Literal:
-        if isinstance(value, str) and value in typing.get_args(hint):
+        if isinstance(value, str) and value in options:
             return value
     elif origin is tuple:
-        items = _parse_yaml(value, where) if isinstance(value, str) else value
-        if isinstance(items, list | tuple):
-            return tuple(_convert(item, typing.get_args(hint)[0], where) for item in items)
-    elif hint is str:
-        if isinstance(value, str):
-            return value
+        if isinstance(value, str) and value[:1] + value[-1:] == "[]":
+            value = [item.strip() for item in value[1:-1].split(",")]
+        if isinstance(value, list | tuple):
+            return tuple(_convert(item, options[0]) for item in value)
     else:
-        plain = _parse_yaml(value, where) if isinstance(value, str) else value
-        if hint is float and isinstance(plain, int | float) and not isinstance(plain, bool):
-            try:
-                return float(plain)
-            except OverflowError:  # an int of hundreds of digits
-                return math.inf
-        if hint is int and isinstance(plain, int) and not isinstance(plain, bool):
-            return plain
-        if hint is bool and isinstance(plain, bool):
-            return plain
-    raise InputError(f"{where}: wanted {_type_name(hint)}, got {_brief(value)}")
+        if isinstance(value, str) and hint is not str:
+            value = _parse_scalar(value)
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+            return value
+    raise ValueError(f"wanted {hint}, got {brief(value)}")
 
 
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return read_yaml(text)
-    except ValueError as error:
-        raise InputError(f"{where}: wanted YAML, got {error}") from error
-
-
-def _brief(value: Any) -> str:
-    """A value in a few words; aliases let a short YAML file describe an endless one."""
-    return reprlib.repr(value)
-
-
-def _type_name(hint: Any) -> str:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type_name(option) for option in args)
-    if origin is Literal:
-        return "|".join(map(str, args))
-    if origin is tuple:
-        return f"a list of {_type_name(args[0])}"
-    return "null" if hint is type(None) else hint.__name__
+def _parse_scalar(text: str) -> Any:
+    """The constant or decimal number that a text says, or the text itself."""
+    if text.lower() in CONSTANTS:
+        return CONSTANTS[text.lower()]
+    if not NUMBER.fullmatch(text):
+        return text
+    return int(text) if text.lstrip("+-").isdigit() else float(text)

@@ -271,7 +271,7 @@ def test_corpora_are_measured(tmp_path: Path) -> None:
 
 def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> None:
     """`sweep.py` goes on from its storage, and writes a file that `--config` takes."""
-    from seqssvae.config import load_config
+    from seqssvae.cli.settings import load_config
 
     write_words(tmp_path / "rows.jsonl", 12)
     settings = (

@@ -259,8 +259,8 @@ def test_mistakes_are_one_line_and_write_nothing(
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("here")
-    assert main(["--out", str(tmp_path / "file"), "--train", "1", "--test", "1"]) == 2
-    assert "file: wanted to write it, got File exists" in capsys.readouterr().err
+    options = ["--out", str(tmp_path / "file"), "--train", "1", "--test", "1"]
+    assert "file: wanted to write it, got File exists" in refusal(main, options, capsys)
     assert (tmp_path / "file").read_text() == "here"
 
 

@@ -10,7 +10,6 @@ ORDER = [
     "errors",
     "shapes",
     "distributed",
-    "plain_yaml",
     "config",
     "storage",
     "data",

@@ -10,14 +10,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from seqssvae import distributed
 from seqssvae.cli.completion import SHELLS, completion_script
+from seqssvae.cli.parser import Parser
 from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
 
-__all__ = ["COMMANDS", "Parser", "main"]
+__all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "train": "train a model on labelled and unlabelled rows",
@@ -35,17 +36,8 @@ COMMANDS = {
     "export": "write the classifier q(y|x) for programs without torch",
 }
 
-TAKE_SETTINGS = ("train", "compare")
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun
 TURN_SECONDS = 2.0  # until rank 0 has told of a mistake that all ranks find, and torchrun ends all
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one line."""
-
-    def error(self, message: str) -> NoReturn:  # noqa: D102
-        is_first = not distributed.launched_rank()
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n" if is_first else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,53 +45,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0; 2 after a user's mistake; 3 if training ended because of numbers that are not finite; 4 if
     another process of the same job is gone; 130 and 143 after SIGINT and SIGTERM. Of several
-    processes the first tells what all know, and a process that is alone with a mistake tells it.
+    processes the first reports an error that all have, and a process reports one that it has alone.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # escape characters that its encoding lacks
+            stream.reconfigure(errors="backslashreplace")
+    parser, commands = _parsers()
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words and words[0] in commands:
+        arguments = commands[words[0]].parse_args(words[1:])
+    else:
+        arguments, rest = parser.parse_known_args(words)
+        if rest:
+            parser.refuse(rest)
+        if arguments.version:
+            from importlib.metadata import version
+
+            print(version("seqssvae"))
+            return 0
+        if arguments.print_completion is not None:
+            print(completion_script(parser, commands, arguments.print_completion))
+            return 0
+        parser.print_help()
+        return 2
+    logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)
+    for library in ("datasets", "fsspec", "filelock", "urllib3"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    return _run(arguments)
+
+
+def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
+    """The parser of the whole command line, and that of each command."""
     parser = Parser(
         prog="seqssvae", description="Semi-supervised variational autoencoders over sequences."
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument(
-        "--print-completion", choices=SHELLS, help="print what this shell reads to complete flags"
+        "--print-completion", choices=SHELLS, help="print a completion script for this shell"
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name, help_line in COMMANDS.items():
         module = importlib.import_module(f"seqssvae.cli.{name}")
-        command = commands.add_parser(
-            name,
-            help=help_line,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        command = commands.add_parser(name, help=help_line, description=module.__doc__)
         module.add_arguments(command)
-        command.add_argument("--json", action="store_true", help="print one JSON object at the end")
-        command.set_defaults(execute=module.run)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names that its encoding lacks are escaped
-            stream.reconfigure(errors="backslashreplace")
-    arguments, rest = parser.parse_known_args(argv)
-    if arguments.version:
-        from importlib.metadata import version
-
-        print(version("seqssvae"))
-        return 0
-    if arguments.print_completion is not None:
-        shell = arguments.print_completion
-        print(completion_script(parser, commands.choices, shell, take_settings=TAKE_SETTINGS))
-        return 0
-    if arguments.command is None:
-        parser.print_help()
-        return 2
-    if "texts" in arguments and not any(word.startswith("-") for word in rest):
-        arguments.texts, rest = [*arguments.texts, *rest], []  # texts that stood behind a flag
-    if rest and arguments.command not in TAKE_SETTINGS:
-        commands.choices[arguments.command].error(f"unknown arguments: {' '.join(rest)}")
-    arguments.rest = rest
-    logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)
-    for chatty in ("datasets", "fsspec", "filelock", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    return _run(arguments)
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object as the last line"
+        )
+        command.set_defaults(command=name, execute=module.run)
+    return parser, commands.choices
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.train import add_settings, settings
+from seqssvae.cli.settings import add_settings, read_settings
 from seqssvae.errors import InputError
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare."""
-    config = settings(arguments)
+    config = read_settings(arguments)
     try:
         budgets = [int(part) for part in arguments.budgets.split(",")]
     except ValueError:

@@ -1,0 +1,45 @@
+"""The argument parser of commands and scripts: a mistake is one line, and exit status 2."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from seqssvae import distributed
+
+__all__ = ["Parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and name the nearest flag.
+
+    Flags are not abbreviated, and positional arguments may follow flags.
+
+    Args:
+        options: Those of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(  # type: ignore[override] # no namespace to fill
+        self, args: Sequence[str] | None = None
+    ) -> argparse.Namespace:
+        """Parse `args`, or those of the process."""
+        arguments, rest = self.parse_known_intermixed_args(args)
+        if rest:
+            self.refuse(rest)
+        return arguments
+
+    def refuse(self, rest: Sequence[str]) -> NoReturn:
+        """Exit because of arguments that no flag takes, naming the nearest flag."""
+        unknown = next((word for word in rest if word.startswith("-")), rest[0]).partition("=")[0]
+        near = difflib.get_close_matches(unknown, self._option_string_actions, 1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        self.error(f"unknown argument {unknown:.80}{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 after a line on stderr, which the first of several processes prints."""
+        is_first = not distributed.launched_rank()
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n" if is_first else None)

@@ -1,0 +1,146 @@
+"""Flags and YAML files of settings: values are what they look like, whatever YAML 1.1 says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqssvae.cli.parser import Parser
+from seqssvae.cli.settings import add_settings, load_config, read_settings
+from seqssvae.config import Config, list_settings, override, to_mapping
+from seqssvae.errors import InputError
+from tests.support.strategies import cases, told
+
+
+def read(path: Path, text: str) -> Config:
+    (path / "c.yaml").write_text(text, encoding="utf-8")
+    return load_config(path / "c.yaml")
+
+
+def parse(*words: str) -> Config:
+    parser = Parser(prog="command")
+    parser.add_argument("--data")
+    add_settings(parser, budget=True)
+    return read_settings(parser.parse_args(words))
+
+
+def test_a_config_survives_yaml_and_json(tmp_path: Path) -> None:
+    config = override(
+        Config(), {"model.prior": [0.5, 0.5], "training.learning_rate": "1e-3", "model.cell": "gru"}
+    )
+    assert read(tmp_path, yaml.safe_dump(to_mapping(config))) == config
+    assert read(tmp_path, json.dumps(to_mapping(config))) == config
+    assert read(tmp_path, "") == Config()
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("training.seed", "010", 10), ("training.seed", "+4", 4), ("training.seed", "'3'", 3),
+        ("objective.w", "010", 10.0), ("objective.w", "1e-3", 0.001), ("objective.w", ".5", 0.5),
+        ("objective.w", "5.", 5.0), ("objective.w", "1.5e+3", 1500.0), ("objective.w", "2", 2.0),
+        ("training.teacher", "off", False), ("training.balanced", "Yes", True),
+        ("data.text_column", "2001-01-01", "2001-01-01"), ("data.text_column", "1:30", "1:30"),
+        ("data.text_column", "3", "3"), ("data.text_column", "null", None),
+        ("data.text_column", "~", None), ("data.text_column", "", None),
+        ("data.num_labels", "null", None), ("model.prior", "[.5, 5e-1]", [0.5, 0.5]),
+        ("model.prior", "&x [0.5]", [0.5]), ("estimator.baseline", "none", "none"),
+    ],
+)  # fmt: skip
+def test_values(tmp_path: Path, key: str, text: str, value: Any) -> None:
+    section, name = key.split(".")
+    found = to_mapping(read(tmp_path, f"{section}:\n  {name}: {text}\n"))[section][name]
+    assert found == value and type(found) is type(value)
+    if "'" not in text and "&" not in text:
+        assert to_mapping(parse(f"--{key}={text}"))[section][name] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("training: {seed: 1:30}", "training.seed: wanted an integer from 0"),
+        ("training: {seed: 1_0}", "got '1_0'"),
+        ("training: {seed: 0x10}", "got '0x10'"),
+        ("training: {seed: " + "9" * 5000 + "}", "wanted an integer from 0"),
+        ("training: {seed: 1}\ntraining: {seed: 2}", "the key 'training' twice"),
+        ("model: {cell: gru, cell: lstm}", "the key 'cell' twice"),
+        ("model: {cell: gru}\nmodel.cell: lstm", "model.cell: wanted it once, got it twice"),
+        ("objective: {w: .inf}", "got '.inf'"),
+        ("model: {hiden_size: 3}", "did you mean model."),
+        ("objective: {w: -1}", "objective.w: wanted a number from 0 to 1e9, got -1.0"),
+        ("- 1", "wanted a mapping of settings"),
+        ("[" * 500, "recursion"),
+        ("a: [1", "expected ',' or ']'"),
+        ("\0", "special characters"),
+        ("*a", "alias"),
+        ("a: &a [*a]", "recursive"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_file(tmp_path: Path, text: str, wanted: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text)
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path / 'c.yaml'}: ") and wanted in line
+    assert len(line.splitlines()) == 1 and len(line) < 1000
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="c.yaml: wanted YAML, got 'utf-8' codec"):
+        load_config(tmp_path / "c.yaml")
+    with pytest.raises(InputError, match="nowhere.yaml: wanted a readable file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+@cases(20)
+@given(
+    text=st.text(max_size=30)
+    | st.lists(st.sampled_from(list("{}[]:-?,#&*!|>'\"%@`a1\n "))).map("".join)
+)
+def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
+    with told():
+        read(tmp_path, text)
+
+
+def test_flags_override_the_file_and_have_short_names(tmp_path: Path) -> None:
+    read(tmp_path, "training: {seed: 1, num_steps: 500}\ndata: {num_labels: 7}")
+    file = f"--config={tmp_path / 'c.yaml'}"
+    config = parse("--seed", "2", file, "--labels-per-class", "3", "--data", "rows.jsonl")
+    assert (config.training.seed, config.training.num_steps) == (2, 500)
+    assert (config.data.labels_per_class, config.data.num_labels) == (3, None)
+    assert parse("--estimator", "trace-enum") == parse("--estimator.name=trace-enum")
+
+
+def test_help_shows_meaning_limits_and_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        parse("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    for one in list_settings():
+        assert f"--{one.key} " in shown
+        assert f"{one.meaning} ({one.values}; default: {one.default})" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("--model.sell", "gru"), "unknown argument --model.sell, did you mean --model.cell?"),
+        (("--model.sell=gru",), "unknown argument --model.sell, did you mean --model.cell?"),
+        (("--sed", "3"), "unknown argument --sed, did you mean --seed?"),
+        (("3",), "unknown argument 3"),
+        (("--seed",), "argument --seed/--training.seed: expected one argument"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest(
+    words: tuple[str, ...], wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(*words)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and wanted in error and len(error.splitlines()) == 1
