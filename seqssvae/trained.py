@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from seqssvae.runs.hub import SharedRun
 
-__all__ = ["PART_ROWS", "TrainedModel", "classify_table", "load"]
+__all__ = ["PART_ROWS", "TrainedModel", "classify_table", "load", "load_with_split"]
 
 logger = logging.getLogger(__name__)
 
@@ -523,7 +523,13 @@ def load(run: str | Path) -> TrainedModel:
         >>> seqssvae.load(run).labels.names
         ('left', 'right')
     """
-    return _restore(load_run(Path(run), make_weights=meta_weights), str(run))
+    return load_with_split(run)[0]
+
+
+def load_with_split(run: str | Path) -> tuple[TrainedModel, Mapping[str, Sequence[str]]]:
+    """As `load`, with the ids of the run's rows by part of the split."""
+    contents = load_run(Path(run), make_weights=meta_weights)
+    return _restore(contents, str(run)), contents.split
 
 
 def _restore(contents: RunContents, where: str) -> TrainedModel:

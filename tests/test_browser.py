@@ -1,4 +1,4 @@
-"""The report and the explorer in Chromium, by clicks; `make test-browser` runs this."""
+"""The report and the explorer in Chromium; `make test-browser` runs this."""
 
 import os
 import shutil
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 Small = tuple[Path, Path]
+BUTTONS = ["Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"]
 
 
 @pytest.fixture(scope="module")
@@ -34,32 +35,32 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(params=["desktop light", "phone dark"])
 def page(browser: "Browser", request: pytest.FixtureRequest) -> Iterator["Page"]:
-    """A page that must neither complain nor ask another machine for anything."""
+    """A page that must neither log an error nor make a request to another machine."""
     size, scheme = request.param.split()
     context = browser.new_context(
         viewport={"width": 1200 if size == "desktop" else 390, "height": 840}, color_scheme=scheme
     )
-    wrong: list[str] = []
-    found = context.new_page()
+    errors: list[str] = []
+    page = context.new_page()
 
-    def note_request(asked: Any) -> None:
-        if not asked.url.startswith(("data:", "blob:", "file:", "http://127.0.0.1:")):
-            wrong.append(asked.url)
+    def check_request(request: Any) -> None:
+        if not request.url.startswith(("data:", "blob:", "file:", "http://127.0.0.1:")):
+            errors.append(request.url)
 
-    def note_error(told: Any) -> None:
-        if told.type == "error":
-            wrong.append(told.text)
+    def check_message(message: Any) -> None:
+        if message.type == "error":
+            errors.append(message.text)
 
-    found.on("request", note_request)
-    found.on("pageerror", lambda error: wrong.append(str(error)))
-    found.on("console", note_error)
-    yield found
-    assert wrong == []
+    page.on("request", check_request)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", check_message)
+    yield page
+    assert errors == []
     context.close()
 
 
 def check_layout(page: "Page") -> None:
-    """Nothing stands out at the side, and letters can be told from the page."""
+    """The page does not scroll sideways, and its text contrasts with the background."""
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     ink, paper = page.evaluate(
         "(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))"
@@ -75,32 +76,41 @@ def lightness(color: str) -> float:
 
 
 def hover(page: "Page", map: str) -> str:
-    """What is told where the mouse is over the first point of a map."""
+    """The hover text of the first point of a map."""
     point = page.locator(f"{map} .scatterlayer .trace").first.locator(".point").first
     point.scroll_into_view_if_needed()
     box = point.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2 - 9, box["y"] + box["height"] / 2)
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
-    told = page.locator(f"{map} .hoverlayer .hovertext").first
-    told.wait_for()
-    return told.text_content() or ""
+    text = page.locator(f"{map} .hoverlayer .hovertext").first
+    text.wait_for()
+    return text.text_content() or ""
+
+
+def check_mode_bar(page: "Page", map: str) -> None:
+    """The buttons of a map: none offers to upload its data."""
+    titles = page.locator(f"{map} .modebar-btn").evaluate_all(
+        "buttons => buttons.map(button => button.getAttribute('data-title'))"
+    )
+    assert titles == ["Download plot as a PNG", *BUTTONS]
 
 
 def test_the_report_opens_from_disk(page: "Page", tmp_path: Path) -> None:
-    """Hover shows a sequence; one that is a script stays a text."""
+    """Hovering shows a sequence; one that is a script is shown as text."""
     path = tmp_path / "report.html"
     path.write_text(write_report(make_portrait()), encoding="utf-8")
     page.goto(path.as_uri())
-    page.locator("#t-sne-of-z .point").first.wait_for()
+    page.locator("#z-tsne .point").first.wait_for()
     check_layout(page)
-    for map in ("#t-sne-of-z", "#t-sne-of-log-q-y-x"):
+    for map in ("#z-tsne", "#logits-tsne"):
+        check_mode_bar(page, map)
         assert "<script>window.hurt = 1</script>" in hover(page, map)
     assert page.evaluate("window.hurt") is None
     assert page.locator("img").count() == page.locator("main b, main i").count() == 0
 
 
-def test_the_explorer_by_clicks(page: "Page", explorer: str) -> None:
+def test_the_explorer(page: "Page", explorer: str) -> None:
     from playwright.sync_api import expect
 
     page.goto(explorer)
@@ -109,10 +119,10 @@ def test_the_explorer_by_clicks(page: "Page", explorer: str) -> None:
     assert (page.locator("#classified tr").nth(1).text_content() or "").startswith("right")
     assert "Novelty" in (page.locator("#novelty").text_content() or "")
     page.locator("#generate-label").get_by_text("right", exact=True).click()
-    page.get_by_role("button", name="Write").click()
+    page.get_by_role("button", name="Generate").click()
     page.locator("#generated li").nth(5).wait_for()
     first = page.locator("#generated").text_content() or ""
-    page.get_by_role("button", name="Write").click()
+    page.get_by_role("button", name="Generate").click()
     expect(page.locator("#generated")).not_to_have_text(first)
     assert set(page.locator("#generated").text_content() or "") <= set("abcd(empty)")
     page.fill("#transfer-text", "abab")
@@ -124,15 +134,16 @@ def test_the_explorer_by_clicks(page: "Page", explorer: str) -> None:
     thumb.focus()
     for _ in range(5):
         thumb.press("ArrowRight")
-    page.locator("#walked li:last-child.here").wait_for()
+    page.locator("#walked li:last-child.selected").wait_for()
     page.fill("#text", " ")
-    page.locator("#classified .wrong").wait_for()
+    page.locator("#classified .error").wait_for()
     check_layout(page)
 
 
 def test_the_explorer_map(page: "Page", explorer: str) -> None:
     page.goto(explorer)
     page.locator("#map .point").first.wait_for()
+    check_mode_bar(page, "#map")
     assert set((hover(page, "#map")).split("left; ")[0]) <= set("abcd")
     page.fill("#text", "ab")
     page.locator("#map .trace").nth(2).wait_for()  # the star
@@ -142,7 +153,7 @@ def test_the_explorer_map(page: "Page", explorer: str) -> None:
 
 @pytest.fixture(scope="module")
 def explorer(small_run: Small) -> Iterator[str]:
-    """Where the explorer of the small model answers."""
+    """Address of the explorer of the small model."""
     with serve(open_run(small_run[0]), 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

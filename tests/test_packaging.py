@@ -183,6 +183,7 @@ def test_the_wheel_holds_the_package_alone_and_the_sdist_what_tests_it(
     names = zipfile.ZipFile(built["wheel"]).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"seqssvae"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert "seqssvae/show/templates/report.html" in names
     with tarfile.open(built["sdist"]) as archive:
         inside = {name.split("/", 1)[1] for name in archive.getnames()}
     for name in ("tests/test_packaging.py", "docs/conf.py", "constraints.txt", "CHANGELOG.md"):

@@ -67,8 +67,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         of_training.setLevel(level)
     summary = summarise(records)
     if arguments.picture is not None:
-        from seqssvae.show.comparison_plots import draw_comparison
-        from seqssvae.show.plots import figure_to_bytes
+        from seqssvae.show.plots import draw_comparison, figure_to_bytes
         from seqssvae.storage.files import write_atomically
 
         figure = draw_comparison(records, summary)

@@ -1,4 +1,4 @@
-"""What the explorer's page is asked for: a model, the rows held out from it, and the answers."""
+"""The model and the held-out rows behind the explorer's page."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,43 +7,51 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 
 from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.show.maps import draw_map
-from seqssvae.show.portrait import read_held_out, show_sequence
-from seqssvae.show.projection import Principal, project_tsne
-from seqssvae.trained import TrainedModel, load
+from seqssvae.show.portrait import (
+    fit_pca,
+    load_held_out,
+    pad_dims,
+    project_tsne,
+    show_sequence,
+)
+from seqssvae.trained import TrainedModel
 
 if TYPE_CHECKING:
     import plotly.graph_objects
 
 __all__ = ["Exploration", "open_run"]
 
-NUM_STEPS = 11  # of an interpolation: what its slider can show
-NUM_WRITTEN = 6
+NUM_STEPS = 11  # sequences of an interpolation, as many as its slider has positions
+NUM_SAMPLES = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Exploration:
-    """A model, and the rows that were held out from it, n of them.
+    """A model and its held-out rows, n of them.
 
     Attributes:
-        name: The run's folder.
+        name: Name of the run's folder.
         trained: The model.
-        sequences: The rows as they are shown.
-        y: Their classes, -1 for those without a label, `[n]`.
-        loc: The means of their q(z | x, y), `[n, Z]`.
-        given: The label that q(y | x) gives each; empty without classes.
-        z_tsne: The means by t-SNE, `[n, 2]`.
-        reference: Their log p(x) in nats per symbol, `[n]`, for novelty.
+        sequences: The rows, as printable lines.
+        y: Classes of the rows, -1 for unlabelled ones, `[n]`.
+        predicted: The predicted label of each row; empty without classes.
+        pca: Principal components of the means of q(z | x, y).
+        z_pca: The means by their principal components, `[n, 2]`.
+        z_tsne: t-SNE of the means, `[n, 2]`.
+        reference: log p(x) of the rows in nats per symbol, `[n]`, for novelty.
     """
 
     name: str
     trained: TrainedModel
     sequences: list[str]
     y: NDArray[np.int64]
-    loc: NDArray[np.float32]
-    given: list[str]
+    predicted: list[str]
+    pca: PCA
+    z_pca: NDArray[np.float64]
     z_tsne: NDArray[np.float64]
     reference: NDArray[np.float64]
 
@@ -53,40 +61,39 @@ class Exploration:
         return self.trained.labels.names
 
     def classify(self, text: str) -> tuple[list[tuple[str, float, float]], dict[str, float]]:
-        """What a typed sequence is.
+        """Classify a sequence.
 
         Returns:
-            Each label with its probability by q(y | x) and by Bayes' rule, the likeliest by q
-            first; and `nats_per_symbol`, log p(x) / T, `novelty`, both of
-            `seqssvae.inference.novelty`, and
-            `num_unknown`, symbols that training never saw.
+            Each label with its probability by q(y | x) and by Bayes' rule, in descending order of
+            q; and `nats_per_symbol`, log p(x) / T, `novelty`, the share of held-out rows with a
+            higher one, and `num_unknown`, the number of symbols outside of the vocabulary.
 
         Raises:
             InputError: no text.
         """
         rows = self.trained.read_texts([text])
         log_prob = log_prob_per_symbol(self.trained.model, rows)
-        told = {
+        details = {
             "nats_per_symbol": float(log_prob[0]),
             "novelty": float(novelty(log_prob, self.reference)[0]),
             "num_unknown": float(rows.num_unknown),
         }
         if not self.labels:
-            return [], told
+            return [], details
         by_mode = [
             next(self.trained.classify_rows(rows, mode=mode))["probabilities"]
             for mode in ("q", "posterior")
         ]
         table = [(name, by_mode[0][name], by_mode[1][name]) for name in self.labels]
-        return sorted(table, key=lambda row: -row[1]), told
+        return sorted(table, key=lambda row: -row[1]), details
 
     def generate(self, label: str | None, temperature: float, seed: int) -> list[str]:
-        """New sequences of a label."""
-        written = self.trained.generate(label, NUM_WRITTEN, temperature=temperature, seed=seed)
-        return [show_sequence(sequence) for sequence in written]
+        """Generate sequences of a label."""
+        written = self.trained.generate(label, NUM_SAMPLES, temperature=temperature, seed=seed)
+        return list(map(show_sequence, written))
 
     def transfer(self, text: str) -> list[tuple[str, str]]:
-        """A typed sequence under every label."""
+        """Decode a sequence under every label."""
         sequences = self._split([text])
         return [
             (name, show_sequence(self.trained.transfer(sequences, to=name)[0]))
@@ -94,59 +101,59 @@ class Exploration:
         ]
 
     def walk(self, a: str, b: str, label: str | None) -> list[str]:
-        """The way through z from one typed sequence to another, 11 sequences."""
+        """Interpolate between two sequences in 11 steps."""
         first, last = self._split([a, b])
         written = self.trained.interpolate(first, last, steps=NUM_STEPS, label=label)
-        return [show_sequence(sequence) for sequence in written]
+        return list(map(show_sequence, written))
 
     def map(self, kind: str, text: str) -> "plotly.graph_objects.Figure":
-        """The held-out rows by their z, and where a typed sequence falls among them.
+        """A map of the held-out rows in latent space, with a sequence added.
 
         Args:
-            kind: "tsne" or "pca"; t-SNE has no place for new sequences.
-            text: The sequence; none when empty.
+            kind: "tsne" or "pca"; t-SNE cannot add new sequences.
+            text: The sequence; none if empty.
         """
-        principal = Principal(self.loc)
-        points = self.z_tsne if kind == "tsne" else principal(self.loc)
-        figure = draw_map(points, self.y, self.labels, self.sequences, self.given)
+        points = self.z_tsne if kind == "tsne" else self.z_pca
+        figure = draw_map(points, self.y, self.labels, self.sequences, self.predicted)
         if kind == "pca" and text.strip():
-            (x, y) = principal(self.trained.encode(self._split([text]))["loc"])[0].tolist()
+            loc = self.trained.encode(self._split([text]))["loc"]
+            ((x, y),) = self.pca.transform(pad_dims(loc)).tolist()
             figure.add_scatter(
-                x=[x], y=[y], mode="markers", name="typed",
+                x=[x], y=[y], mode="markers", name="your sequence",
                 marker={"symbol": "star", "size": 18, "color": "#d00000",
                         "line": {"width": 1, "color": "#ffffff"}},
-                hovertext=["what was typed"], hoverinfo="text",
+                hovertext=["your sequence"], hoverinfo="text",
             )  # fmt: skip
         return figure
 
     def _split(self, texts: Sequence[str]) -> list[Any]:
-        self.trained.read_texts(texts)  # which refuses empty ones
+        self.trained.read_texts(texts)  # raises InputError for an empty one
         return self.trained.split_texts(texts)
 
 
 def open_run(run: str | Path, data: str | Path | None = None, *, seed: int = 0) -> Exploration:
-    """Load a run and place its held-out rows.
+    """Load a run and embed its held-out rows.
 
     Args:
         run: The run's folder.
-        data: Rows to show instead of those that the run held out of its own data.
-        seed: Of the draw of rows and of t-SNE.
+        data: Rows to show instead of the run's held-out rows.
+        seed: Seed of the sample of rows and of t-SNE.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    trained = load(run)
-    held_out = read_held_out(Path(run), trained, data, seed=seed)
+    trained, held_out = load_held_out(run, data, seed=seed)
     encoded = trained.encode_rows(held_out.rows)
-    loc, names = encoded["loc"], trained.labels.names
-    num_rows = len(held_out.rows)
+    loc, names = pad_dims(encoded["loc"]), trained.labels.names
+    best, pca = encoded["probabilities"].argmax(1) if names else (), fit_pca(loc)
     return Exploration(
         name=Path(run).resolve().name,
         trained=trained,
-        sequences=[show_sequence(sequence) for sequence in held_out.sequences],
+        sequences=list(map(show_sequence, held_out.sequences)),
         y=held_out.rows.y,
-        loc=loc,
-        given=[names[i] for i in encoded["probabilities"].argmax(1)] if names else [""] * num_rows,
-        z_tsne=project_tsne(loc, seed=seed) if loc.shape[1] else np.zeros((num_rows, 2)),
+        predicted=[names[i] for i in best] or [""] * len(loc),
+        pca=pca,
+        z_pca=pca.transform(loc),
+        z_tsne=project_tsne(loc, seed=seed),
         reference=log_prob_per_symbol(trained.model, held_out.rows),
     )

@@ -1,4 +1,4 @@
-"""Points on a plane to point at, drawn by plotly: the report's and the explorer's maps."""
+"""Interactive scatter plots of the latent space by plotly, for the report and the explorer."""
 
 import html
 from collections.abc import Sequence
@@ -12,13 +12,20 @@ from seqssvae.show.plots import COLORS, UNLABELLED, require
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-__all__ = ["draw_map"]
+__all__ = ["MAP_CONFIG", "draw_map"]
+
+MAP_CONFIG: Any = {  # of the plots: no button or link that uploads
+    "displaylogo": False,
+    "responsive": True,
+    "scrollZoom": False,
+    "plotlyServerURL": "",
+    "modeBarButtons": [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+}
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "x", "cross", "star", "hexagon")
-HOVER_WIDTH = 60  # characters of a line
-HOVER_LINES = 6
-TEXT = "#8a8a8a"  # read on light and on dark; a page's style sheet may know better
-NAME_WIDTH = 24
+HOVER_WIDTH, HOVER_LINES = 60, 6  # characters per line, and lines, of a sequence
+TEXT = "#8a8a8a"  # readable on light and on dark; style.css overrides it
+NAME_WIDTH = 24  # characters of a label in the legend
 
 
 def draw_map(
@@ -26,16 +33,19 @@ def draw_map(
     y: NDArray[np.int64],
     labels: Sequence[str],
     sequences: Sequence[str],
-    given: Sequence[str],
+    predicted: Sequence[str],
 ) -> "plotly.graph_objects.Figure":
-    """Points by label; pointing at one shows its sequence.
+    """A scatter plot, coloured by label; hovering over a point shows its sequence.
 
     Args:
         points: `[n, 2]`.
         y: Their classes, -1 for rows without a label, `[n]`.
         labels: Names of the classes.
-        sequences: What is shown, n of them; no part of it is read as markup.
-        given: The label that the model gives each row, n of them; empty for none.
+        sequences: Hover texts, n of them; never parsed as markup.
+        predicted: The predicted label of each row, n of them; empty without classes.
+
+    Raises:
+        InputError: plotly is not installed.
     """
     graph = require("plotly.graph_objects", "report")
     figure = graph.Figure()
@@ -55,7 +65,7 @@ def draw_map(
                 "color": COLORS[number % len(COLORS)] if number >= 0 else UNLABELLED,
                 "symbol": SYMBOLS[max(number, 0) // len(COLORS) % len(SYMBOLS)],
             },
-            hovertext=[_hover(sequences[i], name, given[i]) for i in chosen],
+            hovertext=[_hover(sequences[i], name, predicted[i]) for i in chosen],
             hoverinfo="text",
         )
     axis: dict[str, Any] = {
@@ -83,15 +93,15 @@ def draw_map(
     return figure
 
 
-def _hover(sequence: str, name: str, given: str) -> str:
-    """The sequence in lines, and its labels."""
+def _hover(sequence: str, name: str, predicted: str) -> str:
+    """The sequence, wrapped, and its labels."""
     lines = [sequence[i : i + HOVER_WIDTH] for i in range(0, len(sequence), HOVER_WIDTH)]
     if len(lines) > HOVER_LINES:
         lines = [*lines[:HOVER_LINES], "\u2026"]
-    told = f"{name}; given {given}" if given else name
-    return "<br>".join([*map(_escape, lines), f"<i>{_escape(told)}</i>"])
+    labels = f"{name}; predicted {predicted}" if predicted else name
+    return "<br>".join([*map(_escape, lines), f"<i>{_escape(labels)}</i>"])
 
 
 def _escape(text: str) -> str:
-    """Plotly reads some tags and entities in its texts."""
+    """Escape the tags and entities that plotly parses in its texts."""
     return html.escape(text, quote=False)

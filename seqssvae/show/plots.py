@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn by matplotlib from numbers that were computed elsewhere."""
+"""Pictures of a run and of a comparison, drawn by matplotlib."""
 
 import contextlib
 import importlib
@@ -24,6 +24,7 @@ __all__ = [
     "CURVES",
     "UNLABELLED",
     "draw_all",
+    "draw_comparison",
     "draw_confusion",
     "draw_curves",
     "draw_kl",
@@ -33,6 +34,7 @@ __all__ = [
     "draw_walks",
     "figure_of_size",
     "figure_to_bytes",
+    "measured",
     "require",
     "shorten",
 ]
@@ -40,12 +42,12 @@ __all__ = [
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Okabe and Ito's colours, which those who see fewer colours can tell apart; then markers change
+# Okabe and Ito's colour-blind safe palette; with more labels the markers change
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a00", "#6a51a3")
 MARKERS = "os^DvPX*"
 UNLABELLED = "#8c8c8c"
-LEGEND_LABELS = 24  # more names than these fill the picture
-COUNTED_LABELS = 20  # more numbers than these in a row cannot be read
+LEGEND_LABELS = 24  # no legend with more labels than these
+COUNTED_LABELS = 20  # no counts in the confusion matrix with more labels than these
 TEXT_WIDTH = 24  # characters of a sequence in a grid
 CURVES = {  # of metrics.jsonl
     "elbo": "ELBO (nats per sequence)",
@@ -56,35 +58,39 @@ CURVES = {  # of metrics.jsonl
 
 
 def require(module: str, extra: str) -> Any:
-    """Import what an extra brings.
+    """Import a module of an optional dependency.
 
     Raises:
-        InputError: it is not installed; the message says how to get it.
+        InputError: it is not installed; the message names the extra to install.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(
-            f"wanted {module.partition('.')[0]}, which pip install 'seqssvae[{extra}]' brings, "
+            f"wanted {module.partition('.')[0]}, which pip install 'seqssvae[{extra}]' installs, "
             f"got {error}"
         ) from error
 
 
-def draw_curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> "Figure":
-    """What was measured during the training, by step.
+def measured(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics of `CURVES` that were measured at least once."""
+    return [name for name in CURVES if any(row.get(name) is not None for row in metrics)]
+
+
+def draw_curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> "Figure":
+    """Training curves, by step.
 
     Args:
-        metrics: The evaluations; what was never measured gets no axes.
-        names: Which figures, of `CURVES`; all when empty.
+        metrics: The evaluations.
+        names: The metrics to draw, of `measured(metrics)`.
     """
-    measured = [n for n in names or CURVES if any(r.get(n) is not None for r in metrics)]
-    columns = min(2, max(1, len(measured)))
-    num_rows = max(1, -(-len(measured) // 2))
+    columns = min(2, max(1, len(names)))
+    num_rows = max(1, -(-len(names) // 2))
     figure = figure_of_size(4.4 * columns, 2.5 * num_rows)
-    if not measured:
-        figure.text(0.5, 0.5, "no evaluations were kept", ha="center")
-    for place, name in enumerate(measured, start=1):
-        axes = figure.add_subplot(num_rows, columns, place)
+    if not names:
+        figure.text(0.5, 0.5, "no evaluations were recorded", ha="center")
+    for number, name in enumerate(names, start=1):
+        axes = figure.add_subplot(num_rows, columns, number)
         known = [(r["step"], r[name]) for r in metrics if r.get(name) is not None]
         axes.plot(*zip(*known, strict=True), color=COLORS[0], marker="o", markersize=3)
         axes.set_xlabel("step")
@@ -93,13 +99,13 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str] = ())
 
 
 def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: str) -> "Figure":
-    """Points on a plane, coloured by label.
+    """A scatter plot, coloured by label.
 
     Args:
         points: `[n, 2]`.
         y: Their classes, -1 for rows without a label, `[n]`.
         labels: Names of the classes.
-        title: Above the picture.
+        title: Title of the picture.
     """
     figure = figure_of_size(7.0, 5.4)
     axes = figure.add_subplot()
@@ -129,11 +135,11 @@ def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: st
 
 
 def draw_confusion(y: Integers, predicted: Integers, labels: Sequence[str]) -> "Figure":
-    """How many rows of each class were given which label.
+    """The confusion matrix.
 
     Args:
         y: True classes, `[n]`; rows with -1 are left out.
-        predicted: The labels given, `[n]`.
+        predicted: Predicted classes, `[n]`.
         labels: Names of the classes, K of them.
     """
     num_classes = len(labels)
@@ -144,7 +150,7 @@ def draw_confusion(y: Integers, predicted: Integers, labels: Sequence[str]) -> "
     figure = figure_of_size(size + 0.6, size)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the true label's rows", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="share of rows with the true label", shrink=0.8)
     if num_classes <= COUNTED_LABELS:
         names = [shorten(name, 12) for name in labels]
         axes.set_xticks(range(num_classes), names, rotation=45, ha="right", fontsize="small")
@@ -152,17 +158,17 @@ def draw_confusion(y: Integers, predicted: Integers, labels: Sequence[str]) -> "
         for (row, column), count in np.ndenumerate(counts):
             color = "white" if shares[row, column] > 0.5 else "#222222"
             axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
-    axes.set_xlabel("label given by q(y | x)")
+    axes.set_xlabel("label predicted by q(y | x)")
     axes.set_ylabel("true label")
     return figure
 
 
 def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure":
-    """Accuracy by confidence, and how many rows were how sure.
+    """The reliability diagram: accuracy and number of rows, by confidence.
 
     Args:
-        confidence: Probability of the label given, `[n]`, n at least 1.
-        correct: Whether it was the true one, `[n]`.
+        confidence: Probability of the predicted label, `[n]`, n at least 1.
+        correct: Whether the prediction is right, `[n]`.
     """
     mean_confidence, accuracy, counts = reliability(bin_sums(confidence, correct))
     figure = figure_of_size(5.0, 5.0)
@@ -180,10 +186,10 @@ def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure"
 
 
 def draw_kl(kl_nats: Floats) -> "Figure":
-    """Mean KL of each dim of z, the largest first; dims near 0 carry nothing.
+    """Mean KL of each dim of z, in descending order.
 
     Args:
-        kl_nats: `[Z]`.
+        kl_nats: Nats, `[Z]`.
     """
     order = np.argsort(-kl_nats)
     figure = figure_of_size(max(4.0, min(10.0, 1.5 + 0.35 * len(order))), 3.0)
@@ -199,7 +205,7 @@ def draw_kl(kl_nats: Floats) -> "Figure":
 def draw_transfers(
     transfers: Sequence[tuple[str, str, Sequence[str]]], labels: Sequence[str]
 ) -> "Figure":
-    """Rows under every label: the same z, another y. As of `Portrait`."""
+    """A table of `Portrait.transfers`: rows decoded under every label."""
     shown = list(labels)[:12]
     cells = [
         [f"{shorten(sequence)} ({shorten(own, 8)})", *map(shorten, written[: len(shown)])]
@@ -209,18 +215,15 @@ def draw_transfers(
 
 
 def draw_walks(walks: Sequence[Sequence[str]]) -> "Figure":
-    """Ways between two rows, one a line. As of `Portrait`."""
+    """A table of `Portrait.walks`, one interpolation per line."""
     num_steps = max(map(len, walks), default=1)
-    titles = [f"{place / max(1, num_steps - 1):.2f}" for place in range(num_steps)]
+    titles = [f"{step / max(1, num_steps - 1):.2f}" for step in range(num_steps)]
     return _grid([[shorten(text) for text in walk] for walk in walks], titles)
 
 
 def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
-    """Every picture that the run has something for, by name.
-
-    A plain VAE has no classes to confuse and to transfer to, and without z there is no map.
-    """
-    figures = {"curves": draw_curves(portrait.metrics)}
+    """All pictures of a run, by name; those of classes or of z only if the model has them."""
+    figures = {"curves": draw_curves(portrait.metrics, measured(portrait.metrics))}
     y, labels = portrait.y, portrait.labels
     if len(portrait.kl_nats):
         first, second = (f"{100 * share:.0f}%" for share in portrait.z_explained)
@@ -245,39 +248,74 @@ def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
     return figures
 
 
-def figure_to_bytes(figure: "Figure", kind: str) -> bytes:
-    """A picture's file.
+def draw_comparison(
+    records: Sequence[Mapping[str, Any]], summary: Sequence[Mapping[str, Any]], ours: str = "ssvae"
+) -> "Figure":
+    """Accuracy of each arm by label budget, best arm on top: a dot per draw, a bar at the mean.
 
     Args:
-        figure: What to write.
-        kind: "png" or "svg". SVG is the same for the same picture, its texts stay texts, and it
-            has no background of its own.
+        records: The results of `seqssvae.compare`, one per arm, budget and draw.
+        summary: Their summary by arm and budget.
+        ours: The arm to highlight.
+    """
+    budgets = list(dict.fromkeys(row["num_labels"] for row in summary))
+    most = max(sum(row["num_labels"] == budget for row in summary) for budget in budgets)
+    figure = figure_of_size(4.8 * len(budgets), 1.2 + 0.28 * most)
+    for number, budget in enumerate(budgets, start=1):
+        axes = figure.add_subplot(1, len(budgets), number)
+        rows = [row for row in summary if row["num_labels"] == budget]
+        rows.sort(key=lambda row: row["accuracy"])
+        for height, row in enumerate(rows):
+            color = COLORS[5] if row["arm"] == ours else COLORS[0]
+            accuracies = [
+                100 * record["accuracy"]
+                for record in records
+                if (record["num_labels"], record["arm"]) == (budget, row["arm"])
+            ]
+            axes.plot(
+                accuracies, [height] * len(accuracies), "o", color=color, markersize=4, alpha=0.6
+            )
+            axes.plot(100 * row["accuracy"], height, "|", color=color, markersize=14)
+        axes.set_yticks(range(len(rows)), [row["arm"] for row in rows])
+        axes.set_xlabel("accuracy, %")
+        axes.set_title(f"{budget} labels", fontsize="medium")
+        axes.grid(axis="x", color=UNLABELLED, alpha=0.3)
+    return figure
+
+
+def figure_to_bytes(figure: "Figure", kind: str) -> bytes:
+    """Render a picture.
+
+    Args:
+        figure: The picture.
+        kind: "png" or "svg". An SVG is reproducible, keeps texts as text, and has a transparent
+            background.
     """
     import matplotlib
 
     buffer = io.BytesIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "seqssvae"}
-    with matplotlib.rc_context(settings), _quiet_about_glyphs():
-        metadata = {"Date": None} if kind == "svg" else None
+    with matplotlib.rc_context(settings), _ignore_missing_glyphs():
+        keys = ("Creator", "Date", "Format", "Type") if kind == "svg" else ()
         figure.savefig(
-            buffer, format=kind, dpi=150, transparent=kind == "svg", metadata=metadata,
-            bbox_inches="tight",
+            buffer, format=kind, dpi=150, transparent=kind == "svg",
+            metadata=dict.fromkeys(keys), bbox_inches="tight",
         )  # fmt: skip
     return buffer.getvalue()
 
 
 def shorten(text: str, width: int = TEXT_WIDTH) -> str:
-    """At most `width` characters, with an ellipsis where some were cut; safe for matplotlib."""
+    """Truncate a text to `width` characters, with an ellipsis, and escape it for matplotlib."""
     return _plain(text if len(text) <= width else text[: width - 1] + "\u2026")
 
 
 def _plain(text: str) -> str:
-    """A text that matplotlib takes as it stands, not for mathematics."""
+    """Escape what matplotlib would parse as mathematics."""
     return text.replace("$", r"\$")
 
 
 def figure_of_size(width: float, height: float) -> "Figure":
-    """An empty figure, in inches; no global state, no window: it is drawn by Agg.
+    """An empty figure, in inches, outside of pyplot's global state.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -289,9 +327,9 @@ def figure_of_size(width: float, height: float) -> "Figure":
 
 
 def _grid(cells: Sequence[Sequence[str]], titles: Sequence[str]) -> "Figure":
-    """Texts in columns that are as wide as their longest."""
+    """A table of texts; each column is as wide as its longest text."""
     lines = [list(titles), *map(list, cells)]
-    widths = [2 + max(len(line[place]) for line in lines) for place in range(len(titles))]
+    widths = [2 + max(map(len, column)) for column in zip(*lines, strict=True)]
     starts = np.concatenate([[0], np.cumsum(widths)]).tolist()
     figure = figure_of_size(0.085 * starts[-1] + 0.4, 0.28 * len(lines) + 0.3)
     axes: Axes = figure.add_subplot(xlim=(0, starts[-1]), ylim=(len(lines), 0))
@@ -305,8 +343,8 @@ def _grid(cells: Sequence[Sequence[str]], titles: Sequence[str]) -> "Figure":
 
 
 @contextlib.contextmanager
-def _quiet_about_glyphs() -> Iterator[None]:
-    """Matplotlib warns of characters that its font has not; they are drawn as boxes."""
+def _ignore_missing_glyphs() -> Iterator[None]:
+    """Silence matplotlib's warning about characters missing from its font, drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -1,14 +1,16 @@
-"""The numbers and sequences that pictures of a run show; the pictures are drawn elsewhere."""
+"""The numbers and sequences that the pictures of a run show."""
 
 import dataclasses
 import glob
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 
 from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.encode import encode_corpus
@@ -18,22 +20,28 @@ from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
 from seqssvae.runs.metrics import read_metrics
-from seqssvae.runs.run import load_run
-from seqssvae.show.projection import Principal, project_tsne
-from seqssvae.trained import TrainedModel, load
+from seqssvae.trained import TrainedModel, load_with_split
 
-__all__ = ["HeldOut", "Portrait", "portray", "read_held_out", "show_sequence"]
+__all__ = [
+    "HeldOut",
+    "Portrait",
+    "fit_pca",
+    "load_held_out",
+    "pad_dims",
+    "portray",
+    "project_tsne",
+    "show_sequence",
+]
 
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
-NUM_ROWS = 1000  # rows that are shown, at most: what t-SNE places in seconds
-NUM_SAMPLES = 6  # sequences written for each label
-NUM_EXAMPLES = 8  # rows that are transferred, at most
-NUM_STEPS = 7  # of an interpolation
-NUM_WALKS = 3
-HELD_OUT = ("dev", "dev_unlabelled")  # parts of the split
+NUM_ROWS = 1000  # which t-SNE embeds in seconds
+NUM_SAMPLES = 6  # generated sequences per label
+NUM_EXAMPLES = 8  # transferred rows, at most
+NUM_STEPS, NUM_WALKS = 7, 3  # sequences per interpolation, and interpolations
+PERPLEXITY = 30.0  # of t-SNE, unless there are too few rows (van der Maaten and Hinton 2008)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +49,8 @@ class HeldOut:
     """Rows that training did not learn from.
 
     Attributes:
-        rows: They, encoded, with the labels that their file has, n of them.
-        sequences: They, as they stand in the file.
+        rows: The encoded rows, with their labels, n of them.
+        sequences: The same rows, as in the file.
         source: The file.
     """
 
@@ -53,26 +61,25 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class Portrait:
-    """What there is to see of a run; n rows, K classes, Z dims.
+    """What the pictures of a run show; n rows, K classes, Z dims.
 
     Attributes:
         name: The run's folder.
         source: The file of the rows.
         labels: Names of the classes; none for the plain VAE.
-        metrics: The evaluations of the training, in the order of their steps.
-        figures: Of `evaluate`, over the rows.
-        sequences: The rows as they stood.
-        y: Their classes, -1 where the file has none, `[n]`.
+        metrics: The evaluations during training, in order of their steps.
+        figures: The result of `evaluate` on the rows.
+        sequences: The rows, as printable lines.
+        y: Classes of the rows, -1 for unlabelled ones, `[n]`.
         probabilities: q(y | x), `[n, K]`.
-        z_pca: The means of q(z | x, y) by their principal components, `[n, 2]`.
-        z_explained: What share of the variance each of the two holds.
-        z_tsne: The same by t-SNE, `[n, 2]`.
-        logits_tsne: log q(y | x) by t-SNE, `[n, 2]`.
+        z_pca: Principal components of the means of q(z | x, y), `[n, 2]`.
+        z_explained: Share of the variance of each of the two components, `[2]`.
+        z_tsne: t-SNE of the means of q(z | x, y), `[n, 2]`.
+        logits_tsne: t-SNE of log q(y | x), `[n, 2]`.
         kl_nats: Mean KL of each dim of z, `[Z]`.
-        transfers: Rows written under every label: the row, its own label by q(y | x), and K
-            sequences.
-        walks: Sequences on the way between two rows, under the likeliest label of the first.
-        samples: New sequences of each label; of the only one, "", without classes.
+        transfers: Rows decoded under every label: the row, its predicted label, and K sequences.
+        walks: Interpolations between two rows, under the predicted label of the first.
+        samples: Generated sequences by label; without classes the only label is "".
     """
 
     name: str
@@ -93,26 +100,27 @@ class Portrait:
     samples: dict[str, list[str]]
 
 
-def read_held_out(
-    run: Path, trained: TrainedModel, data: str | Path | None = None, *, seed: int = 0
-) -> HeldOut:
-    """Rows to show of a run: of its own file those that were held out, of another file all.
+def load_held_out(
+    run: str | Path, data: str | Path | None = None, *, seed: int = 0, num_rows: int = NUM_ROWS
+) -> tuple[TrainedModel, HeldOut]:
+    """Load a run and the rows to show of it.
 
-    A file that holds every row of the run's split is taken for the run's own, wherever it stands.
-    Labels that training did not see are read too. Dev rows whose labels were learned in the end are
-    left out if others have labels. Of more than 1,000 rows, a draw is taken.
+    If the data has all rows of the run's split, these are its held-out rows; otherwise they are all
+    rows of the data. Labels that training did not read are read too. Dev rows whose labels were
+    learned at the end of training are left out if other held-out rows have labels.
 
     Args:
         run: The run's folder.
-        trained: What it holds.
-        data: A file or `hub:NAME`; what the run was trained on when None.
-        seed: Of the draw.
+        data: A file or `hub:NAME`; the run's training data when None.
+        seed: Seed of the sample of rows.
+        num_rows: The most rows; of more, a random sample is taken.
 
     Raises:
-        InputError: the run's file is not there any more, or bad input.
+        InputError: no such run, the training data no longer exists, or bad input.
     """
+    trained, split = load_with_split(run)
     source = str(trained.manifest.get("source", "") if data is None else data)
-    if data is None and not source.startswith("hub:") and not _is_there(source):
+    if data is None and not source.startswith("hub:") and not _exists(source):
         raise InputError(
             f"{run}: wanted the data that it was trained on, got no file {source or '(no name)'}; "
             "--data FILE says where it is now, or names other rows to show"
@@ -123,74 +131,98 @@ def read_held_out(
     rows = encode_corpus(
         corpus, trained.vocabulary, trained.labels, max_length=trained.config.data.max_length
     )
-    split = load_run(run).split
-    kept = {id for part in HELD_OUT for id in split.get(part, [])}
-    if trained.manifest.get("summary", {}).get("dev_labels_learned"):
-        never_read = set(split.get("dev_unlabelled", []))
-        if any(y >= 0 for id, y in zip(rows.ids, rows.y, strict=True) if id in never_read):
-            kept = never_read
-        else:
-            logger.warning("%s learned the labels of its dev rows in the end: figures flatter", run)
-    known = {id for ids in split.values() for id in ids}
     chosen = np.arange(len(rows))
-    if not known.difference(rows.ids):
-        held = np.array([i for i, id in enumerate(rows.ids) if id in kept], dtype=np.int64)
-        if len(held):
-            chosen = held
+    if not {id for ids in split.values() for id in ids}.difference(rows.ids):
+        held_out = _held_out_ids(trained, split, rows)
+        inside = np.array([id in held_out for id in rows.ids])
+        if inside.any():
+            chosen = inside.nonzero()[0]
         else:
-            logger.warning("%s held no rows out: rows of its training are shown", run)
-    if len(chosen) > NUM_ROWS:
-        draw = np.random.default_rng(seed).permutation(len(chosen))[:NUM_ROWS]
-        chosen = np.sort(chosen[draw])
-    logger.info("%d of %d rows of %s are shown", len(chosen), len(rows), source)
-    return HeldOut(rows.take(chosen), [corpus.sequence(int(i)) for i in chosen], source)
+            logger.warning("%s has no held-out rows: its training rows are shown", run)
+    if len(chosen) > num_rows:
+        sample = np.random.default_rng(seed).permutation(len(chosen))[:num_rows]
+        chosen = np.sort(chosen[sample])
+    logger.info("showing %d of %d rows of %s", len(chosen), len(rows), source)
+    sequences = [corpus.sequence(int(i)) for i in chosen]
+    return trained, HeldOut(rows.take(chosen), sequences, source)
+
+
+def _held_out_ids(
+    trained: TrainedModel, split: Mapping[str, Sequence[str]], rows: EncodedRows
+) -> set[str]:
+    """Ids of the rows that training did not learn from."""
+    dev, dev_unlabelled = (set(split.get(part, ())) for part in ("dev", "dev_unlabelled"))
+    if not trained.manifest.get("summary", {}).get("dev_labels_learned"):
+        return dev | dev_unlabelled
+    if any(y >= 0 for id, y in zip(rows.ids, rows.y, strict=True) if id in dev_unlabelled):
+        return dev_unlabelled
+    logger.warning("training learned the labels of the dev rows: metrics on them are optimistic")
+    return dev | dev_unlabelled
 
 
 def portray(run: str | Path, data: str | Path | None = None, *, seed: int = 0) -> Portrait:
-    """Measure and write what the pictures of a run show.
+    """Compute what the pictures of a run show.
 
     Args:
         run: The run's folder.
-        data: As in `read_held_out`.
-        seed: Of all that is drawn.
+        data: As in `load_held_out`.
+        seed: Seed of all samples and of t-SNE.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    run = Path(run)
-    trained = load(run)
-    held_out = read_held_out(run, trained, data, seed=seed)
-    rows, num_rows = held_out.rows, len(held_out.rows)
+    trained, held_out = load_held_out(run, data, seed=seed)
+    rows, names, sequences = held_out.rows, trained.labels.names, held_out.sequences
     encoded = trained.encode_rows(rows)
-    loc, probabilities = encoded["loc"], encoded["probabilities"].astype(np.float64)
-    empty = np.zeros((num_rows, 2))
-    principal = Principal(loc) if loc.shape[1] else None
-    logits = np.log(probabilities.clip(1e-12))
+    loc, probabilities = pad_dims(encoded["loc"]), encoded["probabilities"].astype(np.float64)
+    pca = fit_pca(loc)
     return Portrait(
         name=str(run),
         source=held_out.source,
-        labels=trained.labels.names,
-        metrics=read_metrics(run),
+        labels=names,
+        metrics=read_metrics(Path(run)),
         figures=evaluate(trained.model, rows, num_samples=4, seed=seed),
-        sequences=[show_sequence(sequence) for sequence in held_out.sequences],
+        sequences=list(map(show_sequence, sequences)),
         y=rows.y,
         probabilities=probabilities,
-        z_pca=empty if principal is None else principal(loc),
-        z_explained=np.zeros(2) if principal is None else principal.explained,
-        z_tsne=empty if principal is None else project_tsne(loc, seed=seed),
-        logits_tsne=project_tsne(logits, seed=seed) if trained.labels.names else empty,
+        z_pca=pca.transform(loc),
+        z_explained=np.nan_to_num(pca.explained_variance_ratio_),
+        z_tsne=project_tsne(loc, seed=seed),
+        logits_tsne=project_tsne(pad_dims(np.log(probabilities.clip(1e-12))), seed=seed),
         kl_nats=_mean_kl(trained, rows),
-        transfers=_transfers(trained, held_out, probabilities),
-        walks=_walks(trained, held_out, seed),
+        transfers=_transfers(trained, sequences, probabilities) if names else [],
+        walks=_walks(trained, sequences, seed) if trained.model.latent_size else [],
         samples={
-            name: [show_sequence(s) for s in trained.generate(name or None, NUM_SAMPLES, seed=seed)]
-            for name in trained.labels.names or ("",)
+            name: list(map(show_sequence, trained.generate(name or None, NUM_SAMPLES, seed=seed)))
+            for name in names or ("",)
         },
     )
 
 
+def pad_dims(points: NDArray[np.floating]) -> Floats:
+    """Points `[n, D]` with columns of zeros up to D = 2."""
+    return np.pad(points.astype(np.float64), ((0, 0), (0, max(0, 2 - points.shape[1]))))
+
+
+def fit_pca(points: Floats) -> PCA:
+    """Principal components of points `[n, D]`, D at least 2; shares of variance may be NaN."""
+    with np.errstate(invalid="ignore"):  # of points that are all equal
+        return PCA(2, svd_solver="full").fit(np.repeat(points, 1 + (len(points) == 1), axis=0))
+
+
+def project_tsne(points: Floats, *, seed: int = 0) -> Floats:
+    """t-SNE of points `[n, D]`, D at least 2: `[n, 2]`; PCA if n < 4 or all points are equal."""
+    if len(points) < 4 or not np.ptp(points, axis=0).any():
+        projected: Floats = fit_pca(points).transform(points)
+        return projected
+    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
+    embedded: Floats = tsne.fit_transform(points.astype(np.float32)).astype(np.float64)
+    return embedded
+
+
 def show_sequence(sequence: str | Sequence[str]) -> str:
-    """A sequence as one printable line: tokens apart by spaces, control characters as U+FFFD.
+    """A sequence as one printable line: tokens joined by spaces, control characters as U+FFFD.
 
     Example:
         >>> show_sequence(["e4", "e5"])
@@ -200,55 +232,37 @@ def show_sequence(sequence: str | Sequence[str]) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
-def _is_there(source: str) -> bool:
-    """Whether there is a file of this name, or several."""
+def _exists(source: str) -> bool:
+    """Whether a path or a glob pattern names a file."""
     return bool(source) and (Path(source).exists() or bool(glob.glob(source, recursive=True)))
 
 
 def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:
-    num_classes = trained.model.num_classes
     total = np.zeros(trained.model.latent_size)
-    for _, batch in evaluation_batches(rows, 256, num_classes=num_classes):
+    for _, batch in evaluation_batches(rows, 256, num_classes=trained.model.num_classes):
         total += kl_per_dim(trained.model, batch).sum(0).double().cpu().numpy()
     return total / len(rows)
 
 
 def _transfers(
-    trained: TrainedModel, held_out: HeldOut, probabilities: Floats
+    trained: TrainedModel, sequences: Sequence[Any], probabilities: Floats
 ) -> list[tuple[str, str, list[str]]]:
-    """The surest rows of the labels in turn, under every label."""
-    names = trained.labels.names
-    if not names:
-        return []
-    chosen: list[int] = []
-    for y in range(min(len(names), NUM_EXAMPLES)):
-        own = (probabilities.argmax(1) == y).nonzero()[0]
-        if len(own):
-            chosen.append(int(own[probabilities[own, y].argmax()]))
-    sequences: list[Any] = [held_out.sequences[i] for i in chosen]
-    written = [trained.transfer(sequences, to=name) for name in names]
+    """For each of the first labels, the row with the highest probability, under every label."""
+    names, best = trained.labels.names, probabilities.argmax(1)
+    predicted = [y for y in range(min(len(names), NUM_EXAMPLES)) if (best == y).any()]
+    chosen = [int(np.where(best == y, probabilities[:, y], -1).argmax()) for y in predicted]
+    examples = [sequences[i] for i in chosen]
+    columns = [map(show_sequence, trained.transfer(examples, to=name)) for name in names]
     return [
-        (
-            show_sequence(sequence),
-            names[int(probabilities[i].argmax())],
-            [show_sequence(column[place]) for column in written],
-        )
-        for place, (i, sequence) in enumerate(zip(chosen, sequences, strict=True))
+        (show_sequence(example), names[y], list(written))
+        for example, y, written in zip(examples, predicted, zip(*columns, strict=True), strict=True)
     ]
 
 
-def _walks(trained: TrainedModel, held_out: HeldOut, seed: int) -> list[list[str]]:
-    """Ways between rows that were drawn."""
-    if not trained.model.latent_size or len(held_out.sequences) < 2:
-        return []
-    order = np.random.default_rng(seed).permutation(len(held_out.sequences))[: 2 * NUM_WALKS]
-    pairs = zip(order[::2].tolist(), order[1::2].tolist(), strict=False)
+def _walks(trained: TrainedModel, sequences: Sequence[Any], seed: int) -> list[list[str]]:
+    """Interpolations between random pairs of rows."""
+    order = np.random.default_rng(seed).permutation(len(sequences))[: 2 * NUM_WALKS].tolist()
     return [
-        [
-            show_sequence(sequence)
-            for sequence in trained.interpolate(
-                held_out.sequences[a], held_out.sequences[b], steps=NUM_STEPS
-            )
-        ]
-        for a, b in pairs
+        list(map(show_sequence, trained.interpolate(sequences[a], sequences[b], steps=NUM_STEPS)))
+        for a, b in zip(order[::2], order[1::2], strict=False)
     ]

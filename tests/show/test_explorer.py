@@ -18,16 +18,16 @@ def exploration(small_run: Small) -> Exploration:
 
 def test_classify_by_q_and_by_bayes_rule(exploration: Exploration, small_run: Small) -> None:
     model = load(small_run[0])
-    table, told = exploration.classify("cdcd")
+    table, details = exploration.classify("cdcd")
     for column, mode in ((1, "q"), (2, "posterior")):
         want = model.classify(["cdcd"], mode=mode)[0]["probabilities"]
         assert {row[0]: row[column] for row in table} == want
     assert table[0][0] == "right" and table[0][1] > table[1][1]
     want = log_prob_per_symbol(model.model, model.read_texts(["cdcd"]))
-    assert told["nats_per_symbol"] == want[0] and told["num_unknown"] == 0
+    assert details["nats_per_symbol"] == want[0] and details["num_unknown"] == 0
 
 
-def test_what_is_unlike_training_is_new(exploration: Exploration) -> None:
+def test_a_sequence_unlike_the_training_rows_is_novel(exploration: Exploration) -> None:
     ordinary = exploration.classify("ababab")[1]["novelty"]
     odd = exploration.classify("acbddbca?")[1]
     assert odd["novelty"] == pytest.approx(1 - 1 / 9)  # of 8 held-out rows
@@ -51,15 +51,15 @@ def test_generate_transfer_walk(exploration: Exploration, small_run: Small) -> N
             refused()
 
 
-def test_the_map_places_what_was_typed(exploration: Exploration) -> None:
-    """A held-out row that is typed falls on its own point."""
+def test_the_map_shows_a_new_sequence(exploration: Exploration) -> None:
+    """A held-out row falls on its own point."""
     figure = exploration.map("pca", exploration.sequences[0]).to_dict()
-    typed = figure["data"][-1]
-    assert typed["name"] == "typed"
+    star = figure["data"][-1]
+    assert star["name"] == "your sequence"
     points = np.array(
         [[*xy] for t in figure["data"][:-1] for xy in zip(t["x"], t["y"], strict=True)]
     )
-    place = np.array([typed["x"][0], typed["y"][0]])
-    assert np.abs(points - place).max(1).min() < 2e-3
+    position = np.array([star["x"][0], star["y"][0]])
+    assert np.abs(points - position).max(1).min() < 2e-3
     assert len(points) == 8
     assert len(exploration.map("tsne", "abab").data) == len(exploration.map("pca", " ").data) == 2

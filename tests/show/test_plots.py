@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seqssvae.compare.compare import summarise
 from seqssvae.errors import InputError
 from seqssvae.inference.tally import bin_sums, calibration_error
 from seqssvae.show import plots
@@ -18,7 +19,7 @@ ALL = {
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_every_picture_is_drawn(kind: str) -> None:
-    """Odd texts are no formulas and no markup; those without a glyph make no noise."""
+    """Texts are no formulas and no markup, and missing glyphs give no warning."""
     figures, again = plots.draw_all(make_portrait()), plots.draw_all(make_portrait())
     assert set(figures) == ALL
     for name, figure in figures.items():
@@ -31,21 +32,21 @@ def test_every_picture_is_drawn(kind: str) -> None:
             assert content == plots.figure_to_bytes(again[name], kind)
 
 
-def test_texts_stand_as_they_are() -> None:
+def test_texts_are_drawn_unchanged() -> None:
     svg = plots.figure_to_bytes(plots.draw_walks([["$x_1$ and $", EVIL]]), "svg").decode()
     assert ">$x_1$ and $<" in svg and "&lt;/script&gt;" in svg
 
 
-def test_what_a_run_has_not_is_not_drawn() -> None:
+def test_only_what_a_run_has_is_drawn() -> None:
     plain = plots.draw_all(make_portrait(()))
     assert set(plain) == {"curves", "z_tsne", "z_pca", "kl", "walks"}
     empty = np.zeros(0)
     flat = plots.draw_all(make_portrait(kl_nats=empty, walks=[]))
     assert set(flat) == ALL - {"z_tsne", "z_pca", "kl", "walks"}
-    untold = make_portrait(y=np.full(40, -1), metrics=[])
-    drawn = plots.draw_all(untold)
+    unlabelled = make_portrait(y=np.full(40, -1), metrics=[])
+    drawn = plots.draw_all(unlabelled)
     assert set(drawn) == ALL - {"confusion", "reliability"}
-    assert drawn["curves"].texts[0].get_text() == "no evaluations were kept"
+    assert drawn["curves"].texts[0].get_text() == "no evaluations were recorded"
 
 
 def test_the_legend_names_every_label() -> None:
@@ -69,7 +70,8 @@ def test_confusion_counts() -> None:
 
 
 def test_curves_leave_out_what_was_not_measured() -> None:
-    figure = plots.draw_curves(make_portrait().metrics)
+    metrics = make_portrait().metrics
+    figure = plots.draw_curves(metrics, plots.measured(metrics))
     assert len(figure.axes) == 3  # no y-gap
     accuracy = figure.axes[2].lines[0]
     assert np.asarray(accuracy.get_xydata()).tolist() == [[5, 0.5]]
@@ -83,6 +85,30 @@ def test_the_diagram_shows_the_bins_of_the_calibration_error() -> None:
     counts = np.array([bar.get_height() for bar in figure.axes[1].patches])  # type: ignore[attr-defined]
     error = (np.abs(accuracy - x) * counts).sum() / 300
     assert error == pytest.approx(calibration_error(bin_sums(confidence, correct)))
+
+
+def test_every_draw_is_a_dot_and_every_mean_a_bar() -> None:
+    """Two budgets, of which one lacks an arm; the best arm is on top."""
+    accuracies_by_arm = {
+        (10, "ssvae"): [0.5, 0.7], (10, "nb"): [0.4, 0.45], (10, "lr"): [0.8], (20, "ssvae"): [0.9],
+    }  # fmt: skip
+    records = [
+        {"num_labels": n, "arm": arm, "draw": draw, "accuracy": accuracy, "macro_f1": 0.0,
+         "calibration_error": 0.0, "seconds": 1.0}
+        for (n, arm), accuracies in accuracies_by_arm.items()
+        for draw, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+    figure = plots.draw_comparison(records, summarise(records))
+    first, second = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["10 labels", "20 labels"]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["nb", "ssvae", "lr"]
+    want = [[40, 45], [42.5], [50, 70], [60], [80], [80]]
+    for line, points in zip(first.lines, want, strict=True):
+        assert list(np.asarray(line.get_xdata())) == pytest.approx(points)
+    assert [np.asarray(line.get_ydata())[0] for line in first.lines] == [0, 0, 1, 1, 2, 2]
+    colors = {line.get_color() for line in first.lines}
+    assert len(colors) == 2 and first.lines[2].get_color() == second.lines[0].get_color()
+    assert plots.figure_to_bytes(figure, "png").startswith(b"\x89PNG")
 
 
 def test_kl_is_sorted_and_names_its_dims() -> None:
@@ -99,5 +125,5 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr("importlib.import_module", refuse)
-    with pytest.raises(InputError, match=r"wanted matplotlib, .*'seqssvae\[plots\]' brings"):
+    with pytest.raises(InputError, match=r"wanted matplotlib, .*'seqssvae\[plots\]' installs"):
         plots.draw_all(dataclasses.replace(make_portrait()))

@@ -8,8 +8,16 @@ import pytest
 
 from seqssvae.errors import InputError
 from seqssvae.runs.run import load_run
-from seqssvae.show.portrait import Portrait, portray, read_held_out, show_sequence
-from seqssvae.trained import load
+from seqssvae.show.portrait import (
+    Portrait,
+    fit_pca,
+    load_held_out,
+    pad_dims,
+    portray,
+    project_tsne,
+    show_sequence,
+)
+from seqssvae.trained import load, load_with_split
 from tests.support.training import train
 
 Small = tuple[Path, Path]
@@ -20,7 +28,7 @@ def portrait(small_run: Small) -> Portrait:
     return portray(small_run[0])
 
 
-def test_the_rows_are_those_that_were_held_out(portrait: Portrait, small_run: Small) -> None:
+def test_the_rows_are_the_held_out_ones(portrait: Portrait, small_run: Small) -> None:
     held = load_run(small_run[0]).split["dev"]
     assert len(portrait.sequences) == len(held) == 8
     truth = {row["id"]: row for row in map(json.loads, small_run[1].read_text().splitlines())}
@@ -46,23 +54,26 @@ def test_the_numbers_agree_with_each_other(portrait: Portrait, small_run: Small)
 
 
 def test_data_that_moved_and_other_data(small_run: Small, tmp_path: Path) -> None:
-    """The run's own file is known by its rows; of another file all rows are shown."""
-    run, trained = small_run[0], load(small_run[0])
+    """A copy of the training data is recognised by its ids; of another file all rows are shown."""
+    run = small_run[0]
     moved = tmp_path / "moved.jsonl"
     moved.write_bytes(small_run[1].read_bytes())
-    own = read_held_out(run, trained)
-    assert read_held_out(run, trained, moved).sequences == own.sequences
+    own = load_held_out(run)[1]
+    assert load_held_out(run, moved)[1].sequences == own.sequences
     other = tmp_path / "other.jsonl"
     other.write_text('{"text": "abab", "label": "left"}\n{"text": "dc"}\n')
-    found = read_held_out(run, trained, other)
-    assert found.sequences == ["abab", "dc"] and found.rows.y.tolist() == [0, -1]
+    shown = load_held_out(run, other)[1]
+    assert shown.sequences == ["abab", "dc"] and shown.rows.y.tolist() == [0, -1]
 
 
 @pytest.mark.parametrize("are_known", [False, True])
 def test_dev_rows_whose_labels_were_learned_are_left_out(
-    are_known: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    are_known: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where the file has labels for other held-out rows; else it is told."""
+    """If the file has labels for other held-out rows; otherwise there is a warning."""
     rows: list[dict[str, Any]] = [
         {"text": part * (1 + i % 4), "label": label, "id": f"{label}{i}"}
         for i in range(10)
@@ -70,20 +81,21 @@ def test_dev_rows_whose_labels_were_learned_are_left_out(
     ]
     rows += [{"text": "ab" * (1 + i % 4), "id": f"free{i}"} for i in range(100)]
     run = train(tmp_path, rows, **{"training.num_steps": 2})
-    trained, split = load(run), load_run(run).split
+    trained, split = load_with_split(run)
     trained.manifest["summary"]["dev_labels_learned"] = True
+    monkeypatch.setattr("seqssvae.show.portrait.load_with_split", lambda _: (trained, split))
     assert len(split["dev"]) == 4 and len(split["dev_unlabelled"]) == 2
     named = tmp_path / "named.jsonl"
     named.write_text(
         "".join(json.dumps({"label": "u", **row} if are_known else row) + "\n" for row in rows)
     )
     with caplog.at_level(logging.WARNING):
-        found = read_held_out(run, trained, named)
-    assert len(found.sequences) == (2 if are_known else 6)
-    assert ("figures flatter" in caplog.text) != are_known
+        shown = load_held_out(run, named)[1]
+    assert len(shown.sequences) == (2 if are_known else 6)
+    assert ("are optimistic" in caplog.text) != are_known
 
 
-def test_missing_data_is_asked_for(tmp_path: Path) -> None:
+def test_missing_data_is_an_error(tmp_path: Path) -> None:
     run = train(tmp_path, [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)])
     (tmp_path / "rows.jsonl").unlink()
     with pytest.raises(InputError, match=r"run: wanted the data .*rows\.jsonl; --data FILE") as e:
@@ -98,11 +110,11 @@ def test_data_of_the_other_kind(small_run: Small, tmp_path: Path) -> None:
         portray(small_run[0], path)
 
 
-def test_of_many_rows_a_draw_is_shown(small_run: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqssvae.show.portrait.NUM_ROWS", 3)
-    run, trained = small_run[0], load(small_run[0])
-    draws = {tuple(read_held_out(run, trained, seed=seed).rows.ids) for seed in range(6)}
-    assert {len(set(draw)) for draw in draws} == {3} and len(draws) > 1
+def test_of_many_rows_a_sample_is_shown(small_run: Small) -> None:
+    samples = {
+        tuple(load_held_out(small_run[0], seed=seed, num_rows=3)[1].rows.ids) for seed in range(6)
+    }
+    assert {len(set(sample)) for sample in samples} == {3} and len(samples) > 1
 
 
 def test_the_plain_vae_and_a_model_without_z(
@@ -111,7 +123,7 @@ def test_the_plain_vae_and_a_model_without_z(
     run = train(tmp_path / "plain", [{"text": "ab" * (1 + i % 3)} for i in range(20)])
     with caplog.at_level(logging.WARNING):
         plain = portray(run)
-    assert "held no rows out" in caplog.text
+    assert "has no held-out rows" in caplog.text
     assert plain.labels == () and plain.transfers == [] and list(plain.samples) == [""]
     assert plain.probabilities.shape == (20, 0) and np.isfinite(plain.z_tsne).all()
     rows = [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]
@@ -121,3 +133,27 @@ def test_the_plain_vae_and_a_model_without_z(
 
 def test_sequences_are_shown_in_one_printable_line() -> None:
     assert show_sequence("a\tb\nc\x00\u202e") == "a b c\ufffd\ufffd"
+
+
+def test_principal_components_have_a_definite_sign() -> None:
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(30, 5)) * [3.0, 2.0, 1.0, 0.5, 0.1]
+    projected = fit_pca(points).transform(points)
+    np.testing.assert_allclose(fit_pca(points[::-1]).transform(points), projected, atol=1e-9)
+
+
+@pytest.mark.parametrize("points", [*map(np.ones, [(1, 3), (5, 1), (3, 0), (8, 3)]), np.eye(2, 4)])
+def test_few_or_equal_points(points: Any) -> None:
+    wide = pad_dims(points)
+    for projected in (fit_pca(wide).transform(wide), project_tsne(wide)):
+        assert projected.shape == (len(points), 2) and np.isfinite(projected).all()
+
+
+def test_tsne_keeps_neighbours_and_is_reproducible() -> None:
+    generator = np.random.default_rng(0)
+    points = np.concatenate([generator.normal(size=(20, 4)), 20 + generator.normal(size=(20, 4))])
+    embedded = project_tsne(points, seed=1)
+    np.testing.assert_array_equal(embedded, project_tsne(points, seed=1))
+    distance = np.linalg.norm(embedded[:, None] - embedded[None], axis=-1) + np.diag([np.inf] * 40)
+    nearest = distance.argmin(1)
+    assert ((nearest < 20) == (np.arange(40) < 20)).all()

@@ -8,7 +8,7 @@ from tests.support.portraits import EVIL, make_portrait
 
 
 class Page(html.parser.HTMLParser):
-    """Tags, attributes and texts as a browser finds them."""
+    """The tags, attributes and texts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class Page(html.parser.HTMLParser):
 
 
 def test_texts_are_never_markup() -> None:
-    """A sequence that is a script stands in the page as a text."""
+    """A sequence that is a script is shown as text."""
     text = write_report(make_portrait())
     page = Page(text)
     assert page.named("img") == [] and page.named("i") == page.named("b") == []
     assert text.count("window.hurt") == text.count("window.hurt = 1")
-    # plotly itself, and for each map its data and a setting; no script of a sequence
+    # plotly itself, and the data and settings of each map; no script of a sequence
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
     assert not any(script.strip().startswith("window.hurt") for script in scripts)
     assert page.texts.count(EVIL) == 6  # three labels' samples, two in transfers, one in a walk
@@ -54,18 +54,19 @@ def test_nothing_is_fetched() -> None:
         assert "src" not in attributes, (tag, attributes)
         assert all(not name.startswith("on") for name in attributes)
     assert {"http-equiv": "Content-Security-Policy", "content": POLICY} in page.named("meta")
-    assert "http" not in POLICY and POLICY.startswith("default-src 'none'")
+    assert "http" not in POLICY and "form-action 'none'" in POLICY
+    assert POLICY.startswith("default-src 'none'")
 
 
-def test_what_stands_on_the_page() -> None:
+def test_titles_pictures_and_numbers() -> None:
     page = Page(write_report(make_portrait()))
     titles = [text for text in page.texts if text.startswith(("t-SNE", "Principal"))]
     assert titles == [
         "t-SNE of z",
-        "Principal components of z (60% and 30% of variance)",
+        "Principal components of z (60% and 30% of the variance)",
         "t-SNE of log q(y | x)",
     ]
-    pictures = [a["aria-label"] for a in page.named("svg") if a.get("role") == "img"]
+    pictures = [a["aria-label"] for a in page.named("div") if a.get("role") == "img"]
     assert pictures == [
         "confusion matrix",
         "reliability diagram",
@@ -80,16 +81,16 @@ def test_what_stands_on_the_page() -> None:
     assert len(set(maps)) == len(maps)
 
 
-def test_pictures_take_the_colour_of_the_page() -> None:
+def test_pictures_have_the_text_colour_of_the_page() -> None:
     text = write_report(make_portrait())
     assert "#010203" not in text and "currentColor" in text
     assert "prefers-color-scheme: dark" in text
 
 
-def test_what_a_run_has_not_is_left_out() -> None:
+def test_only_what_a_run_has_is_shown() -> None:
     plain = Page(write_report(make_portrait((), metrics=[])))
-    told = " ".join(plain.texts)
-    assert "Transfer" not in told and "Classification" not in told and "logits" not in told
-    assert "No evaluations were kept." in told and "Interpolation" in told
+    shown = " ".join(plain.texts)
+    assert "Transfer" not in shown and "Classification" not in shown and "logits" not in shown
+    assert "No evaluations were recorded." in shown and "Interpolation" in shown
     flat = write_report(make_portrait((), kl_nats=np.zeros(0), walks=[]))
     assert "Latent space" not in flat and len(flat) < 300_000  # plotly is not needed
