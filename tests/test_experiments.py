@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from experiments.benchmarks.baselines import Networks, PyroStep, TorchStep
 from experiments.benchmarks.step import LATENT_SIZE, Setting, make_batch, make_model
 from seqssvae.estimators import FusedEnum
 from tests.support.fixtures import FixNoise
+from tests.support.processes import run_forked
 from tests.support.rows import write_rows
 
 ROOT = Path(__file__).parent.parent
@@ -37,18 +35,9 @@ def write_words(path: Path, num_words: int) -> list[dict[str, str]]:
     return rows
 
 
-def run_script(name: object, *words: object, folder: Path) -> str:
+def run_script(name: str, *words: object, folder: Path) -> str:
     """What an experiment prints."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / str(name)), *map(str, words)],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "HF_HOME": str(folder)},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_forked(ROOT / "experiments" / name, *words, folder=folder)
 
 
 def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> None:
@@ -132,10 +121,10 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
         write_words(tmp_path / name / "train.jsonl", num_words)
         write_words(tmp_path / name / "test.jsonl", 5)
     words = [
-        "sets.py", tmp_path, "first=15,30", "second=15:macro_f1", "--draws", 1, "--out", "found",
+        tmp_path, "first=15,30", "second=15:macro_f1", "--draws", 1, "--out", "found",
         "--arms", "tfidf-lr-characters,nb-words,supervised", *QUICK,
     ]  # fmt: skip
-    shown = run_script(*words, folder=tmp_path)
+    shown = run_script("sets.py", *words, folder=tmp_path)
     cells = re.findall(r"^\| (first|second) \| (\d+) \| (.*) \|$", shown, re.MULTILINE)
     assert [(name, labels) for name, labels, _ in cells] == [
         ("first", "15"), ("first", "30"), ("second", "15")
@@ -153,7 +142,7 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
     differences = [float(cell[2].split(" | ")[-1]) for cell in cells]
     ahead, behind = sum(d >= 2 for d in differences), sum(d < -1 for d in differences)
     assert f"in {ahead}, more than 1 behind the best in {behind}" in shown
-    assert run_script(*words, folder=tmp_path) == shown
+    assert run_script("sets.py", *words, folder=tmp_path) == shown
     assert (tmp_path / "found" / "second.jsonl").read_text().splitlines() == lines
 
 
@@ -258,15 +247,20 @@ def test_use_is_measured(tmp_path: Path) -> None:
 
 
 def test_corpora_are_measured(tmp_path: Path) -> None:
-    """`corpora.py` goes through all stages, and tells memory."""
-    shown = run_script("benchmarks/corpora.py", "--rows", 60, "--json", folder=tmp_path)
+    """`corpora.py` prints a line for each stage, which it starts, and every stage has figures."""
+    script = "benchmarks/corpora.py"
+    shown = run_script(script, "--rows", 60, "--stages", "draw", "--json", folder=tmp_path)
     *table, last = shown.splitlines()
-    assert [line.split(" | ")[1] for line in table[2:]] == [
-        "draw", "prepare", "train", "evaluate", "classify"
-    ]  # fmt: skip
-    for figures in json.loads(last)["stages"]:
-        assert figures["rows"] == 60 and figures["seconds"] > 0
+    assert [line.split(" | ")[1] for line in table[2:]] == ["draw"]
+    measured = json.loads(last)["stages"]
+    assert [(figures["stage"], figures["rows"]) for figures in measured] == [("draw", 60)]
+    for stage in ("draw", "prepare", "train", "evaluate", "classify"):
+        words = ("--stage", stage, "--folder", tmp_path, "--rows", 60)
+        measured.append(json.loads(run_script(script, *words, folder=tmp_path).splitlines()[-1]))
+    for figures in measured:
+        assert figures["seconds"] > 0
         assert 5 < figures["megabytes"] < 2000 or not Path("/proc/self/status").exists()
+    assert len((tmp_path / "labels.jsonl").read_text().splitlines()) == 60
 
 
 def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> None:

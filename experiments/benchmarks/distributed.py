@@ -16,10 +16,9 @@ process has as many rows in a step as in the measurement.
 
 import argparse
 import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import time
 from statistics import median
 from typing import Any
@@ -58,15 +57,11 @@ def main() -> None:
     add("--bandwidth", type=float, default=1.25e9, help="bytes per second (1.25e9)")
     add("--latency", type=float, default=5e-5, help="seconds per message (5e-5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.add_argument("--measure", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(arguments)))
-        return
     results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for _ in range(arguments.rounds):
         for kind in KINDS:
-            results[kind].append(launch(kind, 1 if kind == "one" else arguments.ranks))
+            results[kind].append(launch(arguments, kind))
     summary: dict[str, Any] = {"ranks": arguments.ranks, "rounds": arguments.rounds}
     for kind, records in results.items():
         summary[f"{kind}_rows_per_s"] = median(record["rows_per_s"] for record in records)
@@ -113,42 +108,56 @@ def plan(
     }
 
 
-def launch(kind: str, size: int) -> dict[str, Any]:
+def launch(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     """Run the processes of a kind and return their total rows per second."""
+    size = 1 if kind == "one" else arguments.ranks
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {
-        **os.environ,
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
         "WORLD_SIZE": str(1 if kind == "alone" else size),
     }
+    context = multiprocessing.get_context("forkserver")  # torch is imported once for all
+    queue = context.SimpleQueue()
     processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, *sys.argv[1:], "--measure", kind],
-            env={**environment, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
+        context.Process(
+            target=put_measured,
+            args=(arguments, kind, {**environment, "RANK": str(rank)}, queue),
         )
         for rank in range(size)
     ]
-    outputs = [process.communicate()[0] for process in processes]
-    if any(process.returncode for process in processes):
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
         raise SystemExit("a process failed")
-    records = [json.loads(text.splitlines()[-1]) for text in outputs]
+    records = [queue.get() for _ in processes]
     return {
         "rows_per_s": sum(record["rows_per_s"] for record in records),
         "bytes": records[0]["bytes"],
     }
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, float]:
+def put_measured(
+    arguments: argparse.Namespace,
+    kind: str,
+    environment: dict[str, str],
+    queue: "multiprocessing.SimpleQueue[dict[str, float]]",
+) -> None:
+    """`measure` in a process of its own."""
+    os.environ.update(environment)
+    queue.put(measure(arguments, kind))
+
+
+def measure(arguments: argparse.Namespace, kind: str) -> dict[str, float]:
     """Rows per second of this process, among the others of its kind."""
     torch.set_num_threads(1)
     with distributed.joined():
-        share = 1 if arguments.measure == "strong" else distributed.size()
+        share = 1 if kind == "strong" else distributed.size()
         rows = arguments.rows * share
         stepper = make_stepper(arguments, rows)
         seconds = []

@@ -4,7 +4,9 @@ A step of a `Job` takes a while, so that a signal finds one in progress.
 """
 
 import contextlib
+import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -16,6 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
+
+# A server that imports once what most programs import, and forks a process for each of them.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["torch._dynamo", "pyro", "datasets", "seqssvae.training.fit", "seqssvae.compare.compare"]
+)
 
 PROGRAM = """
 import os, sys, time
@@ -184,3 +192,36 @@ def start_ranks(
         )
         for rank in range(size)
     ]  # fmt: skip
+
+
+def run_forked(script: Path, *words: object, folder: Path, seconds: float = 300.0) -> str:
+    """Run a script in a new process with the usual imports done; returns what it prints.
+
+    Args:
+        script: File of the script.
+        words: Its arguments.
+        folder: Current folder and cache of the process; its output is kept there.
+        seconds: Time limit.
+    """
+    process = FORKS.Process(target=_run_script, args=(script, list(map(str, words)), folder))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    assert process.exitcode == 0, (folder / "stderr").read_text(encoding="utf-8")
+    return (folder / "stdout").read_text(encoding="utf-8")
+
+
+def _run_script(script: Path, words: list[str], folder: Path) -> None:
+    import datasets
+
+    os.chdir(folder)
+    os.environ["HF_HOME"] = str(folder)  # for its own processes; here it was read before
+    datasets.config.HF_DATASETS_CACHE = folder / "datasets"
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        name = "stdout" if number == 1 else "stderr"
+        os.dup2(os.open(folder / name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.argv = [str(script), *words]
+    runpy.run_path(str(script), run_name="__main__")
