@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 TRAININGS = """
 import json, os, resource, sys, time
 from pathlib import Path
+import datasets, torch._dynamo  # which preparation and the optimiser import
 import seqssvae.training.fit, seqssvae.trained
 from seqssvae.cli import main
 from seqssvae.training.step import Stepper
