@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import seqssvae
-from seqssvae.compare.compare import classification_figures, run_arm
+from seqssvae.compare.compare import classification_metrics, run_arm
 from seqssvae.config import Config
 from seqssvae.data.prepare import prepare, read_like, read_sequences
 from seqssvae.errors import InputError
@@ -70,7 +70,7 @@ def main() -> None:
         start = time.perf_counter()
         probabilities = run_arm(arm, config, prepared, (words, rows))
         seconds[arm] = time.perf_counter() - start
-        accuracy[arm] = classification_figures(probabilities, rows.y)["accuracy"]
+        accuracy[arm] = classification_metrics(probabilities, rows.y)["accuracy"]
     for mode in ("q", "mix"):
         names = trained.labels.names
         predicted = [row["label"] for row in trained.classify_rows(rows, mode=mode)]

@@ -1,6 +1,6 @@
-"""Label swaps: whether y carries the class, by an independent judge, and what of x stays with z."""
+"""Label swaps: does y determine the class, by another classifier, and how much of x does z keep?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.compare.baselines import BASELINES, Sequences, Task
+from seqssvae.compare.baselines import BASELINES, Predict, Task
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.prepare import read_corpus_like
 from seqssvae.errors import InputError
+from seqssvae.teacher.features import Sequences
 from seqssvae.trained import TrainedModel
 
 __all__ = ["fit_judge", "kept_share", "measure_swaps"]
 
-JUDGE = "tfidf-lr-characters"  # shares no weight, and no symbol ids, with the model
+JUDGE = "tfidf-lr-characters"  # shares neither weights nor vocabulary with the model
 
 
 def measure_swaps(
@@ -27,21 +28,21 @@ def measure_swaps(
     num_rows: int = 500,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write rows anew under a wrong label, and have them judged by another classifier.
+    """Rewrite rows under a wrong label, and classify them with another classifier, the judge.
 
     Args:
         model: A model with at least two classes.
         data: A file or `hub:NAME` with labelled rows.
-        judge_data: Other rows, whose labels the judge learns from: TF-IDF of up to 5 characters
-            (of tokens) with logistic regression.
-        num_rows: Labelled rows of `data` that are rewritten at most, chosen at random.
-        seed: Of the choice of rows and of their new labels.
+        judge_data: Other labelled rows, to train the judge: logistic regression on TF-IDF of up to
+            5 characters (or tokens).
+        num_rows: Maximum number of labelled rows of `data` to rewrite, chosen at random.
+        seed: Seed of the choice of rows and of their new labels.
 
     Returns:
-        `num_swaps`; `swap_success`, the share of rewritten rows to which the judge gives the new
-        label; `judge_accuracy`, the share of the same rows, as they were, to which it gives their
-        own; `swap_kept`, see `kept_share`, in the mean of a row and what it became; and
-        `swap_kept_by_chance`, of a row and what another row became.
+        `num_swaps`; `swap_success`, the share of rewritten rows for which the judge predicts the
+        new label; `judge_accuracy`, its accuracy on the same rows before; `swap_kept`, the mean
+        `kept_share` of a row and its rewriting; and `swap_kept_by_chance`, of a row and the
+        rewriting of another row.
 
     Raises:
         InputError: bad input, fewer than two classes, or no labelled row in either file.
@@ -73,14 +74,17 @@ def measure_swaps(
 
 def fit_judge(
     sequences: Sequences, y: NDArray[np.int64], *, num_classes: int, seed: int = 0
-) -> Callable[[Sequences], NDArray[np.float64]]:
-    """A classifier of its own: from n sequences to probabilities, `[n, K]`.
+) -> Predict:
+    """Train the judge.
 
     Args:
         sequences: Texts or lists of tokens, n of them.
         y: Their classes, `[n]`.
         num_classes: K.
-        seed: Of the fit.
+        seed: Seed of the fit.
+
+    Returns:
+        A function from n sequences to probabilities, `[n, K]`.
     """
     task = Task(
         labelled=sequences,
@@ -96,13 +100,13 @@ def fit_judge(
 def kept_share(before: str | Sequence[str], after: str | Sequence[str]) -> float:
     """2 M / T: M characters or tokens in matching blocks, of T in both (Ratcliff 1988).
 
-    1 for equal sequences, two empty ones among them, and 0 where no symbol stays.
+    1 for equal sequences, also for two empty ones, and 0 if no symbol is kept.
     """
     return SequenceMatcher(None, before, after, autojunk=False).ratio()
 
 
 def _labelled(model: TrainedModel, data: str | Path) -> tuple[list[Any], NDArray[np.int64]]:
-    """The rows of a file that have one label, as they stand, and their classes."""
+    """The sequences of a file that have one label, and their classes."""
     corpus = read_corpus_like(data, model.config, model.vocabulary, read_labels=True)
     length = model.config.data.max_length
     y = encode_corpus(corpus, model.vocabulary, model.labels, max_length=length).y

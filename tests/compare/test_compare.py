@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from seqssvae.compare.baselines import BASELINES, Baseline, Sequences, Task
+from seqssvae.compare.baselines import BASELINES, Baseline, Task
 from seqssvae.compare.compare import (
     ARMS,
     Probabilities,
-    classification_figures,
+    classification_metrics,
     compare,
     run_arm,
     summarise,
@@ -21,6 +21,7 @@ from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, read_like, read_sequences
 from seqssvae.errors import InputError
+from seqssvae.teacher.features import Sequences
 from tests.support.rows import write_rows
 
 QUICK = {
@@ -249,12 +250,12 @@ def test_figures_are_of_the_rows_with_a_label() -> None:
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(3), 40)
     y = generator.integers(-1, 3, 40)
-    figures = classification_figures(probabilities, y)
+    figures = classification_metrics(probabilities, y)
     truth, guess = y[y >= 0], probabilities[y >= 0].argmax(1)
     assert 0 < len(truth) < 40
     assert figures["accuracy"] == np.mean(truth == guess)
     assert figures["macro_f1"] == pytest.approx(f1_score(truth, guess, average="macro"))
-    sure = classification_figures(np.eye(3)[truth], truth)
+    sure = classification_metrics(np.eye(3)[truth], truth)
     assert sure["accuracy"] == sure["macro_f1"] == 1 and sure["calibration_error"] == 0
 
 

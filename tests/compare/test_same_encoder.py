@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import torch
 
 from seqssvae.compare import same_encoder
 from seqssvae.compare.same_encoder import (
-    Clock,
     fit_pretrained,
     fit_self_trained,
     fit_supervised,
@@ -74,7 +74,9 @@ def accuracy(model: SSVAE, rows: EncodedRows) -> float:
         (fit_pretrained, "z-given-y"),
     ],
 )
-def test_each_learns_what_letters_tell(fit: Any, factorisation: str, prepared: Prepared) -> None:
+def test_each_learns_classes_of_different_letters(
+    fit: Any, factorisation: str, prepared: Prepared
+) -> None:
     settings = config(model__factorisation=factorisation)
     model = fit(settings, prepared)
     assert accuracy(model, prepared.labelled) == 1 and accuracy(model, prepared.dev) == 1
@@ -94,34 +96,39 @@ def encoder(bidirectional: bool) -> SequenceEncoder:
     )
 
 
-def never() -> Clock:
-    return Clock(np.inf)
-
-
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_language_modelling_learns_what_follows_and_no_more(bidirectional: bool) -> None:
-    """Of a cycle all is known but where it begins and ends; of random symbols nothing is."""
+def test_language_modelling_learns_the_next_symbol_alone(bidirectional: bool) -> None:
+    """In a cycle all but its start and end can be predicted, in random symbols nothing."""
     generator = np.random.default_rng(0)
     settings = config(training__num_steps=100, training__learning_rate=0.03)
     cycles = symbols([[4 + (start + t) % 4 for t in range(20)] for start in range(4)])
-    losses = pretrain(settings, encoder(bidirectional), cycles, never())
-    # forward, 1 of 4 follows the symbol, and EOS after the 20th; backward, EOS tells nothing
+    losses = pretrain(settings, encoder(bidirectional), cycles)
+    # forward, EOS follows the 20th symbol; backward, EOS does not determine the symbol before
     assert len(losses) == 100 and losses[-1] < 0.3 < 1 < losses[0]
     random = symbols(generator.integers(4, 8, (3000, 20)).tolist())
-    losses = pretrain(settings, encoder(bidirectional), random, never())
+    losses = pretrain(settings, encoder(bidirectional), random)
     assert np.mean(losses[-20:]) > 0.9 * np.log(4)
 
 
-def test_the_clock_ends_it(prepared: Prepared) -> None:
-    assert pretrain(config(), encoder(True), symbols([[4, 5]]), Clock(-np.inf)) == []
-    assert not Clock.start(config()).is_over
-    assert Clock.start(config(training__max_minutes=0.001)).end < Clock.start(config()).end
+def test_the_time_limit_ends_it(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pretrain(config(), encoder(True), symbols([[4, 5]]), -np.inf) == []
+    seconds = itertools.count(0, 60)  # a minute at each look at the clock
+    monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
+    evaluated = []
+
+    def score(*_: object) -> tuple[float, float]:
+        evaluated.append(next(seconds))
+        return 0.0, 0.0
+
+    monkeypatch.setattr(same_encoder, "_score", score)
+    fit_supervised(config(training__max_minutes=5.5), prepared)
+    assert evaluated == [60, 420]  # before the first step, and once the time is over
 
 
-def test_rounds_of_self_training_read_more_and_more_guesses(
+def test_rounds_of_self_training_use_more_and_more_pseudo_labels(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The surest rows of the last round's model, and the best round by dev is kept."""
+    """Those of which the last round was most confident; the best round by dev is kept."""
     scores = iter([(0.5, -1.0), (0.9, -2.0), (0.9, -1.0), (0.6, -1.0)])
     calls: list[tuple[SSVAE, EncodedRows | None]] = []
 
@@ -129,12 +136,10 @@ def test_rounds_of_self_training_read_more_and_more_guesses(
         config: Config,
         model: SSVAE,
         prepared: Prepared,
-        labelled: EncodedRows,
-        guessed: EncodedRows | None,
-        clock: Clock,
+        pseudo_labelled: EncodedRows | None,
+        end: float,
     ) -> tuple[float, float]:
-        assert list(labelled.ids) == list(prepared.labelled.ids)
-        calls.append((model, guessed))
+        calls.append((model, pseudo_labelled))
         with torch.no_grad():
             for parameter in model.encoder_y.parameters():  # so that rounds differ
                 parameter.mul_(1 + len(calls))
@@ -144,13 +149,13 @@ def test_rounds_of_self_training_read_more_and_more_guesses(
     best = fit_self_trained(config(), prepared)
     assert best is calls[2][0] and calls[0][1] is None
     total = len(prepared.unlabelled)
-    for number, (_, guessed) in enumerate(calls[1:]):
-        assert guessed is not None and len(guessed) == int((number + 1) * total / 3)
+    for number, (_, pseudo) in enumerate(calls[1:]):
+        assert pseudo is not None and len(pseudo) == int((number + 1) * total / 3)
         table = classify_table(calls[number][0], prepared.unlabelled)
         found = dict(zip(prepared.unlabelled.ids, table, strict=True))
-        sureness = [found[id].max() for id in guessed.ids]
-        assert [found[id].argmax() for id in guessed.ids] == guessed.y.tolist()
-        assert min(sureness) >= np.sort(table.max(1))[-len(guessed)]
+        confidence = [found[id].max() for id in pseudo.ids]
+        assert [found[id].argmax() for id in pseudo.ids] == pseudo.y.tolist()
+        assert min(confidence) >= np.sort(table.max(1))[-len(pseudo)]
 
 
 def test_the_best_weights_by_dev_are_kept(
