@@ -139,12 +139,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     names = ",".join(PACKAGES)
-    add("--kind", choices=KINDS, default="docstrings", help="kind of data (default docstrings)")
-    add("--packages", default=names, metavar="NAMES", help=f"packages (default {names})")
-    add("--train", type=int, default=1100, help="training rows per package (default 1100)")
-    add("--test", type=int, default=250, help="test rows per package (default 250)")
+    add("--kind", choices=KINDS, default="docstrings", help="kind of data")
+    add("--packages", default=names, metavar="NAMES", help="packages")
+    add("--train", type=int, default=1100, help="training rows per package")
+    add("--test", type=int, default=250, help="test rows per package")
     add("--out", type=Path, help="output folder (default data/KIND)")
-    add("--seed", type=int, default=0, help="seed of the choice (default 0)")
+    add("--seed", type=int, default=0, help="seed of the choice")
     arguments = parser.parse_args(argv)
     folder = arguments.out or Path("data") / arguments.kind
     packages = [name.strip() for name in arguments.packages.split(",")]

@@ -122,11 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     codes = ",".join(LANGUAGES)
-    add("--languages", default=codes, metavar="CODES", help=f"languages (default {codes})")
-    add("--words", type=int, default=4000, help="training words per language (default 4000)")
-    add("--test", type=int, default=500, help="test words per language (default 500)")
-    add("--out", type=Path, default=Path("data/words"), help="output folder (default data/words)")
-    add("--seed", type=int, default=0, help="seed of the shuffling (default 0)")
+    add("--languages", default=codes, metavar="CODES", help="languages")
+    add("--words", type=int, default=4000, help="training words per language")
+    add("--test", type=int, default=500, help="test words per language")
+    add("--out", type=Path, default=Path("data/words"), help="output folder")
+    add("--seed", type=int, default=0, help="seed of the shuffling")
     arguments = parser.parse_args(argv)
     try:
         languages = [code.strip() for code in arguments.languages.split(",")]

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. A command a file; heavy imports wait until one runs."""
+"""The command line, a module for each command; a command imports torch only when it runs."""
 
 import argparse
 import contextlib
@@ -20,24 +20,13 @@ from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = {
-    "train": "train a model on labelled and unlabelled rows",
-    "evaluate": "measure a trained model on a file",
-    "classify": "label texts or a file's rows",
-    "generate": "write new sequences of a label",
-    "transfer": "write a text anew under another label: the same z, another y",
-    "interpolate": "walk through z from one text to another",
-    "compare": "does unlabelled data help? the SS-VAE beside its baselines",
-    "check": "every estimator beside the brute-force sum over y",
-    "encode": "write each row's place in the latent space",
-    "plot": "pictures of a run",
-    "report": "one self-contained HTML page about a run",
-    "explore": "a local page to try a model",
-    "export": "write the classifier q(y|x) for programs without torch",
-}
-
+COMMANDS = (
+    *("train", "evaluate", "classify", "generate", "transfer", "interpolate", "compare", "check"),
+    *("encode", "plot", "report", "explore", "export"),
+)
+WITHOUT_RUN = ("train", "compare")  # all others load a trained run
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun
-TURN_SECONDS = 2.0  # until rank 0 has told of a mistake that all ranks find, and torchrun ends all
+DELAY_SECONDS = 2.0  # rank 0 reports an error that all ranks have before torchrun ends them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,9 +73,12 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         "--print-completion", choices=SHELLS, help="print a completion script for this shell"
     )
     commands = parser.add_subparsers(metavar="COMMAND")
-    for name, help_line in COMMANDS.items():
+    for name in COMMANDS:
         module = importlib.import_module(f"seqssvae.cli.{name}")
-        command = commands.add_parser(name, help=help_line, description=module.__doc__)
+        summary = (module.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        if name not in WITHOUT_RUN:
+            command.add_argument("run", metavar="RUN", help="folder of a trained run")
         module.add_arguments(command)
         command.add_argument(
             "--json", action="store_true", help="print one JSON object as the last line"
@@ -96,7 +88,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Run what was parsed; every mistake is a line."""
+    """Run a parsed command; every error of the user is a line."""
     rank = distributed.launched_rank()
     name, who = f"seqssvae {arguments.command}", f"rank {rank}: " if rank is not None else ""
     try:
@@ -119,12 +111,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return 4
     except (InputError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" not in str(error).lower():
-            raise  # torch says so where memory is short
+            raise  # torch's error for too little memory says 'allocate'
         line = " ".join(str(error).split())
         if not isinstance(error, InputError):
             line = f"wanted less memory (smaller sizes or batches, shorter rows), got: {line:.200}"
         if rank:
-            time.sleep(TURN_SECONDS)
+            time.sleep(DELAY_SECONDS)
         print(f"{name}: error: {who if rank else ''}{line}", file=sys.stderr)
         return 2
     except Diverged as error:
@@ -136,6 +128,6 @@ def _run(arguments: argparse.Namespace) -> int:
         if not rank:
             print(f"{name}: stopped by {line}", file=sys.stderr)
         return int(getattr(stop, "status", 128 + signal.SIGINT))
-    except BrokenPipeError:  # the reader went away, as `| head` does
+    except BrokenPipeError:  # the reader of stdout has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

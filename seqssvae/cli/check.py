@@ -1,4 +1,4 @@
-"""Every estimator's value and gradient beside the brute-force sum over y, on rows of a file."""
+"""Compare every estimator's value and gradient with the brute-force sum over y."""
 
 import argparse
 import dataclasses
@@ -9,12 +9,11 @@ from seqssvae.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("--data", required=True, metavar="FILE", help="rows to check on")
-    parser.add_argument("--rows", type=int, default=8, metavar="N", help="how many of them (8)")
-    parser.add_argument("--draws", type=int, default=200, metavar="N", help="of y (200)")
-    parser.add_argument("--particles", type=int, default=2, metavar="S", help="of z (2)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="(0)")
+    parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
+    parser.add_argument("--rows", type=int, default=8, metavar="N", help="rows to use")
+    parser.add_argument("--draws", type=int, default=200, metavar="N", help="samples of y")
+    parser.add_argument("--particles", type=int, default=2, metavar="S", help="samples of z")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Label texts or a file's rows.
+"""Classify texts or the rows of a file.
 
 Modes: q is the encoder's q(y|x); posterior is Bayes' rule with importance samples of z; mix is
 their geometric mean.
 
-Under torchrun the processes share the rows of a file. With --out, what a kill left of a large file
-is not computed again: run the same command.
+Under torchrun the processes share the rows of a file. If a run with --out is killed, the same
+command computes only the rows that are missing.
 """
 
 import argparse
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to label")
-    parser.add_argument("--data", metavar="FILE", help="rows to label instead; labels are not read")
-    parser.add_argument("--mode", choices=("q", "posterior", "mix"), default="q")
-    parser.add_argument("--num-samples", type=int, default=8, metavar="S", help="of z (8)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
-    parser.add_argument("--out", metavar="FILE.jsonl", type=Path, help="write the rows here")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to classify")
+    parser.add_argument("--data", metavar="FILE", help="file of rows to classify instead")
+    parser.add_argument("--mode", choices=("q", "posterior", "mix"), default="q", help="see above")
+    parser.add_argument("--num-samples", type=int, default=8, metavar="S", help="samples of z")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
+    parser.add_argument("--out", metavar="FILE.jsonl", type=Path, help="write predictions here")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Label."""
+    """Classify."""
     if bool(arguments.texts) == bool(arguments.data):
         raise InputError("wanted TEXT ... or --data FILE, got both or neither")
     if arguments.out is None and distributed.size() > 1:
@@ -45,17 +44,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         write(model, rows, arguments)
         return {"num_rows": len(rows), "out": str(arguments.out)}
     options = {"num_samples": arguments.num_samples, "seed": arguments.seed}
-    found = model.classify_rows(rows, mode=arguments.mode, **options)
+    predictions = model.classify_rows(rows, mode=arguments.mode, **options)
     if not arguments.json:
-        for row in found:
+        for row in predictions:
             print(f"{row['label']}\t{row['probability']:.4f}")
         return {"num_rows": len(rows)}
-    predictions = list(found)
-    return {"num_rows": len(predictions), "predictions": predictions}
+    return {"num_rows": len(rows), "predictions": list(predictions)}
 
 
 def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namespace) -> None:
-    """Write a line for each row."""
+    """Write a line of JSON for each row."""
     import numpy as np
 
     from seqssvae.storage.slices import concatenate, write_in_slices
@@ -66,8 +64,9 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
     }  # fmt: skip
 
     def make(some: slice) -> bytes:
-        found = model.classify_rows(rows.take(np.arange(some.start, some.stop)), **options)
-        return b"".join(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in found)
+        part = rows.take(np.arange(some.start, some.stop))
+        predictions = model.classify_rows(part, **options)
+        return b"".join(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in predictions)
 
     key = {"run": model.manifest["sha256"], "rows": digest(rows), **options}
     write_in_slices(arguments.out, len(rows), key=key, make=make, join=concatenate)

@@ -1,7 +1,7 @@
-"""Does unlabelled data help? The SS-VAE beside its baselines, over label budgets and draws.
+"""Does unlabelled data help? Compare the SS-VAE with its baselines, over label budgets and draws.
 
-Every arm of a draw learns from the same rows and is measured on the same test rows; a fifth of the
-labels is dev for all. Results are kept cell by cell, so that a run that was stopped goes on.
+All arms of a draw are trained on the same rows and evaluated on the same test rows; a fifth of the
+labels is held out for early stopping. The same command resumes an interrupted run.
 """
 
 import argparse
@@ -15,19 +15,23 @@ from seqssvae.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--data", required=True, metavar="FILE|hub:NAME", help="training rows")
-    parser.add_argument("--test", required=True, metavar="FILE", help="held-out rows")
-    parser.add_argument("--unlabelled", metavar="FILE", help="more rows; their labels are not read")
     parser.add_argument(
-        "--budgets", default="100", metavar="N,N", help="labelled rows in all (100)"
+        "--data", required=True, metavar="FILE|hub:NAME", help="file of training rows"
     )
-    parser.add_argument("--draws", type=int, default=3, metavar="N", help="of the labels (3)")
-    parser.add_argument("--arms", metavar="A,A", help="default: all of them")
+    parser.add_argument("--test", required=True, metavar="FILE", help="file of test rows")
+    parser.add_argument("--unlabelled", metavar="FILE", help="file of more rows, without labels")
+    parser.add_argument("--budgets", default="100", metavar="N,N", help="labelled rows in total")
+    parser.add_argument("--draws", type=int, default=3, metavar="N", help="draws of the labels")
+    parser.add_argument("--arms", metavar="A,A", help="models to compare (default: all)")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.jsonl", help="results; read if it exists"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE.jsonl",
+        help="results, also those of an earlier run",
     )
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE.png", help="draw accuracies; or FILE.svg"
+        "--picture", type=Path, metavar="FILE.png", help="plot of the accuracies, PNG or SVG"
     )
     add_settings(parser)
 

@@ -1,10 +1,10 @@
-"""Write each row's place in the latent space.
+"""Write each row's latent vector.
 
-A parquet file with the columns id, loc and scale of q(z | x, y) at the likeliest y, label and
+A parquet file with the columns id, loc and scale of q(z|x,y) at the most probable y, label and
 probabilities.
 
-Under torchrun the processes share the rows. What a kill left of a large file is not computed again:
-run the same command.
+Under torchrun the processes share the rows. If a run is killed, the same command computes only the
+rows that are missing.
 """
 
 import argparse
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("--data", required=True, metavar="FILE", help="rows to encode")
-    parser.add_argument("--out", required=True, metavar="FILE.parquet", type=Path)
+    parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
+    parser.add_argument("--out", required=True, metavar="FILE.parquet", type=Path, help="output")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -50,28 +49,28 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(model: "TrainedModel", rows: "EncodedRows") -> bytes:
-    """A parquet file of some rows."""
+    """A parquet file of these rows."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    found = model.encode_rows(rows)
+    encoded = model.encode_rows(rows)
     names = model.labels.names
     columns = {
         "id": pa.array(rows.ids),
-        "loc": pa.array(list(found["loc"])),
-        "scale": pa.array(list(found["scale"])),
+        "loc": pa.array(list(encoded["loc"])),
+        "scale": pa.array(list(encoded["scale"])),
     }
     if names:
-        best = found["probabilities"].argmax(1)
+        best = encoded["probabilities"].argmax(1)
         columns["label"] = pa.array([names[i] for i in best])
-        columns["probabilities"] = pa.array(list(found["probabilities"]))
+        columns["probabilities"] = pa.array(list(encoded["probabilities"]))
     buffer = io.BytesIO()
     parquet.write_table(pa.table(columns), buffer)
     return buffer.getvalue()
 
 
 def join(parts: Iterable[BinaryIO], whole: BinaryIO) -> None:
-    """Write the rows of parquet files into one, a group of rows for each."""
+    """Concatenate parquet files, with a row group for each."""
     from pyarrow import parquet
 
     with contextlib.ExitStack() as stack:

@@ -1,10 +1,10 @@
-"""Measure a trained model on a file.
+"""Evaluate a model on a file.
 
-Accuracy over its labelled rows; in nats per sequence the un-annealed ELBO, importance-weighted NLL
-and KL over all of its rows. With --judge, rows are also written anew under another label, and a
-classifier that learned from the judge's file says whether that succeeded.
+Accuracy over the labelled rows; the un-annealed ELBO, importance-weighted NLL and KL over all rows,
+in nats per sequence. With --judge, rows are also rewritten under another label, and a classifier
+trained on the judge's file decides whether that succeeded.
 
-Under torchrun the processes share the rows; the figures are those that one gives.
+Under torchrun the processes share the rows; the results are those of one process.
 """
 
 import argparse
@@ -13,15 +13,14 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("--data", required=True, metavar="FILE", help="rows to measure on")
-    parser.add_argument("--judge", metavar="FILE", help="labelled rows to judge label swaps by")
-    parser.add_argument("--num-samples", type=int, default=16, metavar="S", help="of z (16)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (0)")
+    parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
+    parser.add_argument("--judge", metavar="FILE", help="labelled rows to train the judge on")
+    parser.add_argument("--num-samples", type=int, default=16, metavar="S", help="samples of z")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure."""
+    """Evaluate."""
     from seqssvae.trained import load
 
     model = load(arguments.run)

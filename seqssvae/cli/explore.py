@@ -1,8 +1,7 @@
 """Open a local page to try a model.
 
-Type a sequence to see its class and how new it is; write new ones; transfer; interpolate; a map of
-the latent space. The page is for this machine alone, and asks the network for nothing. Ctrl-C ends
-it.
+Classify a sequence and see its novelty; generate; transfer; interpolate; a map of the latent space.
+Only this machine can open the page, and it loads nothing from the network. Ctrl-C stops the server.
 """
 
 import argparse
@@ -11,10 +10,9 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("--data", metavar="FILE", help="rows of the map (held-out ones of the run)")
-    parser.add_argument("--port", type=int, default=8050, metavar="P", help="0: a free one (8050)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the map (0)")
+    parser.add_argument("--data", metavar="FILE", help="rows of the map (default: held-out rows)")
+    parser.add_argument("--port", type=int, default=8050, metavar="P", help="port; 0: any free one")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the map")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

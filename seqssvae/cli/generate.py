@@ -1,4 +1,4 @@
-"""Write new sequences of a label, each from a z of its own drawn from p(z)."""
+"""Generate sequences of a label, each with its own z from p(z)."""
 
 import argparse
 from typing import Any
@@ -6,17 +6,22 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("--label", metavar="L", help="the class; none for a model without classes")
-    parser.add_argument("--prefix", default="", metavar="S", help="what sequences begin with")
-    parser.add_argument("-n", type=int, default=1, metavar="N", help="how many (1)")
-    parser.add_argument("--strategy", choices=("sample", "greedy", "beam"), default="sample")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="(1)")
-    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="0: all symbols")
-    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: all symbols")
-    parser.add_argument("--width", type=int, default=8, metavar="W", help="of the beam (8)")
-    parser.add_argument("--max-length", type=int, metavar="N", help="symbols at most")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="(0)")
+    parser.add_argument("--label", metavar="L", help="label; none for a model without classes")
+    parser.add_argument("--prefix", default="", metavar="S", help="prefix of every sequence")
+    parser.add_argument("-n", type=int, default=1, metavar="N", help="number of sequences")
+    parser.add_argument(
+        "--strategy", choices=("sample", "greedy", "beam"), default="sample", help="decoding"
+    )
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="temperature")
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="keep the K most probable symbols; 0: all"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="keep symbols of total probability P"
+    )
+    parser.add_argument("--width", type=int, default=8, metavar="W", help="beam width")
+    parser.add_argument("--max-length", type=int, metavar="N", help="largest number of symbols")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Walk through z from one text to another. Tokens are separated by spaces."""
+"""Interpolate between two texts in the latent space. Tokens are separated by spaces."""
 
 import argparse
 from typing import Any
@@ -6,11 +6,18 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("a", metavar="A", help="where the walk begins")
-    parser.add_argument("b", metavar="B", help="where it ends")
-    parser.add_argument("--steps", type=int, default=5, metavar="N", help="both ends included (5)")
-    parser.add_argument("--label", metavar="L", help="y on the way; the likeliest of A by default")
+    parser.add_argument("a", metavar="A", help="first text")
+    parser.add_argument("b", metavar="B", help="last text")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=5,
+        metavar="N",
+        help="number of sequences, both ends included",
+    )
+    parser.add_argument(
+        "--label", metavar="L", help="label of all (default: the most probable of A)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

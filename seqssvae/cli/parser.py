@@ -10,6 +10,15 @@ from seqssvae import distributed
 __all__ = ["Parser"]
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Appends the default of each flag that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        absent = (None, "", argparse.SUPPRESS)
+        has_default = action.option_strings and action.nargs != 0 and action.default not in absent
+        return f"{action.help} (default: %(default)s)" if has_default else action.help
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line and name the nearest flag.
 
@@ -20,8 +29,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
 
     def parse_args(  # type: ignore[override] # no namespace to fill
         self, args: Sequence[str] | None = None

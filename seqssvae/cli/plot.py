@@ -1,8 +1,8 @@
 """Draw pictures of a run.
 
-Training curves, the latent space by t-SNE and by principal components, confusion, reliability,
-transfer and interpolation, KL of each dim of z. Shown are the rows that training held out, with the
-labels that the data has for them; --data names other rows, or where the run's data is now.
+Training curves, the latent space by t-SNE and by principal components, confusion matrix,
+reliability, transfer and interpolation, KL of each dimension of z. The rows are those that training
+held out, with the labels of the data; --data gives other rows, or the new path of the run's data.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from seqssvae.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("--data", metavar="FILE", help="rows to show (held-out ones of the run's)")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where to write (RUN/plots)")
-    parser.add_argument("--format", choices=("png", "svg"), default="png", help="(png)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all draws (0)")
+    parser.add_argument("--data", metavar="FILE", help="rows to show (default: held-out rows)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="output folder (default: RUN/plots)"
+    )
+    parser.add_argument("--format", choices=("png", "svg"), default="png", help="file format")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

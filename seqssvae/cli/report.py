@@ -1,7 +1,7 @@
-"""Write one HTML page about a run, to be sent to a colleague.
+"""Write one self-contained HTML page about a run.
 
-Numbers, pictures, samples and transfers; in the maps of the latent space, pointing at a row shows
-its sequence. The page holds all it needs (some 5 MB) and asks the network for nothing.
+Metrics, pictures, samples and transfers; in the maps of the latent space, hovering over a row shows
+its sequence. The page (about 5 MB) loads nothing from the network.
 """
 
 import argparse
@@ -11,10 +11,11 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("--data", metavar="FILE", help="rows to show (held-out ones of the run's)")
-    parser.add_argument("--out", metavar="FILE.html", type=Path, help="(RUN/report.html)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all draws (0)")
+    parser.add_argument("--data", metavar="FILE", help="rows to show (default: held-out rows)")
+    parser.add_argument(
+        "--out", metavar="FILE.html", type=Path, help="output (default: RUN/report.html)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def add_settings(parser: argparse.ArgumentParser, *, budget: bool = False) -> No
         budget: Whether `--labels-per-class` and `--num-labels` are flags too.
     """
     aliases = ALIASES | BUDGETS if budget else ALIASES
-    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings; flags win")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.yaml", help="YAML file of settings; flags override it"
+    )
     groups = {
         name: parser.add_argument_group(f"settings: {name}", section.__doc__)
         for name, section in get_type_hints(Config).items()
@@ -71,40 +73,28 @@ def load_config(path: Path) -> Config:
         InputError: no such file, bad YAML, an unknown key, or a value of the wrong type.
     """
     try:
-        content = _read_yaml(path.read_text(encoding="utf-8-sig"))
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except OSError as error:
         raise InputError(f"{path}: wanted a readable file, got {error.strerror}") from error
-    except ValueError as error:  # UnicodeDecodeError is one
-        raise InputError(f"{path}: wanted YAML, got {error}") from error
+    except Exception as error:  # PyYAML also lets through what int() and recursion raise
+        got = " ".join(str(error).split())
+        raise InputError(f"{path}: wanted YAML, got {got:.200}") from error
     return override(Config(), {} if content is None else content, where=f"{path}: ")
 
 
 class _Loader(yaml.BaseLoader):  # type: ignore[misc] # PyYAML has no types
-    """Leaves scalars as texts, which `_convert` reads by the setting's type, and dates as well.
+    """Leaves scalars as texts, which `override` converts by type, and refuses repeated keys.
 
-    YAML 1.1, which PyYAML reads, takes 010 for 8, 1:30 for 90 and 1e-3 for a text. It also ignores
-    the first of two equal keys; here they are an error.
+    PyYAML's other loaders follow YAML 1.1: 010 is 8, 1:30 is 90 and 1e-3 is a text.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r:.80} twice", key.start_mark
                 )
-            seen.add(str(key.value))
+            seen.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
-
-
-def _read_yaml(text: str) -> Any:
-    """Read one YAML document, every scalar as text; an empty document is None.
-
-    Raises:
-        ValueError: it is no YAML; the message is one line.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except Exception as error:  # PyYAML also lets through what int() and recursion raise
-        raise ValueError(f"{' '.join(str(error).split()):.200}") from error

@@ -18,11 +18,17 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--data", required=True, metavar="FILE|hub:NAME", help="training rows")
-    parser.add_argument("--test", metavar="FILE", help="rows to evaluate on after training")
-    parser.add_argument("--unlabelled", metavar="FILE", help="more rows; their labels are not read")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's checkpoint")
-    parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="a new folder")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE|hub:NAME", help="file of training rows"
+    )
+    parser.add_argument("--test", metavar="FILE", help="file of rows to evaluate on after training")
+    parser.add_argument("--unlabelled", metavar="FILE", help="file of more rows, without labels")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint in RUN"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="RUN", type=Path, help="output folder; it must be new"
+    )
     add_settings(parser, budget=True)
 
 
@@ -38,7 +44,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             config, arguments.data, arguments.test, unlabelled_source=arguments.unlabelled
         )
         if seen:
-            logger.warning("%d test rows are among the training rows: figures flatter", seen)
+            logger.warning("%d test rows are also training rows: results are optimistic", seen)
     summary = fit(
         config,
         arguments.data,

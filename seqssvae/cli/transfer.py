@@ -1,4 +1,4 @@
-"""Write texts anew under another label: the same z, another y. Tokens are separated by spaces."""
+"""Rewrite texts under another label: the same z, another y. Tokens are separated by spaces."""
 
 import argparse
 from typing import Any
@@ -6,9 +6,8 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("run", metavar="RUN", help="a trained run's folder")
-    parser.add_argument("texts", metavar="TEXT", nargs="+", help="what to write anew")
-    parser.add_argument("--to", required=True, metavar="L", help="the label to write it under")
+    parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to rewrite")
+    parser.add_argument("--to", required=True, metavar="L", help="label to rewrite them under")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
