@@ -27,23 +27,6 @@ from seqssvae.data.sentencepieces import (
 )
 from seqssvae.errors import InputError
 
-__all__ = [
-    "BOS",
-    "EOS",
-    "NUM_SPECIAL",
-    "PAD",
-    "UNK",
-    "CharacterVocabulary",
-    "SentencePieceVocabulary",
-    "WORD",
-    "TokenVocabulary",
-    "Vocabulary",
-    "build_vocabulary",
-    "count_unknown",
-    "has_words",
-    "load_vocabulary",
-]
-
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 NUM_SPECIAL = 4
 
@@ -65,30 +48,30 @@ class Vocabulary(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
-        """Ids of a sequence, without BOS and EOS; what is not known becomes UNK.
+        """Ids of a sequence, without BOS and EOS; unknown symbols become UNK.
 
         Args:
-            sequence: A text, or a list of tokens where `kind` is "tokens". An empty one has no ids.
+            sequence: A text, or a list of tokens if `kind` is "tokens". An empty one has no ids.
         """
 
     @abc.abstractmethod
     def encode_many(
         self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of many sequences, each as `encode` gives them.
+        """Ids of many sequences, the same as `encode` gives.
 
         Args:
-            sequences: As of `encode`, n of them.
-            num_threads: Of SentencePiece, 0 for one each core; the others need no more than one.
+            sequences: n sequences; see `encode`.
+            num_threads: Threads of SentencePiece, 0 for one per core; other kinds use one.
 
         Returns:
-            All ids one after the other, and how many each sequence has, `[n]`.
+            All ids one after the other, `[M]`, and the number of ids of each sequence, `[n]`.
         """
 
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """A checksum: equal ones give equal ids."""
+        """A checksum: vocabularies with the same one give the same ids."""
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str | list[str]:
@@ -102,7 +85,7 @@ class Vocabulary(abc.ABC):
 
     @abc.abstractmethod
     def symbol(self, id: int) -> str:
-        """How one id is shown; the special ones as `<pad>`, `<unk>`, `<bos>` and `<eos>`.
+        """An id as text; the special ones as `<pad>`, `<unk>`, `<bos>` and `<eos>`.
 
         Raises:
             IndexError: the id is not from 0 to V - 1.
@@ -117,32 +100,32 @@ class Vocabulary(abc.ABC):
         """
 
 
-class _Table:
+class _ListedVocabulary(Vocabulary):
     """Listed symbols, numbered from NUM_SPECIAL on."""
 
     def __init__(self, symbols: Sequence[str]) -> None:
-        self.symbols = tuple(symbols)
-        self.ids = {symbol: id for id, symbol in enumerate(self.symbols, start=NUM_SPECIAL)}
-        if len(self.ids) < len(self.symbols):
+        self._symbols = tuple(symbols)
+        self._ids = {symbol: id for id, symbol in enumerate(self._symbols, start=NUM_SPECIAL)}
+        if len(self._ids) < len(self._symbols):
             raise ValueError("wanted different symbols, got one twice")
 
     def __len__(self) -> int:
-        return NUM_SPECIAL + len(self.symbols)
+        return NUM_SPECIAL + len(self._symbols)
 
-    def encode(self, sequence: str | Sequence[str]) -> list[int]:
-        ids = self.ids
-        return [ids.get(symbol, UNK) for symbol in sequence]
-
-    def fingerprint(self, kind: str) -> str:
-        return hashlib.sha256(json.dumps([kind, self.symbols]).encode()).hexdigest()
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps([self.kind, self._symbols]).encode()).hexdigest()
 
     def symbol(self, id: int) -> str:
         _check_id(id, len(self))
-        return SPECIAL_SYMBOLS[id] if id < NUM_SPECIAL else self.symbols[id - NUM_SPECIAL]
+        return SPECIAL_SYMBOLS[id] if id < NUM_SPECIAL else self._symbols[id - NUM_SPECIAL]
+
+    def save(self, folder: Path) -> None:
+        _write_json(folder, {"kind": self.kind, "symbols": list(self._symbols)})
 
 
 @final
-class CharacterVocabulary(Vocabulary):
+class CharacterVocabulary(_ListedVocabulary):
     """Unicode code points as symbols.
 
     Args:
@@ -154,15 +137,12 @@ class CharacterVocabulary(Vocabulary):
     def __init__(self, symbols: Sequence[str]) -> None:
         if any(len(symbol) != 1 for symbol in symbols):
             raise ValueError("wanted single characters")
-        self._table = _Table(symbols)
-
-    def __len__(self) -> int:
-        return len(self._table)
+        super().__init__(symbols)
 
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
-        return self._table.encode(_as_text(sequence, self.kind))
+        return [self._ids.get(symbol, UNK) for symbol in _as_text(sequence, self.kind)]
 
-    def encode_many(  # noqa: D102
+    def encode_many(
         self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         texts = [_as_text(sequence, self.kind) for sequence in sequences]
@@ -173,29 +153,19 @@ class CharacterVocabulary(Vocabulary):
 
     @functools.cached_property
     def _id_of_point(self) -> NDArray[np.int32]:
-        """The ids of code points, UNK for those between and, at last, for all beyond."""
-        points = [ord(symbol) for symbol in self._table.symbols]
-        found = np.full(max(points, default=-1) + 2, UNK, dtype=np.int32)
-        found[points] = np.arange(NUM_SPECIAL, len(self))
-        return found
-
-    @property
-    def fingerprint(self) -> str:  # noqa: D102
-        return self._table.fingerprint(self.kind)
+        """The ids of code points, UNK for unknown ones; the last is that of all larger ones."""
+        points = [ord(symbol) for symbol in self._symbols]
+        ids = np.full(max(points, default=-1) + 2, UNK, dtype=np.int32)
+        ids[points] = np.arange(NUM_SPECIAL, len(self))
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        kept = _visible(ids, len(self))
-        return "".join(UNKNOWN_CHARACTER if id == UNK else self.symbol(id) for id in kept)
-
-    def symbol(self, id: int) -> str:
-        return self._table.symbol(id)
-
-    def save(self, folder: Path) -> None:
-        _write_json(folder, {"kind": self.kind, "symbols": list(self._table.symbols)})
+        visible = _visible(ids, len(self))
+        return "".join(UNKNOWN_CHARACTER if id == UNK else self.symbol(id) for id in visible)
 
 
 @final
-class TokenVocabulary(Vocabulary):
+class TokenVocabulary(_ListedVocabulary):
     """Given tokens as symbols; a user's token `<unk>` has an id of its own.
 
     Args:
@@ -204,48 +174,32 @@ class TokenVocabulary(Vocabulary):
 
     kind = "tokens"
 
-    def __init__(self, symbols: Sequence[str]) -> None:
-        self._table = _Table(symbols)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
-        return self._table.encode(_as_tokens(sequence))
+        return [self._ids.get(token, UNK) for token in _as_tokens(sequence)]
 
-    def encode_many(  # noqa: D102
+    def encode_many(
         self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         rows = [_as_tokens(sequence) for sequence in sequences]
-        ids, tokens = self._table.ids, itertools.chain.from_iterable(rows)
-        found = array("i", [ids.get(token, UNK) for token in tokens])
-        return np.array(found, np.int32), np.fromiter(map(len, rows), np.int64, len(rows))
-
-    @property
-    def fingerprint(self) -> str:  # noqa: D102
-        return self._table.fingerprint(self.kind)
+        tokens = itertools.chain.from_iterable(rows)
+        ids = array("i", [self._ids.get(token, UNK) for token in tokens])
+        return np.array(ids, np.int32), np.fromiter(map(len, rows), np.int64, len(rows))
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         return [self.symbol(id) for id in _visible(ids, len(self))]
 
-    def symbol(self, id: int) -> str:
-        return self._table.symbol(id)
-
-    def save(self, folder: Path) -> None:
-        _write_json(folder, {"kind": self.kind, "symbols": list(self._table.symbols)})
-
 
 @final
 class SentencePieceVocabulary(Vocabulary):
-    """Pieces of text; what no piece covers is spelled in bytes, so nothing is unknown.
+    """Pieces of text; other text is spelled in bytes, so that nothing is unknown.
 
-    `decode(encode(text)) == text` but for a literal U+2581, which comes back as a space.
+    `decode(encode(text)) == text` except for U+2581, which becomes a space.
 
     Args:
         model: The bytes of a SentencePiece model whose ids 0 to 3 are PAD, UNK, BOS, EOS.
 
     Raises:
-        ValueError: the bytes are no such model.
+        ValueError: the bytes are not such a model.
     """
 
     kind = "sentencepiece"
@@ -271,7 +225,7 @@ class SentencePieceVocabulary(Vocabulary):
         ids: list[int] = self._processor.encode(_as_text(sequence, self.kind))
         return ids
 
-    def encode_many(  # noqa: D102
+    def encode_many(
         self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         texts = [_as_text(sequence, self.kind) for sequence in sequences]
@@ -281,7 +235,7 @@ class SentencePieceVocabulary(Vocabulary):
         return ids, lengths
 
     @property
-    def fingerprint(self) -> str:  # noqa: D102
+    def fingerprint(self) -> str:
         return hashlib.sha256(self._model).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -303,18 +257,18 @@ class SentencePieceVocabulary(Vocabulary):
 def build_vocabulary(
     kind: str, sequences: Iterable[str | Sequence[str]], *, size: int, min_count: int = 1
 ) -> Vocabulary:
-    """Learn a vocabulary from training rows; the same rows in any order give the same symbols.
+    """Learn a vocabulary from training rows; their order does not matter.
 
-    Characters and tokens are the most frequent ones, ties in the order of their code points.
-    SentencePiece learns a unigram model, without normalisation, from at most 4 million characters;
-    of a larger corpus it takes a share drawn by a checksum of the texts. It needs no more than one
-    row, and takes fewer pieces than `size` from a small corpus.
+    Characters and tokens are the most frequent ones, ties in the order of code points.
+    SentencePiece learns a unigram model, without normalisation, from at most 4 million characters,
+    a sample of a larger corpus by checksums of the texts. One row is enough; a small corpus gives
+    fewer pieces than `size`.
 
     Args:
         kind: "sentencepiece", "characters" or "tokens".
         sequences: Texts, or lists of tokens for "tokens"; read once.
-        size: V at most, the special symbols included; at least 300 for "sentencepiece".
-        min_count: Rarer characters and tokens become UNK; pieces take no notice of it.
+        size: Limit of V, special symbols included; at least 300 for "sentencepiece".
+        min_count: Rarer characters and tokens become UNK; ignored for "sentencepiece".
 
     Raises:
         InputError: an unknown kind, a size that is too small, or sequences of the other kind.
@@ -374,17 +328,12 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         raise InputError(f"{path}: wanted a vocabulary, got a damaged file: {error}") from error
 
 
-def count_unknown(ids: Iterable[int]) -> int:
-    """How many ids are UNK."""
-    return sum(id == UNK for id in ids)
-
-
 def has_words(sequences: Iterable[str | Sequence[str]], min_words: float = 3.0) -> bool:
-    """Whether most sequences are texts with a space in them, and the mean one has enough words.
+    """Whether most sequences are texts with a space, of enough words in the mean.
 
     Args:
-        sequences: Texts or lists of tokens; of the latter the answer is False.
-        min_words: Words and punctuation marks of the mean text, at least.
+        sequences: Texts, or lists of tokens, for which it is False.
+        min_words: Least mean number of words and punctuation marks.
     """
     texts = [sequence.strip() for sequence in sequences if isinstance(sequence, str)]
     num_words = sum(len(WORD.findall(text)) for text in texts)

@@ -8,9 +8,7 @@ import pytest
 from seqssvae.data import sentencepieces
 
 
-def test_a_huge_corpus_is_thinned_by_content(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_huge_corpus_is_sampled_by_content(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     generator = random.Random(0)
     # two classes that alternate: a sample of every second row would hold one of them
@@ -23,21 +21,19 @@ def test_a_huge_corpus_is_thinned_by_content(
     generator.shuffle(texts)
     assert sentencepieces._thin(iter(texts), 10_000)[0] == sample
 
-    monkeypatch.setattr(sentencepieces, "SAMPLE_CHARACTERS", 10_000)
     special = ("<pad>", "<unk>", "<bos>", "<eos>")
-    thinned = sentencepieces.train_pieces(texts, size=320, special=special)
+    pieces = sentencepieces.train_pieces(texts, size=320, special=special, sample_characters=10_000)
     assert caplog.messages == [
-        f"SentencePiece learns from {len(sample)} of 4000 rows, {total} characters, drawn by a "
-        "checksum"
+        f"SentencePiece learns from a sample of {len(sample)} of 4000 rows, {total} characters"
     ]
-    assert thinned == sentencepieces.train_pieces(sample, size=320, special=special)
+    assert pieces == sentencepieces.train_pieces(sample, size=320, special=special)
 
 
-def test_a_small_corpus_is_taken_whole() -> None:
+def test_a_small_corpus_is_not_sampled() -> None:
     assert sentencepieces._thin(["b", "a", "b"], 3)[0] == ["a", "b", "b"]
 
 
-def test_long_texts_are_cut_into_chunks_that_join_again() -> None:
+def test_long_texts_are_cut_into_chunks() -> None:
     text = "".join(map(chr, range(32, 12_000)))
     chunks = list(sentencepieces._chunks([text, "", "short"]))
     assert "".join(chunks[:-1]) == text

@@ -1,4 +1,4 @@
-"""Vocabularies: round trips, bounds, damage, and corpora of every size."""
+"""Vocabularies: round trips, limits, damaged files, and corpora of every size."""
 
 import json
 import pickle
@@ -21,7 +21,6 @@ from seqssvae.data.vocabulary import (
     TokenVocabulary,
     Vocabulary,
     build_vocabulary,
-    count_unknown,
     has_words,
     load_vocabulary,
 )
@@ -41,7 +40,6 @@ def pieces() -> Vocabulary:
 def test_pieces_spell_any_text(pieces: Vocabulary, text: str) -> None:
     ids = pieces.encode(text)
     assert pieces.decode(ids) == text
-    assert count_unknown(ids) == 0
     assert all(id >= NUM_SPECIAL for id in ids)
 
 
@@ -92,7 +90,7 @@ def test_frequent_text_becomes_few_pieces() -> None:
     assert 2 <= len(vocabulary.encode("helloworld going")) <= 5
 
 
-def test_training_pieces_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_training_pieces_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     build_vocabulary("sentencepiece", TEXTS, size=400)
     assert capfd.readouterr() == ("", "")
 
@@ -106,7 +104,7 @@ def test_characters_within_the_vocabulary_come_back(rows: list[str], size: int) 
         ids = vocabulary.encode(row)
         expected = "".join(c if c in known else "\ufffd" for c in row)
         assert vocabulary.decode(ids) == expected
-        assert count_unknown(ids) == sum(c not in known for c in row)
+        assert ids.count(UNK) == sum(c not in known for c in row)
 
 
 @given(rows=st.lists(unicode_text, max_size=5))
@@ -126,7 +124,7 @@ def test_many_are_encoded_as_each_is(pieces: Vocabulary, rows: list[str]) -> Non
             assert (str(ids.dtype), str(lengths.dtype)) == ("int32", "int64")
 
 
-def test_fingerprints_tell_vocabularies_apart(pieces: Vocabulary) -> None:
+def test_other_vocabularies_have_other_fingerprints(pieces: Vocabulary) -> None:
     others = [
         pieces, build_vocabulary("sentencepiece", TEXTS[:2], size=400), CharacterVocabulary("ab"),
         CharacterVocabulary("ba"), TokenVocabulary(["a", "b"]), TokenVocabulary(["a", "b", "c"]),
@@ -150,7 +148,7 @@ def test_the_most_frequent_symbols_are_kept() -> None:
 def test_tokens_that_look_special_are_tokens() -> None:
     vocabulary = build_vocabulary("tokens", [["<unk>", "<eos>", "▁", " "]], size=100)
     ids = vocabulary.encode(["<unk>", "<eos>", "▁", " ", "new"])
-    assert count_unknown(ids) == 1
+    assert ids.count(UNK) == 1
     assert vocabulary.decode(ids) == ["<unk>", "<eos>", "▁", " ", "<unk>"]
 
 
@@ -214,7 +212,7 @@ def test_saved_and_pickled_vocabularies_are_the_same(
         ("sentencepiece.model", b"something else"),
     ],
 )
-def test_damage_is_told_with_the_file(
+def test_a_damaged_file_is_an_error_with_its_name(
     pieces: Vocabulary, tmp_path: Path, name: str, content: bytes | None
 ) -> None:
     pieces.save(tmp_path)
@@ -226,7 +224,7 @@ def test_damage_is_told_with_the_file(
         load_vocabulary(tmp_path)
 
 
-def test_a_model_of_another_size_is_damage(pieces: Vocabulary, tmp_path: Path) -> None:
+def test_a_model_of_another_size_is_an_error(pieces: Vocabulary, tmp_path: Path) -> None:
     pieces.save(tmp_path)
     path = tmp_path / "vocabulary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "size": 7}))
@@ -245,7 +243,7 @@ def test_a_model_of_another_size_is_damage(pieces: Vocabulary, tmp_path: Path) -
         ("tokens", ["a b"], 400),
     ],
 )
-def test_what_cannot_be_built_is_refused(kind: str, rows: list[str], size: int) -> None:
+def test_vocabularies_that_cannot_be_built(kind: str, rows: list[str], size: int) -> None:
     with pytest.raises(InputError, match="wanted .*, got"):
         build_vocabulary(kind, rows, size=size)
 
