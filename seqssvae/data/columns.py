@@ -1,4 +1,4 @@
-"""Which columns of a file or a data set hold sequences, labels and ids."""
+"""Choice of the columns of sequences, labels and ids."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

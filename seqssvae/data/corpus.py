@@ -33,7 +33,7 @@ READER_VERSION = 3  # raised when the same file gives other rows, so that no old
 
 @final
 class Corpus:
-    """Rows of texts or tokens, mapped into memory by `read_corpus`, or held by `gather_corpus`.
+    """Rows of texts or tokens: mapped from a file by `read_corpus`, in memory by `gather_corpus`.
 
     Args:
         table: n rows; see `cached_table`.
@@ -117,7 +117,7 @@ class Corpus:
 
         column, names = self.table.column("label"), pyarrow.array(labels.names, pyarrow.string())
         codes = compute.index_in(compute.list_flatten(column), value_set=names)
-        sizes = compute.list_value_length(column).to_numpy().astype(np.int64)
+        sizes = compute.list_value_length(column).to_numpy()
         ends = np.cumsum(sizes)
         if codes.null_count:
             first = compute.index(compute.is_null(codes), True).as_py()

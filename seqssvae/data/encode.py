@@ -103,13 +103,13 @@ def _encode(
 ) -> tuple[Symbols, Integers]:
     """Ids of rows one after the other, EOS after rows that are not truncated, and their lengths."""
     ids, lengths = vocabulary.encode_many(sequences, num_threads=num_threads)
-    kept = np.minimum(lengths + 1, max_length)
-    row = np.repeat(np.arange(len(kept)), kept)
-    time = np.arange(len(row)) - offsets_of(kept)[row]
+    sizes = np.minimum(lengths + 1, max_length)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    time = np.arange(len(row)) - offsets_of(sizes)[row]
     symbols = np.full(len(row), EOS, dtype=np.int32)
     inside = time < lengths[row]
     symbols[inside] = ids[(offsets_of(lengths)[row] + time)[inside]]
-    return symbols, kept
+    return symbols, sizes
 
 
 def _chunks(

@@ -110,13 +110,12 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         max_length=settings.max_length,
         num_threads=config.training.num_threads,
     )
-    without_labels = rows.with_labels(None)
     return Prepared(
         vocabulary=vocabulary,
         labels=labels,
         labelled=rows.take(labelled),
-        unlabelled=without_labels.take(unlabelled),
-        dev=EncodedRows.concatenate([rows.take(dev), without_labels.take(dev_unlabelled)]),
+        unlabelled=rows.take(unlabelled).with_labels(None),
+        dev=EncodedRows.concatenate([rows.take(dev), rows.take(dev_unlabelled).with_labels(None)]),
         corpus=everything,
         warnings=tuple(find_warnings(corpus, labels.names, y, seen=seen)),
     )

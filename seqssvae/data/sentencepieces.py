@@ -95,7 +95,7 @@ def _thin(texts: Iterable[str], limit: int) -> tuple[list[str], int]:
     The sample depends on content, not on position: rows that alternate between classes stay
     balanced.
     """
-    kept: list[str] = []
+    sample: list[str] = []
     total, bits = 0, 0
 
     def is_sampled(text: str) -> bool:
@@ -106,10 +106,10 @@ def _thin(texts: Iterable[str], limit: int) -> tuple[list[str], int]:
         num_texts += 1
         if not is_sampled(text):
             continue
-        kept.append(text)
+        sample.append(text)
         total += len(text)
         while total > limit and bits < 32:
             bits += 1
-            kept = [one for one in kept if is_sampled(one)]
-            total = sum(map(len, kept))
-    return sorted(kept), num_texts
+            sample = [one for one in sample if is_sampled(one)]
+            total = sum(map(len, sample))
+    return sorted(sample), num_texts

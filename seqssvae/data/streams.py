@@ -15,10 +15,10 @@ from seqssvae.data.encoded import EncodedRows
 
 BATCHES_PER_WINDOW = 50  # rows are sorted by length within the rows of 50 batches
 LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
-KEPT = 2  # orders and windows, since a batch may end one and begin the next
+NUM_CACHED = 2  # orders and windows, since a batch may end one and begin the next
 
 Key = TypeVar("Key")
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
 class Stream:
@@ -98,7 +98,7 @@ class Stream:
         # batch, there are whole batches
         head = min(self.num_rows, -number * self.num_rows % self.size)
         tail = self.num_rows - (self.num_rows - head) % self.size
-        order = _keep(self._orders, number, lambda: self._make_order(number))
+        order = _cached(self._orders, number, lambda: self._make_order(number))
         if offset < head:
             return order[offset:head]
         if offset >= tail:
@@ -106,7 +106,7 @@ class Stream:
         window, skipped = divmod(offset - head, self._rows_per_window)
         start = head + window * self._rows_per_window
         stop = min(start + self._rows_per_window, tail)
-        return _keep(
+        return _cached(
             self._windows,
             (number, window),
             lambda: self._make_window(order[start:stop], number, window),
@@ -151,13 +151,13 @@ class Stream:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
-def _keep(kept: dict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
-    """The value of a key, made now unless it is among the last two."""
-    if key not in kept:
-        while len(kept) >= KEPT:
-            del kept[next(iter(kept))]
-        kept[key] = make()
-    return kept[key]
+def _cached(cache: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """The value of a key, made now unless it is one of the last two."""
+    if key not in cache:
+        while len(cache) >= NUM_CACHED:
+            del cache[next(iter(cache))]
+        cache[key] = make()
+    return cache[key]
 
 
 def _groups(labels: Indices) -> list[tuple[Indices, int]]:

@@ -75,7 +75,7 @@ def test_warnings(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: 
 
 
 def test_rows_in_both_files_are_counted(tmp_path: Path) -> None:
-    """By their sequences, whatever their labels; a test row counts as often as it stands there."""
+    """By their sequences alone; repeated test rows are counted each time."""
     train = write_rows(tmp_path / "train.jsonl", PLAIN)
     more = write_rows(tmp_path / "more.jsonl", [{"text": "u"}])
     test = write_rows(tmp_path / "test.jsonl", labelled("b", "new")[:1] * 2 + [{"text": "u"}])

@@ -29,7 +29,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of our own for every test."""
+    """An empty cache for every test."""
     import datasets
 
     folder = tmp_path / "cache"
@@ -100,7 +100,7 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
     assert [row.sequence for row in read_corpus(path)] == ["c", "d"]
 
 
-def test_a_fault_far_down_is_an_error_and_leaves_no_file(tmp_path: Path, cache: Path) -> None:
+def test_a_bad_row_far_down_is_an_error_and_leaves_no_file(tmp_path: Path, cache: Path) -> None:
     rows = [{"text": f"row {i}"} for i in range(2500)] + [{"text": ""}]
     path = write_rows(tmp_path / "a.jsonl", rows)
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_a_fault_far_down_is_an_error_and_leaves_no_file(tmp_path: Path, cache: 
     assert not list(cache.rglob("*.arrow"))
 
 
-def test_a_fault_in_the_first_row_needs_no_datasets(
+def test_an_error_in_the_first_row_needs_no_datasets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)  # an import would fail
@@ -182,7 +182,7 @@ def test_a_changed_part_is_read_again(several: Path) -> None:
     assert len(read_corpus(several)) == number + 2
 
 
-def test_faults_among_several_files_name_theirs(several: Path, tmp_path: Path) -> None:
+def test_an_error_in_one_of_several_files_names_it(several: Path, tmp_path: Path) -> None:
     corpus = read_corpus(several)
     with pytest.raises(InputError, match=r"part-2.csv:3: wanted a known label .*, got 'y'"):
         read_corpus(several / "*.csv").classes(Labels(("x",)))
@@ -355,7 +355,7 @@ def test_lists_of_classes_are_one_of_these(loaded: dict[str, Any]) -> None:
         ({"a": ["x"], "b": ["y"]}, "hub:name: wanted a column 'text' .*, got 'a', 'b'"),
     ],
 )
-def test_faults_of_data_sets_are_errors(
+def test_bad_data_sets_are_errors(
     loaded: dict[str, Any], columns: dict[str, Any], message: str
 ) -> None:
     import datasets
@@ -372,7 +372,7 @@ def test_any_exception_of_the_loader_becomes_one_line(loaded: dict[str, Any]) ->
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_columns_of_a_hub_set_are_found_by_type(tmp_path: Path) -> None:
+def test_columns_of_a_hub_set_are_chosen_by_type(tmp_path: Path) -> None:
     import datasets
 
     classes = datasets.ClassLabel(names=["no", "yes"])

@@ -1,4 +1,4 @@
-"""Whatever a file holds: the rows that stand in it, or one InputError."""
+"""Files of any content: their rows, or one InputError."""
 
 import csv
 import gzip
@@ -75,10 +75,10 @@ def test_any_bytes(tmp_path: Path, name: str, content: bytes, zipped: bool) -> N
 @given(rows=st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=5), data=st.data())
 @example(rows=[("a\r", "NA", "1")], data=None)
 @example(rows=[("1e5", " A ", "\ufeff"), ("007", "a", "")], data=None)
-def test_tables_give_back_what_was_written(
+def test_tables_are_read_as_they_were_written(
     tmp_path: Path, rows: list[tuple[str, str, str]], data: Any
 ) -> None:
-    """Cells come back as they were, or a row is refused and then for a reason."""
+    """Cells are read unchanged; an error needs an empty text."""
     suffix, delimiter = ("csv", ",") if data is None else data.draw(
         st.sampled_from([("csv", ","), ("tsv", "\t"), ("csv.gz", ",")])
     )  # fmt: skip
@@ -175,7 +175,7 @@ def test_ten_megabytes_in_a_line(tmp_path: Path, name: str) -> None:
         read(path)
 
 
-def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_key_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", b'{"text": "ab", "label": "x", "text": "cd"}\n')
     with pytest.raises(InputError, match=r"a.jsonl:1: .*the key 'text' twice"):
         read(path)

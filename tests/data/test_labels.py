@@ -20,7 +20,7 @@ def make_ids(n: int) -> list[str]:
     return [f"row-{i}" for i in range(n)]
 
 
-def test_an_unknown_label_names_place_known_ones_and_the_nearest() -> None:
+def test_an_unknown_label_is_an_error_with_the_nearest_known_one() -> None:
     labels = Labels(("negative", "neutral", "positive"))
     assert labels.index("neutral", "x") == 1
     with pytest.raises(InputError) as caught:
@@ -41,7 +41,7 @@ def test_many_known_labels_are_not_all_listed() -> None:
     assert "(1000 in all)" in str(caught.value)
 
 
-def test_labels_come_back_from_a_file(tmp_path: Path) -> None:
+def test_labels_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
     labels = Labels(("größe", "a b", "\u2028"))
     path = tmp_path / "labels.json"
     labels.save(path)
@@ -56,7 +56,7 @@ def test_labels_come_back_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "")])
-def test_names_must_differ_and_say_something(names: tuple[str, ...]) -> None:
+def test_names_are_different_and_not_empty(names: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="different names"):
         Labels(names)
 
@@ -75,7 +75,7 @@ def test_total_is_met_and_balanced(labels: list[int], total: int, seed: int) -> 
     available = collections.Counter(y for y in labels if y >= 0)
     assert len(chosen) == min(total, sum(available.values()))
     counts = collections.Counter(labels[i] for i in chosen)
-    # whoever gave less than another by more than one row has given all
+    # a class with fewer rows than another, by more than one, has no more
     most = max(counts.values(), default=0)
     for y, n in available.items():
         assert counts[y] >= most - 1 or counts[y] == n
@@ -117,7 +117,7 @@ def test_choices_depend_on_ids_and_not_on_the_order_of_rows(labels: list[int], s
     assert {ids[i] for i in chosen} == {ids[order[i]] for i in moved}
 
 
-def test_without_a_budget_every_label_stays() -> None:
+def test_without_a_budget_all_labels_are_kept() -> None:
     assert choose_labels(np.array([0, -1, 1, 0]), make_ids(4), seed=0).tolist() == [0, 2, 3]
 
 
@@ -127,6 +127,6 @@ def test_other_seeds_choose_other_rows() -> None:
     assert len(chosen) == 20
 
 
-def test_two_budgets_are_refused() -> None:
+def test_two_budgets_are_an_error() -> None:
     with pytest.raises(ValueError, match="both"):
         choose_labels([0], ["a"], per_class=1, total=1, seed=0)

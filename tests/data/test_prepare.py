@@ -175,7 +175,7 @@ def test_partial_labels_are_candidates_of_labelled_rows(tmp_path: Path) -> None:
     """They are no part of a budget, and are never held out."""
     rows = mixed_rows()
     partial = [{"id": f"p{i}", "text": f"c{i}", "label": ["w", "u"]} for i in range(5)]
-    partial.append({"id": "q", "text": "q", "label": ["x", "v"]})  # x stands nowhere else
+    partial.append({"id": "q", "text": "q", "label": ["x", "v"]})  # no other row has x
     source = write_rows(tmp_path / "rows.jsonl", [*partial, *rows])
     prepared = prepare(settings(data__num_labels=6), source)
     assert prepared.labels.names == ("u", "v", "w", "x")
@@ -215,7 +215,7 @@ def test_labels_that_are_not_read_may_be_absent(tmp_path: Path) -> None:
         read_like(bare, config, prepared.vocabulary, prepared.labels)
 
 
-def test_more_rows_of_the_other_kind_are_refused(tmp_path: Path) -> None:
+def test_more_rows_of_the_other_kind_are_an_error(tmp_path: Path) -> None:
     text = write_rows(tmp_path / "text.jsonl", [{"text": "ab", "label": "u"}] * 4)
     tokens = write_rows(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"], "label": "u"}] * 4)
     for source, more, wanted in ((text, tokens, "text"), (tokens, text, "tokens")):
@@ -293,7 +293,7 @@ def test_an_unknown_label_is_an_error_with_its_row(tmp_path: Path) -> None:
         assert len(read_like(source, settings(), vocabulary, None)) == 2
 
 
-def test_rows_of_the_other_kind_than_in_training_are_refused(tmp_path: Path) -> None:
+def test_rows_of_the_other_kind_than_in_training_are_an_error(tmp_path: Path) -> None:
     text = write_rows(tmp_path / "text.jsonl", [{"text": "ab"}])
     tokens = write_rows(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"]}])
     with pytest.raises(InputError, match="text.jsonl: wanted tokens as in training, got text"):

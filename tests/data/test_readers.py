@@ -1,4 +1,4 @@
-"""Every format gives the same rows, exactly, and every fault its line."""
+"""Every format gives the same rows, exactly, and an error names its line."""
 
 import csv
 import gzip
@@ -62,7 +62,7 @@ FORMATS = ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz", "a.tsv.gz", "a.
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "A.v2.CSV", "a.ndjson"])
-def test_values_stay_exactly_what_they_are(tmp_path: Path, name: str) -> None:
+def test_values_are_not_converted(tmp_path: Path, name: str) -> None:
     if name == "A.v2.CSV":
         write_rows(tmp_path / "a.csv", [{"text": t, "label": t} for t in EXACT]).rename(
             tmp_path / name
@@ -77,7 +77,7 @@ def test_values_stay_exactly_what_they_are(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_tokens_come_back(tmp_path: Path, name: str) -> None:
+def test_tokens_are_read(tmp_path: Path, name: str) -> None:
     rows = [["e4", "e5"], ["NA"], ["[C@@H]", "(", '"'], ['["', "x]"]]
     path = write_rows(
         tmp_path / name, [{"tokens": row, "label": "x" if row[0] == "NA" else None} for row in rows]
@@ -94,7 +94,7 @@ def test_a_cell_may_hold_a_json_list(tmp_path: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(rows=text_rows)
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
-def test_any_text_comes_back(
+def test_any_text_is_read_unchanged(
     tmp_path_factory: pytest.TempPathFactory, name: str, rows: list[tuple[str, str | None]]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / name
@@ -238,7 +238,7 @@ BAD: list[tuple[str, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[bad[2][:50] for bad in BAD])
-def test_faults_are_errors_of_one_line(
+def test_bad_files_are_errors_of_one_line(
     tmp_path: Path, name: str, content: str | bytes, message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
@@ -300,7 +300,7 @@ def damaged_page(folder: Path) -> Path:
         (damaged_page, r"a.parquet:\d+: wanted a whole parquet file, got a damaged one"),
     ],
 )
-def test_faults_within_parquet_are_errors(
+def test_damaged_parquet_files_are_errors(
     tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:

@@ -77,7 +77,7 @@ def test_other_seeds_make_other_splits() -> None:
     assert len(dev) == 20
 
 
-def test_dev_refuses_what_it_cannot_split() -> None:
+def test_invalid_splits_are_errors() -> None:
     with pytest.raises(ValueError, match="wanted labelled rows"):
         split_dev([0], [-1], ["a"], 0.5, 0)
     with pytest.raises(ValueError, match="fraction"):

@@ -44,11 +44,11 @@ def test_pieces_spell_any_text(pieces: Vocabulary, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<unk> <pad></s> <bos> <0x41>", "a\nb\r\n\0\t", " \ufffd "])
-def test_pieces_spell_special_looking_texts(pieces: Vocabulary, text: str) -> None:
+def test_pieces_spell_texts_that_look_special(pieces: Vocabulary, text: str) -> None:
     assert pieces.decode(pieces.encode(text)) == text
 
 
-def test_the_space_mark_is_the_one_exception(pieces: Vocabulary) -> None:
+def test_the_space_mark_becomes_a_space(pieces: Vocabulary) -> None:
     assert pieces.decode(pieces.encode("a\u2581b")) == "a b"
 
 
@@ -96,7 +96,7 @@ def test_training_pieces_prints_nothing(capfd: pytest.CaptureFixture[str]) -> No
 
 
 @given(rows=st.lists(unicode_text, max_size=5), size=st.integers(5, 40))
-def test_characters_within_the_vocabulary_come_back(rows: list[str], size: int) -> None:
+def test_known_characters_are_decoded(rows: list[str], size: int) -> None:
     vocabulary = build_vocabulary("characters", rows, size=size)
     assert len(vocabulary) == min(size, NUM_SPECIAL + len(set("".join(rows))))
     known = {vocabulary.symbol(id) for id in range(NUM_SPECIAL, len(vocabulary))}

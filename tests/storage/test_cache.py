@@ -43,8 +43,8 @@ def test_a_damaged_file_is_written_again() -> None:
     assert get("a", b"third", size=5) == b"third"
 
 
-def test_what_was_not_finished_is_not_found(cache: Path) -> None:
-    """Neither what failed, nor what a killed process left beside it."""
+def test_unfinished_files_are_not_read(cache: Path) -> None:
+    """Neither after an error nor after a kill."""
 
     def fail(path: Path) -> None:
         path.write_bytes(b"half")
