@@ -59,6 +59,7 @@ class TrainedModel:
         vocabulary: Symbols to ids and back.
         labels: The classes; none for the plain VAE.
         manifest: What is known about the run.
+        checksum: SHA-256 of the run's files, if the model was loaded from one.
     """
 
     model: SSVAE
@@ -66,6 +67,7 @@ class TrainedModel:
     vocabulary: Vocabulary
     labels: Labels
     manifest: dict[str, Any]
+    checksum: str = ""
 
     def evaluate(self, data: Source, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
         """Measure the model on a file's rows; see `seqssvae.inference.evaluate.evaluate`.
@@ -552,4 +554,5 @@ def _restore(contents: RunContents, where: str) -> TrainedModel:
         vocabulary=contents.vocabulary,
         labels=contents.labels,
         manifest=contents.manifest,
+        checksum=contents.checksum,
     )

@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -47,9 +48,10 @@ def write_golden(kind: str) -> None:
     }
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as empty:
-        os.chdir(empty)  # the manifest tells where the rows stood
+        os.chdir(empty)  # the manifest holds the paths of rows and run
         Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        seqssvae.fit(override(seqssvae.Config(), changes), "rows.jsonl", folder)
+        seqssvae.fit(override(seqssvae.Config(), changes), "rows.jsonl", Path("run"))
+        shutil.copytree("run", folder)
         os.chdir(here)
     text = json.dumps(answers(folder), indent=1, ensure_ascii=False)
     folder.with_suffix(".json").write_text(text + "\n", encoding="utf-8")

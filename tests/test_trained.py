@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import json
 import resource
 import shutil
@@ -297,14 +296,8 @@ def test_a_config_that_wants_huge_tensors_is_refused_before_they_are_made(
 
 
 def test_weights_larger_than_the_config_are_not_read(small_run: Small, tmp_path: Path) -> None:
-    """A terabyte of holes, and a manifest that says so."""
+    """A terabyte of holes takes no time."""
     save_run(tmp_path, load_run(small_run[0]))
-    manifest = tmp_path / "manifest.json"
-    facts = json.loads(manifest.read_text())
-    size, digest = facts["files"]["weights.safetensors"].values()
-    text = manifest.read_bytes().replace(b'"size": %d' % size, b'"size": %d' % 2**40)
-    body, mark, _ = text.rpartition(b',\n "sha256": "')
-    manifest.write_bytes(body + mark + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n')
     with open(tmp_path / "weights.safetensors", "r+b") as file:
         file.truncate(2**40)
     with pytest.raises(InputError, match=r"weights.safetensors: wanted at most \d+ bytes for the"):
@@ -335,5 +328,5 @@ def test_every_refusal_is_one_line_and_exit_2(
         refused(name)
         (run / name).write_bytes(content)
     text = (run / "manifest.json").read_text()
-    (run / "manifest.json").write_text(text.replace('"format": 2', '"format": 3'))
-    refused("wanted format 2, got 3")
+    (run / "manifest.json").write_text(text.replace('"format": 3', '"format": 4'))
+    refused("wanted format 3, got 4")

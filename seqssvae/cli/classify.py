@@ -68,5 +68,5 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
         predictions = model.classify_rows(part, **options)
         return b"".join(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in predictions)
 
-    key = {"run": model.manifest["sha256"], "rows": digest(rows), **options}
+    key = {"run": model.checksum, "rows": digest(rows), **options}
     write_in_slices(arguments.out, len(rows), key=key, make=make, join=concatenate)

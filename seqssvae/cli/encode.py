@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     write_in_slices(
         arguments.out,
         len(rows),
-        key={"run": model.manifest["sha256"], "rows": digest(rows), "ids": digest_ids(ids)},
+        key={"run": model.checksum, "rows": digest(rows), "ids": digest_ids(ids)},
         make=lambda some: table(model, rows.take(np.arange(some.start, some.stop))),
         join=join,
     )

@@ -1,8 +1,8 @@
-"""Checkpoints: what an unfinished run goes on from, each a sealed folder, whole or absent.
+"""Checkpoints: what an unfinished run resumes from, each a folder, whole or absent.
 
-`RUN/checkpoints/N/` holds `tensors.safetensors`, `state.json` and `manifest.json`; the greatest N
-is the newest. Each is written as a folder with a dot before its name, flushed, and renamed, so that
-a kill leaves nothing but such a folder behind, which the next start removes.
+`RUN/checkpoints/N/` holds `tensors.safetensors`, `state.json` and `SHA256SUMS`; the greatest N is
+the newest. Each is written as a folder with a dot before its name, flushed, and renamed: a kill
+leaves at most such a folder, which the next start removes.
 """
 
 import logging
@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from seqssvae.errors import InputError
+from seqssvae.storage.checksums import CheckedFolder, refuse_unsafe, seal
 from seqssvae.storage.files import flush, parse_json, readable, to_json, writable, write_new
-from seqssvae.storage.manifest import open_sealed, refuse_strangers, seal
 from seqssvae.storage.tensors import from_bytes, to_bytes
 
 __all__ = [
@@ -26,21 +26,20 @@ __all__ = [
     "has_checkpoint",
     "load_checkpoint",
     "remove_checkpoints",
-    "remove_debris",
+    "remove_leftovers",
     "save_checkpoint",
 ]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 CHECKPOINTS = "checkpoints"
 STATE, TENSORS = "state.json", "tensors.safetensors"
 STAGING, DISCARDED = ".unfinished", ".discarded"
-KEPT = 2  # should the newest one rot, the one before is there
+KEPT = 2  # the one before replaces a corrupt newest one
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write a new newest checkpoint; only then is an old one removed.
+    """Write a new checkpoint, then remove the oldest.
 
     Args:
         folder: The run's; made if it is not there.
@@ -65,7 +64,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
         try:
             write_new(staging / TENSORS, to_bytes(tensors))
             write_new(staging / STATE, to_json(packed, indent=None))
-            seal(staging, {}, format=FORMAT)
+            seal(staging)
             numbers = _numbers(folder)
             os.rename(staging, place / str(max(numbers, default=0) + 1))
         except BaseException:
@@ -82,7 +81,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """What `save_checkpoint` wrote last, on the CPU, or None if there is no checkpoint.
 
-    A damaged one is told and left for the one before it, if that is whole.
+    For a damaged one a warning is logged, and the one before it is loaded, if that is whole.
 
     Raises:
         InputError: none is whole; the message names the damaged file of the newest.
@@ -116,17 +115,17 @@ def remove_checkpoints(folder: Path) -> None:
             shutil.rmtree(place)
 
 
-def remove_debris(folder: Path) -> None:
-    """Delete what killed saves left behind.
+def remove_leftovers(folder: Path) -> None:
+    """Delete the files of killed saves.
 
     Raises:
-        InputError: it cannot be deleted.
+        InputError: they cannot be deleted.
     """
     for name in (STAGING, DISCARDED):
-        debris = folder / CHECKPOINTS / name
-        with writable(debris):
-            if debris.is_dir():
-                shutil.rmtree(debris)
+        leftover = folder / CHECKPOINTS / name
+        with writable(leftover):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -137,22 +136,23 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
 
-def _load(place: Path) -> dict[str, Any]:
-    refuse_strangers(place)
-    sealed = open_sealed(place, format=FORMAT, required=(STATE, TENSORS))
-    content = {name: sealed.read(name) for name in (STATE, TENSORS)}
-    tensors = from_bytes(content[TENSORS], place / TENSORS)
+def _load(folder: Path) -> dict[str, Any]:
+    refuse_unsafe(folder)
+    files = CheckedFolder.open(folder)
+    tensors = from_bytes(files.read(TENSORS), folder / TENSORS)
     try:
-        state: dict[str, Any] = _unpack(parse_json(content[STATE], dict, place / STATE), tensors)
+        state: dict[str, Any] = _unpack(
+            parse_json(files.read(STATE), dict, folder / STATE), tensors
+        )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{place / STATE}: wanted a state, got another JSON text") from error
+        raise InputError(f"{folder / STATE}: wanted a state, got another JSON text") from error
     return state
 
 
 def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """What JSON can say of a value, without a loss; its tensors are put beside."""
+    """A value as JSON without loss; its tensors are moved to `tensors`."""
     match value:
         case Tensor():
             tensors[where] = value
@@ -177,7 +177,7 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What `_pack` was given."""
+    """The inverse of `_pack`."""
     if isinstance(value, list):
         return [_unpack(item, tensors) for item in value]
     if not isinstance(value, dict):

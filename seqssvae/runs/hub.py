@@ -12,10 +12,11 @@ from seqssvae.errors import InputError
 from seqssvae.model.build import meta_weights
 from seqssvae.runs.card import shared_manifest, write_card
 from seqssvae.runs.run import RunContents, load_run, save_run
+from seqssvae.storage.checksums import SUMS
 
 __all__ = ["SharedRun", "load_shared"]
 
-FILES = ["*.json", "*.safetensors", "sentencepiece.model"]  # nothing that would run code
+FILES = [SUMS, "*.json", "*.safetensors", "sentencepiece.model"]  # none that could run code
 
 
 class SharedRun(ModelHubMixin, library_name="seqssvae"):

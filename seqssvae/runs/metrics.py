@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: an evaluation a line, no clock in it, so that a resumed run's is the same."""
+"""`metrics.jsonl`: an evaluation a line, without times, so that a resumed run's is the same."""
 
 import math
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae.errors import InputError
-from seqssvae.storage.files import flush, parse_json, read_bytes, to_json, writable
-from seqssvae.storage.manifest import measure
+from seqssvae.storage.checksums import sha256
+from seqssvae.storage.files import flush, parse_json, read_bytes, readable, to_json, writable
 
 __all__ = ["METRICS", "append_metrics", "cut_metrics", "measure_metrics", "read_metrics"]
 
@@ -32,7 +32,7 @@ def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
         with open(path, "a+b") as file:
             file.seek(0)
             content = file.read()
-            if not content.endswith(b"\n"):  # a kill tore the last line
+            if not content.endswith(b"\n"):  # the last line was cut short by a kill
                 file.truncate(content.rfind(b"\n") + 1)
             file.write(line)
             file.flush()
@@ -42,7 +42,7 @@ def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The evaluations of a run, in the order of their steps; none if there is no file.
 
-    A last line that a kill tore is left out.
+    A last line that was cut short by a kill is left out.
 
     Raises:
         InputError: another line is no JSON object; file and line are named.
@@ -67,7 +67,9 @@ def measure_metrics(folder: Path) -> dict[str, Any]:
         InputError: it cannot be read.
     """
     path = folder / METRICS
-    return measure(path) if path.exists() else {"size": 0, "sha256": ""}
+    with readable(path):
+        size = path.stat().st_size if path.exists() else 0
+    return {"size": size, "sha256": sha256(path) if size else ""}
 
 
 def cut_metrics(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -90,5 +92,5 @@ def cut_metrics(folder: Path, facts: Mapping[str, Any]) -> None:
         if path.stat().st_size > size:
             os.truncate(path, size)
             flush(path)
-    if measure(path) != facts:
-        raise InputError(f"{path}: wanted the evaluations that the checkpoint knows, got others")
+    if measure_metrics(folder) != facts:
+        raise InputError(f"{path}: wanted the evaluations before the checkpoint, got others")

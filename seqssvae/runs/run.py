@@ -2,18 +2,20 @@
 
 | file | holds |
 | --- | --- |
-| `manifest.json` | facts of the run, size and SHA-256 of each file, its own SHA-256; written last |
+| `SHA256SUMS` | checksums of the files, for `sha256sum -c` |
+| `manifest.json` | source of the rows, versions, a summary; written last |
 | `config.json` | the settings |
 | `vocabulary.json`, `sentencepiece.model` | the vocabulary |
 | `labels.json` | the classes, in the order of their numbers |
 | `split.json` | ids of the rows by what they were used for |
 | `weights.safetensors` | the weights |
 | `metrics.jsonl` | an evaluation a line |
-| `checkpoints/` | what an unfinished run goes on from; gone when it is finished |
+| `checkpoints/` | what an unfinished run resumes from; removed when it is finished |
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +28,15 @@ from seqssvae.config import Config, override, to_mapping
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
 from seqssvae.errors import InputError
-from seqssvae.runs.checkpoints import CHECKPOINTS, has_checkpoint, remove_debris
+from seqssvae.runs.checkpoints import CHECKPOINTS, has_checkpoint, remove_leftovers
 from seqssvae.runs.metrics import METRICS
+from seqssvae.storage.checksums import (
+    CheckedFolder,
+    parse_sums,
+    read_small,
+    refuse_unsafe,
+    seal,
+)
 from seqssvae.storage.files import (
     flush,
     line_of,
@@ -37,7 +46,6 @@ from seqssvae.storage.files import (
     writable,
     write_new,
 )
-from seqssvae.storage.manifest import MANIFEST, SealedFolder, open_sealed, refuse_strangers, seal
 from seqssvae.storage.tensors import check_header, from_bytes, to_bytes
 
 __all__ = [
@@ -49,11 +57,13 @@ __all__ = [
     "save_run",
 ]
 
-FORMAT = 2  # 1 had neither sizes nor a checksum of the manifest
+FORMAT = 3
+OLD_FORMAT = 2  # its manifest lists the checksums, its own last
 OLDER = {"model": {"ngram_words": False}}  # what a config means that does not name these
 CONFIG, LABELS, SPLIT, WEIGHTS = "config.json", "labels.json", "split.json", "weights.safetensors"
-VOCABULARY = "vocabulary.json"
-STAGING = ".unfinished"  # files of a save that is under way, or was killed
+MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
+REQUIRED = (CONFIG, VOCABULARY, LABELS, SPLIT)
+STAGING = ".unfinished"  # files of a save that is in progress, or was killed
 HEADER_BYTES = 2**20  # of a weights file, and some more for each tensor
 BYTES_PER_NUMBER = 8
 
@@ -70,8 +80,8 @@ class RunContents:
         labels: The classes; none for the plain VAE.
         split: Ids of the rows by what they were used for.
         weights: A state dict; tied weights are stored once for each name.
-        manifest: Facts as plain values: versions, source, sizes. Loading adds `files`, with each
-            file's `size` and `sha256`, `format` and `sha256`.
+        manifest: Facts as plain values: versions, source, a summary.
+        checksum: SHA-256 of the checksums of a loaded run's files.
     """
 
     config: Config
@@ -80,6 +90,7 @@ class RunContents:
     split: Mapping[str, Sequence[str]]
     weights: dict[str, Tensor]
     manifest: dict[str, Any]
+    checksum: str = ""
 
 
 def check_new_run(folder: Path) -> None:
@@ -91,37 +102,37 @@ def check_new_run(folder: Path) -> None:
     with readable(folder):
         if folder.is_dir() and any(folder.iterdir()):
             hint = "; --resume continues from its checkpoint"
-            found = f"one with files{hint if has_checkpoint(folder) else ''}"
-            raise InputError(f"{folder}: wanted a new or an empty folder, got {found}")
+            got = f"one with files{hint if has_checkpoint(folder) else ''}"
+            raise InputError(f"{folder}: wanted a new or an empty folder, got {got}")
         existing = folder.absolute()
         while not (existing.exists() or existing.is_symlink()):
             existing = existing.parent
     if not existing.is_dir():
         raise InputError(f"{folder}: wanted a folder, got the file {existing}")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: wanted leave to write in {existing}, got none")
+        raise InputError(f"{folder}: wanted write permission for {existing}, got none")
 
 
 def check_old_run(folder: Path) -> None:
-    """Make sure that a run can go on, or begin, in a folder; remove what killed saves left.
+    """Make sure that a run can be resumed or started in a folder; remove files of killed saves.
 
     Raises:
-        InputError: the folder holds something that is no run's, or what `check_new_run` refuses.
+        InputError: the folder holds files of something else, or `check_new_run` refuses it.
     """
     with readable(folder):
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if not (MANIFEST in names or CHECKPOINTS in names or names <= {METRICS, STAGING}):
-        raise InputError(f"{folder}: wanted a run to go on with, got a folder of other files")
+        raise InputError(f"{folder}: wanted a run to resume, got a folder of other files")
     if not names:
         check_new_run(folder)
-    remove_debris(folder)
+    remove_leftovers(folder)
     with writable(folder / STAGING):
         if (folder / STAGING).is_dir():
             shutil.rmtree(folder / STAGING)
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a folder says that it holds a finished run."""
+    """Whether a folder holds a finished run, damaged or not."""
     return (folder / MANIFEST).exists()
 
 
@@ -133,7 +144,7 @@ def save_run(folder: Path, contents: RunContents) -> None:
     leaves files that `load_run` refuses.
 
     Args:
-        folder: Made if it is not there; its metrics are left as they are, and sealed too.
+        folder: Made if it is not there; its metrics are left as they are, and listed too.
         contents: What to write.
 
     Raises:
@@ -149,8 +160,9 @@ def save_run(folder: Path, contents: RunContents) -> None:
             contents.labels.save(staging / LABELS)
             write_new(staging / SPLIT, to_json(contents.split))
             write_new(staging / WEIGHTS, to_bytes(contents.weights))
-            others = [folder / METRICS] if (folder / METRICS).exists() else []
-            for name in seal(staging, contents.manifest, format=FORMAT, others=others):
+            write_new(staging / MANIFEST, to_json({**contents.manifest, "format": FORMAT}))
+            metrics = [folder / METRICS] if (folder / METRICS).exists() else []
+            for name in sorted(seal(staging, *metrics), key=lambda name: name == MANIFEST):
                 os.replace(staging / name, folder / name)
             flush(folder)
         finally:
@@ -159,66 +171,85 @@ def save_run(folder: Path, contents: RunContents) -> None:
 
 
 def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunContents:
-    """Read a finished run, each file checked against the manifest, none of them trusted.
+    """Read a finished run, each file checked against its checksum, none of them trusted.
 
     Args:
         folder: The run's.
-        make_weights: Gives the weights that a config, V and K call for, on the meta device. The
-            header of the weights file is held to them before anything is made of that size.
+        make_weights: Gives the weights of a config, V and K on the meta device. The header of the
+            weights file is compared with them before memory of that size is allocated.
 
     Raises:
         InputError: no such folder, an unfinished run, one of another format, a file that is
-            missing, damaged, or of another run, a link, a pickle, or weights that the config does
-            not call for; the message names the file.
+            missing, damaged, or of another run, a link, a pickle, or weights of other shapes than
+            the config's; the message names the file.
     """
-    sealed = _open(folder)
-    for name in sealed.files:
+    files, manifest = _open(folder)
+    for name in dict.fromkeys([*REQUIRED, *files.sums]):
         if name != WEIGHTS:
-            sealed.check(name)
-    config = parse_json(sealed.read(CONFIG), dict, folder / CONFIG)
+            files.check(name)
+    config = parse_json(files.read(CONFIG), dict, folder / CONFIG)
     with _no_deep_brackets(folder):
         contents = RunContents(
             config=override(override(Config(), OLDER), config, where=f"{folder / CONFIG}: "),
             vocabulary=load_vocabulary(folder),
             labels=Labels.load(folder / LABELS),
-            split=parse_json(sealed.read(SPLIT), dict, folder / SPLIT),
+            split=parse_json(files.read(SPLIT), dict, folder / SPLIT),
             weights={},
-            manifest=sealed.facts,
+            manifest=manifest,
+            checksum=hashlib.sha256(repr(sorted(files.sums.items())).encode()).hexdigest(),
         )
     if make_weights is not None:
-        _check_weights(sealed, contents, make_weights)
-    weights = from_bytes(sealed.read(WEIGHTS), folder / WEIGHTS)
+        _check_weights(files, contents, make_weights)
+    weights = from_bytes(files.read(WEIGHTS), folder / WEIGHTS)
     return dataclasses.replace(contents, weights=weights)
 
 
-def _open(folder: Path) -> SealedFolder:
+def _open(folder: Path) -> tuple[CheckedFolder, dict[str, Any]]:
+    """The files of a finished run, not checked yet, and its manifest."""
+    path = folder / MANIFEST
     with readable(folder):
         if not folder.is_dir():
-            found = "a file" if folder.exists() else "no such folder"
-            raise InputError(f"{folder}: wanted the folder of a run, got {found}")
-        if not os.path.lexists(folder / MANIFEST):
+            got = "a file" if folder.exists() else "no such folder"
+            raise InputError(f"{folder}: wanted the folder of a run, got {got}")
+        if not os.path.lexists(path):
             unfinished = has_checkpoint(folder) or (folder / METRICS).exists()
-            found = "an unfinished one" if unfinished else f"a folder without {MANIFEST}"
-            raise InputError(f"{folder}: wanted the folder of a finished run, got {found}")
-    refuse_strangers(folder)
-    return open_sealed(folder, format=FORMAT, required=(CONFIG, VOCABULARY, LABELS, SPLIT, WEIGHTS))
+            got = "an unfinished one" if unfinished else f"a folder without {MANIFEST}"
+            raise InputError(f"{folder}: wanted the folder of a finished run, got {got}")
+    refuse_unsafe(folder)
+    content = read_small(path)
+    manifest: dict[str, Any] = parse_json(content, dict, path)
+    if manifest.get("format") == FORMAT:
+        return CheckedFolder.open(folder), manifest
+    if manifest.get("format") != OLD_FORMAT:
+        got = f"{manifest.get('format')!r:.100}"
+        raise InputError(f"{path}: wanted format {FORMAT}, got {got}")
+    body, _, ending = content.rpartition(b',\n "sha256": "')
+    if ending != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
+        raise InputError(f"{path}: wanted the manifest that was written, got a damaged one")
+    try:
+        lines = [f"{entry['sha256']}  {name}\n" for name, entry in manifest["files"].items()]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: wanted a checksum of each file, got none") from error
+    sums = parse_sums("".join(lines).encode(errors="surrogatepass"), path)
+    return CheckedFolder(folder, sums, listed_in=MANIFEST), manifest
 
 
-def _check_weights(sealed: SealedFolder, contents: RunContents, make: MakeWeights) -> None:
-    """Hold the weights file to what the config calls for; no tensor is made."""
-    path = sealed.path / WEIGHTS
+def _check_weights(files: CheckedFolder, contents: RunContents, make: MakeWeights) -> None:
+    """Compare the weights file with the weights of the config; no tensor is made."""
+    path = files.path / WEIGHTS
     try:
         wanted = make(contents.config, len(contents.vocabulary), len(contents.labels.names))
     except (RuntimeError, OverflowError) as error:  # more numbers than can be counted
         raise InputError(
-            f"{sealed.path / CONFIG}: wanted a model that can be, got {line_of(error)}"
+            f"{files.path / CONFIG}: wanted a model that can be built, got {line_of(error)}"
         ) from error
     numbers = sum(tensor.numel() for tensor in wanted.values())
-    most = BYTES_PER_NUMBER * numbers + HEADER_BYTES
-    declared = sealed.files[WEIGHTS]["size"]
-    if declared > most:
-        raise InputError(f"{path}: wanted at most {most} bytes for the config, got {declared}")
-    sealed.check(WEIGHTS)
+    limit = BYTES_PER_NUMBER * numbers + HEADER_BYTES
+    with readable(path):
+        size = path.lstat().st_size
+    if size > limit:
+        raise InputError(f"{path}: wanted at most {limit} bytes for the config, got {size}")
+    files.check(WEIGHTS)
     check_header(path, wanted)
 
 

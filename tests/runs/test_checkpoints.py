@@ -14,7 +14,7 @@ import torch
 
 from seqssvae.errors import InputError
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
-from seqssvae.storage.manifest import seal
+from seqssvae.storage.checksums import seal
 from seqssvae.storage.tensors import to_bytes
 from tests.support.faults import Full, assert_rot_is_seen
 
@@ -78,9 +78,9 @@ def test_the_newest_one_is_loaded_and_the_one_before_is_kept(
     assert sorted(path.name for path in place.iterdir()) == ["11", "12"]
     (place / "12" / "state.json").write_text("{}")
     assert load_checkpoint(tmp_path) == {"step": 10}
-    assert "12/state.json: wanted the file that this run wrote" in caplog.text
-    (place / "11" / "manifest.json").unlink()
-    with pytest.raises(InputError, match="12/state.json: wanted the file that this run wrote"):
+    assert "12/state.json: wanted the file that SHA256SUMS lists" in caplog.text
+    (place / "11" / "SHA256SUMS").unlink()
+    with pytest.raises(InputError, match="12/state.json: wanted the file that SHA256SUMS lists"):
         load_checkpoint(tmp_path)
     save_checkpoint(tmp_path, {"step": 12})
     assert load_checkpoint(tmp_path) == {"step": 12}
@@ -108,7 +108,7 @@ def test_a_sealed_state_that_is_none(tmp_path: Path) -> None:
         place.mkdir(parents=True)
         (place / "state.json").write_bytes(content)
         (place / "tensors.safetensors").write_bytes(to_bytes({}))
-        seal(place, {}, format=1)
+        seal(place)
         with pytest.raises(InputError, match="state.json: wanted"):
             load_checkpoint(folder)
 
@@ -167,11 +167,11 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from seqssvae.runs.checkpoints import load_checkpoint, remove_debris, save_checkpoint
+from seqssvae.runs.checkpoints import load_checkpoint, remove_leftovers, save_checkpoint
 from seqssvae.runs.metrics import append_metrics, cut_metrics, measure_metrics, read_metrics
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 random.seed(0)
-reached = debris = torn = 0
+reached = leftover = torn = 0
 for number in range(kills):
     ready, told = os.pipe()
     child = os.fork()
@@ -190,9 +190,9 @@ for number in range(kills):
     os.waitpid(child, 0)
     place = folder / "checkpoints"
     whole = {path.name for path in place.iterdir() if path.name.isdecimal()}
-    debris += any(path.name not in whole for path in place.iterdir())
+    leftover += any(path.name not in whole for path in place.iterdir())
     torn += any(len(list((place / name).iterdir())) != 3 for name in whole)
-    remove_debris(folder)
+    remove_leftovers(folder)
     assert {path.name for path in place.iterdir()} == whole
     assert 1 <= len(whole) <= 3, whole
     state = load_checkpoint(folder)
@@ -201,7 +201,7 @@ for number in range(kills):
     cut_metrics(folder, state["metrics"])
     steps = [record["step"] for record in read_metrics(folder)]
     assert steps == list(range(1, reached + 1)), steps
-print(reached, debris, torn)
+print(reached, leftover, torn)
 """
 
 
@@ -212,6 +212,6 @@ def test_kills_leave_the_newest_checkpoint_whole(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 def test_fifty_kills_leave_the_newest_checkpoint_whole(tmp_path: Path) -> None:
-    reached, debris, torn = map(int, run_python(KILLED, tmp_path, 50).split())
+    reached, leftover, torn = map(int, run_python(KILLED, tmp_path, 50).split())
     assert reached >= 50 and torn == 0
-    assert debris > 10  # so often was a save under way
+    assert leftover > 10  # so often was a save under way

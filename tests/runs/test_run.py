@@ -1,12 +1,12 @@
-"""A run's folder: round trips, every kind of damage, and what strangers may put there."""
+"""A run's folder: round trips, every kind of damage, and files from untrusted sources."""
 
 import hashlib
 import json
 import math
 import os
 import re
+import shutil
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from seqssvae.data.vocabulary import build_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.runs.checkpoints import save_checkpoint
 from seqssvae.runs.metrics import append_metrics
-from seqssvae.runs.run import FORMAT, RunContents, check_new_run, check_old_run, load_run, save_run
-from seqssvae.storage.manifest import seal
+from seqssvae.runs.run import RunContents, check_new_run, check_old_run, load_run, save_run
+from seqssvae.storage.checksums import SUMS, seal
 from tests.support.faults import Full, assert_rot_is_seen
 
 TEXTS = ["the cat sat", "a dog\nran", "größe 東京", "the dog sat"]
@@ -78,11 +78,12 @@ def test_round_trip(tmp_path: Path, kind: str) -> None:
     assert is_equal(found, contents)
     assert found.manifest["source"] == "x.csv"
     assert found.manifest["figures"] == {"nll": 1.5, "count": 3, "none": None}
-    assert set(found.manifest["files"]) == {
-        path.name for path in (tmp_path / "new" / "run").iterdir()
-    } - {"manifest.json"}
     save_run(tmp_path / "again", found)  # what was loaded can be saved
-    assert is_equal(load_run(tmp_path / "again"), contents)
+    again = load_run(tmp_path / "again")
+    assert is_equal(again, contents) and again.checksum == found.checksum != ""
+    names = {path.name for path in (tmp_path / "again").iterdir()}
+    lines = (tmp_path / "again" / SUMS).read_text().splitlines()
+    assert {line[66:] for line in lines} == names - {SUMS}
 
 
 def test_modes_follow_the_umask(tmp_path: Path) -> None:
@@ -126,7 +127,9 @@ def test_a_file_that_is_gone_is_told(tmp_path: Path, name: str) -> None:
     append_metrics(tmp_path, {"step": 1})
     save_run(tmp_path, make_contents())
     (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=rf"{name}: wanted a readable file, got No such file"):
+    with pytest.raises(
+        InputError, match=rf"{name}: wanted the file that SHA256SUMS lists, got none"
+    ):
         load_run(tmp_path)
 
 
@@ -138,18 +141,10 @@ def test_weights_of_another_run(tmp_path: Path) -> None:
         load_run(tmp_path / "a")
 
 
-def reseal(folder: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
-    """Write a manifest anew, as a stranger could."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").unlink()
-    del manifest["files"], manifest["sha256"]
-    seal(folder, manifest, format=FORMAT)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    del manifest["sha256"]
-    body = json.dumps(manifest, indent=1).encode().removesuffix(b"\n}")
-    checksum = hashlib.sha256(body).hexdigest().encode()
-    (folder / "manifest.json").write_bytes(body + b',\n "sha256": "' + checksum + b'"\n}\n')
+def reseal(folder: Path) -> None:
+    """Write the checksums anew, as anyone could."""
+    (folder / SUMS).unlink()
+    seal(folder)
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
@@ -170,8 +165,9 @@ def test_what_is_no_run(tmp_path: Path) -> None:
         (b"\xff", "manifest.json: wanted JSON, got"),
         (b"[]", "manifest.json: wanted a JSON dict, got list"),
         (b"[" * 200_000, "manifest.json: wanted JSON, got"),
-        (b"{}", "manifest.json: wanted format 2, got None"),
-        (b'{"format": 1}', "manifest.json: wanted format 2, got 1"),
+        (b"{}", "manifest.json: wanted format 3, got None"),
+        (b'{"format": 1}', "manifest.json: wanted format 3, got 1"),
+        (b'{"format": 3}', "SHA256SUMS: wanted a readable file, got No such file"),
         (b'{"format": 2}', "manifest.json: wanted the manifest that was written, got a damaged"),
     ):
         (folder / "manifest.json").write_bytes(content)
@@ -179,41 +175,47 @@ def test_what_is_no_run(tmp_path: Path) -> None:
             load_run(folder)
 
 
+def test_a_run_of_the_old_format_is_verified(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "format-2-sentencepiece"
+    run = shutil.copytree(golden, tmp_path / "run")
+    assert assert_rot_is_seen(run, lambda: load_run(run), num_flips=10) >= 8 * 15
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match="metrics.jsonl: wanted the file that manifest.json lists"):
+        load_run(run)
+
+
 @pytest.mark.parametrize(
-    ("name", "entry", "message"),
+    ("files", "message"),
     [
-        ("../x", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got '../x'"),
-        ("/etc/passwd", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got"),
-        ("..", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got '..'"),
-        ("C:\\x", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got"),
-        ("a\0b", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got"),
-        ("", {"size": 1, "sha256": ""}, "wanted names of files in this folder, got ''"),
-        ("x", {"sha256": ""}, "wanted a size and a sha256 for x, got"),
-        ("x", {"size": "1", "sha256": ""}, "wanted a size and a sha256 for x, got"),
-        ("x", [], "wanted a size and a sha256 for x, got"),
-        ("x", {"size": 1, "sha256": "", "url": ""}, "wanted a size and a sha256 for x, got"),
-        ("config.json", None, "manifest.json: wanted an entry for config.json, got none"),
+        ({"../x": {"sha256": "0" * 64}}, "manifest.json:1: wanted a SHA-256 and the name of a"),
+        ({"x": {"sha256": "abc"}}, "manifest.json:1: wanted a SHA-256 and the name of a file"),
+        ({"x": []}, "manifest.json: wanted a checksum of each file, got none"),
+        ([], "manifest.json: wanted a checksum of each file, got none"),
+        ({}, "manifest.json: wanted a checksum of config.json, got none"),
     ],
 )
-def test_what_a_stranger_may_write_into_a_manifest(
-    tmp_path: Path, name: str, entry: Any, message: str
-) -> None:
-    save_run(tmp_path, make_contents())
-    reseal(tmp_path)
-    load_run(tmp_path)  # what is sealed anew is taken
-    if entry is None:
-        reseal(tmp_path, lambda manifest: manifest["files"].pop(name))
-    else:
-        reseal(tmp_path, lambda manifest: manifest["files"].update({name: entry}))
+def test_an_untrusted_manifest_of_the_old_format(tmp_path: Path, files: Any, message: str) -> None:
+    body = json.dumps({"format": 2, "files": files}, indent=1).encode().removesuffix(b"\n}")
+    checksum = hashlib.sha256(body).hexdigest().encode()
+    (tmp_path / "manifest.json").write_bytes(body + b',\n "sha256": "' + checksum + b'"\n}\n')
     with pytest.raises(InputError, match=re.escape(message)):
         load_run(tmp_path)
+
+
+def test_a_file_that_is_not_listed_is_refused(tmp_path: Path) -> None:
+    save_run(tmp_path, make_contents())
+    lines = (tmp_path / SUMS).read_text().splitlines(keepends=True)
+    for name in ("config.json", "weights.safetensors"):
+        (tmp_path / SUMS).write_text("".join(line for line in lines if name not in line))
+        with pytest.raises(InputError, match=f"SHA256SUMS: wanted a checksum of {name}, got none"):
+            load_run(tmp_path)
 
 
 def test_links_and_pickles_are_refused(tmp_path: Path) -> None:
     save_run(tmp_path / "run", make_contents())
     (tmp_path / "latest").symlink_to(tmp_path / "run")
     load_run(tmp_path / "latest")  # a link to the whole folder is the user's own affair
-    for name in ("weights.safetensors", "labels.json", "manifest.json"):
+    for name in ("weights.safetensors", "labels.json", "manifest.json", SUMS):
         path = tmp_path / "run" / name
         path.rename(tmp_path / name)
         path.symlink_to(tmp_path / name)
@@ -240,7 +242,7 @@ def test_a_pickle_in_the_place_of_weights(tmp_path: Path, new_zip: bool) -> None
         tmp_path / "weights.safetensors",
         _use_new_zipfile_serialization=new_zip,
     )
-    with pytest.raises(InputError, match="weights.safetensors: wanted the file that this run"):
+    with pytest.raises(InputError, match="weights.safetensors: wanted the file that SHA256SUMS"):
         load_run(tmp_path)
     reseal(tmp_path)
     with pytest.raises(InputError, match="weights.safetensors: wanted safetensors, got a pickle"):
@@ -296,7 +298,7 @@ def test_check_new_run_where_nothing_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(InputError, match="wanted leave to write in .*, got none"):
+    with pytest.raises(InputError, match="wanted write permission for .*, got none"):
         check_new_run(tmp_path / "run")
 
 
@@ -305,15 +307,15 @@ def test_check_old_run(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match="other: wanted a run to go on with, got a folder of"):
+    with pytest.raises(InputError, match="other: wanted a run to resume, got a folder of"):
         check_old_run(tmp_path / "other")
     run = tmp_path / "run"
     append_metrics(run, {"step": 0})
     check_old_run(run)
     save_checkpoint(run, {})
-    for debris in (run / ".unfinished", run / "checkpoints" / ".unfinished"):
-        debris.mkdir()
-        (debris / "weights.safetensors").write_bytes(b"half")
+    for leftover in (run / ".unfinished", run / "checkpoints" / ".unfinished"):
+        leftover.mkdir()
+        (leftover / "weights.safetensors").write_bytes(b"half")
     check_old_run(run)
     assert sorted(str(path.relative_to(run)) for path in run.glob("*/*")) == ["checkpoints/1"]
     (tmp_path / "file").write_text("")

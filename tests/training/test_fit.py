@@ -260,7 +260,7 @@ def test_rot_in_the_newest_checkpoint_costs_no_bit(
     content[-1] ^= 1
     (newest / "tensors.safetensors").write_bytes(content)
     fit(config(), data, tmp_path / "broken", resume=True)
-    assert "tensors.safetensors: wanted the file that this run wrote" in caplog.text
+    assert "tensors.safetensors: wanted the file that SHA256SUMS lists" in caplog.text
     assert_same_files(tmp_path / "whole", tmp_path / "broken")
 
 
