@@ -1,1 +1,1 @@
-"""Other doors: ONNX and scikit-learn."""
+"""Export to ONNX, and the scikit-learn estimator."""

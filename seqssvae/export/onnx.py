@@ -1,4 +1,4 @@
-"""q(y | x) as an ONNX file, held to the model it comes from, with what is needed to feed it."""
+"""q(y | x) as an ONNX file, with the vocabulary and the labels."""
 
 import contextlib
 import copy
@@ -27,16 +27,13 @@ __all__ = ["EncoderForExport", "export_onnx"]
 
 ONNX_NAME, ABOUT_NAME, LABELS_NAME = "encoder.onnx", "encoder.json", "labels.json"
 OPSET = 17
-LENGTHS = (1, 7, 40)  # that the file is checked at, cut to data.max_length
-CHECKED_ROWS = 5
 TOLERANCE = 1e-4  # of a probability
 
 
 class EncoderForExport(nn.Module):
-    """q(y | x) in operations that ONNX knows; under "y-given-z" at the mean of q(z | x).
+    """q(y | x) in operations that ONNX has; under "y-given-z" at the mean of q(z | x).
 
-    The recurrent networks read padded rows, where the model reads packed ones; the numbers are
-    the same.
+    The output is that of the model.
 
     Args:
         model: A model with classes.
@@ -50,8 +47,8 @@ class EncoderForExport(nn.Module):
         """Probabilities of the labels, `[B, K]`.
 
         Args:
-            x: Symbol ids, int64 `[B, T]`; what stands after `lengths` is never read.
-            lengths: EOS included, int64 `[B]`, each from 0 to T.
+            x: Symbol ids, int64 `[B, T]`; symbols after `lengths` are ignored.
+            lengths: Lengths of the rows, EOS included, int64 `[B]`, each from 0 to T.
         """
         model = self.model
         for_z = _features(model.encoder_z, x, lengths)
@@ -75,8 +72,8 @@ def _features(encoder: SequenceEncoder, x: Tensor, lengths: Tensor) -> Tensor:
     states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)  # [B, max(lengths), F]
     if encoder.pooling == "last":
         size = encoder.rnn.hidden_size
-        places = (lengths - 1).view(-1, 1, 1).expand(-1, 1, size)
-        ends = states[:, :, :size].gather(1, places).squeeze(1)
+        last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, size)
+        ends = states[:, :, :size].gather(1, last).squeeze(1)
         return torch.cat([ends, states[:, 0, size:]], 1)
     inside = length_mask(lengths, states.shape[1]).unsqueeze(-1)
     if encoder.pooling == "mean":
@@ -87,28 +84,31 @@ def _features(encoder: SequenceEncoder, x: Tensor, lengths: Tensor) -> Tensor:
 def _ngram_logits(ngrams: NGramLogits, x: Tensor, lengths: Tensor) -> Tensor:
     """`NGramLogits.forward`, `[B, K]`, without an embedding bag."""
     buckets, rows, values = ngrams.features(x, lengths)
-    weighed = ngrams.weight[buckets] * values.unsqueeze(1)
-    zeros = weighed.new_zeros(x.shape[0], ngrams.weight.shape[1])
-    return zeros.scatter_add(0, rows.unsqueeze(1).expand_as(weighed), weighed) + ngrams.bias
+    weighted = ngrams.weight[buckets] * values.unsqueeze(1)
+    zeros = weighted.new_zeros(x.shape[0], ngrams.weight.shape[1])
+    return zeros.scatter_add(0, rows.unsqueeze(1).expand_as(weighted), weighted) + ngrams.bias
 
 
-def export_onnx(trained: TrainedModel, folder: Path) -> dict[str, Any]:
-    """Write `encoder.onnx`, and beside it the vocabulary, the labels and `encoder.json`.
+def export_onnx(
+    trained: TrainedModel, folder: Path, *, tolerance: float = TOLERANCE
+) -> dict[str, Any]:
+    """Write `encoder.onnx`, the vocabulary, the labels and `encoder.json`.
 
-    The file takes `x` `[B, T]` and `lengths` `[B]`, int64, of any B and T, and gives
-    `probabilities` `[B, K]`. It is run at several lengths, and nothing is written unless it agrees
-    with the model.
+    The inputs of the network are `x` `[B, T]` and `lengths` `[B]`, int64, for any B and T; its
+    output is `probabilities` `[B, K]`. Before anything is written, the output is compared with the
+    model's at several lengths.
 
     Args:
         trained: A model with classes.
-        folder: Made if it is not there.
+        folder: The output folder; created if missing.
+        tolerance: The largest allowed difference of a probability.
 
     Returns:
-        The files' names, and the greatest difference to the model's own probabilities.
+        The paths, and the largest difference from the model's probabilities.
 
     Raises:
-        InputError: a model without classes, a missing package, or a folder that cannot be
-            written to.
+        InputError: a model without classes, a missing package, or no write permission.
+        RuntimeError: the network differs from the model by more than `tolerance`.
     """
     if not trained.labels.names:
         raise InputError("export: wanted a model with classes, got one without labels")
@@ -122,7 +122,9 @@ def export_onnx(trained: TrainedModel, folder: Path) -> dict[str, Any]:
     with evaluation_mode(trained.model):
         model = copy.deepcopy(trained.model).float()
         content = _trace(EncoderForExport(model), len(trained.vocabulary), longest)
-        difference = _check(trained, onnxruntime.InferenceSession(content), longest)
+        difference = _largest_difference(trained, onnxruntime.InferenceSession(content), longest)
+    if not difference < tolerance:
+        raise RuntimeError(f"wanted the exported encoder to agree with the model, got {difference}")
     about = {"max_length": longest, "UNK": UNK, "EOS": EOS, "first_symbol": NUM_SPECIAL}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,14 +143,14 @@ def _trace(encoder: EncoderForExport, vocabulary_size: int, longest: int) -> byt
     lengths = torch.tensor([size, max(1, size // 2), 1])
     x = torch.randint(0, vocabulary_size, (3, size), generator=torch.Generator().manual_seed(0))
     buffer = io.BytesIO()
-    # The exporter by tracing is deprecated, but the other one freezes the length. It also warns of
-    # shapes that it does not know; they are dynamic.
+    # The tracing exporter is deprecated, but the new one makes the length a constant. It warns of
+    # unknown shapes, which are dynamic here.
     with warnings.catch_warnings(), _quiet_stderr():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             encoder,
             (x, lengths),
-            buffer,  # type: ignore[arg-type] # a file, says its documentation
+            buffer,  # type: ignore[arg-type] # documented to accept a file
             dynamo=False,
             opset_version=OPSET,
             input_names=["x", "lengths"],
@@ -164,34 +166,27 @@ def _trace(encoder: EncoderForExport, vocabulary_size: int, longest: int) -> byt
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep what libraries in C++ write from stderr."""
-    kept = os.dup(2)
+    """Silence what libraries in C++ write to stderr."""
+    saved = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
-def _check(trained: TrainedModel, session: Any, longest: int) -> float:
-    """The greatest difference to the model, at several lengths, with rows of unsorted lengths."""
-    generator = torch.Generator().manual_seed(1)
+def _largest_difference(trained: TrainedModel, session: Any, longest: int) -> float:
+    """Largest difference of a probability from the model, for batches of unsorted lengths."""
+    generator, model, num_rows = torch.Generator().manual_seed(1), trained.model, 5
     difference = 0.0
-    for size in sorted({min(length, longest) for length in LENGTHS}):
-        shape = (CHECKED_ROWS, size)
-        x = torch.randint(UNK, len(trained.vocabulary), shape, generator=generator)
-        lengths = torch.randint(1, size + 1, (CHECKED_ROWS,), generator=generator)
-        lengths[CHECKED_ROWS // 2] = size
-        wanted = _probabilities(trained.model, x, lengths)
-        (found,) = session.run(None, {"x": x.numpy(), "lengths": lengths.numpy()})
-        difference = max(difference, float(np.abs(found - wanted.numpy()).max()))
-    if not difference < TOLERANCE:
-        raise RuntimeError(f"wanted the exported encoder to agree with the model, got {difference}")
+    for size in sorted({min(length, longest) for length in (1, 7, 40)}):
+        x = torch.randint(UNK, len(trained.vocabulary), (num_rows, size), generator=generator)
+        lengths = torch.randint(1, size + 1, (num_rows,), generator=generator)
+        lengths[num_rows // 2] = size
+        features = model.encode(x, lengths)
+        wanted = model.y_logits(features, model.z_posterior(features)[0]).exp().numpy()
+        (got,) = session.run(None, {"x": x.numpy(), "lengths": lengths.numpy()})
+        difference = max(difference, float(np.abs(got - wanted).max()))
     return difference
-
-
-def _probabilities(model: SSVAE, x: Tensor, lengths: Tensor) -> Tensor:
-    features = model.encode(x, lengths)
-    return model.y_logits(features, model.z_posterior(features)[0]).exp()

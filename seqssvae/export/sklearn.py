@@ -1,6 +1,7 @@
 """`SeqSSVAEClassifier`: the semi-supervised VAE as a scikit-learn estimator."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -31,9 +32,9 @@ __all__ = ["LabelledKFold", "SeqSSVAEClassifier", "is_unlabelled", "labelled_sco
 Integers = NDArray[np.int64]
 Sequences = Sequence[str | list[str]]
 
-SOURCE = "X"  # stands before an error about a row
+SOURCE = "X"  # the name of the data in error messages
 TEXTS, TOKENS, SYMBOLS = "texts", "lists of tokens", "a 2-D array of symbols"
-PARAMETERS = {  # of the constructor, as settings
+PARAMETERS = {  # constructor parameter: setting
     "num_steps": "training.num_steps",
     "max_minutes": "training.max_minutes",
     "latent_size": "model.latent_size",
@@ -51,37 +52,36 @@ class SeqSSVAEClassifier(
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    """A classifier of sequences that learns from rows without a label too.
+    """A semi-supervised classifier of sequences.
 
-    X is a list of texts, a list of lists of tokens, or a 2-D array of symbols: whole numbers from
-    0, and -1 after the end of a shorter row. A row whose y is -1, None or NaN is unlabelled.
+    X is a list of texts, a list of lists of tokens, or a 2-D array of symbols: integers from 0,
+    padded with -1 at the end of a row. A row whose y is -1, None or NaN is unlabelled.
 
-    The parameters up to `dev_fraction` are settings of `config` that are asked for often; None
-    leaves them as they stand there.
+    The parameters up to `dev_fraction` override settings of `config`, unless they are None.
 
-    `CalibratedClassifierCV` takes -1 for a class: with two classes its probabilities are then
-    wrong. Give it labelled rows alone, and the others as `unlabelled`.
+    `CalibratedClassifierCV` takes -1 for a class, and with two classes its probabilities are then
+    wrong. Fit it on labelled rows only, with the other rows as `unlabelled`.
 
     Args:
-        num_steps: Steps of training. A KL warm-up that would be longer is cut to a third of them.
-        max_minutes: Training stops in time, whatever is left.
+        num_steps: Training steps. A longer KL warm-up is cut to a third of them.
+        max_minutes: Time limit of training.
         latent_size: Z.
-        max_length: Symbols of a row, its end included; longer rows are cut.
+        max_length: The most symbols of a row, EOS included; longer rows are truncated.
         vocabulary: "auto", "sentencepiece", "characters" or "tokens".
-        estimator: How y is summed, sampled or relaxed: "fused-enum", ...
-        teacher: Start q(y | x) from n-gram models with EM.
-        dev_fraction: Of the labelled rows, kept for early stopping.
-        mode: How labels are found: "q", "posterior" or "mix"; see `TrainedModel.classify`.
-        unlabelled: More rows without a label, of the kind of X, for meta-estimators that know no
+        estimator: The estimator of the discrete y: "fused-enum", ...
+        teacher: Initialise q(y | x) from n-gram models with EM.
+        dev_fraction: Share of the labelled rows that is held out for early stopping.
+        mode: How to classify: "q", "posterior" or "mix"; see `TrainedModel.classify`.
+        unlabelled: More unlabelled rows, in the form of X, for meta-estimators that do not support
             unlabelled rows.
-        random_state: A seed, or where to draw one from; None is the seed of `config`, so that
-            the same rows give the same model.
+        random_state: A seed or a generator of seeds; None is the seed of `config`, so that the same
+            rows give the same model.
         config: All other settings.
 
     Attributes:
         classes_: The labels, sorted, `[K]`.
         model_: The `TrainedModel`; its labels are those of `classes_` as texts.
-        n_features_in_: Columns of a 2-D array; not there for texts and lists of tokens.
+        n_features_in_: Columns of a 2-D array; missing for texts and lists of tokens.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class SeqSSVAEClassifier(
 
         Args:
             X: n rows.
-            y: Their labels, -1, None or NaN for an unlabelled one, `[n]`.
+            y: Labels of the rows; -1, None or NaN for an unlabelled one, `[n]`.
 
         Raises:
-            InputError: X is of no kind that is read, no row has a label, or a setting is wrong.
+            InputError: X has an unsupported type, no row has a label, or a setting is invalid.
         """
         config = self._config()
         if y is None:
@@ -132,75 +132,71 @@ class SeqSSVAEClassifier(
         sequences = self._sequences(X, reset=True)
         check_consistent_length(sequences, y)
         self.classes_, classes = _encode_labels(y)
-        # The names that the model goes by sort as the classes do, so that y is the same in both.
-        names = np.array([f"{place:09d}" for place in range(len(self.classes_))], dtype=object)
-        labels = [names[place] if place >= 0 else None for place in classes]
+        # labels whose alphabetical order is that of the classes
+        labels = [f"{number:09d}" if number >= 0 else None for number in classes]
         if self.unlabelled is not None:
             more = self._sequences(self.unlabelled)
             sequences, labels = [*sequences, *more], [*labels, *[None] * len(more)]
-        with torch.random.fork_rng(devices=[]):  # the caller's noise stays as it was
+        with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
             prepared = prepare(config, gather_corpus(sequences, labels, source=SOURCE))
             trainer = train(config, prepared)
-        shown = dataclasses.replace(prepared.labels, names=tuple(map(str, self.classes_)))
+        named = dataclasses.replace(prepared.labels, names=tuple(map(str, self.classes_)))
         self.n_iter_ = trainer.progress.step
         self.model_ = TrainedModel(
             model=trainer.model.eval(),
             config=trainer.config,
             vocabulary=prepared.vocabulary,
-            labels=shown,
+            labels=named,
             manifest={"source": SOURCE, "summary": {"dev": trainer.progress.metrics}},
         )
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The likeliest label of each row, `[n]`."""
+        """The most probable label of each row, `[n]`."""
         probabilities = self.predict_proba(X)
-        found: NDArray[Any] = self.classes_[probabilities.argmax(1)]
-        return found
+        labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
+        return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities of the labels in the order of `classes_`, `[n, K]`."""
         check_is_fitted(self)
         rows = self.model_.read_sequences(self._sequences(X))
         table = classify_table(self.model_.model, rows, mode=self.mode)
-        table /= table.sum(1, keepdims=True)  # to 1 in double precision
+        table /= table.sum(1, keepdims=True)  # sums to 1 in double precision
         return table
 
     def transform(self, X: Any) -> NDArray[np.floating]:
-        """The mean of q(z | x, y) at the likeliest y, `[n, Z]`."""
+        """The mean of q(z | x, y) at the most probable y, `[n, Z]`."""
         check_is_fitted(self)
         loc: NDArray[np.floating] = self.model_.encode(self._sequences(X))["loc"]
         return loc
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy over the rows of X that have a label."""
+        """Accuracy over the labelled rows of X."""
         check_is_fitted(self)
         known = (~is_unlabelled(y)).nonzero()[0]
         weights = None if sample_weight is None else np.asarray(sample_weight)[known]
-        found = super().score(
-            _safe_indexing(X, known), _label_array(y, known), sample_weight=weights
-        )
-        return float(found)
+        rows, labels = _safe_indexing(X, known), _label_array(y, known)
+        return float(super().score(rows, labels, sample_weight=weights))
 
     def sample(self, label: Any, n: int = 1, **options: Any) -> list[Any]:
-        """Write new sequences of a label, in the form that X had in `fit`.
+        """Generate sequences of a label, in the form of X in `fit`.
 
         Args:
             label: One of `classes_`.
-            n: How many.
-            options: Of `TrainedModel.generate`: `temperature`, `top_p`, `seed`, ...
+            n: Number of sequences.
+            options: Options of `TrainedModel.generate`: `temperature`, `top_p`, `seed`, ...
 
         Raises:
             InputError: an unknown label.
         """
         check_is_fitted(self)
-        places = (self.classes_ == label).nonzero()[0]
-        name = self.model_.labels.names[places[0]] if len(places) else str(label)
-        found = self.model_.generate(name, n, **options)
-        return [[int(s) for s in row] for row in found] if self._kind == SYMBOLS else list(found)
+        names = dict(zip(self.classes_.tolist(), self.model_.labels.names, strict=True))
+        rows = self.model_.generate(names.get(label, str(label)), n, **options)
+        return [[int(s) for s in row] for row in rows] if self._kind == SYMBOLS else list(rows)
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn may pass."""
+        """The capabilities of the estimator."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.categorical = tags.input_tags.positive_only = True
@@ -213,20 +209,22 @@ class SeqSSVAEClassifier(
         return self.model_.model.latent_size
 
     def _config(self) -> Config:
-        """The settings that parameters and `config` make together."""
+        """The settings of `config`, overridden by the parameters."""
         config = Config() if self.config is None else self.config
-        given = {key: getattr(self, name) for name, key in PARAMETERS.items()}
-        changes = {key: value for key, value in given.items() if value is not None}
+        values = {key: getattr(self, name) for name, key in PARAMETERS.items()}
         if self.random_state is not None:
-            changes["training.seed"] = int(check_random_state(self.random_state).randint(2**31))
-        plain = {key: v.item() if isinstance(v, np.generic) else v for key, v in changes.items()}
-        return override(config, plain, where=f"{type(self).__name__}: ")
+            values["training.seed"] = check_random_state(self.random_state).randint(2**31)
+        changes = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in values.items()
+            if value is not None
+        }
+        return override(config, changes, where=f"{type(self).__name__}: ")
 
     def _sequences(self, X: Any, *, reset: bool = False) -> Sequences:
-        """X as texts or lists of tokens, of the kind that `fit` was given."""
+        """X as texts or lists of tokens, checked to have the form of X in `fit`."""
         if self._kind == SYMBOLS:
-            array = validate_data(self, X, reset=reset, dtype=None)
-            return _symbols_to_tokens(array)
+            return _symbols_to_tokens(validate_data(self, X, reset=reset, dtype=None))
         kind = _kind_of(X)
         if kind != self._kind:
             raise InputError(f"{SOURCE}: wanted {self._kind} as in fit, got {kind}")
@@ -234,12 +232,12 @@ class SeqSSVAEClassifier(
 
 
 class LabelledKFold:
-    """Stratified folds of the labelled rows; unlabelled ones are in every training set, in no test.
+    """Stratified folds of the labelled rows; all unlabelled rows are in every training set.
 
     Args:
-        n_splits: Folds, at least 2.
-        shuffle: Draw the folds at random.
-        random_state: Of the draw.
+        n_splits: Number of folds, at least 2.
+        shuffle: Shuffle the rows of each class before splitting.
+        random_state: Seed of the shuffle.
     """
 
     def __init__(
@@ -256,7 +254,7 @@ class LabelledKFold:
         return self.n_splits
 
     def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[Integers, Integers]]:
-        """Yield rows to train on and rows to test on, for each fold."""
+        """Yield the indices of the training rows and of the test rows of each fold."""
         unlabelled = is_unlabelled(y)
         known, free = (~unlabelled).nonzero()[0], unlabelled.nonzero()[0]
         folds = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
@@ -265,27 +263,21 @@ class LabelledKFold:
 
 
 def labelled_scorer(scoring: str = "accuracy") -> Callable[[Any, Any, Any], float]:
-    """A scorer of scikit-learn over those rows alone that have a label.
+    """A scikit-learn scorer that ignores unlabelled rows.
 
     Args:
-        scoring: A name of `sklearn.metrics.get_scorer_names()`.
+        scoring: One of `sklearn.metrics.get_scorer_names()`.
 
     Example:
         >>> scorer = labelled_scorer("f1_macro")
     """
-    return _LabelledScorer(scoring)
+    return functools.partial(_score_labelled, scoring)  # can be pickled, as grid search needs
 
 
-@dataclasses.dataclass(frozen=True)
-class _LabelledScorer:
-    """Picklable, as grid search in several processes needs."""
-
-    scoring: str
-
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
-        known = (~is_unlabelled(y)).nonzero()[0]
-        scorer = get_scorer(self.scoring)
-        return float(scorer(estimator, _safe_indexing(X, known), _label_array(y, known)))
+def _score_labelled(scoring: str, estimator: Any, X: Any, y: Any) -> float:
+    known = (~is_unlabelled(y)).nonzero()[0]
+    scorer = get_scorer(scoring)
+    return float(scorer(estimator, _safe_indexing(X, known), _label_array(y, known)))
 
 
 def is_unlabelled(y: Any) -> NDArray[np.bool_]:
@@ -306,32 +298,31 @@ def _is_missing(label: Any) -> bool:
 
 
 def _label_array(y: Any, rows: Integers) -> NDArray[Any]:
-    """The labels of some rows, as an array of their own type."""
+    """The labels of some rows, as an array of their common type."""
     chosen = _array_of(y)[rows]
     return np.array(chosen.tolist()) if chosen.dtype == object else chosen
 
 
 def _array_of(y: Any) -> NDArray[Any]:
-    """Labels as an array; those of a list keep their types, so that None stays None."""
+    """Labels as an array; a list becomes an array of objects, so that None is kept."""
     return np.array(y, dtype=object) if isinstance(y, list | tuple) else np.asarray(y)
 
 
 def _encode_labels(y: Any) -> tuple[NDArray[Any], Integers]:
-    """The classes, and the place of each row's label among them, -1 for none."""
+    """The sorted classes, and the index of each row's class, -1 for unlabelled rows."""
     y = column_or_1d(_array_of(y), warn=True)
     known = (~is_unlabelled(y)).nonzero()[0]
     labels = _label_array(y, known)
     if not len(labels):
-        raise InputError("y: wanted a label for some row at least, got none: no class is known")
+        raise InputError("y: wanted a label for at least one row, got none")
     check_classification_targets(labels)
-    classes, places = np.unique(labels, return_inverse=True)
     encoded = np.full(len(y), -1, dtype=np.int64)
-    encoded[known] = places
+    classes, encoded[known] = np.unique(labels, return_inverse=True)
     return classes, encoded
 
 
 def _kind_of(X: Any) -> str:
-    """What the rows of X are."""
+    """The form of X: TEXTS, TOKENS or SYMBOLS."""
     if isinstance(X, str):
         raise InputError(f"{SOURCE}: wanted a list of texts, got one text")
     if getattr(X, "ndim", None) == 1 or isinstance(X, Sequence):
@@ -348,17 +339,17 @@ def _kind_of(X: Any) -> str:
 
 
 def _symbols_to_tokens(array: NDArray[Any]) -> list[list[str]]:
-    """Rows of whole numbers as tokens, without the -1 at their ends."""
+    """Rows of integers as tokens, without the padding by -1."""
     try:
         whole = array.astype(np.int64)
     except TypeError:
         raise TypeError(
-            f"{SOURCE}: argument must be an array of texts (string) or of whole numbers (number)"
+            f"{SOURCE}: argument must be an array of texts (string) or of integers (number)"
         ) from None
     if not (whole == array).all():
         row, column = np.argwhere(whole != array)[0]
         raise InputError(
-            f"{SOURCE}:{row + 1}: wanted whole numbers, got {array[row, column]} in column {column}"
+            f"{SOURCE}:{row + 1}: wanted integers, got {array[row, column]} in column {column}"
         )
     inside = whole >= 0
     lengths = np.where(inside.all(1), whole.shape[1], inside.argmin(1))
@@ -366,8 +357,8 @@ def _symbols_to_tokens(array: NDArray[Any]) -> list[list[str]]:
     if (whole[padding] != -1).any() or (lengths == 0).any():
         row = int((((whole != -1) & padding).any(1) | (lengths == 0)).argmax())
         raise InputError(
-            f"{SOURCE}:{row + 1}: wanted symbols from 0, and -1 after the row's end alone, got "
-            f"Negative values in data or an empty row"
+            f"{SOURCE}:{row + 1}: wanted symbols from 0, and -1 only as padding at the end, got "
+            "Negative values in data or an empty row"
         )
     tokens: list[list[str]] = whole.astype(str).tolist()
     return [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)]

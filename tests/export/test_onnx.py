@@ -1,4 +1,4 @@
-"""The ONNX file beside the model it comes from, and the example that runs it without torch."""
+"""The ONNX file compared with its model, and the example that runs it without torch."""
 
 import dataclasses
 import json
@@ -56,7 +56,7 @@ def untrained(vocabulary: Any, **changes: Any) -> TrainedModel:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_exported_is_the_model(kind: str) -> None:
+def test_the_exported_network_is_the_model(kind: str) -> None:
     """In torch, to all digits: rows of unsorted lengths, one of length 0, padding of any kind."""
     changes = {"ngram_buckets": 64, **KINDS[kind]}
     model, batch = make_model(**changes), make_batch([-1] * 7, extra_padding=3)
@@ -78,9 +78,9 @@ def test_any_number_of_rows_and_any_length(kind: str, tmp_path: Path) -> None:
     assert facts["difference"] < 1e-5
     classifier = OnnxClassifier(tmp_path / "onnx")
     for texts in (["a"], ["abca", "", "dcbaabcdxx", "b" * 90, "a" * 300], ["ab"] * 9):
-        found = trained.classify(texts, num_samples=1)
-        wanted = np.array([list(row["probabilities"].values()) for row in found])
-        if kind == "y given z":  # the model samples z; here the mean stands for it
+        predictions = trained.classify(texts, num_samples=1)
+        wanted = np.array([list(row["probabilities"].values()) for row in predictions])
+        if kind == "y given z":  # the model samples z, the file takes its mean
             rows = trained.read_sequences(texts)
             batch = collate(rows, range(len(texts)), num_classes=3)
             wanted = trained.model(batch).detach().numpy()
@@ -98,9 +98,9 @@ def test_every_kind_of_vocabulary(tmp_path: Path) -> None:
     for number, (vocabulary, texts, sequences) in enumerate(kinds):
         trained = untrained(vocabulary)
         export_onnx(trained, tmp_path / str(number))
-        found = OnnxClassifier(tmp_path / str(number)).probabilities(texts)
+        got = OnnxClassifier(tmp_path / str(number)).probabilities(texts)
         wanted = [list(row["probabilities"].values()) for row in trained.classify(sequences)]
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_the_example_runs_without_torch(
@@ -129,7 +129,7 @@ def test_the_example_runs_without_torch(
         assert float(probability) == pytest.approx(row["probability"], abs=1e-4)
 
 
-def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = untrained(CharacterVocabulary("ab"))
     plain = dataclasses.replace(trained, labels=Labels(()))
     with pytest.raises(InputError, match="wanted a model with classes"):
@@ -137,9 +137,8 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: wanted to write it"):
         export_onnx(trained, tmp_path / "file")
-    monkeypatch.setattr("seqssvae.export.onnx.TOLERANCE", 0.0)
     with pytest.raises(RuntimeError, match="to agree with the model"):
-        export_onnx(trained, tmp_path / "b")
+        export_onnx(trained, tmp_path / "b", tolerance=0.0)
     assert not (tmp_path / "b").exists()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"pip install 'seqssvae\[onnx\]'"):

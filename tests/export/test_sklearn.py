@@ -1,4 +1,4 @@
-"""The estimator in scikit-learn's hands."""
+"""The scikit-learn estimator."""
 
 import pickle
 import random
@@ -44,7 +44,7 @@ TINY = override(
     },
 )
 Check = Callable[[Any], None]
-REFUSED = {"check_classifiers_classes": "its classes are -1 and 1; here -1 is an unlabelled row"}
+REFUSED = {"check_classifiers_classes": "its classes are -1 and 1; -1 means unlabelled here"}
 each_check = cast(
     Callable[[Any], Any],
     parametrize_with_checks(
@@ -54,12 +54,12 @@ each_check = cast(
 
 
 @each_check
-def test_what_scikit_learn_asks_of_a_classifier(estimator: Any, check: Check) -> None:
+def test_scikit_learn_estimator_checks(estimator: Any, check: Check) -> None:
     check(estimator)
 
 
 def rows(num_classes: int = 2, num_rows: int = 40, num_labelled: int = 20) -> tuple[Any, Any]:
-    """Texts of letters that tell the class, the first of which have a label."""
+    """Texts whose letters depend on the class; the first ones are labelled."""
     generator = random.Random(0)
     letters = ["ab", "cd", "ef"]
     texts, y = [], []
@@ -86,7 +86,7 @@ FORMS: dict[str, Callable[[list[str]], Any]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("missing", [None, float("nan"), -1])
-def test_every_form_of_rows_and_of_missing_labels(form: str, missing: Any) -> None:
+def test_forms_of_rows_and_of_missing_labels(form: str, missing: Any) -> None:
     texts, y = rows()
     X = FORMS[form](texts)
     labels = [missing if label is None else label for label in y]
@@ -105,8 +105,8 @@ def test_every_form_of_rows_and_of_missing_labels(form: str, missing: Any) -> No
     assert isinstance(made[0], str) == ("texts" in form)
 
 
-def test_unlabelled_rows_are_read() -> None:
-    """The vocabulary, and the rows of training, hold what has no label."""
+def test_unlabelled_rows_are_used() -> None:
+    """The vocabulary and the training rows include unlabelled rows."""
     texts, y = rows()
     first = SeqSSVAEClassifier(config=TINY).fit(texts[:20], y[:20])
     second = SeqSSVAEClassifier(config=TINY).fit([*texts[:20], "xyz"], [*y[:20], None])
@@ -117,7 +117,7 @@ def test_unlabelled_rows_are_read() -> None:
     assert np.abs(probabilities[0] - probabilities[1]).max() > 1e-6
 
 
-def test_parameters_are_settings() -> None:
+def test_parameters_override_settings() -> None:
     texts, y = rows()
     fitted = SeqSSVAEClassifier(
         num_steps=2, latent_size=3, max_length=5, estimator="sum-and-sample", random_state=5,
@@ -140,7 +140,7 @@ def test_parameters_are_settings() -> None:
         SeqSSVAEClassifier(estimator="x").fit(texts, y)
 
 
-def test_pickle_keeps_the_model_and_fit_leaves_the_noise_alone() -> None:
+def test_pickle_keeps_the_model_and_fit_keeps_the_random_state() -> None:
     texts, y = rows()
     before = torch.get_rng_state()
     fitted = SeqSSVAEClassifier(config=TINY).fit(texts, y)
@@ -197,7 +197,7 @@ def test_pipeline_and_grid_search() -> None:
 
 
 def test_calibration() -> None:
-    """Unlabelled rows as a parameter; or as -1, which is then a class of no probability."""
+    """Unlabelled rows as a parameter; or as -1, which is then a class of probability 0."""
     texts, y = rows()
     tiny = SeqSSVAEClassifier(config=TINY, num_steps=8)
     apart = clone(tiny).set_params(unlabelled=texts[20:])
@@ -215,23 +215,23 @@ def test_calibration() -> None:
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
-        (["ab", "cd"], [None, None], "y: wanted a label for some row at least, got none"),
+        (["ab", "cd"], [None, None], "y: wanted a label for at least one row, got none"),
         ("abcd", [0, 1, 0, 1], "X: wanted a list of texts, got one text"),
         (["ab", ""], ["u", "v"], "X:2: wanted a text, got an empty one"),
         ([["a"], ["b", 3]], ["u", "v"], "X:2: .*the number 3 as token 2"),
-        (np.array([[0, 1], [2, 0.5]]), [0, 1], "X:2: wanted whole numbers, got 0.5 in column 1"),
-        (np.array([[0, 1], [-1, 2]]), [0, 1], "X:2: wanted symbols from 0, and -1 after"),
-        (np.array([[0, 1], [2, -3]]), [0, 1], "X:2: wanted symbols from 0, and -1 after"),
+        (np.array([[0, 1], [2, 0.5]]), [0, 1], "X:2: wanted integers, got 0.5 in column 1"),
+        (np.array([[0, 1], [-1, 2]]), [0, 1], "X:2: wanted symbols from 0, and -1 only"),
+        (np.array([[0, 1], [2, -3]]), [0, 1], "X:2: wanted symbols from 0, and -1 only"),
         (["ab", "cd"], [0.25, 0.5], "Unknown label type"),
         (["ab", "cd"], None, "requires y"),
     ],
 )
-def test_mistakes_are_told(X: Any, y: Any, message: str) -> None:
+def test_invalid_input(X: Any, y: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SeqSSVAEClassifier(config=TINY).fit(X, y)
 
 
-def test_mistakes_after_fit_are_told() -> None:
+def test_invalid_input_after_fit() -> None:
     texts, y = rows()
     fitted = SeqSSVAEClassifier(config=TINY).fit(texts, y)
     with pytest.raises(InputError, match="X: wanted texts as in fit, got lists of tokens"):
