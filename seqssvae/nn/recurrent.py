@@ -1,9 +1,9 @@
 """LSTM and GRU over packed rows, and over an expanded batch whose rows share the input projection.
 
 Under enumeration K rows read the same sequence. `nn.LSTM` would multiply the same embeddings by
-the input weights K times; here each distinct input is projected once and rows pick theirs by
-index. Rows are packed: longest first, time-major, so that no step is spent on padding. Parameters
-live in a plain `nn.LSTM` or `nn.GRU`.
+the input weights K times; where there are C kernels each distinct input is projected once and rows
+select theirs by index. Elsewhere `nn.LSTM` and `nn.GRU` themselves run. Rows are packed as in a
+`PackedSequence`: longest first, time-major, without padding.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-from seqssvae.nn.engine import gru, lstm
+from seqssvae.nn.engine import Plan, gru, kernels_for, lstm
 from seqssvae.shapes import length_mask
 
 __all__ = ["Packing", "in_order", "pack", "packed_rnn", "rnn_states"]
@@ -22,16 +23,16 @@ __all__ = ["Packing", "in_order", "pack", "packed_rnn", "rnn_states"]
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Where the symbols of an expanded batch lie when padding is left out.
+    """Layout of the symbols of an expanded batch without padding.
 
     Packed rows are sorted by length, longest first; packed positions are time-major.
 
     Attributes:
-        order: The row that each packed row came from, `[N]`.
-        row: The packed row of each position, `[M]`.
-        position: Where each position's symbol lies in `symbols`, `[M]`.
-        symbols: The distinct symbols, `[S]` with S = sum(lengths) over the B examples.
-        sizes: Rows that still hold a symbol at each time, at most T numbers.
+        order: Index of each packed row before sorting, `[N]`.
+        row: Packed row of each position, `[M]`.
+        position: Index in `symbols` of each position's symbol, `[M]`.
+        symbols: Symbols of the examples, `[S]` with S = sum(lengths) over the B examples.
+        sizes: Rows that still have a symbol at each time, at most T numbers.
     """
 
     order: Tensor
@@ -41,24 +42,24 @@ class Packing:
     sizes: tuple[int, ...]
 
     def last(self) -> Tensor:
-        """The last position of each packed row, `[N]`; every row has a symbol."""
+        """The last position of each packed row, `[N]`; every row must have a symbol."""
         starts = torch.tensor([0, *itertools.accumulate(self.sizes)], device=self.row.device)
         lengths = torch.bincount(self.row, minlength=len(self.order))
         return starts[lengths - 1] + torch.arange(len(lengths), device=starts.device)
 
     def per_row(self, value: Tensor) -> Tensor:
-        """Sum a value of every position, `[M]`, over time: `[N]`, in the order of the rows."""
+        """Sum values of the positions, `[M]`, over time: `[N]`, in the order of the rows."""
         packed = value.new_zeros(len(self.order)).index_add_(0, self.row, value)
         return torch.empty_like(packed).index_copy_(0, self.order, packed)
 
 
 def pack(x: Tensor, lengths: Tensor, example: Tensor) -> Packing:
-    """Lay out N rows, row n reading the sequence `example[n]`.
+    """Lay out N rows, of which row n reads the sequence `example[n]`.
 
     Args:
-        x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
-        lengths: Symbols of each example, `[B]`, from 0 to T.
-        example: The example of each row, `[N]`.
+        x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
+        lengths: Number of symbols of each example, `[B]`, from 0 to T.
+        example: Example of each row, `[N]`.
     """
     max_length = x.shape[1]
     mask = length_mask(lengths, max_length)  # [B, T]
@@ -85,15 +86,20 @@ def packed_rnn(
     Args:
         rnn: A one-directional RNN of input size `E + C`; its dropout acts between layers.
         inputs: Distinct inputs, `[S, E]`.
-        position: Which of them each packed position reads, `[M]`.
-        context: What every row reads at every time besides, `[N, C]` in packed order, or None.
-        states: The initial state, `(hidden,)` or `(hidden, cell)`, each
+        position: Index of the input that each packed position reads, `[M]`.
+        context: Further input of each row at every time, `[N, C]` in packed order, or None.
+        states: Initial state, `(hidden,)` or `(hidden, cell)`, each
             `[num_layers, N, H]` in packed order.
         packing: The layout.
 
     Returns:
         `[M, H]`.
     """
+    if not _has_kernels(rnn, packing):
+        read = inputs[position]
+        if context is not None:
+            read = torch.cat([read, context[packing.row].to(read.dtype)], 1)
+        return _run_plain(rnn, read, packing, states)
     hidden = inputs
     for layer in range(rnn.num_layers):
         first = layer == 0
@@ -124,10 +130,10 @@ def rnn_states(
 
     Args:
         rnn: With one direction or two; its dropout acts between layers.
-        inputs: One row after the other without padding, `[S, E]`; or distinct ones.
-        lengths: Symbols of each row, `[B]`.
-        packing: Of those B rows, each reading its own sequence.
-        source: Which of distinct inputs each symbol reads, `[S]`; None for each its own.
+        inputs: Inputs of one row after the other without padding, `[S, E]`; or distinct ones.
+        lengths: Number of symbols of each row, `[B]`.
+        packing: Layout of those B rows, of which each reads its own sequence.
+        source: Index of the distinct input that each symbol reads, `[S]`; None without.
 
     Returns:
         The states, `[D, S, H]`, and the symbol that each direction reads at each packed position,
@@ -139,6 +145,13 @@ def rnn_states(
         mirror = (2 * ends - lengths - 1)[packing.order[packing.row]] - packing.position
         positions, suffixes = [packing.position, mirror], ["", "_reverse"]
     position = torch.stack(positions)  # [D, S]
+    if not _has_kernels(rnn, packing):
+        read = packing.position if source is None else source[packing.position]
+        states = _run_plain(rnn, inputs[read], packing, None)
+        parts = states.split(rnn.hidden_size, 1)
+        if rnn.bidirectional:  # whose second output is at the positions of the first direction
+            parts = (parts[0], parts[1][packing.position.argsort()[positions[1]]])
+        return torch.stack(parts), position
     zeros = inputs.new_zeros(len(positions), len(lengths), rnn.hidden_size)
     initial = (zeros, zeros) if isinstance(rnn, nn.LSTM) else (zeros,)
     states, reads = inputs, position if source is None else source[position]
@@ -152,9 +165,32 @@ def rnn_states(
 
 
 def in_order(states: Tensor, position: Tensor) -> Tensor:
-    """What `rnn_states` returned in the order of the symbols, directions side by side, `[S, F]`."""
+    """Result of `rnn_states` in the order of the symbols, directions side by side, `[S, F]`."""
     orders = zip(states, position.argsort(1), strict=True)
     return torch.cat([one.index_select(0, order) for one, order in orders], 1)
+
+
+def _has_kernels(rnn: nn.LSTM | nn.GRU, packing: Packing) -> bool:
+    return bool(packing.sizes) and kernels_for(next(rnn.parameters())) is not None
+
+
+def _run_plain(
+    rnn: nn.LSTM | nn.GRU, inputs: Tensor, packing: Packing, states: tuple[Tensor, ...] | None
+) -> Tensor:
+    """All layers of `rnn` over packed inputs, `[M, E]`, in the dtype of its weights: `[M, D H]`."""
+    weight = next(rnn.parameters())  # of the input, `[G, E]`
+    with torch.autocast(weight.device.type, enabled=False):
+        inputs = inputs.to(weight.dtype)
+        if not packing.sizes:  # PackedSequence takes no empty batch
+            return (inputs @ weight.t())[:, : rnn.hidden_size * (2 if rnn.bidirectional else 1)]
+        initial: Any = None
+        if states is not None:
+            rows = slice(packing.sizes[0])  # the other ones have no symbol
+            initial = tuple(state[:, rows].to(weight.dtype).contiguous() for state in states)
+            initial = initial if isinstance(rnn, nn.LSTM) else initial[0]
+        packed = PackedSequence(inputs, torch.tensor(packing.sizes))
+        output: Tensor = rnn(packed, initial)[0].data
+    return output
 
 
 def _run(
@@ -166,16 +202,16 @@ def _run(
     initial: tuple[Tensor, ...],
     sizes: tuple[int, ...],
 ) -> Tensor:
-    """One layer in D directions at once.
+    """One layer in D directions at once, in C.
 
     Args:
-        rnn: Holds the parameters.
-        names: The ends of their names, one for each direction.
+        rnn: Module with the parameters.
+        names: Ends of their names, one for each direction.
         inputs: `[S, E]`.
-        position: Which of them each packed position reads, `[D, M]`; None for each its own.
+        position: Index of the input of each packed position, `[D, M]`; None if they are the same.
         context: `[N, C]` or None.
         initial: First states, each `[D, N, H]`.
-        sizes: Rows that still hold a symbol at each time.
+        sizes: Rows that still have a symbol at each time.
 
     Returns:
         `[D, M, H]`.
@@ -199,11 +235,12 @@ def _run(
             projections.append(inputs @ weight_ih[:, :size].t())
             contexts.append(torch.addmm(bias, context, weight_ih[:, size:].t()))
         weights.append(weight_hh)
+    projected = torch.stack(projections)  # [D, S or M, G]
     arguments: list[Any] = [
-        torch.stack(projections),  # [D, S or M, G]
+        projected,
         position,
         torch.stack(contexts) if contexts else None,  # [D, N, G]
-        sizes,
+        Plan.make(sizes, initial[0], projected.shape[1]),
         torch.stack(weights),
         *initial,
     ]

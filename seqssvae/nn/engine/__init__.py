@@ -1,11 +1,12 @@
-"""LSTM and GRU over packed rows, in C where there is a compiler; threads and reused memory.
+"""Loops of LSTM and GRU over packed rows in C, if there is a compiler; threads, reused memory.
 
 The rest of the package imports from here alone.
 """
 
+from seqssvae.nn.engine.blocks import Plan
 from seqssvae.nn.engine.buffers import Buffer
 from seqssvae.nn.engine.cells import gru, lstm
 from seqssvae.nn.engine.kernels import kernels_for
 from seqssvae.nn.engine.threads import num_workers, share_out
 
-__all__ = ["Buffer", "gru", "kernels_for", "lstm", "num_workers", "share_out"]
+__all__ = ["Buffer", "Plan", "gru", "kernels_for", "lstm", "num_workers", "share_out"]

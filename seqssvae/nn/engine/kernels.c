@@ -1,6 +1,6 @@
 /* The loops over time of LSTM and GRU, over blocks of rows that threads share out, and a softmax.
 
-   They do what loops.py and likelihood.py do with torch, but the gates of a step in one pass over
+   They do what nn.LSTM, nn.GRU and softmax.py do with torch, but the gates of a step in one pass over
    memory, and no call and no tensor for each step. Matrices are row-major, float32. Products go to
    the BLAS that torch brings, threads are OpenMP's, which are torch's own; each worker's part is
    settled beforehand, so that sums have the same rounding every time. A NaN stays a NaN. */

@@ -1,8 +1,8 @@
-"""Kernels in C for a CPU, compiled once with the compiler that the machine has, if it has one.
+"""Kernels in C for a CPU, compiled once if the machine has a compiler.
 
-They do what torch's operations do in `loops` and `likelihood`, in fewer passes over memory and
-without a call for each step. Where there is no compiler, off Linux, off the CPU and for any dtype
-but float32 those operations run. `SEQSSVAE_KERNELS=off` in the environment wants no kernels.
+They do what torch's operations do, in fewer passes over memory and without a call for each step.
+Without a compiler, on other systems than Linux, on other devices than the CPU and for other dtypes
+than float32 torch's operations run. `SEQSSVAE_KERNELS=off` in the environment switches kernels off.
 """
 
 import ctypes
@@ -31,12 +31,12 @@ FLAGS = (
     "-ffp-contract=fast", "-fopenmp-simd", "-shared", "-fPIC",
     *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []),
 )  # fmt: skip
-THREADS = "-fopenmp"  # by the name of its library this finds the one that torch has loaded
-SECONDS = 120  # that a compiler may take
+THREADS = "-fopenmp"  # links to the library that torch has loaded
+SECONDS = 120  # timeout of the compiler
 
 
 def kernels_for(*tensors: Tensor) -> "Kernels | None":
-    """The kernels, where they exist and fit all tensors."""
+    """The kernels, or None if they are unavailable or not for these tensors."""
     for tensor in tensors:
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
             return None
@@ -46,7 +46,7 @@ def kernels_for(*tensors: Tensor) -> "Kernels | None":
 class Kernels:
     """The functions of `kernels.c`.
 
-    All tensors are contiguous and on the CPU, float32 but for places, which are int64; nothing is
+    All tensors are contiguous and on the CPU; indices are int64, all others float32. Nothing is
     checked.
 
     Args:
@@ -65,9 +65,9 @@ class Kernels:
         """Run `lstm_forward`, `lstm_backward`, `gru_forward` or `gru_backward`.
 
         Args:
-            name: Which.
-            plan: What `blocks.Plan` tells of blocks and workers, int64.
-            tensors: The function's other arguments, as `kernels.c` has them.
+            name: Name of the function.
+            plan: Numbers of a `blocks.Plan`, int64.
+            tensors: The function's other arguments, in the order of `kernels.c`.
         """
         getattr(self._library, name)(self._sgemm, *map(_pointer, (plan, *tensors)))
 
@@ -79,14 +79,14 @@ class Kernels:
         targets: Tensor,
         upstream: Tensor | None,
     ) -> Tensor:
-        """Log-probabilities of targets, in one thread; logits become their gradient.
+        """Log-probabilities of targets, in one thread; logits are overwritten by their gradient.
 
         Args:
             logits: `[M, V]`.
-            table: Added to them by class, `[K, V]`, or None.
-            classes: Of each position, `[M]`, where there is a table.
+            table: Bias of each class, `[K, V]`, or None.
+            classes: Class of each position, `[M]`, if there is a table.
             targets: `[M]`.
-            upstream: The gradient of what is returned, `[M]`; without, logits mean nothing after.
+            upstream: Gradient of the result, `[M]`; without it the logits are undefined afterwards.
 
         Returns:
             `[M]`.
@@ -106,35 +106,36 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 @functools.cache
 def _kernels() -> Kernels | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
-    wanted = os.environ.get("SEQSSVAE_KERNELS", "on") != "off"
-    if not wanted or sys.platform != "linux" or compiler is None:
+    enabled = os.environ.get("SEQSSVAE_KERNELS", "on") != "off"
+    if not enabled or sys.platform != "linux" or compiler is None:
         return None
     try:
         library = ctypes.CDLL(str(_compiled(compiler, _cache())))
         blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         return Kernels(library, blas)
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        logger.info("no kernels in C, which cost time alone: %s", " ".join(str(error).split()))
+        reason = " ".join(str(error).split())
+        logger.info("C kernels unavailable, using PyTorch (slower): %s", reason)
         return None
 
 
 def _cache() -> Path:
-    """A folder that nobody else can write to.
+    """The folder of compiled kernels.
 
     Raises:
-        PermissionError: others can.
+        PermissionError: other users can write to it.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "seqssvae"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise PermissionError(f"{folder}: wanted a folder that only its owner writes to")
+        raise PermissionError(f"{folder}: wanted a folder that only its owner can write to")
     return folder
 
 
 def _compiled(compiler: str, folder: Path) -> Path:
-    """The library, compiled if `folder` has none of this source, compiler and processor.
+    """The library, compiled unless `folder` has one of this source, compiler and processor.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -153,16 +154,16 @@ def _compiled(compiler: str, folder: Path) -> Path:
             made = Path(beside) / library.name
             command = [compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"]
             run = functools.partial(subprocess.run, capture_output=True, timeout=SECONDS)
-            if run([*command, THREADS]).returncode:  # a compiler may come without threads
+            if run([*command, THREADS]).returncode:  # a compiler may have no OpenMP
                 run(command, check=True)
             made.replace(library)
     return library
 
 
 def _processor() -> bytes:
-    """What `-march=native` depends on: homes are shared among machines."""
-    found = {platform.machine()}
+    """What `-march=native` depends on: machines may share a home folder."""
+    lines = {platform.machine()}
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith(("model name", "flags", "Features", "CPU part")):
-            found.add(line)
-    return "\n".join(sorted(found)).encode()
+            lines.add(line)
+    return "\n".join(sorted(lines)).encode()

@@ -1,63 +1,137 @@
+"""The C loops against a loop over rows and times in float64 and plain autograd."""
+
+import os
+import shutil
+import sys
+
 import pytest
 import torch
 from torch import Tensor
 
-from seqssvae.nn.engine import blocks
-from seqssvae.nn.engine.cells import gru, lstm
+from seqssvae.nn.engine import Plan, gru, kernels_for, lstm
 
-SIZES = (3, 2, 2, 1)
-POSITION = torch.tensor([[0, 4, 2, 1, 3, 5, 0, 4], [5, 5, 0, 3, 2, 1, 4, 4]])
-
-
-def arguments(num_gates: int) -> list[Tensor]:
-    """Projected inputs, context, recurrent weights and first hidden states of two directions."""
-    shapes = [(2, 6, num_gates * 3), (2, 3, num_gates * 3), (2, num_gates * 3, 3), (2, 3, 3)]
-    return [torch.randn(shape, requires_grad=True) for shape in shapes]
+SIZES = (40, 33, 17, 16, 2)
+HAS_COMPILER = sys.platform == "linux" and shutil.which(os.environ.get("CC", "cc")) is not None
+pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler on this machine")
 
 
+def arguments(
+    num_gates: int, *, with_position: bool, scale: float = 1.0, size: int = 19
+) -> tuple[list[Tensor], Tensor | None]:
+    """Inputs, context, weights, first hidden states and first cells or bias, and positions."""
+    width, num_rows, num_positions = num_gates * size, SIZES[0], sum(SIZES)
+    num_inputs = 6 if with_position else num_positions
+    shapes = [(2, num_inputs, width), (2, num_rows, width), (2, width, size), (2, num_rows, size)]
+    shapes.append((2, num_rows, size) if num_gates == 4 else (2, 1, size))
+    scales = (scale, scale, 0.2, 1.0, 1.0)
+    values = [
+        (factor * torch.randn(shape, dtype=torch.float32)).requires_grad_()
+        for factor, shape in zip(scales, shapes, strict=True)
+    ]
+    return values, torch.randint(6, (2, num_positions)) if with_position else None
+
+
+def in_c(
+    values: list[Tensor], position: Tensor | None, *, with_context: bool = True, **limits: int
+) -> Tensor:
+    projected, context, weight, hidden, last = values
+    cell = lstm if weight.shape[1] == 4 * weight.shape[2] else gru
+    plan = Plan.make(SIZES, hidden, projected.shape[1], **limits)
+    return cell(projected, position, context if with_context else None, plan, weight, hidden, last)
+
+
+def by_a_loop(
+    values: list[Tensor], position: Tensor | None, *, with_context: bool = True
+) -> Tensor:
+    """One direction, row and time after another."""
+    projected, context, weight, first, last = (value.double() for value in values)
+    size, outputs = weight.shape[2], []
+    for direction in range(2):
+        hidden, cell, begin = first[direction], last[direction], 0
+        for rows in SIZES:
+            read = torch.arange(begin, begin + rows)
+            if position is not None:
+                read = position[direction, begin : begin + rows]
+            gates = projected[direction, read]
+            if with_context:
+                gates = gates + context[direction, :rows]
+            hidden = hidden[:rows]
+            recurrent = hidden @ weight[direction].t()
+            if weight.shape[1] == 4 * size:
+                i, f, g, o = (gates + recurrent).split(size, 1)
+                cell = f.sigmoid() * cell[:rows] + i.sigmoid() * g.tanh()
+                hidden = o.sigmoid() * cell.tanh()
+            else:
+                r, z = (gates + recurrent)[:, : 2 * size].sigmoid().split(size, 1)
+                new = recurrent[:, 2 * size :] + last[direction]
+                n = (gates[:, 2 * size :] + r * new).tanh()
+                hidden = n + z * (hidden - n)
+            outputs.append(hidden)
+            begin += rows
+    return torch.cat(outputs).view(2, sum(SIZES), size)
+
+
+def assert_agree(
+    values: list[Tensor],
+    position: Tensor | None,
+    *,
+    with_context: bool = True,
+    tolerance: float = 1e-5,
+    **limits: int,
+) -> None:
+    """Hidden states and the gradients of all arguments."""
+    assert kernels_for(*values) is not None
+    wanted = values if with_context else [values[0], *values[2:]]
+    got = in_c(values, position, with_context=with_context, **limits)
+    want = by_a_loop(values, position, with_context=with_context)
+    upstream = torch.randn_like(want)
+    torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad(got, wanted, upstream.float()),
+        torch.autograd.grad(want, wanted, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=2e-5)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
 @pytest.mark.parametrize("with_context", [True, False])
 @pytest.mark.parametrize("with_position", [True, False])
-def test_gradients_equal_finite_differences(with_position: bool, with_context: bool) -> None:
-    position = POSITION if with_position else None
-    for cell, num_gates, last in ((lstm, 4, (2, 3, 3)), (gru, 3, (2, 1, 3))):
-        projected, context, weight, hidden = arguments(num_gates)
-        if not with_position:
-            projected = torch.randn(2, 8, num_gates * 3, requires_grad=True)
-        other = torch.randn(last, requires_grad=True)
-
-        def run(projected: Tensor, context: Tensor, *rest: Tensor) -> Tensor:
-            given = context if with_context else None
-            return cell(projected, position, given, SIZES, *rest)  # noqa: B023
-
-        assert torch.autograd.gradcheck(run, (projected, context, weight, hidden, other))
-
-
-def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty rows in one block, and in blocks of 16 rows at most; value and gradients."""
-    sizes, found = (40, 33, 17, 16, 2), []
-    position = torch.randint(6, (2, sum(sizes)))
-    for cell, num_gates, last in ((lstm, 4, (2, 40, 3)), (gru, 3, (2, 1, 3))):
-        shapes = [(2, 6, num_gates * 3), (2, 40, num_gates * 3), (2, num_gates * 3, 3), (2, 40, 3)]
-        values = [torch.randn(shape, requires_grad=True) for shape in (*shapes, last)]
-        upstream = torch.randn(2, sum(sizes), 3)
-        for elements in (2**16, 1):
-            monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", elements)
-            projected, context, *rest = values
-            hidden = cell(projected, position, context, sizes, *rest)
-            gradients = torch.autograd.grad((hidden * upstream).sum(), values)
-            found.append((hidden, *gradients))
-        torch.testing.assert_close(found[-1], found[-2], rtol=0, atol=1e-12)
-    assert len(blocks.Plan.make(sizes, values[3]).blocks) > 2
+@pytest.mark.parametrize("num_gates", [3, 4])
+def test_states_and_gradients(
+    num_gates: int, with_position: bool, with_context: bool, num_threads: int
+) -> None:
+    values, position = arguments(num_gates, with_position=with_position)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(num_threads)
+        for limits in ({}, {"block_elements": 300, "fewest_products": 0}):  # several blocks each
+            assert_agree(values, position, with_context=with_context, **limits)
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_directions_do_not_mix() -> None:
-    projected, context, weight, hidden = arguments(4)
-    cell = torch.randn(2, 3, 3)
-    both = lstm(projected, POSITION, context, SIZES, weight, hidden, cell)
-    for one in range(2):
-        here = slice(one, one + 1)
-        alone = lstm(
-            projected[here], POSITION[here], context[here], SIZES, weight[here], hidden[here],
-            cell[here],
-        )  # fmt: skip
-        torch.testing.assert_close(both[here], alone)
+@pytest.mark.parametrize("scale", [1e-4, 40.0, 1e30])
+@pytest.mark.parametrize("num_gates", [3, 4])
+def test_numbers_far_from_one(num_gates: int, scale: float) -> None:
+    """Gates that are nearly linear, and gates that are closed."""
+    values, position = arguments(num_gates, with_position=True, scale=scale)
+    assert_agree(values, position, tolerance=1e-4)
+
+
+def test_a_nan_stays_one() -> None:
+    projected = torch.zeros(1, 3, 8, dtype=torch.float32)
+    projected[0, 1, 5] = torch.nan
+    zeros = torch.zeros(1, 2, 2, dtype=torch.float32)
+    weight = torch.zeros(1, 8, 2, dtype=torch.float32)
+    hidden = lstm(projected, None, None, Plan.make((2, 1), zeros, 3), weight, zeros, zeros)
+    assert hidden.isnan().tolist() == [[[False, False], [False, True], [False, False]]]
+
+
+def test_under_autocast_all_is_float32() -> None:
+    values, position = arguments(4, with_position=True)
+    want = in_c(values, position)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = in_c([values[0].bfloat16(), *values[1:]], position)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want, rtol=0.05, atol=0.05)
