@@ -24,7 +24,7 @@ test: install ## lint, types, tests and doctests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: export OMP_NUM_THREADS = 1
 fuzz: install ## 10,000 malformed inputs, new ones each time
@@ -35,7 +35,7 @@ coverage: install ## which lines and branches the tests run; below 95 % is an er
 	$(BIN)/python -m pytest -n 2 --cov
 
 test-faults: install ## many kills, signals, flipped bits and stops at every step
-	$(BIN)/python -m pytest -n 2 -m faults
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults
 
 # Chromium is Debian's; elsewhere, CHROMIUM names one.
 test-browser: export OMP_NUM_THREADS = 1

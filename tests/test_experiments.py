@@ -12,10 +12,10 @@ from experiments.benchmarks.baselines import Networks, PyroStep, TorchStep
 from experiments.benchmarks.step import LATENT_SIZE, Setting, make_batch, make_model
 from seqssvae.estimators import FusedEnum
 from tests.support.fixtures import FixNoise
-from tests.support.processes import run_forked
+from tests.support.processes import run_script
 from tests.support.rows import write_rows
 
-ROOT = Path(__file__).parent.parent
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SYLLABLES = {
     "en": ["th", "ow", "w", "ee"],
     "fi": ["yö", "kk", "ä", "yy"],
@@ -35,16 +35,16 @@ def write_words(path: Path, num_words: int) -> list[dict[str, str]]:
     return rows
 
 
-def run_script(name: str, *words: object, folder: Path) -> str:
+def run_experiment(name: str, *words: object, folder: Path) -> str:
     """What an experiment prints."""
-    return run_forked(ROOT / "experiments" / name, *words, folder=folder)
+    return run_script(EXPERIMENTS / name, *words, folder=folder)
 
 
 def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> None:
     """`demo.py` trains, compares, generates and transfers."""
     write_words(tmp_path / "train.jsonl", 15)
     test_rows = write_words(tmp_path / "test.jsonl", 5)
-    shown = run_script(
+    shown = run_experiment(
         "demo.py", "--train", "train.jsonl", "--test", "test.jsonl", "--out", "run",
         "--labels-per-class", 5, "--steps", 20, folder=tmp_path,
     )  # fmt: skip
@@ -75,7 +75,7 @@ def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> No
 
 def test_the_variance_of_every_estimator_is_measured_and_drawn(tmp_path: Path) -> None:
     """`estimator_variance.py` prints a row an estimator, and exact ones show no bias."""
-    shown = run_script(
+    shown = run_experiment(
         "estimator_variance.py", "--classes", 3, "--draws", 3, "--rows", 2, "--length", 4,
         "--symbols", 3, "--size", 4, "--out", "table", folder=tmp_path,
     )  # fmt: skip
@@ -95,7 +95,7 @@ def test_every_estimator_meets_the_grammar(tmp_path: Path) -> None:
 
     folder = tmp_path / "grammar"
     prepare_grammar(["--out", str(folder), "--train", "120", "--test", "40"])
-    shown = run_script(
+    shown = run_experiment(
         "grammar.py", "--data", folder, "--estimators", "fused-enum", "score-function",
         "--steps", 3, "--out", "table", folder=tmp_path,
     )  # fmt: skip
@@ -124,7 +124,7 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
         tmp_path, "first=15,30", "second=15:macro_f1", "--draws", 1, "--out", "found",
         "--arms", "tfidf-lr-characters,nb-words,supervised", *QUICK,
     ]  # fmt: skip
-    shown = run_script("sets.py", *words, folder=tmp_path)
+    shown = run_experiment("sets.py", *words, folder=tmp_path)
     cells = re.findall(r"^\| (first|second) \| (\d+) \| (.*) \|$", shown, re.MULTILINE)
     assert [(name, labels) for name, labels, _ in cells] == [
         ("first", "15"), ("first", "30"), ("second", "15")
@@ -142,7 +142,7 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
     differences = [float(cell[2].split(" | ")[-1]) for cell in cells]
     ahead, behind = sum(d >= 2 for d in differences), sum(d < -1 for d in differences)
     assert f"in {ahead}, more than 1 behind the best in {behind}" in shown
-    assert run_script("sets.py", *words, folder=tmp_path) == shown
+    assert run_experiment("sets.py", *words, folder=tmp_path) == shown
     assert (tmp_path / "found" / "second.jsonl").read_text().splitlines() == lines
 
 
@@ -150,7 +150,7 @@ def test_the_vae_is_held_to_a_language_model(tmp_path: Path) -> None:
     """`language_modelling.py` trains both, the language model without y and z."""
     write_words(tmp_path / "train.jsonl", 15)
     write_words(tmp_path / "test.jsonl", 15)
-    shown = run_script(
+    shown = run_experiment(
         "language_modelling.py", "--data", "train.jsonl", "--test", "test.jsonl",
         "--num-labels", 15, "--samples", 4, *QUICK, folder=tmp_path,
     )  # fmt: skip
@@ -164,8 +164,17 @@ def test_the_vae_is_held_to_a_language_model(tmp_path: Path) -> None:
 
 def test_memory_is_watched(tmp_path: Path) -> None:
     """`soak.py` plays its rounds, and fails where memory grew by more than the limit."""
-    shown = run_script(
-        "soak.py", "--minutes", 0, "--rows", 12, "--steps", 2, "--limit", 1000, folder=tmp_path
+    shown = run_experiment(
+        "soak.py",
+        "--minutes",
+        0,
+        "--rows",
+        12,
+        "--steps",
+        2,
+        "--limit",
+        1000,
+        folder=tmp_path,
     )
     result = json.loads(shown.splitlines()[-1])
     assert result["rounds"] == 4 == shown.count("round ") and result["megabytes"] > 50
@@ -210,7 +219,7 @@ def test_baselines_have_our_value_and_gradient(cell: str, fix_noise: FixNoise) -
 
 def test_the_step_is_measured_beside_its_baselines(tmp_path: Path) -> None:
     """`step.py`, with `measure.py`: every figure is there and above 0."""
-    shown = run_script(
+    shown = run_experiment(
         "benchmarks/step.py", "--settings", "20,2,3,4,8", "--repeats", 1, "--json", "--markdown",
         folder=tmp_path,
     )  # fmt: skip
@@ -226,7 +235,7 @@ def test_the_step_is_measured_beside_its_baselines(tmp_path: Path) -> None:
 
 def test_growth_is_measured(tmp_path: Path) -> None:
     """`scaling.py` prints a line for each size."""
-    shown = run_script(
+    shown = run_experiment(
         "benchmarks/scaling.py", "--start", 30, 2, 2, 4, 4, "--most", 1, "--repeats", 1, "--json",
         folder=tmp_path,
     )  # fmt: skip
@@ -237,7 +246,7 @@ def test_growth_is_measured(tmp_path: Path) -> None:
 
 def test_use_is_measured(tmp_path: Path) -> None:
     """`use.py` classifies, generates and starts."""
-    shown = run_script(
+    shown = run_experiment(
         "benchmarks/use.py", "--rows", 200, "--alone", 100, "--number", 4, "--starts", 1, "--json",
         folder=tmp_path,
     )  # fmt: skip
@@ -249,14 +258,16 @@ def test_use_is_measured(tmp_path: Path) -> None:
 def test_corpora_are_measured(tmp_path: Path) -> None:
     """`corpora.py` prints a line for each stage, which it starts, and every stage has figures."""
     script = "benchmarks/corpora.py"
-    shown = run_script(script, "--rows", 60, "--stages", "draw", "--json", folder=tmp_path)
+    shown = run_experiment(script, "--rows", 60, "--stages", "draw", "--json", folder=tmp_path)
     *table, last = shown.splitlines()
     assert [line.split(" | ")[1] for line in table[2:]] == ["draw"]
     measured = json.loads(last)["stages"]
     assert [(figures["stage"], figures["rows"]) for figures in measured] == [("draw", 60)]
     for stage in ("draw", "prepare", "train", "evaluate", "classify"):
         words = ("--stage", stage, "--folder", tmp_path, "--rows", 60)
-        measured.append(json.loads(run_script(script, *words, folder=tmp_path).splitlines()[-1]))
+        measured.append(
+            json.loads(run_experiment(script, *words, folder=tmp_path).splitlines()[-1])
+        )
     for figures in measured:
         assert figures["seconds"] > 0
         assert 5 < figures["megabytes"] < 2000 or not Path("/proc/self/status").exists()
@@ -274,7 +285,7 @@ def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> N
     )
     (tmp_path / "start.yaml").write_text(settings)
     for total in (1, 2):
-        shown = run_script(
+        shown = run_experiment(
             "sweep.py", "--data", "rows.jsonl", "--config", "start.yaml", "--trials", 1,
             "--storage", "sqlite:///sweep.db", "--out", "best.yaml", folder=tmp_path,
         )  # fmt: skip
@@ -286,7 +297,7 @@ def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> N
 
 def test_processes_are_measured_together(tmp_path: Path) -> None:
     """`distributed.py` of the benchmarks runs each kind."""
-    shown = run_script(
+    shown = run_experiment(
         "benchmarks/distributed.py", "--rounds", 1, "--steps", 2, "--rows", 6, "--length", 6,
         "--classes", 2, "--symbols", 5, "--size", 4, "--json", folder=tmp_path,
     )  # fmt: skip

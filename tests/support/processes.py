@@ -11,11 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,58 +174,89 @@ def _runs(process: int) -> bool:
         return False
 
 
-def start_ranks(
-    words: Sequence[object], *, size: int = 2, **settings: Any
-) -> list["subprocess.Popen[str]"]:
-    """Start processes that find each other, as torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", *map(str, words)],
-            cwd=ROOT,
-            env={
-                **os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(size),
-                "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **settings,
-        )
-        for rank in range(size)
-    ]  # fmt: skip
-
-
-def run_forked(script: Path, *words: object, folder: Path, seconds: float = 300.0) -> str:
-    """Run a script in a new process with the usual imports done; returns what it prints.
+class Forked:
+    """A Python process with the usual imports done, used as a `subprocess.Popen`.
 
     Args:
-        script: File of the script.
-        words: Its arguments.
+        words: After `python`: `-m` and a module, or `-c` and a program; and its arguments.
+        environment: Variables that are added.
         folder: Current folder and cache of the process; its output is kept there.
-        seconds: Time limit.
     """
-    process = FORKS.Process(target=_run_script, args=(script, list(map(str, words)), folder))
-    process.start()
-    process.join(seconds)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    assert process.exitcode == 0, (folder / "stderr").read_text(encoding="utf-8")
-    return (folder / "stdout").read_text(encoding="utf-8")
+
+    def __init__(
+        self, words: Sequence[object], environment: Mapping[str, str], *, folder: Path
+    ) -> None:
+        self.folder = folder
+        arguments = (list(map(str, words)), dict(environment), folder)
+        self.process = FORKS.Process(target=_run_python, args=arguments)
+        self.process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, or minus the signal; None while it runs."""
+        return self.process.exitcode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.terminate()
+
+    def communicate(self, timeout: float = 300.0) -> tuple[str, str]:
+        """Wait for the end; returns stdout and stderr."""
+        self.process.join(timeout)
+        if self.process.is_alive():
+            self.process.kill()
+            raise TimeoutError(self._read("stderr"))
+        return self._read("stdout"), self._read("stderr")
+
+    def _read(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _run_script(script: Path, words: list[str], folder: Path) -> None:
+def start_ranks(words: Sequence[object], *, size: int = 2) -> list[Forked]:
+    """Start processes that find each other, as torchrun would; words as of `Forked`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    job = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        Forked(
+            words,
+            {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            folder=Path(tempfile.mkdtemp()),
+        )
+        for rank in range(size)
+    ]
+
+
+def run_script(script: Path, *words: object, folder: Path) -> str:
+    """Run a script with these arguments; returns what it prints."""
+    started = Forked([script, *words], {"HF_HOME": str(folder)}, folder=folder)
+    out, err = started.communicate()
+    assert started.returncode == 0, err
+    return out
+
+
+def _run_python(words: list[str], environment: dict[str, str], folder: Path) -> None:
     import datasets
 
-    os.chdir(folder)
-    os.environ["HF_HOME"] = str(folder)  # for its own processes; here it was read before
-    datasets.config.HF_DATASETS_CACHE = folder / "datasets"
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         name = "stdout" if number == 1 else "stderr"
         os.dup2(os.open(folder / name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
         stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    sys.argv = [str(script), *words]
-    runpy.run_path(str(script), run_name="__main__")
+    os.environ.update(environment)
+    if "HF_HOME" in environment:  # it was read before
+        datasets.config.HF_DATASETS_CACHE = Path(environment["HF_HOME"]) / "datasets"
+    torch.set_num_threads(1)
+    if words[0] in ("-c", "-m"):
+        os.chdir(ROOT)
+        sys.argv = [words[0], *words[2:]]
+        warnings.simplefilter("error")
+        if words[0] == "-c":
+            exec(words[1], {"__name__": "__main__"})
+        else:
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        os.chdir(folder)
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")

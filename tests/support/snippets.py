@@ -13,11 +13,13 @@ import yaml
 from seqssvae.cli import main
 from seqssvae.config import Config, override
 from seqssvae.data.readers import iterate_rows
+from tests.support.training import QUICK
 
 ROOT = Path(__file__).parents[2]
 SHORT = (  # a training that a page tells to run, in a second
     "--training.num_steps=4 --objective.kl_warmup_steps=2 --model.embedding_size=4 "
-    "--model.encoder_size=4 --model.decoder_size=4 --training.max_minutes=3"
+    "--model.encoder_size=4 --model.decoder_size=4 --training.max_minutes=3 "
+    "--model.ngram_buckets=256"
 ).split()
 FEWER = {
     "compare": ["--draws", "1", "--arms", "tfidf-lr-words,ssvae"],
@@ -55,7 +57,9 @@ def table_code(page: str) -> Iterator[str]:
 def run_python(text: str, names: dict[str, Any], *, where: str) -> None:
     """Run a block with the names that earlier blocks of its page left; trainings are shortened."""
     names.setdefault("__name__", "page")
-    exec(compile(text.replace("num_steps=1000", "num_steps=4"), where, "exec"), names)
+    names["short"] = override(Config(), {**QUICK, "training.teacher": False})
+    short = text.replace("num_steps=1000", "num_steps=4, config=short")
+    exec(compile(short, where, "exec"), names)
 
 
 def run_shell(text: str) -> list[str]:
