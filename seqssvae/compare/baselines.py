@@ -22,8 +22,6 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from seqssvae.teacher.features import Sequences
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
 
-__all__ = ["BASELINES", "Baseline", "Predict", "Task", "dev_score"]
-
 Float64 = NDArray[np.float64]
 Predict = Callable[[Sequences], Float64]  # from n sequences to probabilities `[n, K]`
 
@@ -39,18 +37,18 @@ class Task:
     Attributes:
         labelled: Training sequences with a label.
         y: Their classes, `[n]`.
-        unlabelled: Training sequences without a label.
-        dev: Held-out labelled sequences, to choose settings; may be empty.
-        dev_y: Their classes.
         num_classes: K.
+        unlabelled: Training sequences without a label.
+        dev: Held-out labelled sequences, to choose settings.
+        dev_y: Their classes.
     """
 
     labelled: Sequences
     y: NDArray[np.int64]
-    unlabelled: Sequences
-    dev: Sequences
-    dev_y: NDArray[np.int64]
     num_classes: int
+    unlabelled: Sequences = ()
+    dev: Sequences = ()
+    dev_y: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Baseline(abc.ABC):

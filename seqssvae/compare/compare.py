@@ -33,8 +33,6 @@ from seqssvae.teacher.features import Sequences
 from seqssvae.trained import classify_table
 from seqssvae.training.fit import train
 
-__all__ = ["ARMS", "Cell", "classification_metrics", "compare", "run_arm", "summarise"]
-
 logger = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float64]

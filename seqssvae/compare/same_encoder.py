@@ -3,6 +3,7 @@
 It is trained on labels alone, by self-training, or after pretraining as a language model.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,8 +23,6 @@ from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.trained import classify_table
 from seqssvae.training.schedules import learning_rate
-
-__all__ = ["fit_pretrained", "fit_self_trained", "fit_supervised", "pretrain"]
 
 SHARES = (1 / 3, 2 / 3, 1.0)  # of the unlabelled rows, most confident first, in each round
 
@@ -196,21 +195,17 @@ def _train(
         ]
         return torch.stack([_cross_entropy(model, batch) for batch in batches]).sum()
 
-    best, best_weights, since = _score(model, prepared), _copy_weights(model), 0
+    best, best_weights, since = _score(model, prepared), copy.deepcopy(model.state_dict()), 0
     for step, is_last in _steps(config, parameters, loss_of, end):
         if is_last or step % settings.evaluate_every == 0:
             score = _score(model, prepared)
             since += 1
             if score > best or not len(prepared.labelled_dev):
-                best, best_weights, since = score, _copy_weights(model), 0
+                best, best_weights, since = score, copy.deepcopy(model.state_dict()), 0
         if settings.patience and since >= settings.patience:
             break
     model.load_state_dict(best_weights)
     return best
-
-
-def _copy_weights(model: SSVAE) -> dict[str, Tensor]:
-    return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
 def _cross_entropy(model: SSVAE, batch: Batch) -> Tensor:

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.compare.baselines import BASELINES, Predict, Task
+from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.prepare import read_corpus_like
 from seqssvae.errors import InputError
-from seqssvae.teacher.features import Sequences
 from seqssvae.trained import TrainedModel
-
-__all__ = ["fit_judge", "kept_share", "measure_swaps"]
 
 JUDGE = "tfidf-lr-characters"  # shares neither weights nor vocabulary with the model
 
@@ -51,7 +48,7 @@ def measure_swaps(
     if len(names) < 2:
         raise InputError(f"label swaps: wanted a model with at least two classes, got {len(names)}")
     sequences, y = _labelled(model, data)
-    judge = fit_judge(*_labelled(model, judge_data), num_classes=len(names), seed=seed)
+    judge = BASELINES[JUDGE].fit(Task(*_labelled(model, judge_data), len(names)), seed)
     random = np.random.default_rng(seed)
     chosen = random.permutation(len(y))[:num_rows]  # neighbours in a file may be alike
     originals, own = [sequences[row] for row in chosen], y[chosen]
@@ -70,31 +67,6 @@ def measure_swaps(
         "swap_kept": float(np.mean(list(map(kept_share, originals, rewritten)))),
         "swap_kept_by_chance": float(np.mean(list(map(kept_share, originals, others)))),
     }
-
-
-def fit_judge(
-    sequences: Sequences, y: NDArray[np.int64], *, num_classes: int, seed: int = 0
-) -> Predict:
-    """Train the judge.
-
-    Args:
-        sequences: Texts or lists of tokens, n of them.
-        y: Their classes, `[n]`.
-        num_classes: K.
-        seed: Seed of the fit.
-
-    Returns:
-        A function from n sequences to probabilities, `[n, K]`.
-    """
-    task = Task(
-        labelled=sequences,
-        y=y,
-        unlabelled=[],
-        dev=[],
-        dev_y=np.zeros(0, np.int64),
-        num_classes=num_classes,
-    )
-    return BASELINES[JUDGE].fit(task, seed)
 
 
 def kept_share(before: str | Sequence[str], after: str | Sequence[str]) -> float:

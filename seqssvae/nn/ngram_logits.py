@@ -9,8 +9,6 @@ from torch.nn import functional
 
 from seqssvae.nn.ngrams import SYMBOL_NGRAMS, WORD_NGRAMS, NGrams, hash_ngrams
 
-__all__ = ["NGramLogits", "build_ngrams"]
-
 MAX_WEIGHTS = 2**21  # of a block: with more than 32 classes there are fewer buckets
 
 

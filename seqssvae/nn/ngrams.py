@@ -20,8 +20,6 @@ from seqssvae.shapes import length_mask
 if TYPE_CHECKING:  # slow to import, and not needed for a batch
     from scipy.sparse import csr_matrix
 
-__all__ = ["SYMBOL_NGRAMS", "WORD_NGRAMS", "NGrams", "count_ngrams", "hash_ngrams", "row_chunks"]
-
 PRIME = 2**31 - 1
 BASE = 1_103_515_245  # of the polynomial in the symbols of an n-gram
 SPREAD = 1_812_433_253  # multiplies the polynomial before it is reduced to a bucket

@@ -16,8 +16,6 @@ from torch import Tensor
 from seqssvae.data.sentencepieces import SPACE_MARK
 from seqssvae.data.vocabulary import NUM_SPECIAL, TokenVocabulary, Vocabulary
 
-__all__ = ["Symbols", "find_words", "tabulate_words"]
-
 PRIME = 2**31 - 1
 BASE = 1_664_525  # of the polynomial in the bytes of a word
 MAX_BYTES = 256  # of a word; later bytes get the weight of the last one

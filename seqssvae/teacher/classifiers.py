@@ -17,8 +17,6 @@ from seqssvae.teacher.logistic import fit_logistic
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
 from seqssvae.teacher.ngram_models import ClassNGrams
 
-__all__ = ["Classifier", "FittedClassifier", "list_classifiers"]
-
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
@@ -171,17 +169,14 @@ class BayesClassifier(Classifier):
         return FittedClassifier(matrix.counts @ log_probs, score)
 
 
-def list_classifiers(
-    order: int, *, has_characters: bool, has_long_characters: bool
-) -> Sequence[Classifier]:
+def list_classifiers(*, has_words: bool, long_characters: bool) -> Sequence[Classifier]:
     """The classifiers of a pool.
 
     Args:
-        order: Size of the longest n-grams of the main level.
-        has_characters: Whether there is a level of characters beside the main one.
-        has_long_characters: Whether n-gram models read it (the others always do).
+        has_words: Whether there is a level of characters beside the main one.
+        long_characters: Whether n-gram models read it (the others always do).
     """
-    other = "characters" if has_characters else "main"
+    order, other = (3, "characters") if has_words else (4, "main")
     classifiers: list[Classifier] = [
         NGramClassifier(f"{size}-grams, {smoothing}, EM {weight}", "main", size, a, share, weight)
         for size, smoothing, a, share, weight in (
@@ -199,7 +194,7 @@ def list_classifiers(
         classifiers.append(
             NGramClassifier(name, "main", 1, (10.0, 10.0), 1.0, weight, by_position=True)
         )
-    if has_long_characters:
+    if long_characters:
         for weight in (1.0, LITTLE):
             name = f"4-grams of characters, strong, EM {weight}"
             classifiers.append(NGramClassifier(name, "characters", 4, STRONG, 1.0, weight))

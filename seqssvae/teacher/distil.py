@@ -13,8 +13,6 @@ from seqssvae.nn.ngrams import count_ngrams
 from seqssvae.teacher.student import fit_student
 from seqssvae.teacher.teacher import Teacher, fit_teacher
 
-__all__ = ["distil"]
-
 logger = logging.getLogger(__name__)
 
 

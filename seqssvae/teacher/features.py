@@ -17,8 +17,6 @@ from seqssvae.data.vocabulary import EOS, WORD, TokenVocabulary, has_words
 from seqssvae.nn.ngrams import NGrams, count_ngrams
 from seqssvae.teacher.ngram_models import NGramIndex
 
-__all__ = ["Analyzer", "DocumentTermMatrix", "Features", "Sequences"]
-
 Int64 = NDArray[np.int64]
 Sequences = Sequence[str] | Sequence[Sequence[str]]
 
@@ -95,11 +93,6 @@ class Features:
     def __len__(self) -> int:
         return len(self.rows["main"])
 
-    @property
-    def order(self) -> int:
-        """Size of the longest n-grams of the main level."""
-        return 3 if self.has_words else 4
-
     def take(self, numbers: Int64) -> "Features":
         """A selection of the rows, in this order."""
         rows = {level: of_level.take(numbers) for level, of_level in self.rows.items()}
@@ -116,7 +109,7 @@ class Features:
     def index(self, level: str, by_position: bool) -> NGramIndex:
         """The n-grams of a level for `ClassNGrams`."""
         if (level, by_position) not in self._indices:
-            order = self.order if level == "main" else 4
+            order = 3 if self.has_words and level == "main" else 4
             self._indices[level, by_position] = NGramIndex(
                 self.rows[level],
                 vocabulary_size=self.vocabulary_sizes[level],

@@ -6,8 +6,6 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 
-__all__ = ["fit_logistic", "logistic_loss", "soft_cross_entropy"]
-
 Float64 = NDArray[np.float64]
 
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import softmax
 
-__all__ = ["fit_naive_bayes"]
-
 
 def fit_naive_bayes(
     counts: csr_matrix,

@@ -25,8 +25,6 @@ from scipy.special import softmax
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.nn.ngrams import row_chunks
 
-__all__ = ["ClassNGrams", "NGramIndex"]
-
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 

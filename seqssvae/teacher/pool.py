@@ -16,8 +16,6 @@ from scipy.special import log_softmax
 
 from seqssvae.teacher.logistic import soft_cross_entropy
 
-__all__ = ["Pool", "assign_folds", "fit_pool", "reestimate_prior"]
-
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 

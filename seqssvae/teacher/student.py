@@ -22,8 +22,6 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from seqssvae.teacher.logistic import fit_logistic, soft_cross_entropy
 
-__all__ = ["fit_student", "sharpen"]
-
 Float64 = NDArray[np.float64]
 
 UNLABELLED_WEIGHT = 0.5  # of a soft label beside a label's 1

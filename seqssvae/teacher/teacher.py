@@ -6,7 +6,6 @@ that a linear student inside q(y | x) can learn from them (see `student`).
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,6 @@ from seqssvae.nn.ngrams import row_chunks
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier, list_classifiers
 from seqssvae.teacher.features import Analyzer, Features, Sequences
 from seqssvae.teacher.pool import Pool, assign_folds, fit_pool, reestimate_prior
-
-__all__ = ["Limits", "Teacher", "fit_teacher"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -120,13 +117,8 @@ def fit_teacher(
         seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
             rows give the same teacher.
         limits: Bounds on what is read.
-
-    Raises:
-        ValueError: no labels, or a row or class out of range or listed twice.
     """
     limits = limits or Limits()
-    labelled, y = np.asarray(labelled, np.int64), np.asarray(y, np.int64)
-    _check(len(sequences), labelled, y, num_classes)
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(y))[: limits.labels])
     unlabelled = random.permutation(np.setdiff1d(np.arange(len(sequences)), labelled))
@@ -137,39 +129,24 @@ def fit_teacher(
     features = analyzer.encode([sequences[row] for row in rows])
     num_kept = _num_first(features, len(chosen), limits.symbols, len(seen))
     features, rows = features.take(np.arange(num_kept)), rows[:num_kept]
-    classifiers = _classifiers(features, len(seen), limits)
-    counts = np.bincount(classes) + 0.5
-    prior = counts / counts.sum()
-    choice = _choose_pool(classifiers, features, classes, prior, seed=seed, limits=limits)
-    pool, held_out = choice.pool, choice.held_out
+    choice = _choose_pool(features, classes, seed=seed, limits=limits)
     fitted = [
         classifier.fit(features, np.arange(len(classes)), classes, len(seen), NUM_STEPS)
-        for classifier, weight in zip(classifiers, pool.weights, strict=True)
-        if weight
+        for classifier in choice.weights
     ]
-    logits = pool.log_posteriors([classifier.own_scores for classifier in fitted])
-    is_held_out = np.isfinite(held_out[:, 0])
-    logits[: len(chosen)][is_held_out] = held_out[is_held_out]
-    shift = np.log(reestimate_prior(softmax(logits[len(chosen) :], axis=1), prior) / prior)
-
-    def accuracy(log_posteriors: Float64) -> float:
-        if not is_held_out.any():
-            return float("nan")
-        hits = (log_posteriors + shift).argmax(1) == classes
-        return float(hits[is_held_out].mean())
-
+    logits = choice.pool.log_posteriors([classifier.own_scores for classifier in fitted])
+    is_held_out = np.isfinite(choice.held_out[:, 0])
+    logits[: len(chosen)][is_held_out] = choice.held_out[is_held_out]
+    posteriors = softmax(logits[len(chosen) :], axis=1)
+    shift = np.log(reestimate_prior(posteriors, choice.prior) / choice.prior)
     teacher = Teacher(
         posteriors=np.zeros((len(sequences), num_classes), np.float32),
-        held_out_accuracy=accuracy(held_out),
-        accuracy_without_unlabelled=accuracy(choice.held_out_without_unlabelled),
+        held_out_accuracy=_accuracy(choice.held_out + shift, classes),
+        accuracy_without_unlabelled=_accuracy(choice.held_out_without_unlabelled + shift, classes),
         unlabelled_help=choice.unlabelled_help,
-        weights={
-            classifier.name: float(weight)
-            for classifier, weight in zip(classifiers, pool.weights, strict=True)
-            if weight
-        },
+        weights={classifier.name: weight for classifier, weight in choice.weights.items()},
         _analyzer=analyzer,
-        _pool=pool,
+        _pool=choice.pool,
         _classifiers=fitted,
         _shift=shift,
         _seen=seen,
@@ -184,32 +161,32 @@ def fit_teacher(
 class _Choice:
     """A pool, and log posteriors of labelled rows, `[n, K]`, NaN where a row was not held out."""
 
+    weights: dict[Classifier, float]  # above 0
     pool: Pool
+    prior: Float64  # shares of the classes among the labelled rows, `[K]`
     held_out: Float64
     held_out_without_unlabelled: Float64
     unlabelled_help: bool
 
 
-def _choose_pool(
-    classifiers: Sequence[Classifier],
-    features: Features,
-    y: Int64,
-    prior: Float64,
-    *,
-    seed: int,
-    limits: Limits,
-) -> _Choice:
+def _choose_pool(features: Features, y: Int64, *, seed: int, limits: Limits) -> _Choice:
     """The pool of all classifiers or, if it is no better, of those that use labelled rows alone.
 
     Args:
-        classifiers: J of them.
         features: N rows, the labelled ones first.
         y: Classes of the first n, each from 0 to K - 1 at least once, `[n]`.
-        prior: Shares of the classes, `[K]`.
         seed: Seed of the bootstrap samples.
-        limits: Bounds on the rows of a fold.
+        limits: Bounds on what is read.
     """
+    counts = np.bincount(y) + 0.5
+    prior = counts / counts.sum()
     num_rows, num_classes, folds = len(y), len(prior), assign_folds(y)
+    max_characters = _scale(limits.characters, num_classes)
+    classifiers = list_classifiers(
+        has_words=features.has_words,
+        long_characters=features.has_words
+        and len(features.rows["characters"].symbols) < max_characters,
+    )
     scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
     is_held_out = folds >= 0
     if is_held_out.any():
@@ -236,17 +213,13 @@ def _choose_pool(
     nats = [float(of_pool[rows, y[rows]].sum()) for of_pool in log_posteriors]
     unlabelled_help = nats[0] > nats[1] + MIN_GAIN * len(rows) or not len(rows)
     best = 0 if unlabelled_help else 1
-    return _Choice(pools[best], log_posteriors[best], log_posteriors[1], unlabelled_help)
-
-
-def _classifiers(features: Features, num_classes: int, limits: Limits) -> Sequence[Classifier]:
-    """The classifiers of which a pool is chosen."""
-    characters = features.rows.get("characters")
-    return list_classifiers(
-        features.order,
-        has_characters=features.has_words,
-        has_long_characters=characters is not None
-        and len(characters.symbols) < _scale(limits.characters, num_classes),
+    return _Choice(
+        {c: float(w) for c, w in zip(classifiers, pools[best].weights, strict=True) if w},
+        pools[best],
+        prior,
+        log_posteriors[best],
+        log_posteriors[1],
+        unlabelled_help,
     )
 
 
@@ -261,14 +234,9 @@ def _scale(num_symbols: int, num_classes: int) -> int:
     return num_symbols * MANY_CLASSES // max(num_classes, MANY_CLASSES)
 
 
-def _check(num_rows: int, labelled: Int64, y: Int64, num_classes: int) -> None:
-    if not len(y):
-        raise ValueError("teacher: wanted at least one label, got none")
-    if len(labelled) != len(y):
-        raise ValueError(f"teacher: wanted a class for each labelled row, got {len(y)}")
-    if not 0 <= labelled.min() <= labelled.max() < num_rows:
-        raise ValueError(f"teacher: wanted labelled rows below {num_rows}")
-    if len(np.unique(labelled)) < len(labelled):
-        raise ValueError("teacher: wanted distinct labelled rows, got one twice")
-    if not 0 <= y.min() <= y.max() < num_classes:
-        raise ValueError(f"teacher: wanted classes below {num_classes}")
+def _accuracy(log_posteriors: Float64, y: Int64) -> float:
+    """Accuracy on the rows that were held out, NaN if none were."""
+    is_held_out = np.isfinite(log_posteriors[:, 0])
+    if not is_held_out.any():
+        return float("nan")
+    return float((log_posteriors.argmax(1) == y)[is_held_out].mean())

@@ -137,16 +137,16 @@ def counts(task: Task, longest: int) -> tuple[Array, Array, Callable[[Sequences]
 
 def plain_posterior(x: Array, word_counts: Array) -> Array:
     """p(y | x) of each row under a uniform p(y), by loops over rows, classes and words."""
-    found = np.zeros((len(x), len(word_counts)))
+    result = np.zeros((len(x), len(word_counts)))
     for i, row in enumerate(x):
         for k, own in enumerate(word_counts):
             total = sum(c + EM_SMOOTHING for c in own)
-            found[i, k] = sum(
+            result[i, k] = sum(
                 n * np.log((c + EM_SMOOTHING) / total) for n, c in zip(row, own, strict=True)
             )
-        found[i] = np.exp(found[i] - found[i].max())
-        found[i] /= found[i].sum()
-    return found
+        result[i] = np.exp(result[i] - result[i].max())
+        result[i] /= result[i].sum()
+    return result
 
 
 def plain_em(task: Task, x: Array, unlabelled: Array, weight: float, steps: int) -> Array:
@@ -154,22 +154,22 @@ def plain_em(task: Task, x: Array, unlabelled: Array, weight: float, steps: int)
     labelled_counts = np.zeros((task.num_classes, x.shape[1]))
     for row, y in zip(x, task.y, strict=True):
         labelled_counts[y] += row
-    found = labelled_counts
+    result = labelled_counts
     for _ in range(steps):
-        posterior = plain_posterior(unlabelled, found)
-        found = labelled_counts.copy()
+        posterior = plain_posterior(unlabelled, result)
+        result = labelled_counts.copy()
         for row, probabilities in zip(unlabelled, posterior, strict=True):
             for k in range(task.num_classes):
-                found[k] += weight * probabilities[k] * row
-    return found
+                result[k] += weight * probabilities[k] * row
+    return result
 
 
 def test_naive_bayes_is_scikit_learns() -> None:
     task, test = make_task(10), sentences([0, 1, 2, 0], 7)  # 4, 3 and 3 rows; p(y) is uniform
     x, _, count = counts(task, 2)
     model = MultinomialNB(alpha=EM_SMOOTHING, fit_prior=False).fit(x, task.y)
-    found = NaiveBayes("words", 2).fit(task, 0)(test)
-    np.testing.assert_allclose(found, model.predict_proba(count(test)), atol=1e-12)
+    result = NaiveBayes("words", 2).fit(task, 0)(test)
+    np.testing.assert_allclose(result, model.predict_proba(count(test)), atol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [1, 10])
@@ -178,10 +178,10 @@ def test_expectation_maximisation_is_a_loop_over_rows(weight: float, steps: int)
     task, test = make_task(3, 20), sentences([0, 1, 2, 0, 1], 7)
     x, unlabelled, count = counts(task, 1)
     wanted = plain_posterior(count(test), plain_em(task, x, unlabelled, weight, steps))
-    found = NaiveBayes("words", 1, (weight,), steps).fit(task, 0)(test)
-    np.testing.assert_allclose(found, wanted, atol=1e-10)
+    result = NaiveBayes("words", 1, (weight,), steps).fit(task, 0)(test)
+    np.testing.assert_allclose(result, wanted, atol=1e-10)
     before = NaiveBayes("words", 1).fit(task, 0)(test)
-    assert np.abs(found - before).max() > 1e-3
+    assert np.abs(result - before).max() > 1e-3
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -196,13 +196,13 @@ def test_the_weight_of_unlabelled_rows_is_what_is_best_on_dev(swapped: bool) -> 
         dev_y=np.array([1, 0]) if swapped else np.array([0, 1]),
         num_classes=2,
     )
-    found = BASELINES["nb-em-words"].fit(task, 0)(test)
+    result = BASELINES["nb-em-words"].fit(task, 0)(test)
     plain = BASELINES["nb-words"].fit(task, 0)(test)
     np.testing.assert_allclose(plain, 0.5)  # no labelled row holds a test word
     if swapped:
-        np.testing.assert_allclose(found, plain)  # the weight is 0
+        np.testing.assert_allclose(result, plain)  # the weight is 0
     else:
-        assert (found[[0, 1], [0, 1]] > 0.8).all()
+        assert (result[[0, 1], [0, 1]] > 0.8).all()
 
 
 def test_every_weight_is_tried_and_the_best_on_dev_is_taken() -> None:

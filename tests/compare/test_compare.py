@@ -69,14 +69,14 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """Two more arms, "one" and "two", which note what they are given and guess."""
-    found: list[Call] = []
+    """Two more arms, "one" and "two", which record their arguments and predict at random."""
+    result: list[Call] = []
 
     def add(name: str) -> None:
         def arm(
             config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
         ) -> Probabilities:
-            found.append(Call(name, config, prepared, test))
+            result.append(Call(name, config, prepared, test))
             generator = np.random.default_rng([config.training.seed, len(name)])
             return generator.dirichlet(np.ones(2), len(test[1]))
 
@@ -84,7 +84,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     add("one")
     add("two")
-    return found
+    return result
 
 
 def run(
@@ -221,12 +221,12 @@ def test_arms_give_probabilities_of_test_rows(files: tuple[Path, Path, Path], ar
     prepared = prepare(settings, files[0])
     rows = read_like(files[1], settings, prepared.vocabulary, prepared.labels)
     test = (read_sequences(files[1], settings), rows)
-    found = run_arm(arm, settings, prepared, test)
-    assert found.shape == (9, 2)
-    np.testing.assert_allclose(found.sum(1), 1)
-    np.testing.assert_array_equal(run_arm(arm, settings, prepared, test), found)
+    result = run_arm(arm, settings, prepared, test)
+    assert result.shape == (9, 2)
+    np.testing.assert_allclose(result.sum(1), 1)
+    np.testing.assert_array_equal(run_arm(arm, settings, prepared, test), result)
     hidden = rows.with_labels(None)
-    np.testing.assert_array_equal(run_arm(arm, settings, prepared, (test[0], hidden)), found)
+    np.testing.assert_array_equal(run_arm(arm, settings, prepared, (test[0], hidden)), result)
 
 
 def test_the_supervised_arm_reads_no_unlabelled_row(files: tuple[Path, Path, Path]) -> None:
@@ -236,8 +236,8 @@ def test_the_supervised_arm_reads_no_unlabelled_row(files: tuple[Path, Path, Pat
     fewer = dataclasses.replace(prepared, unlabelled=prepared.unlabelled.take(np.arange(20)))
     test = (["x"], prepared.dev)
     for arm, same in (("supervised", True), ("ssvae", False)):
-        found, other = (run_arm(arm, settings, rows, test) for rows in (prepared, fewer))
-        assert np.array_equal(found, other) == same
+        result, other = (run_arm(arm, settings, rows, test) for rows in (prepared, fewer))
+        assert np.array_equal(result, other) == same
 
 
 def test_an_unknown_arm_is_a_mistake(files: tuple[Path, Path, Path], calls: list[Call]) -> None:
@@ -246,16 +246,16 @@ def test_an_unknown_arm_is_a_mistake(files: tuple[Path, Path, Path], calls: list
     assert calls == [] and not files[2].exists()
 
 
-def test_figures_are_of_the_rows_with_a_label() -> None:
+def test_metrics_are_of_the_rows_with_a_label() -> None:
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(3), 40)
     y = generator.integers(-1, 3, 40)
-    figures = classification_metrics(probabilities, y)
-    truth, guess = y[y >= 0], probabilities[y >= 0].argmax(1)
-    assert 0 < len(truth) < 40
-    assert figures["accuracy"] == np.mean(truth == guess)
-    assert figures["macro_f1"] == pytest.approx(f1_score(truth, guess, average="macro"))
-    sure = classification_metrics(np.eye(3)[truth], truth)
+    metrics = classification_metrics(probabilities, y)
+    y_true, predicted = y[y >= 0], probabilities[y >= 0].argmax(1)
+    assert 0 < len(y_true) < 40
+    assert metrics["accuracy"] == np.mean(y_true == predicted)
+    assert metrics["macro_f1"] == pytest.approx(f1_score(y_true, predicted, average="macro"))
+    sure = classification_metrics(np.eye(3)[y_true], y_true)
     assert sure["accuracy"] == sure["macro_f1"] == 1 and sure["calibration_error"] == 0
 
 

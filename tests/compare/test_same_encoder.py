@@ -152,9 +152,9 @@ def test_rounds_of_self_training_use_more_and_more_pseudo_labels(
     for number, (_, pseudo) in enumerate(calls[1:]):
         assert pseudo is not None and len(pseudo) == int((number + 1) * total / 3)
         table = classify_table(calls[number][0], prepared.unlabelled)
-        found = dict(zip(prepared.unlabelled.ids, table, strict=True))
-        confidence = [found[id].max() for id in pseudo.ids]
-        assert [found[id].argmax() for id in pseudo.ids] == pseudo.y.tolist()
+        result = dict(zip(prepared.unlabelled.ids, table, strict=True))
+        confidence = [result[id].max() for id in pseudo.ids]
+        assert [result[id].argmax() for id in pseudo.ids] == pseudo.y.tolist()
         assert min(confidence) >= np.sort(table.max(1))[-len(pseudo)]
 
 

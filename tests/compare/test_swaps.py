@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.compare.swaps import fit_judge, kept_share, measure_swaps
+from seqssvae.compare.baselines import BASELINES, Task
+from seqssvae.compare.swaps import JUDGE, kept_share, measure_swaps
 from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel, load
 
@@ -25,9 +26,7 @@ Small = tuple[Path, Path]
         ("ab" * 300, "ab" * 300 + "cd" * 300, 2 / 3),  # frequent symbols count too
     ],
 )
-def test_what_is_kept_is_what_stands_in_matching_blocks(
-    before: Any, after: Any, kept: float
-) -> None:
+def test_the_kept_share_is_that_of_matching_blocks(before: Any, after: Any, kept: float) -> None:
     assert kept_share(before, after) == pytest.approx(kept)
 
 
@@ -62,11 +61,11 @@ def test_success_and_what_is_kept_are_the_rule(
 ) -> None:
     run, data = small_run
     swapper: Any = Swapper(load(run), rule)
-    found = measure_swaps(swapper, data, data)
-    assert found["num_swaps"] == 40 and found["judge_accuracy"] == 1
-    assert found["swap_success"] == success
-    assert found["swap_kept"] == pytest.approx(kept)
-    assert found == measure_swaps(swapper, data, data)
+    result = measure_swaps(swapper, data, data)
+    assert result["num_swaps"] == 40 and result["judge_accuracy"] == 1
+    assert result["swap_success"] == success
+    assert result["swap_kept"] == pytest.approx(kept)
+    assert result == measure_swaps(swapper, data, data)
     fewer = measure_swaps(swapper, data, data, num_rows=7)
     assert fewer["num_swaps"] == 7
 
@@ -75,19 +74,19 @@ def test_chance_is_another_rows_rewriting(small_run: Small) -> None:
     """All of its own is kept, of another row what both share; neighbours of a file are alike."""
     run, data = small_run
     swapper: Any = Swapper(load(run), lambda text, to: text)
-    found = measure_swaps(swapper, data, data)
-    assert found["swap_kept"] == 1 and 0.2 < found["swap_kept_by_chance"] < 0.9
+    result = measure_swaps(swapper, data, data)
+    assert result["swap_kept"] == 1 and 0.2 < result["swap_kept_by_chance"] < 0.9
 
 
 def test_the_model_itself_is_measured(small_run: Small) -> None:
     run, data = small_run
-    found = measure_swaps(load(run), data, data)
-    assert found["swap_success"] > 0.9  # two classes that share no symbol
-    assert all(0 <= value <= 1 for name, value in found.items() if name != "num_swaps")
+    result = measure_swaps(load(run), data, data)
+    assert result["swap_success"] > 0.9  # two classes that share no symbol
+    assert all(0 <= value <= 1 for name, value in result.items() if name != "num_swaps")
 
 
 def test_the_judge_gives_a_probability_to_every_class() -> None:
-    judge = fit_judge(["aa", "ab", "zz"], np.array([0, 0, 2]), num_classes=3)
+    judge = BASELINES[JUDGE].fit(Task(["aa", "ab", "zz"], np.array([0, 0, 2]), 3), 0)
     table = judge(["aaa", "zzz", ""])
     assert table.shape == (3, 3) and table.argmax(1)[:2].tolist() == [0, 2]
     np.testing.assert_allclose(table.sum(1), 1)

@@ -66,10 +66,10 @@ def test_logits_are_those_of_scikit_learns_features(
     module = make_module(num_buckets, blocks).to(dtype)
     counts = count_ngrams(make_rows(sequences), blocks, num_buckets=num_buckets, words=module.words)
     expected = logits_by_scikit_learn(module, counts)
-    found = module(*make_batch(sequences)).detach()
-    assert found.dtype == dtype
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
-    assert torch.equal(found[2], module.bias)  # the row without symbols
+    result = module(*make_batch(sequences)).detach()
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
+    assert torch.equal(result[2], module.bias)  # the row without symbols
 
 
 def test_a_fitted_student_gives_the_same_logits_in_the_module() -> None:
@@ -78,7 +78,7 @@ def test_a_fitted_student_gives_the_same_logits_in_the_module() -> None:
     counts = count_ngrams(make_rows(sequences), SYMBOL_NGRAMS, num_buckets=100)
     weight, bias, idf = fit_student(counts, y, np.zeros((0, 2)))
     module = NGramLogits(num_buckets=100, num_classes=2)
-    assert not module(*make_batch(sequences)).any()  # before it knows anything
+    assert not module(*make_batch(sequences)).any()  # with its first weights
     module.assign(*map(torch.from_numpy, (weight, bias, idf)))
     features = [TfidfTransformer(sublinear_tf=True).fit_transform(block) for block in counts]
     expected = hstack(features) @ weight + bias
@@ -128,8 +128,8 @@ def test_its_weights_are_saved() -> None:
 def test_weights_of_another_shape_are_refused() -> None:
     module = make_module()
     good = torch.zeros(64, 5), torch.zeros(5), torch.ones(64)
-    for place in range(3):
-        wrong = [value[:3] if number == place else value for number, value in enumerate(good)]
+    for position in range(3):
+        wrong = [value[:3] if number == position else value for number, value in enumerate(good)]
         with pytest.raises(ValueError, match=r"wanted shape \(.*, got \(3,"):
             module.assign(*wrong)
 
@@ -149,6 +149,6 @@ def test_words_are_read_where_there_is_a_table_of_them() -> None:
     assert not is_of_words.any()
     module.words[4:] = torch.tensor([[50, 1, 1], [60, 2, 1], [0, 0, 0], [70, 1, 2]])
     is_of_words = module.features(x, lengths)[0] >= 300
-    assert is_of_words.sum() == 6  # two words, and in the other block also what stands before each
+    assert is_of_words.sum() == 6  # two words, and in the other block also each with the one before
     without = build_ngrams(100, 2)
     assert without is not None and without.words is None and len(without.idf) == 300

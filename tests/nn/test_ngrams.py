@@ -27,19 +27,19 @@ def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[torch.Te
 def list_ngrams(sequence: list[int], order: int, num_positions: int) -> list[tuple[Any, ...]]:
     """By plain loops: what is counted in one row."""
     padded = [BOS, *sequence]
-    found: list[tuple[Any, ...]] = []
+    result: list[tuple[Any, ...]] = []
     for size in range(1, order + 1):
         for start in range(1 if size == 1 else 0, len(padded) - size + 1):
-            found.append(tuple(padded[start : start + size]))
-    for place, symbol in enumerate(sequence[:num_positions]):
-        found.append(("start", place, symbol))
-    for place, symbol in enumerate(sequence[::-1][:num_positions]):
-        found.append(("end", place, symbol))
+            result.append(tuple(padded[start : start + size]))
+    for position, symbol in enumerate(sequence[:num_positions]):
+        result.append(("start", position, symbol))
+    for position, symbol in enumerate(sequence[::-1][:num_positions]):
+        result.append(("end", position, symbol))
     if num_positions:
         pairs = list(zip(sequence, sequence[1:], strict=False))
-        for place, pair in enumerate(pairs[: min(num_positions, 8)]):
-            found.append(("pair", place, *pair))
-    return found
+        for position, pair in enumerate(pairs[: min(num_positions, 8)]):
+            result.append(("pair", position, *pair))
+    return result
 
 
 def hash_by_hand(gram: tuple[Any, ...]) -> int:
@@ -47,13 +47,13 @@ def hash_by_hand(gram: tuple[Any, ...]) -> int:
     prime, base = 2**31 - 1, 1_103_515_245
     value = 0
     match gram:
-        case ("start", place, symbol):
-            value = (4 * place + 1) * base % prime * 1_000_003 + symbol
-        case ("end", place, symbol):
-            value = (4 * place + 2) * base % prime * 1_000_003 + symbol
-        case ("pair", place, first, second):
+        case ("start", position, symbol):
+            value = (4 * position + 1) * base % prime * 1_000_003 + symbol
+        case ("end", position, symbol):
+            value = (4 * position + 2) * base % prime * 1_000_003 + symbol
+        case ("pair", position, first, second):
             pair = (first + 1) * base % prime + second
-            value = (4 * (place + 1) + 3) * base % prime * 1_000_003 + pair
+            value = (4 * (position + 1) + 3) * base % prime * 1_000_003 + pair
         case _:
             for symbol in gram:
                 value = (value * base + symbol + 1) % prime
@@ -125,9 +125,9 @@ def test_ngrams_of_words_are_those_of_rows_whose_symbols_are_the_words(num_posit
     as_words = [[80, both], [], [], [70, both]]
     of_words, of_symbols = NGrams(3, num_positions, of_words=True), NGrams(3, num_positions)
     blocks = [of_symbols, of_words]
-    plain, found = hash_ngrams(*make_batch(sequences), blocks, num_buckets=MANY, words=table)
+    plain, result = hash_ngrams(*make_batch(sequences), blocks, num_buckets=MANY, words=table)
     (expected,) = hash_ngrams(*make_batch(as_words), [of_symbols], num_buckets=MANY)
-    assert all(map(torch.equal, found, expected))
+    assert all(map(torch.equal, result, expected))
     (beside,) = hash_ngrams(*make_batch(sequences), [of_symbols], num_buckets=MANY)
     assert all(map(torch.equal, plain, beside))
     (counts,) = count_ngrams(make_rows(sequences), [of_words], num_buckets=40, words=table)

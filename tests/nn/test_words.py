@@ -1,4 +1,4 @@
-"""Words found among symbols, against words found in the text."""
+"""Words of symbols, against words of the text."""
 
 import itertools
 
@@ -37,12 +37,12 @@ def words_of(text: str) -> list[str]:
 def hash_by_hand(word: str) -> int:
     """The hash of a word; saved weights are tied to it."""
     prime, value = 2**31 - 1, 0
-    for place, byte in enumerate(word.encode()):
-        value += (byte + 1) * pow(1_664_525, min(place, 255), prime)
+    for position, byte in enumerate(word.encode()):
+        value += (byte + 1) * pow(1_664_525, min(position, 255), prime)
     return value % prime
 
 
-def found_in(vocabulary: Vocabulary, texts: list[str]) -> Symbols:
+def words_in(vocabulary: Vocabulary, texts: list[str]) -> Symbols:
     rows = make_rows([vocabulary.encode(text) for text in texts])
     lengths = torch.from_numpy(np.diff(rows.offsets))
     row = torch.arange(len(texts)).repeat_interleave(lengths)
@@ -50,20 +50,20 @@ def found_in(vocabulary: Vocabulary, texts: list[str]) -> Symbols:
     return find_words(symbols, len(texts), torch.from_numpy(tabulate_words(vocabulary)))
 
 
-def assert_are_the_words(found: Symbols, texts: list[str]) -> None:
+def assert_are_the_words(result: Symbols, texts: list[str]) -> None:
     expected = [
-        (hash_by_hand(word), row, place, len(words) - 1 - place)
+        (hash_by_hand(word), row, position, len(words) - 1 - position)
         for row, words in enumerate(map(words_of, texts))
-        for place, word in enumerate(words)
+        for position, word in enumerate(words)
     ]
-    assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
+    assert list(zip(*(part.tolist() for part in result), strict=True)) == expected
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text("abAB1 ä,_-é", max_size=20), min_size=1, max_size=5))
 def test_words_of_characters_are_runs_of_letters_and_digits(texts: list[str]) -> None:
     vocabulary = CharacterVocabulary("abAB1 ä,_-é")
-    assert_are_the_words(found_in(vocabulary, texts), texts)
+    assert_are_the_words(words_in(vocabulary, texts), texts)
 
 
 @pytest.mark.parametrize(
@@ -78,20 +78,18 @@ def test_words_of_characters_are_runs_of_letters_and_digits(texts: list[str]) ->
         "two  spaces and a tab\there",
     ],
 )
-def test_words_are_the_same_however_pieces_cut_them(
-    pieces: SentencePieceVocabulary, text: str
-) -> None:
+def test_words_do_not_depend_on_the_pieces(pieces: SentencePieceVocabulary, text: str) -> None:
     texts = [text, "the oil", text]
     assert len(pieces.encode("oil prices")) < len("oil prices")  # there are pieces of letters
-    assert_are_the_words(found_in(pieces, texts), texts)
+    assert_are_the_words(words_in(pieces, texts), texts)
 
 
 def test_a_very_long_word_has_a_hash() -> None:
     vocabulary = CharacterVocabulary("ab ")
     texts = ["a" * 1000, "a" * 1000 + "b", "a" * 999 + " a"]
-    found = found_in(vocabulary, texts)
-    assert_are_the_words(found, texts)
-    assert len(set(found.ids.tolist())) == 4
+    result = words_in(vocabulary, texts)
+    assert_are_the_words(result, texts)
+    assert len(set(result.ids.tolist())) == 4
 
 
 def test_tokens_have_no_words() -> None:
@@ -104,6 +102,6 @@ def test_any_table_gives_hashes_in_range() -> None:
     table = torch.randint(-(2**62), 2**62, (9, 3), generator=torch.Generator().manual_seed(0))
     row, lengths = torch.arange(3).repeat_interleave(30), torch.full((3,), 30)
     symbols = Symbols.from_rows(torch.arange(90) % 9, row, lengths)
-    found = find_words(symbols, 3, table)
-    assert len(found.ids)
-    assert bool(((found.ids >= 0) & (found.ids < 2**31 - 1)).all())
+    result = find_words(symbols, 3, table)
+    assert len(result.ids)
+    assert bool(((result.ids >= 0) & (result.ids < 2**31 - 1)).all())

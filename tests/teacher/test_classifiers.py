@@ -32,7 +32,7 @@ def make_sentences(y: np.ndarray[tuple[int, ...], np.dtype[np.int64]], seed: int
 
 
 ANALYZER = Analyzer(make_sentences(Y, 0))
-CLASSIFIERS = list_classifiers(3, has_characters=True, has_long_characters=True)
+CLASSIFIERS = list_classifiers(has_words=True, long_characters=True)
 LABELLED = np.arange(9)
 
 
@@ -55,11 +55,11 @@ def test_a_classifier_learns_the_classes(
     uses_unlabelled = classifier.unlabelled_weight > 0
     assert np.allclose(fitted.own_scores, fewer.own_scores) != uses_unlabelled
     assert fitted.own_scores.shape == (40, 3)
-    found = fitted.score(others)
-    assert found.shape == (40, 3)
-    assert np.isfinite(found).all() and np.isfinite(fitted.own_scores).all()
+    result = fitted.score(others)
+    assert result.shape == (40, 3)
+    assert np.isfinite(result).all() and np.isfinite(fitted.own_scores).all()
     if "positions" not in classifier.name:
-        assert (found.argmax(1) == Y).mean() > 0.8
+        assert (result.argmax(1) == Y).mean() > 0.8
         assert (fitted.own_scores[9:].argmax(1) == Y[9:]).mean() > 0.8
 
 
@@ -67,7 +67,7 @@ def test_classifiers_on_positions_learn_classes_that_differ_by_positions_alone()
     y = np.arange(60) % 2
     rows = [[*(["a", "b", "b"] if of_class else ["b", "b", "a"])] for of_class in y]
     features = Analyzer(rows).encode(rows)
-    classifiers = list_classifiers(4, has_characters=False, has_long_characters=False)
+    classifiers = list_classifiers(has_words=False, long_characters=False)
     for classifier in classifiers:
         if "positions" in classifier.name:
             fitted = classifier.fit(features, np.arange(4), y[:4], 2, 5)
@@ -99,8 +99,8 @@ def test_a_logistic_classifier_is_scikit_learns(
     transformer, own = matrix.lsa if lsa else matrix.tfidf
     other = transformer.transform(others.counts("characters", "5-grams")[:, matrix.columns])
     model = LogisticRegression(C=10, tol=1e-6, max_iter=1000).fit(own[LABELLED], Y[LABELLED])
-    for found, rows in ((fitted.own_scores, own), (fitted.score(others), other)):
-        centred = found - found.mean(1, keepdims=True)
+    for result, rows in ((fitted.own_scores, own), (fitted.score(others), other)):
+        centred = result - result.mean(1, keepdims=True)
         np.testing.assert_allclose(centred, model.decision_function(rows), atol=0.02)
 
 
@@ -122,18 +122,14 @@ def test_a_bayes_classifier_is_naive_bayes(features: Features, others: Features)
     np.testing.assert_allclose(fitted.score(others), counts @ log_probs)
 
 
-@pytest.mark.parametrize("has_characters", [False, True])
+@pytest.mark.parametrize("has_words", [False, True])
 @pytest.mark.parametrize("has_long", [False, True])
-def test_classifiers_differ_and_read_the_levels_there_are(
-    has_characters: bool, has_long: bool
-) -> None:
-    classifiers = list_classifiers(
-        3, has_characters=has_characters, has_long_characters=has_characters and has_long
-    )
+def test_classifiers_differ_and_read_the_levels_there_are(has_words: bool, has_long: bool) -> None:
+    classifiers = list_classifiers(has_words=has_words, long_characters=has_words and has_long)
     assert len({classifier.name for classifier in classifiers}) == len(classifiers)
     levels = {classifier.level for classifier in classifiers}
-    assert levels == ({"main", "characters"} if has_characters else {"main"})
+    assert levels == ({"main", "characters"} if has_words else {"main"})
     of_characters = [
         c for c in classifiers if isinstance(c, NGramClassifier) and c.level == "characters"
     ]
-    assert bool(of_characters) == (has_characters and has_long)
+    assert bool(of_characters) == (has_words and has_long)

@@ -34,11 +34,11 @@ def test_the_ngram_part_learns_the_teachers_posteriors(tmp_path: Path) -> None:
     data, part = prepared(tmp_path, 4), ngrams()
     teacher = distil(part, data, seed=0)
     batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
-    found = part(batch.x, batch.lengths).argmax(1)
+    result = part(batch.x, batch.lengths).argmax(1)
     texts = data.sequences(data.unlabelled)
     truth = torch.tensor([int(text[:2] in ("ab", "ca")) for text in texts])
-    assert (found == truth).double().mean() > 0.95
-    assert (torch.from_numpy(teacher.predict(texts)).argmax(1) == found).double().mean() > 0.95
+    assert (result == truth).double().mean() > 0.95
+    assert (torch.from_numpy(teacher.predict(texts)).argmax(1) == result).double().mean() > 0.95
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

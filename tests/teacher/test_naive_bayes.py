@@ -1,4 +1,4 @@
-"""Naive Bayes with EM against scikit-learn's, with repeated rows in the place of soft labels."""
+"""Naive Bayes with EM against scikit-learn's, with a repeated row for each soft label."""
 
 import numpy as np
 import pytest

@@ -23,11 +23,11 @@ def list_ngrams(
     row: Sequence[int], size: int, by_position: bool
 ) -> Iterator[tuple[tuple[object, ...], int]]:
     """The context of each symbol and the symbol, "start" before the row."""
-    for place, symbol in enumerate(row):
+    for position, symbol in enumerate(row):
         if by_position:
-            yield (min(place, LAST_POSITION),), symbol
+            yield (min(position, LAST_POSITION),), symbol
         else:
-            before = ["start", *row[:place]]
+            before = ["start", *row[:position]]
             # contexts end at the one start mark
             yield tuple(before[max(len(before) - size + 1, 0) :]) if size > 1 else (), symbol
 
@@ -57,11 +57,11 @@ def score_by_loops(
                 seen[context, symbol] += 1
                 seen[context] += 1
         strength, b = a[min(size, 2) - 1], BACKGROUND[min(size, 2) - 1]
-        for place, (context, symbol) in enumerate(list_ngrams(row, size, by_position)):
-            q = (seen[context, symbol] + b * backgrounds[place]) / (seen[context] + b)
-            p = counts[context, symbol] + strength * q * (1 - share + share * ratios[place])
-            ratios[place] = p / (counts[context] + strength) / q
-            backgrounds[place] = q
+        for position, (context, symbol) in enumerate(list_ngrams(row, size, by_position)):
+            q = (seen[context, symbol] + b * backgrounds[position]) / (seen[context] + b)
+            p = counts[context, symbol] + strength * q * (1 - share + share * ratios[position])
+            ratios[position] = p / (counts[context] + strength) / q
+            backgrounds[position] = q
     return sum(map(math.log, ratios))
 
 
@@ -85,7 +85,7 @@ def test_leave_one_out_scores_do_not_use_a_rows_own_counts(
     index = NGramIndex(make_rows(rows), vocabulary_size=SIZE, order=order, by_position=by_position)
     model = ClassNGrams(index, order=order, pseudo_counts=(3.0, 5.0), share=share)
     model.count(weights)
-    found = model.leave_one_out(weights)
+    result = model.leave_one_out(weights)
     for left_out, row in enumerate(rows):
         others = [other for number, other in enumerate(rows) if number != left_out]
         for y in range(2):
@@ -98,7 +98,7 @@ def test_leave_one_out_scores_do_not_use_a_rows_own_counts(
                 share=share,
                 by_position=by_position,
             )
-            assert found[left_out, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+            assert result[left_out, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -111,7 +111,7 @@ def test_other_rows_are_scored_with_all_counts(
     index = NGramIndex(make_rows(rows), vocabulary_size=SIZE, order=order, by_position=by_position)
     model = ClassNGrams(index, order=order, pseudo_counts=(3.0, 5.0), share=share)
     model.count(weights)
-    found = model.score(make_rows(others))
+    result = model.score(make_rows(others))
     for number, row in enumerate(others):
         for y in range(2):
             weighted = list(zip(rows, weights[y].tolist(), strict=True))
@@ -124,7 +124,7 @@ def test_other_rows_are_scored_with_all_counts(
                 share=share,
                 by_position=by_position,
             )
-            assert found[number, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+            assert result[number, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 ROWS = [[4, 5, EOS], [4, 5, 4, 5, EOS], [6, 7, EOS], [6, 6, 7, EOS], [5, 4, EOS], [7, EOS]]
@@ -135,7 +135,7 @@ LABELLED, Y = np.array([0, 2]), np.array([0, 1])
 def test_em_is_the_plain_loop_over_steps_rows_and_classes(weight: float) -> None:
     index = NGramIndex(make_rows(ROWS), vocabulary_size=SIZE, order=2)
     model = ClassNGrams(index, order=2, pseudo_counts=(3.0, 5.0), share=1.0)
-    found = model.fit(LABELLED, Y, 2, unlabelled_weight=weight, num_steps=2)
+    result = model.fit(LABELLED, Y, 2, unlabelled_weight=weight, num_steps=2)
     table = [[float(number == of_class) for number in range(6)] for of_class in LABELLED]
     for step in range(3):
         scores = [
@@ -161,7 +161,7 @@ def test_em_is_the_plain_loop_over_steps_rows_and_classes(weight: float) -> None
                 total = sum(map(math.exp, scores[n]))
                 for y in range(2):
                     table[y][n] = weight * math.exp(scores[n][y]) / total
-    np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, scores, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_do_not_depend_on_the_chunks() -> None:

@@ -50,8 +50,8 @@ def test_posteriors_are_the_weighted_mean_of_log_posteriors() -> None:
         for a, b in zip(of_first, of_third, strict=True)
     ]
     expected[1] *= 3
-    found = np.exp(pool.log_posteriors([np.array([first]), np.array([third])]))
-    np.testing.assert_allclose(found[0], np.array(expected) / sum(expected))
+    result = np.exp(pool.log_posteriors([np.array([first]), np.array([third])]))
+    np.testing.assert_allclose(result[0], np.array(expected) / sum(expected))
 
 
 def test_temperatures_are_fitted_and_applied() -> None:
@@ -64,10 +64,10 @@ def test_temperatures_are_fitted_and_applied() -> None:
         seed=0,
     )
     np.testing.assert_allclose(pool.temperatures, [5.0, 0.5], rtol=0.2)
-    found = pool.log_posteriors(
+    result = pool.log_posteriors(
         [s for s, w in zip([logits * 5, logits / 2], pool.weights, strict=True) if w]
     )
-    np.testing.assert_allclose(np.exp(found), np.exp(log_softmax(logits, 1)), atol=0.05)
+    np.testing.assert_allclose(np.exp(result), np.exp(log_softmax(logits, 1)), atol=0.05)
 
 
 def test_few_rows_leave_temperatures_near_the_usual_ones() -> None:
@@ -82,7 +82,7 @@ def test_few_rows_leave_temperatures_near_the_usual_ones() -> None:
     assert pool.temperatures.tolist() == [7.0]
     assert pool.weights.tolist() == [1.0] and pool.sharpness == 1.0
     assert pool.bias.tolist() == [0, 0, 0]
-    right = 100 * np.eye(3)[None, y]  # says that the lower the temperature, the better
+    right = 100 * np.eye(3)[None, y]  # the likelihood is greatest at temperature 0
     pool = fit_pool(
         right, y, usual_temperatures=np.array([50.0]), log_priors=np.zeros((1, 3)), seed=0
     )
@@ -95,8 +95,8 @@ def test_a_prior_is_added_to_scores_that_lack_it() -> None:
     scores = 5 * (logits - log_prior)
     pool = fit_pool(scores[None], y, usual_temperatures=np.ones(1), log_priors=log_prior, seed=0)
     assert pool.temperatures[0] == pytest.approx(5.0, rel=0.15)
-    found = pool.log_posteriors([scores])
-    np.testing.assert_allclose(np.exp(found), np.exp(log_softmax(logits, 1)), atol=0.1)
+    result = pool.log_posteriors([scores])
+    np.testing.assert_allclose(np.exp(result), np.exp(log_softmax(logits, 1)), atol=0.1)
 
 
 def test_the_bias_corrects_a_class_that_is_predicted_too_often() -> None:
@@ -105,8 +105,8 @@ def test_the_bias_corrects_a_class_that_is_predicted_too_often() -> None:
     lopsided = np.log([0.8, 0.1, 0.1])
     scores = np.broadcast_to(lopsided, (1, len(y), 3))
     pool = fit_pool(scores, y, usual_temperatures=np.ones(1), log_priors=np.zeros((1, 3)), seed=0)
-    found = np.exp(pool.log_posteriors([scores[0, :1]])[0])
-    assert found[0] == pytest.approx(found[1], rel=0.02)
+    result = np.exp(pool.log_posteriors([scores[0, :1]])[0])
+    assert result[0] == pytest.approx(result[1], rel=0.02)
     assert pool.bias[2] == 0
     few = fit_pool(
         scores[:, :8], y[:8], usual_temperatures=np.ones(1), log_priors=np.zeros((1, 3)), seed=0
@@ -128,20 +128,20 @@ def test_weights_go_to_informative_classifiers() -> None:
     np.testing.assert_array_equal(pool.weights, choose().weights)
     halves = np.stack([logits + 2 * random.normal(size=logits.shape) for _ in range(2)])
     both = fit_pool(halves, y, usual_temperatures=np.ones(2), log_priors=np.zeros((2, 3)), seed=0)
-    assert both.weights.min() > 0.2  # each knows what the other does not
+    assert both.weights.min() > 0.2  # their errors are independent
 
 
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_class_shares_of_unlabelled_rows_are_estimated(share: float) -> None:
-    """Half of the way back to the labelled rows' shares, which weigh as much."""
+    """The mean of their own shares and of those of the labelled rows."""
     random = np.random.default_rng(0)
     y = (random.random(5000) < share).astype(np.int64)
     evidence = np.where(y == 1, 2, -2) + random.normal(size=5000)  # log odds are 4 times that
     prior = np.array([0.1, 0.9])
     posteriors = np.exp(log_softmax(np.stack([-2 * evidence, 2 * evidence], 1) + np.log(prior), 1))
-    found = reestimate_prior(posteriors, prior)
-    assert found.sum() == pytest.approx(1)
-    assert found[1] == pytest.approx((share + 0.9) / 2, abs=0.02)
+    result = reestimate_prior(posteriors, prior)
+    assert result.sum() == pytest.approx(1)
+    assert result[1] == pytest.approx((share + 0.9) / 2, abs=0.02)
     assert reestimate_prior(posteriors[:0], prior) is prior
 
 

@@ -51,10 +51,10 @@ def test_posteriors_are_good_with_few_labels_and_better_for_the_unlabelled_rows(
     others = make_rows(other_y, 7)
     fitted = fit_teacher(rows, labelled, y[labelled], num_classes=3)
     check_posteriors(fitted.posteriors, (400, 3))
-    found = fitted.predict(others)
-    check_posteriors(found, (300, 3))
+    result = fitted.predict(others)
+    check_posteriors(result, (300, 3))
     alone = fit_teacher([rows[row] for row in labelled], np.arange(15), y[labelled], num_classes=3)
-    accuracy = (found.argmax(1) == other_y).mean()
+    accuracy = (result.argmax(1) == other_y).mean()
     assert accuracy > 0.9
     assert accuracy > (alone.predict(others).argmax(1) == other_y).mean() + 0.03
     free = np.setdiff1d(np.arange(400), labelled)
@@ -105,9 +105,9 @@ def test_labels_may_be_few(labels: list[int], num_classes: int) -> None:
     check_posteriors(fitted.posteriors, (50, num_classes))
     unseen = np.setdiff1d(np.arange(num_classes), labels)
     assert (fitted.posteriors[:, unseen] == 0).all()
-    found = fitted.predict(rows)
-    check_posteriors(found, (50, num_classes))
-    hits = (found.argmax(1) == y)[np.isin(y, labels)]
+    result = fitted.predict(rows)
+    check_posteriors(result, (50, num_classes))
+    hits = (result.argmax(1) == y)[np.isin(y, labels)]
     assert hits.mean() > 0.75
     assert np.isnan(fitted.held_out_accuracy) == (len(labels) == len(set(labels)))
 
@@ -131,7 +131,7 @@ def test_there_may_be_many_classes() -> None:
     fitted = fit_teacher(rows, labelled, y[labelled], num_classes=50)
     check_posteriors(fitted.posteriors, (150, 50))
     free = np.setdiff1d(np.arange(150), labelled)
-    assert (fitted.posteriors[free].argmax(1) == y[free]).mean() > 0.1  # a guess finds 0.02
+    assert (fitted.posteriors[free].argmax(1) == y[free]).mean() > 0.1  # 0.02 by chance
 
 
 def test_rows_beyond_the_limits_are_predicted_like_others() -> None:
@@ -142,7 +142,7 @@ def test_rows_beyond_the_limits_are_predicted_like_others() -> None:
     assert (fitted.posteriors.argmax(1) == y).mean() > 0.85
     same = (np.abs(fitted.posteriors - fitted.predict(rows)) < 1e-6).all(1)
     assert same[labelled].sum() >= 4  # more labels than are used
-    assert 80 <= same.sum() < 100  # rows that were fitted to are judged without themselves
+    assert 80 <= same.sum() < 100  # the scores of the others leave out their own counts
     limits = dataclasses.replace(limits, symbols=500)
     fewer = fit_teacher(rows, labelled, y[labelled], num_classes=2, limits=limits)
     same = (np.abs(fewer.posteriors - fewer.predict(rows)) < 1e-6).all(1)
@@ -172,25 +172,6 @@ def test_posteriors_of_all_rows_hold_those_shares(monkeypatch: pytest.MonkeyPatc
     fitted = fit_teacher(rows, labelled, y[labelled], num_classes=2)
     assert fitted.posteriors[:, 1].max() < 0.5
     assert fitted.predict(rows)[:, 1].max() < 0.5
-
-
-@pytest.mark.parametrize(
-    ("labelled", "y", "message"),
-    [
-        ([], [], "at least one label"),
-        ([0, 1], [0], "a class for each"),
-        ([0, 5], [0, 1], "rows below 5"),
-        ([-1, 2], [0, 1], "rows below 5"),
-        ([2, 2], [0, 1], "twice"),
-        ([0, 1], [0, 2], "classes below 2"),
-        ([0, 1], [0, -1], "classes below 2"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused(
-    labelled: list[int], y: list[int], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        fit_teacher(["a b c"] * 5, np.array(labelled), np.array(y), num_classes=2)
 
 
 @dataclasses.dataclass(frozen=True)
