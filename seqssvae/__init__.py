@@ -7,13 +7,7 @@ if TYPE_CHECKING:
     from seqssvae.config import Config, override
     from seqssvae.data.batches import Batch, collate
     from seqssvae.errors import InputError
-    from seqssvae.estimators import (
-        FusedEnum,
-        RelaxedLabels,
-        ScoreFunction,
-        SumAndSample,
-        TraceEnum,
-    )
+    from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndSample, TraceEnum
     from seqssvae.export.sklearn import (
         LabelledKFold,
         SeqSSVAEClassifier,
@@ -52,12 +46,7 @@ _MODULES = {
     "data.batches": ("Batch", "collate"),
     "errors": ("InputError",),
     "estimators": ("FusedEnum", "RelaxedLabels", "ScoreFunction", "SumAndSample", "TraceEnum"),
-    "export.sklearn": (
-        "LabelledKFold",
-        "SeqSSVAEClassifier",
-        "is_unlabelled",
-        "labelled_scorer",
-    ),
+    "export.sklearn": ("LabelledKFold", "SeqSSVAEClassifier", "is_unlabelled", "labelled_scorer"),
     "model.build": ("build_model",),
     "model.ssvae": ("SSVAE",),
     "trained": ("TrainedModel", "load"),

@@ -1,10 +1,9 @@
 """Pictures of a run and of a comparison, drawn by matplotlib."""
 
-import contextlib
 import importlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -216,8 +215,7 @@ def draw_transfers(
 
 def draw_walks(walks: Sequence[Sequence[str]]) -> "Figure":
     """A table of `Portrait.walks`, one interpolation per line."""
-    num_steps = max(map(len, walks), default=1)
-    titles = [f"{step / max(1, num_steps - 1):.2f}" for step in range(num_steps)]
+    titles = [f"{share:.2f}" for share in np.linspace(0, 1, len(walks[0]))]
     return _grid([[shorten(text) for text in walk] for walk in walks], titles)
 
 
@@ -226,17 +224,15 @@ def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
     figures = {"curves": draw_curves(portrait.metrics, measured(portrait.metrics))}
     y, labels = portrait.y, portrait.labels
     if len(portrait.kl_nats):
-        first, second = (f"{100 * share:.0f}%" for share in portrait.z_explained)
-        title = f"means of q(z | x, y), principal components ({first} and {second} of variance)"
-        figures["z_tsne"] = draw_points(
-            portrait.z_tsne, y, labels, title="means of q(z | x, y), t-SNE"
-        )
+        shares = " and ".join(f"{share:.0%}" for share in portrait.z_explained)
+        title = "means of q(z | x, y), "
+        figures["z_tsne"] = draw_points(portrait.z_tsne, y, labels, title=f"{title}t-SNE")
+        title += f"principal components ({shares} of the variance)"
         figures["z_pca"] = draw_points(portrait.z_pca, y, labels, title=title)
         figures["kl"] = draw_kl(portrait.kl_nats)
     if labels:
-        figures["logits_tsne"] = draw_points(
-            portrait.logits_tsne, y, labels, title="log q(y | x), t-SNE"
-        )
+        title = "log q(y | x), t-SNE"
+        figures["logits_tsne"] = draw_points(portrait.logits_tsne, y, labels, title=title)
         figures["transfers"] = draw_transfers(portrait.transfers, labels)
     known, predicted = y >= 0, portrait.probabilities
     if known.any():
@@ -295,7 +291,8 @@ def figure_to_bytes(figure: "Figure", kind: str) -> bytes:
 
     buffer = io.BytesIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "seqssvae"}
-    with matplotlib.rc_context(settings), _ignore_missing_glyphs():
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as boxes
         keys = ("Creator", "Date", "Format", "Type") if kind == "svg" else ()
         figure.savefig(
             buffer, format=kind, dpi=150, transparent=kind == "svg",
@@ -340,11 +337,3 @@ def _grid(cells: Sequence[Sequence[str]], titles: Sequence[str]) -> "Figure":
             weight = "normal" if row else "bold"
             axes.text(start, row + 0.5, text, fontsize=9, va="center", weight=weight)
     return figure
-
-
-@contextlib.contextmanager
-def _ignore_missing_glyphs() -> Iterator[None]:
-    """Silence matplotlib's warning about characters missing from its font, drawn as boxes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield

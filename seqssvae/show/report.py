@@ -12,7 +12,7 @@ from seqssvae.show import plots
 from seqssvae.show.maps import MAP_CONFIG, draw_map
 from seqssvae.show.portrait import Portrait
 
-__all__ = ["POLICY", "render", "write_report"]
+__all__ = ["render", "write_report"]
 
 INK = "#010203"  # in matplotlib's output; replaced by the page's text colour, light or dark
 STYLE: Any = {
@@ -23,26 +23,6 @@ STYLE: Any = {
     "legend.framealpha": 0.0,
     "font.family": "sans-serif",
 }  # fmt: skip
-FIGURES = {  # of `evaluate`
-    "num_rows": ("rows", "{}"),
-    "num_labelled": ("labelled rows", "{}"),
-    "accuracy": ("accuracy of q(y | x)", "{:.3f}"),
-    "macro_f1": ("macro-F1", "{:.3f}"),
-    "calibration_error": ("expected calibration error", "{:.3f}"),
-    "elbo": ("ELBO, nats per sequence", "{:.2f}"),
-    "nll": ("negative log-likelihood, nats per sequence", "{:.2f}"),
-    "nats_per_symbol": ("negative log-likelihood, nats per symbol", "{:.3f}"),
-    "kl": ("KL of z, nats", "{:.2f}"),
-    "mutual_information": ("mutual information of x and z, nats", "{:.2f}"),
-    "active_units": ("active dims of z", "{}"),
-    "y_gap": ("cost of a wrong label, nats", "{:.2f}"),
-}
-HINT = "Point at a point, or tap it, to read its sequence; click a label in the legend to hide it."
-# No request leaves the page, whatever is added to it later.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; form-action 'none'; base-uri 'none'"
-)
 
 
 def render(template: str, **values: Any) -> str:
@@ -93,16 +73,9 @@ def write_report(portrait: Portrait) -> str:
     is_hub = portrait.source.startswith("hub:")
     return render(
         "report.html",
-        policy=POLICY,
         plotly=Markup(get_plotlyjs()) if has_z or labels else "",
         title=f"seqssvae: {Path(portrait.name).resolve().name}",
         source=portrait.source if is_hub else Path(portrait.source).name,  # without its folders
-        figures=[
-            (title, form.format(portrait.figures[name]))
-            for name, (title, form) in FIGURES.items()
-            if portrait.figures.get(name) is not None
-        ],
-        hint=HINT,
         portrait=portrait,
         z_maps=z_maps,
         logits_map=plot("logits-tsne", portrait.logits_tsne) if labels else None,
