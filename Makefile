@@ -46,7 +46,7 @@ test-browser: install ## the pages in Chromium, which is installed by apt where 
 
 test-docs test-packaging: export OMP_NUM_THREADS = 1
 test-docs: install ## build the pages and run every cell of docs/notebooks
-	$(BIN)/python -m pytest -m docs tests/test_docs.py
+	$(BIN)/python -m pytest -n 2 -m docs tests/test_docs.py
 
 test-packaging: install ## build wheel and sdist and use them in a new environment
 	$(BIN)/python -m pytest -m packaging tests/test_packaging.py

@@ -22,7 +22,8 @@ SHORT = (  # a training that a page tells to run, in a second
     "--model.ngram_buckets=256"
 ).split()
 FEWER = {
-    "compare": ["--draws", "1", "--arms", "tfidf-lr-words,ssvae"],
+    "compare": ["--draws", "1", "--arms", "tfidf-lr-words,ssvae", "--budgets", "10"],
+    "explore": ["--port", "0"],
     "check": ["--draws", "2", "--rows", "2"],
 }
 INSTALLERS = ("pip install ", ".venv/bin/pre-commit install")  # change more than a folder
