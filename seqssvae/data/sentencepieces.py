@@ -39,7 +39,7 @@ def train_pieces(
     """
     import sentencepiece
 
-    sample, num_texts = _thin(_chunks(texts), sample_characters)
+    sample, num_texts = _sample(_chunks(texts), sample_characters)
     if len(sample) < num_texts:
         logger.info(
             "SentencePiece learns from a sample of %d of %d rows, %d characters",
@@ -47,17 +47,12 @@ def train_pieces(
             num_texts,
             sum(map(len, sample)),
         )
-    counts: Counter[str] = Counter()
-    for text in sample:
-        counts.update(text)
-    # half of the free pieces are longer ones; characters that are left are spelled in bytes
-    alphabet = sorted(counts.keys() - UNREADABLE, key=lambda c: (-counts[c], c))
-    kept = set(alphabet[: (size - NUM_BYTES - len(special)) // 2])
-    cut = {ord(character): "\0" for character in counts if character not in kept}
-    parts = (part for text in sample for part in text.translate(cut).split("\0") if part)
     writer = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=itertools.chain([" "], parts),  # never empty, and with a space
+        # never empty, and with a space; half of the free pieces are longer than a character
+        sentence_iterator=itertools.chain(
+            [" "], _sentences(sample, (size - NUM_BYTES - len(special)) // 2)
+        ),
         model_writer=writer,
         model_type="unigram",
         vocab_size=size,
@@ -83,13 +78,22 @@ def train_pieces(
     return writer.getvalue()
 
 
+def _sentences(texts: Sequence[str], num_characters: int) -> Iterator[str]:
+    """Parts of texts that consist of their most frequent characters."""
+    counts = Counter(itertools.chain.from_iterable(texts))
+    alphabet = sorted(counts.keys() - UNREADABLE, key=lambda c: (-counts[c], c))
+    rare = {ord(character): "\0" for character in counts.keys() - alphabet[:num_characters]}
+    for text in texts:
+        yield from filter(None, text.translate(rare).split("\0"))
+
+
 def _chunks(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         for start in range(0, len(text), CHUNK_CHARACTERS):
             yield text[start : start + CHUNK_CHARACTERS]
 
 
-def _thin(texts: Iterable[str], limit: int) -> tuple[list[str], int]:
+def _sample(texts: Iterable[str], limit: int) -> tuple[list[str], int]:
     """Sample texts by their checksums, at most `limit` characters; returns also their number.
 
     The sample depends on content, not on position: rows that alternate between classes stay

@@ -13,13 +13,13 @@ def test_a_huge_corpus_is_sampled_by_content(caplog: pytest.LogCaptureFixture) -
     generator = random.Random(0)
     # two classes that alternate: a sample of every second row would hold one of them
     texts = [("x" if i % 2 else "y") + f"{generator.random():.12f}" for i in range(4000)]
-    sample = sentencepieces._thin(iter(texts), 10_000)[0]
+    sample = sentencepieces._sample(iter(texts), 10_000)[0]
     total = sum(map(len, sample))
     assert 2_500 < total <= 10_000
     share = sum(text[0] == "x" for text in sample) / len(sample)
     assert 0.4 < share < 0.6
     generator.shuffle(texts)
-    assert sentencepieces._thin(iter(texts), 10_000)[0] == sample
+    assert sentencepieces._sample(iter(texts), 10_000)[0] == sample
 
     special = ("<pad>", "<unk>", "<bos>", "<eos>")
     pieces = sentencepieces.train_pieces(texts, size=320, special=special, sample_characters=10_000)
@@ -30,7 +30,7 @@ def test_a_huge_corpus_is_sampled_by_content(caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_small_corpus_is_not_sampled() -> None:
-    assert sentencepieces._thin(["b", "a", "b"], 3)[0] == ["a", "b", "b"]
+    assert sentencepieces._sample(["b", "a", "b"], 3)[0] == ["a", "b", "b"]
 
 
 def test_long_texts_are_cut_into_chunks() -> None:
