@@ -8,7 +8,6 @@ naive Bayes with EM, which uses the unlabelled words too. Prints their accuracy 
 new words of each language, and words transferred to another language.
 """
 
-import argparse
 import dataclasses
 import logging
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import seqssvae
+from seqssvae.cli.parser import Parser
 from seqssvae.compare.compare import classification_metrics, run_arm
 from seqssvae.config import Config
 from seqssvae.data.prepare import prepare, read_like, read_sequences
@@ -32,7 +32,7 @@ ARMS = {
 
 def main() -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--train", type=Path, default=Path("data/words/train.jsonl"))
     parser.add_argument("--test", type=Path, default=Path("data/words/test.jsonl"))
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))

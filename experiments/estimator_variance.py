@@ -13,7 +13,6 @@ machine affects all of them equally. Prints a table; writes `table.json` and `va
 * time: median time of one value and gradient, relative to `fused-enum`.
 """
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from seqssvae.cli.parser import Parser
 from seqssvae.config import EstimatorConfig, ModelConfig, ObjectiveConfig
 from seqssvae.data.batches import Batch
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL
@@ -67,9 +67,7 @@ class Row:
 
 def main() -> None:
     """Measure, print and plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[4, 20, 200])
     parser.add_argument("--draws", type=int, default=40, help="gradients per estimator")
     parser.add_argument("--rows", type=int, default=16)

@@ -11,7 +11,6 @@ that difference over parts of the rows. Unless `--teacher` is given, the encoder
 weights (`training.teacher` is off), so that the table compares what the estimators learn.
 """
 
-import argparse
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from seqssvae.cli.parser import Parser
 from seqssvae.config import Config, EstimatorName, override
 from seqssvae.data.prepare import prepare, read_like
 from seqssvae.inference.evaluate import evaluate
@@ -34,9 +34,7 @@ PARTS = 20  # parts of the test rows for the standard error
 def main() -> None:
     """Train, evaluate and print."""
     known = [name for name in get_args(EstimatorName) if name != "auto"]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data/grammar"))
     parser.add_argument("--estimators", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", type=int, default=1)

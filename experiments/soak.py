@@ -10,7 +10,6 @@ is compared with that of the first; the exit status is 1 if it grew by more than
 Requires Linux (`/proc`).
 """
 
-import argparse
 import json
 import logging
 import os
@@ -23,6 +22,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqssvae.cli.parser import Parser
+
 WARM_UP = 1 / 3  # fraction of the time
 MIN_ROUNDS = 4  # after the warm-up, even if the time is over
 CLASSES = {"left": "abc", "right": "bcd", "none": "cde"}
@@ -30,13 +31,11 @@ CLASSES = {"left": "abc", "right": "bcd", "none": "cde"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the loop, print a line for each round, and print how much memory grew."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--minutes", type=float, default=60.0, help="duration (default 60)")
-    parser.add_argument("--rows", type=int, default=200, help="rows of the file (default 200)")
-    parser.add_argument("--steps", type=int, default=40, help="training steps (default 40)")
-    parser.add_argument("--limit", type=float, default=2.0, help="growth, per cent (default 2)")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0, help="duration")
+    parser.add_argument("--rows", type=int, default=200, help="rows of the file")
+    parser.add_argument("--steps", type=int, default=40, help="training steps")
+    parser.add_argument("--limit", type=float, default=2.0, help="growth, per cent")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     with tempfile.TemporaryDirectory() as name:

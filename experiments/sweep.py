@@ -8,7 +8,6 @@ the same step. The rows are read once. With `--storage sqlite:///sweep.db` the s
 a search, and several processes can share it. Requires `pip install 'seqssvae[sweep]'`.
 """
 
-import argparse
 import logging
 import math
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import optuna
 import yaml
 
+from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import load_config
 from seqssvae.config import Config, override, to_mapping
 from seqssvae.data.prepare import Prepared, prepare
@@ -62,12 +62,12 @@ def run_trial(trial: optuna.Trial, config: Config, prepared: Prepared, by: str) 
 
 def main() -> None:
     """Search, print the best trials and write the best settings."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = Parser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", required=True, help="file of training rows")
     parser.add_argument("--config", type=Path, help="YAML file with all other settings")
-    parser.add_argument("--by", default="elbo", help="metric to maximise (default elbo)")
-    parser.add_argument("--trials", type=int, default=30, help="number of trials (default 30)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
+    parser.add_argument("--by", default="elbo", help="metric to maximise")
+    parser.add_argument("--trials", type=int, default=30, help="number of trials")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search")
     parser.add_argument("--storage", help="storage URL of Optuna (default: in memory)")
     parser.add_argument("--out", type=Path, default=Path("best.yaml"), help="output file")
     arguments = parser.parse_args()

@@ -191,3 +191,5 @@ def test_the_pages_build_without_a_warning_and_document_the_public_names(tmp_pat
     }
     assert documented == {f"seqssvae.{name}" for name in seqssvae.__all__}
     assert "seqssvae.SSVAE.guide" in inventory["py:method"]
+    settings = (tmp_path / "html" / "settings.html").read_text(encoding="utf-8")
+    assert [one.key for one in list_settings() if f">{one.key}<" not in settings] == []

@@ -27,6 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seqssvae.cli.parser import Parser
+
 ROOT = Path(__file__).parents[2]
 STAGES = ("draw", "prepare", "train", "evaluate", "classify")
 SETTINGS = {
@@ -44,9 +46,7 @@ INTERVAL = 0.02  # seconds between two samples of the memory
 
 def main() -> None:
     """Run every stage for every size, or a single stage in this process."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     sizes = [50_000, 500_000, 5_000_000]
     parser.add_argument("--rows", type=int, nargs="+", default=sizes, help="sizes of the files")
     parser.add_argument("--folder", type=Path, help="for files and runs (default temporary)")

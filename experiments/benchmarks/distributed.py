@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from seqssvae import distributed
+from seqssvae.cli.parser import Parser
 from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
@@ -42,20 +43,20 @@ WARM_UP = 3  # steps that are not measured
 
 def main() -> None:
     """Measure, and print a line for each kind."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--ranks", type=int, default=2, metavar="N", help="number of processes (2)")
-    add("--rounds", type=int, default=5, metavar="N", help="rounds of all kinds (5)")
-    add("--steps", type=int, default=30, metavar="N", help="measured steps per round (30)")
-    add("--rows", type=int, default=96, metavar="B", help="rows per step of one process (96)")
-    add("--length", type=int, default=60, metavar="T", help="maximum length (60)")
-    add("--classes", type=int, default=10, metavar="K", help="number of classes (10)")
-    add("--symbols", type=int, default=40, metavar="V", help="number of symbols (40)")
-    add("--size", type=int, default=128, metavar="H", help="hidden size (128)")
-    add("--device", default="cpu", help="device of the model; cuda with --ranks 1 (cpu)")
-    add("--sequences", type=float, default=1e8, help="sequences of the projection (1e8)")
-    add("--bandwidth", type=float, default=1.25e9, help="bytes per second (1.25e9)")
-    add("--latency", type=float, default=5e-5, help="seconds per message (5e-5)")
+    add("--ranks", type=int, default=2, metavar="N", help="number of processes")
+    add("--rounds", type=int, default=5, metavar="N", help="rounds of all kinds")
+    add("--steps", type=int, default=30, metavar="N", help="measured steps per round")
+    add("--rows", type=int, default=96, metavar="B", help="rows per step of one process")
+    add("--length", type=int, default=60, metavar="T", help="maximum length")
+    add("--classes", type=int, default=10, metavar="K", help="number of classes")
+    add("--symbols", type=int, default=40, metavar="V", help="number of symbols")
+    add("--size", type=int, default=128, metavar="H", help="hidden size")
+    add("--device", default="cpu", help="device of the model; cuda with --ranks 1")
+    add("--sequences", type=float, default=1e8, help="sequences of the projection")
+    add("--bandwidth", type=float, default=1.25e9, help="bytes per second")
+    add("--latency", type=float, default=5e-5, help="seconds per message")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     arguments = parser.parse_args()
     results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}

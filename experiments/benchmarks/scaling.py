@@ -8,7 +8,6 @@ memory before; `gradients` is the part of the weights' gradients, which are as l
 Times are medians of interleaved rounds.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.benchmarks.measure import interleaved_seconds  # noqa: E402
 from experiments.benchmarks.step import Setting, make_model, make_step, peak  # noqa: E402
+from seqssvae.cli.parser import Parser
 
 START = Setting(8000, 4, 8, 20, 128)
 GROWTH = {"K": (1, 4, 16, 64), "V": (8000, 32000, 128000), "T": (20, 40, 80, 160)}
@@ -28,14 +28,12 @@ ESTIMATORS = ("ours", "sum_and_sample")
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--start", type=int, nargs=5, default=START, metavar=("V", "K", "B", "T", "H")
     )
     parser.add_argument("--most", type=int, default=10**9, help="skip larger sizes")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds (default 3)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     arguments = parser.parse_args()
     pyro.enable_validation(False)

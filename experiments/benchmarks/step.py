@@ -35,6 +35,7 @@ from experiments.benchmarks.measure import (  # noqa: E402
     interleaved_seconds,
     matmul_flops,
 )
+from seqssvae.cli.parser import Parser
 from seqssvae.config import ModelConfig  # noqa: E402
 from seqssvae.data.batches import Batch  # noqa: E402
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL  # noqa: E402
@@ -70,13 +71,11 @@ SETTINGS = (
 
 def main() -> None:
     """Run the benchmark and print the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--settings", nargs="+", type=_setting, default=SETTINGS, metavar="V,K,B,T,H"
     )
-    parser.add_argument("--repeats", type=int, default=0, metavar="N", help="rounds (0: automatic)")
+    parser.add_argument("--repeats", type=int, default=0, metavar="N", help="rounds; 0: automatic")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")

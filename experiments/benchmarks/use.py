@@ -10,7 +10,6 @@
 * cold starts: `import torch`, `--help`, and classification of one text, each in a new process.
 """
 
-import argparse
 import json
 import os
 import random
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqssvae.cli.parser import Parser
 from seqssvae.config import Config, override
 from seqssvae.data.batches import Batch, collate
 from seqssvae.data.encoded import EncodedRows
@@ -48,9 +48,7 @@ ONE_AT_A_TIME = 20
 
 def main() -> None:
     """Run the benchmarks and print the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the file")
     parser.add_argument("--alone", type=int, default=50_000, help="rows for the model alone")
     parser.add_argument("--number", type=int, default=1000, help="sequences to generate")

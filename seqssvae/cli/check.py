@@ -8,7 +8,6 @@ from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
     parser.add_argument("--rows", type=int, default=8, metavar="N", help="rows to use")
     parser.add_argument("--draws", type=int, default=200, metavar="N", help="samples of y")
@@ -17,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check."""
     for flag in ("rows", "draws", "particles"):
         least = 2 if flag == "draws" else 1
         if getattr(arguments, flag) < least:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to classify")
     parser.add_argument("--data", metavar="FILE", help="file of rows to classify instead")
     parser.add_argument("--mode", choices=("q", "posterior", "mix"), default="q", help="see above")
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Classify."""
     if bool(arguments.texts) == bool(arguments.data):
         raise InputError("wanted TEXT ... or --data FILE, got both or neither")
     if arguments.out is None and distributed.size() > 1:

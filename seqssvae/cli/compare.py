@@ -14,7 +14,6 @@ from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument(
         "--data", required=True, metavar="FILE|hub:NAME", help="file of training rows"
     )
@@ -37,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare."""
     config = read_settings(arguments)
     try:
         budgets = [int(part) for part in arguments.budgets.split(",")]

@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
     parser.add_argument("--out", required=True, metavar="FILE.parquet", type=Path, help="output")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Encode."""
     import numpy as np
 
     from seqssvae.storage.slices import write_in_slices

@@ -12,7 +12,6 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
     parser.add_argument("--judge", metavar="FILE", help="labelled rows to train the judge on")
     parser.add_argument("--num-samples", type=int, default=16, metavar="S", help="samples of z")
@@ -20,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Evaluate."""
     from seqssvae.trained import load
 
     model = load(arguments.run)

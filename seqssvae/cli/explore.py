@@ -9,14 +9,12 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--data", metavar="FILE", help="rows of the map (default: held-out rows)")
     parser.add_argument("--port", type=int, default=8050, metavar="P", help="port; 0: any free one")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the map")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Serve until Ctrl-C."""
     from seqssvae.show.explorer import open_run
     from seqssvae.show.explorer_page import serve
     from seqssvae.show.plots import require

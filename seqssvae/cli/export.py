@@ -10,13 +10,11 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--to", choices=("onnx",), required=True, help="format")
     parser.add_argument("--out", metavar="DIR", type=Path, help="output folder (default: RUN/onnx)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Export."""
     from seqssvae.export.onnx import export_onnx
     from seqssvae.trained import load
 

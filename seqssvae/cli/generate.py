@@ -5,7 +5,6 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--label", metavar="L", help="label; none for a model without classes")
     parser.add_argument("--prefix", default="", metavar="S", help="prefix of every sequence")
     parser.add_argument("-n", type=int, default=1, metavar="N", help="number of sequences")
@@ -25,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Generate."""
     from seqssvae.trained import load
 
     model = load(arguments.run)

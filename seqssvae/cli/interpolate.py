@@ -5,7 +5,6 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("a", metavar="A", help="first text")
     parser.add_argument("b", metavar="B", help="last text")
     parser.add_argument(
@@ -21,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Interpolate."""
     from seqssvae.trained import load
 
     model = load(arguments.run)

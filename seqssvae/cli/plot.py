@@ -13,7 +13,6 @@ from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--data", metavar="FILE", help="rows to show (default: held-out rows)")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="output folder (default: RUN/plots)"
@@ -23,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Draw."""
     from seqssvae.show.plots import draw_all, figure_to_bytes, require
     from seqssvae.show.portrait import portray
     from seqssvae.storage.files import write_atomically

@@ -10,7 +10,6 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("--data", metavar="FILE", help="rows to show (default: held-out rows)")
     parser.add_argument(
         "--out", metavar="FILE.html", type=Path, help="output (default: RUN/report.html)"
@@ -19,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write the page."""
     from seqssvae.show.plots import require
     from seqssvae.show.portrait import portray
     from seqssvae.show.report import write_report

@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument(
         "--data", required=True, metavar="FILE|hub:NAME", help="file of training rows"
     )
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, and save the run."""
     config = read_settings(arguments)
     from seqssvae.data.prepare import count_test_rows_seen
     from seqssvae.trained import load

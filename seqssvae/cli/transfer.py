@@ -5,13 +5,11 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to rewrite")
     parser.add_argument("--to", required=True, metavar="L", help="label to rewrite them under")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Transfer."""
     from seqssvae.trained import load
 
     model = load(arguments.run)
