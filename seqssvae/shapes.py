@@ -15,7 +15,7 @@ Every docstring of this project uses these letters:
 | `G` | the gates of a recurrent cell: 4 H for an LSTM, 3 H for a GRU |
 | `*L` | leading dims: enumerated labels, particles; may be none |
 | `N` | rows of the expanded batch, `prod(L) * B` when it was folded from `[*L, B]` |
-| `M` | symbols of an expanded batch that are no padding, `sum(lengths)` over its N rows |
+| `M` | symbols of an expanded batch without padding, `sum(lengths)` over its N rows |
 
 The batch dim is always the rightmost batch dim, and event dims are counted from the right.
 """
@@ -27,12 +27,12 @@ __all__ = ["fold", "length_mask", "unfold"]
 
 
 def fold(value: Tensor, batch_shape: torch.Size, event_dims: int) -> Tensor:
-    """Broadcast to `[*L, B, ...]`, then make one batch of the leading dims.
+    """Broadcast to `[*L, B, ...]`, then flatten the leading dims into one batch dim.
 
     Args:
         value: `[..., *event]`, its batch dims broadcastable to `batch_shape`.
         batch_shape: `[*L, B]`.
-        event_dims: How many dims at the right are no batch dims.
+        event_dims: Number of dims at the right that are no batch dims.
 
     Returns:
         `[N, *event]`; row `l * B + b` is leading index l (row-major) of example b.
@@ -47,5 +47,5 @@ def unfold(value: Tensor, batch_shape: torch.Size) -> Tensor:
 
 
 def length_mask(lengths: Tensor, max_length: int) -> Tensor:
-    """Tell which positions hold a symbol, `[B, T]` bool, from lengths `[B]`."""
+    """Whether a position has a symbol, bool `[B, T]`, from lengths `[B]`."""
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)

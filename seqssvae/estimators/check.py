@@ -1,6 +1,6 @@
-"""Does an estimator estimate what it should? Value and gradient beside the brute-force sum over y.
+"""Value and gradient of every estimator beside the brute-force sum over y.
 
-For a model and a batch of the user's own, in float64, with one realisation of z's noise for all.
+For a model and a batch of the user's, in float64, with the same noise of z for all estimators.
 """
 
 import copy
@@ -31,15 +31,15 @@ class CheckRow:
     """One estimator beside the brute-force sum; nats are summed over the batch.
 
     Attributes:
-        estimator: Its name, and what it was made with.
+        estimator: Its name and options.
         kind: "exact", "unbiased" or "biased".
-        value: Minus the objective, the mean over draws of y.
-        error: `value` minus the brute-force sum's.
-        standard_error: Of `value`; 0 for an exact estimator.
+        value: Minus the objective, mean over draws of y.
+        error: `value` minus the value of the brute-force sum.
+        standard_error: Standard error of `value`; 0 for an exact estimator.
         relative_gradient_error: Norm of the mean gradient's difference from the brute-force
             gradient, over the norm of the latter.
-        relative_gradient_standard_error: What that would be by chance, were there no bias.
-        seconds: For one value and gradient, the mean.
+        relative_gradient_standard_error: Standard error of that norm without bias.
+        seconds: Mean time of one value and gradient.
     """
 
     estimator: str
@@ -52,12 +52,14 @@ class CheckRow:
     seconds: float
 
     def agrees(self) -> bool:
-        """Whether the errors are what rounding, or 4 standard errors, allow; a bias may show."""
+        """Whether errors are within rounding or 4 standard errors; True for a biased estimator."""
         if self.kind == "biased":
             return True
-        chance = 1e-8 * max(1.0, abs(self.value)) + 4 * self.standard_error
-        gradient_chance = 1e-8 + 4 * self.relative_gradient_standard_error
-        return abs(self.error) <= chance and self.relative_gradient_error <= gradient_chance
+        tolerance = 1e-8 * max(1.0, abs(self.value)) + 4 * self.standard_error
+        gradient_tolerance = 1e-8 + 4 * self.relative_gradient_standard_error
+        if self.relative_gradient_error > gradient_tolerance:
+            return False
+        return abs(self.error) <= tolerance
 
 
 def brute_force_loss(
@@ -73,9 +75,9 @@ def brute_force_loss(
     Args:
         ssvae: A model with at least one class.
         batch: Rows with, without and with partial labels.
-        noise: z's, `[S, Z]`, the same for every row.
-        kl_weight: Of the KL of z.
-        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
+        noise: Noise of z, `[S, Z]`, the same for every row.
+        kl_weight: Weight of the KL of z.
+        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
     """
     features = ssvae.encode(batch.x, batch.lengths)
     possible = batch.possible_labels(ssvae.num_classes)
@@ -106,18 +108,18 @@ def check(
     seed: int = 0,
     temperatures: Sequence[float] = (1.0, 0.1),
 ) -> list[CheckRow]:
-    """Compare every estimator that suits the model with the brute-force sum.
+    """Compare every estimator with the brute-force sum.
 
     Args:
-        ssvae: The model; a copy in float64 and evaluation mode is what is checked.
+        ssvae: The model, of which a copy in float64 and evaluation mode is used.
         batch: A few rows; time grows with B, K and the draws.
         num_draws: Draws of y for each sampled estimator.
         num_particles: S, samples of z.
-        seed: Of the noise and the draws.
-        temperatures: Of the relaxed estimators.
+        seed: Seed of the noise and the draws.
+        temperatures: Temperatures of the relaxed estimators.
 
     Raises:
-        ValueError: a model without classes, which has nothing to estimate.
+        ValueError: the model has no classes.
     """
     if not ssvae.num_classes:
         raise ValueError("wanted a model with classes, got K = 0")
@@ -165,28 +167,28 @@ def _estimators(
 ) -> list[tuple[str, str, Estimator]]:
     """Name, kind and estimator."""
     k = min(1, num_classes)
-    found: list[tuple[str, str, Estimator]] = [
+    estimators: list[tuple[str, str, Estimator]] = [
         ("trace-enum", "exact", TraceEnum(num_particles=num_particles)),
         ("fused-enum", "exact", FusedEnum(num_particles=num_particles)),
     ]
-    if num_particles == 1:  # its particles run in turn, and cannot share the noise fixed here
+    if num_particles == 1:  # its particles run in turn, all with the first particle's noise
         sequential = TraceEnum(strategy="sequential")
-        found.insert(1, ("trace-enum-sequential", "exact", sequential))
+        estimators.insert(1, ("trace-enum-sequential", "exact", sequential))
     for num_samples in (1, 2):
         name = f"sum-and-sample k={k} num_samples={num_samples}"
         elbo = SumAndSample(k=k, num_samples=num_samples, num_particles=num_particles)
-        found.append((name, "unbiased", elbo))
+        estimators.append((name, "unbiased", elbo))
     baselines = ["none", "running-mean", "learned"]
     if num_particles > 1:
         baselines.append("leave-one-out")
     for baseline in baselines:
         score = ScoreFunction(baseline=baseline, num_particles=num_particles)  # type: ignore[arg-type]
-        found.append((f"score-function baseline={baseline}", "unbiased", score))
+        estimators.append((f"score-function baseline={baseline}", "unbiased", score))
     for hard, name in ((False, "gumbel-softmax"), (True, "straight-through")):
         for temperature in temperatures:
             relaxed = RelaxedLabels(hard=hard, temperature=temperature, num_particles=num_particles)
-            found.append((f"{name} temperature={temperature:g}", "biased", relaxed))
-    return found
+            estimators.append((f"{name} temperature={temperature:g}", "biased", relaxed))
+    return estimators
 
 
 def _value_and_gradient(loss: Tensor, model: SSVAE) -> tuple[Tensor, Tensor]:

@@ -13,19 +13,19 @@ __all__ = ["RelaxedLabels"]
 class RelaxedLabels(PairELBO):
     """One decoder row with a relaxed y for each example and particle (Jang et al. 2017).
 
-    Biased: the objective is that of another model, in which y is a mixture of labels. The bias
-    falls with the temperature, and the variance grows. An observed label stays one.
+    Biased: the objective is that of another model, in which y is a mixture of labels. With a lower
+    temperature the bias falls and the variance grows. Observed labels are not relaxed.
 
     Args:
         hard: Straight-through: the decoder gets the likeliest label, its gradient goes to the
             mixture.
-        temperature: Temperature of the relaxation, at the first step and without steps.
+        temperature: Temperature of the relaxation before the first step.
         final_temperature: Temperature from step `temperature_steps` on, reached exponentially;
             `temperature` when None.
         temperature_steps: Steps of the schedule; 0 for none.
         num_particles: S, samples of y and z.
-        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
-        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
+        free_bits: Least nats that each dim of z counts with; analytic KL only.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RelaxedLabels(PairELBO):
         self.temperature = end if step >= steps else float(start * (end / start) ** (step / steps))
 
     def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
-        """Every row once, its label a point of the simplex."""
+        """One pair for each row and particle, its label a point of the simplex."""
         relaxed = ((log_prob + gumbel_like(log_prob)) / self.temperature).softmax(-1)  # [S, B, K]
         if self.hard:
             likeliest = torch.nn.functional.one_hot(relaxed.argmax(-1), relaxed.shape[-1])

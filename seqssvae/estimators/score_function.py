@@ -21,19 +21,19 @@ DECAY = 0.95  # of a baseline's moving averages, for each step
 class ScoreFunction(PairELBO):
     """y sampled from q(y | x), its gradient by the score function with a baseline.
 
-    Prior and entropy of y stay in closed form; what is sampled is log p(x | y, z) and the KL of z.
+    Prior and entropy of y are in closed form; log p(x | y, z) and the KL of z are sampled.
+
+    The baselines learn from each batch when its loss is computed. After a call of `at_step` they
+    learn from all batches of a step together, in `after_step`.
 
     Args:
-        baseline: What is subtracted from the sampled term: "none"; "running-mean", of earlier
-            batches; "leave-one-out", the mean of an example's other particles, of which there
-            must be some; "learned", a linear function of the length and the features of x, fitted
-            to earlier batches by least squares with forgetting.
+        baseline: Term that is subtracted from the sampled one: "none"; "running-mean", of earlier
+            batches; "leave-one-out", the mean of an example's other particles, at least one;
+            "learned", a linear function of the length and the features of x, fitted to earlier
+            batches by recursive least squares with a forgetting factor.
         num_particles: S, samples of y and z.
-        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
-        free_bits: Nats that each dim of z counts with at least; analytic KL only.
-
-    The baselines learn from each batch as soon as its value is computed. Once `at_step` was called
-    they learn from all batches of a step together, in `after_step`.
+        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
+        free_bits: Least nats that each dim of z counts with; analytic KL only.
 
     Raises:
         ValueError: "leave-one-out" with a single particle.
@@ -52,7 +52,7 @@ class ScoreFunction(PairELBO):
             raise ValueError(f"leave-one-out: wanted at least 2 particles, got {num_particles}")
         self.baseline: Baseline = baseline
         self._waits = False  # for `after_step`
-        self._sums: dict[str, Tensor] = {}  # of the batches that are still to be learned from
+        self._sums: dict[str, Tensor] = {}  # of the batches since `at_step`
         self._averages = {name: _MovingAverage() for name in ("mean", "products", "targets")}
 
     def at_step(self, step: int) -> None:
@@ -68,7 +68,7 @@ class ScoreFunction(PairELBO):
             self._averages[name].add(value)
 
     def state(self) -> dict[str, Tensor | None]:
-        """Moving averages that the baselines are made from."""
+        """The moving averages of the baselines."""
         return {name: average.value for name, average in self._averages.items()}
 
     def restore(self, state: Mapping[str, Tensor | None]) -> None:
@@ -99,7 +99,7 @@ class ScoreFunction(PairELBO):
     def _baseline(
         self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features
     ) -> Tensor:
-        """What each pair's value is compared with, `[P]`; it does not depend on that pair's y."""
+        """Baseline of each pair's value, `[P]`, which does not depend on that pair's y."""
         if self.baseline == "none":
             return torch.zeros_like(values)
         if self.baseline == "leave-one-out":

@@ -14,19 +14,19 @@ __all__ = ["SumAndSample"]
 class SumAndSample(PairELBO):
     """The k likeliest labels summed, some of the rest sampled (Liu et al. 2019).
 
-    One sample y of the rest has the weight q(y) / r(y), r being q among the rest. Several are
-    drawn without replacement as the largest of perturbed log-probabilities, each with the weight
-    q(y) / P(it lies above the first one that was left out) (Kool et al. 2019). The weights sum to 1
-    in the mean; with k > 0 the value at the likeliest label is a control variate for their sum.
-    Value and gradient are unbiased, and the decoder sees at most `k + num_samples` rows for each
-    example and particle.
+    One sample y of the rest has the weight q(y) / r(y), where r is q among the rest. Several are
+    sampled without replacement by the Gumbel top-k trick, each with the weight q(y) / P(its
+    perturbed log-probability exceeds the largest one left out) (Kool et al. 2019). The weights sum
+    to 1 in the mean; with k > 0 the value at the likeliest label is a control variate for their
+    sum. Value and gradient are unbiased, and there are at most `k + num_samples` decoder rows for
+    each example and particle.
 
     Args:
-        k: Labels that are summed; 0 to sample all.
-        num_samples: Labels sampled from the rest, at least 1.
+        k: Number of labels that are summed; 0 to sample all.
+        num_samples: Number of labels that are sampled from the rest, at least 1.
         num_particles: S, samples of z.
-        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
-        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
+        free_bits: Least nats that each dim of z counts with; analytic KL only.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class SumAndSample(PairELBO):
         return Pairs.select(chosen, label, weight)
 
     def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
-        """Minus the likeliest label's value times what the weights sum to beyond 1."""
+        """Minus the likeliest label's value times the sum of the weights minus 1."""
         if not self.k:
             return values.new_zeros(())
         row = torch.stack([pairs.particle, pairs.example])
-        is_first = torch.ones_like(pairs.example, dtype=torch.bool)  # in its row: the likeliest
+        is_first = torch.ones_like(pairs.example, dtype=torch.bool)  # of an example: the likeliest
         is_first[1:] = (row[:, 1:] != row[:, :-1]).any(0)
         likeliest = values[is_first]
         surplus = torch.full_like(likeliest, -1.0)
@@ -74,9 +74,9 @@ class SumAndSample(PairELBO):
         return -(likeliest * surplus).sum()
 
     def _sample(self, rest: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels drawn from log r(y), `[S, B, K]`, and how they divide q(y), `[S, B, m]` each.
+        """Labels sampled from log r(y), `[S, B, K]`, and divisors of q(y), `[S, B, m]` each.
 
-        A row with nothing left gets the divisor 0.
+        The divisor of an example without further labels is 0.
         """
         size = min(self.num_samples, rest.shape[-1])
         perturbed = rest + gumbel_like(rest)

@@ -101,19 +101,19 @@ def owner(model: Callable[..., Any], guide: Callable[..., Any]) -> SSVAE:
     """The `SSVAE` whose bound methods `model` and `guide` are.
 
     Raises:
-        TypeError: they are something else, or of two different models.
+        TypeError: they are not, or are of two different models.
     """
-    found: Any = getattr(model, "__self__", None)
-    if not isinstance(found, SSVAE) or getattr(guide, "__self__", None) is not found:
+    ssvae: Any = getattr(model, "__self__", None)
+    if not isinstance(ssvae, SSVAE) or getattr(guide, "__self__", None) is not ssvae:
         raise TypeError(
             "wanted the bound methods `ssvae.model` and `ssvae.guide` of one SSVAE, "
             f"got {model!r} and {guide!r}"
         )
-    return cast(SSVAE, found)
+    return cast(SSVAE, ssvae)
 
 
 def parts(batch: Batch) -> list[Batch]:
-    """The rows whose label is observed, which need no enumeration, and the others."""
+    """The rows with an observed label, which need no enumeration, and the others."""
     observed = batch.y >= 0
     if batch.candidates is None and bool(observed.all()) or not bool(observed.any()):
         return [batch]
@@ -152,7 +152,7 @@ def scaled(value: Tensor, batch: Batch) -> Tensor:
 
 
 def standard_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Noise `[S, B, Z]` for z, or what `fixed_noise` says."""
+    """Noise of z, `[S, B, Z]`; that of `fixed_noise` inside it."""
     fixed = _noise.get()
     if fixed is None:
         return torch.randn(shape, dtype=like.dtype, device=like.device)
@@ -160,11 +160,11 @@ def standard_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def pair_normal(particle: Tensor, like: Tensor) -> Tensor:
-    """Noise `[P, Z]` for pairs of which each has its own z, or what `fixed_noise` says.
+    """Noise of z for pairs that each have their own, `[P, Z]`; that of `fixed_noise` inside it.
 
     Args:
-        particle: The particle of each pair, `[P]`.
-        like: `[..., Z]`.
+        particle: Particle of each pair, `[P]`.
+        like: Tensor that gives dtype and device, `[..., Z]`.
     """
     fixed = _noise.get()
     if fixed is None:
@@ -179,7 +179,7 @@ def gumbel_like(value: Tensor) -> Tensor:
 
 
 class _FixedNoise(Messenger):
-    """Makes Pyro's site "z" loc + scale * noise."""
+    """Sets Pyro's site "z" to loc + scale * noise."""
 
     def __init__(self, noise: Tensor) -> None:
         super().__init__()
@@ -196,9 +196,9 @@ class _FixedNoise(Messenger):
 
 @contextlib.contextmanager
 def fixed_noise(noise: Tensor) -> Iterator[None]:
-    """Let z = loc + scale * noise for every example and label, in Pyro's traces and outside.
+    """Set z = loc + scale * noise for every example and label, in Pyro's traces and outside.
 
-    Estimators can then be compared in one realisation of z.
+    Estimators can then be compared under the same z.
 
     Args:
         noise: `[S, Z]` for S particles.

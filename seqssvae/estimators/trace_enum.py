@@ -20,15 +20,16 @@ class TraceEnum(Estimator, TraceEnum_ELBO):
     """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.
 
     With the analytic KL the guide's term of "z" becomes KL(q(z|x,y) || p(z)) and the model's
-    becomes 0; scales, masks and the sum over y stay Pyro's. "sequential" runs the guide anew for
-    each label, each time with the same noise, so that dropout gives all labels the same q(y | x).
+    becomes 0; scales, masks and the sum over y are Pyro's. "sequential" runs the guide again for
+    each label, each time with the same noise, so that all labels have the same q(y | x) under
+    dropout.
 
     Args:
         strategy: "parallel", or "sequential": K decoder calls and a K-th of the memory.
         expand: Give enumerated values the full shape `[K, B]` instead of `[K, 1]`.
         num_particles: Samples of z, in a vectorised plate when y is enumerated in parallel.
-        analytic_kl: KL(q(z|x,y) || p(z)) in closed form.
-        free_bits: Nats that each dim of z counts with at least; analytic KL only.
+        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
+        free_bits: Least nats that each dim of z counts with; analytic KL only.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class TraceEnum(Estimator, TraceEnum_ELBO):
         return sum(losses) / self.num_rounds
 
     def _enumerated(self, guide: Callable[..., Any]) -> Callable[..., Any]:
-        """The guide with its y enumerated; sequentially, each call begins with the same noise."""
+        """The guide with y enumerated; if sequentially, each call begins with the same noise."""
         enumerated: Callable[..., Any] = config_enumerate(guide, self.strategy, expand=self.expand)
         if self.strategy == "parallel":
             return enumerated

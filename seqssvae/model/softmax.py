@@ -47,7 +47,7 @@ class Softmax:
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """Log-probability of each position's target, `[M]`, for hidden states `[M, H]`."""
-        with torch.autocast(hidden.device.type, enabled=False):  # its buffers hold one dtype
+        with torch.autocast(hidden.device.type, enabled=False):  # buffers have one dtype
             log_prob: Tensor = _LogProb.apply(self, *self._parameters(hidden))  # type: ignore[no-untyped-call]
         return log_prob
 

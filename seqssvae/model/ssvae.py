@@ -27,8 +27,8 @@ from seqssvae.nn.ngram_logits import NGramLogits
 
 __all__ = ["SSVAE", "Features"]
 
-# Parameters stay in their module and out of Pyro's global store: two models in one process do not
-# share them, and deepcopy, pickle and state_dict work.
+# Parameters are local to their module and not in Pyro's global store: two models in one process do
+# not share them, and deepcopy, pickle and state_dict work.
 pyro.settings.set(module_local_params=True)
 
 IMPOSSIBLE = -1e4  # a log-probability: q(y | x) of such a label is exactly 0, and 0 * log q is 0
@@ -36,12 +36,12 @@ IMPOSSIBLE = -1e4  # a log-probability: q(y | x) of such a label is exactly 0, a
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What the encoder bodies make of a batch, once for all the heads.
+    """Features of a batch by the encoder bodies, computed once for all heads.
 
     Attributes:
-        y: For q(y | x), `[B, F]`.
-        z: For q(z | x, y), `[B, F]`.
-        ngrams: Logits of y that n-grams give, `[B, K]`, or None.
+        y: Features for q(y | x), `[B, F]`.
+        z: Features for q(z | x, y), `[B, F]`.
+        ngrams: Logits of y by n-grams, `[B, K]`, or None.
     """
 
     y: Tensor
@@ -52,18 +52,17 @@ class Features:
 class SSVAE(PyroModule):
     """A semi-supervised variational autoencoder over sequences.
 
-    `model` and `guide` take a `Batch` and go to any `pyro.infer.ELBO`. Rows of a batch are of
-    three kinds, mixed at will: with a label (y is observed), with none (y is latent), and with a
-    set of labels one of which is the true one. A batch whose rows all have a label pays for no
-    enumeration.
+    `model` and `guide` take a `Batch` and are arguments of any `pyro.infer.ELBO`. A batch may mix
+    rows of three kinds: with a label (y is observed), without (y is latent), and with a set of
+    labels one of which is the true one. A batch whose rows all have a label is not enumerated.
 
     Args:
-        encoders: The bodies for q(y | x) and q(z | x, y); the same one twice if it is shared.
-        decoder: The network of p(x | y, z); it says K and Z.
+        encoders: Bodies for q(y | x) and q(z | x, y); the same one twice if it is shared.
+        decoder: The network of p(x | y, z), from which K and Z are taken.
         factorisation: "z-given-y", q(y|x) q(z|x,y); "independent", q(y|x) q(z|x);
             "y-given-z", q(z|x) q(y|x,z).
         prior: p(y), `[K]`; it is normalised. Uniform when None.
-        ngrams: Adds to the logits of q(y | x); None for recurrent states alone.
+        ngrams: Term of the logits of q(y | x) by n-grams, or None.
 
     Attributes:
         z_reads_y: Whether the guide's z depends on y.
@@ -104,12 +103,12 @@ class SSVAE(PyroModule):
         self.prior_logits: Tensor
 
     def encode(self, x: Tensor, lengths: Tensor, *, only_y: bool = False) -> Features:
-        """Read the sequences once.
+        """Run the encoder bodies over the sequences.
 
         Args:
-            x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
+            x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
             lengths: `[B]`.
-            only_y: For q(y | x) alone: the features for z are left out, and are those for y.
+            only_y: Compute features for q(y | x) alone; those for z are the same.
         """
         for_y = self.encoder_y(x, lengths) if self.num_classes else None
         same = self.shares_encoder or only_y
@@ -136,11 +135,11 @@ class SSVAE(PyroModule):
         return {name for name in self.state_dict() if name.startswith(prefixes)}
 
     def y_logits(self, features: Features, z: Tensor | None = None) -> Tensor:
-        """Log-probabilities of q(y | x), or of q(y | x, z) under "y-given-z".
+        """log q(y | x), or log q(y | x, z) under "y-given-z".
 
         Args:
-            features: Of `encode`.
-            z: `[*L, B, Z]`, read under "y-given-z" alone.
+            features: Result of `encode`.
+            z: `[*L, B, Z]`, read under "y-given-z" only.
 
         Returns:
             `[*L, B, K]`, normalised.
@@ -158,9 +157,9 @@ class SSVAE(PyroModule):
         """Location and scale of q(z | x, y); y is ignored unless under "z-given-y".
 
         Args:
-            features: Of `encode`.
-            y: Classes, int64 `[*L, B]` (or `[K, 1]`), or weights of them, float `[*L, B, K]`.
-            example: For pairs, the example of each, `[P]`; y is then `[P]` or `[P, K]`.
+            features: Result of `encode`.
+            y: Classes, int64 `[*L, B]` (or `[K, 1]`), or weights of classes, float `[*L, B, K]`.
+            example: Example of each pair, `[P]`; y is then `[P]` or `[P, K]`.
 
         Returns:
             Both `[*L, B, Z]`, or `[P, Z]` for pairs.
@@ -195,8 +194,8 @@ class SSVAE(PyroModule):
     def guide(self, batch: Batch, kl_weight: float = 1.0) -> None:
         """q(y, z | x), and the classifier's objective: alpha log q(y | x) of each labelled row.
 
-        A row with a set C of possible labels enters with alpha log of the sum of q(y | x) over C,
-        which is alpha log q(y | x) for one label and 0 for no knowledge.
+        The term of a row with a set C of possible labels is alpha log of the sum of q(y | x) over
+        C: alpha log q(y | x) for one label, 0 for all of them.
         """
         self.announce_parameters()
         plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
@@ -215,10 +214,10 @@ class SSVAE(PyroModule):
 
     @pyro_method
     def announce_parameters(self) -> None:
-        """Let Pyro see every parameter; `SVI` optimises what it saw.
+        """Register every parameter with Pyro's trace, from which `SVI` takes what it optimises.
 
-        Pyro 1.9 asks each one for `unconstrained()`, which it gives to a `PyroParam` alone when
-        parameters are local to their module.
+        Pyro 1.9 calls `unconstrained()` of each one, which only a `PyroParam` has when parameters
+        are local to their module.
         """
         if not poutine.runtime.am_i_wrapped():
             return
@@ -228,7 +227,7 @@ class SSVAE(PyroModule):
             getattr(self, name)  # in a Pyro method, this registers the module's parameters
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle and deepcopy keep: all but the references that `SVI` asked for."""
+        """State for pickle and deepcopy, without the references made for `SVI`."""
         for parameter in self.parameters():
             parameter.__dict__.pop("unconstrained", None)
         state: dict[str, Any] = super().__getstate__()
@@ -241,7 +240,7 @@ class SSVAE(PyroModule):
         return z
 
     def _sample_y(self, plate: pyro.plate, batch: Batch, logits: Tensor) -> Tensor:
-        """The label where it is known, else a sample among the possible ones."""
+        """The label where it is observed, else a sample among the possible ones."""
         with plate:
             auxiliary = -auxiliary_log_prob(logits, batch)  # the guide's terms are subtracted
             pyro.factor("auxiliary", auxiliary, has_rsample=True)
@@ -261,11 +260,11 @@ def restrict(log_prob: Tensor, batch: Batch) -> Tensor:
     """q(y | x) given that y is one of a row's possible labels.
 
     Args:
-        log_prob: Of q(y | x), `[*L, B, K]`.
+        log_prob: log q(y | x), `[*L, B, K]`.
         batch: The rows.
 
     Returns:
-        Log-probabilities, `[*L, B, K]`, of at most -9000 for a label that is impossible.
+        Log-probabilities, `[*L, B, K]`, at most -9000 for a label that is not possible.
     """
     possible = batch.possible_labels(log_prob.shape[-1])
     return log_prob.masked_fill(~possible, IMPOSSIBLE).log_softmax(-1)
@@ -275,8 +274,8 @@ def auxiliary_log_prob(log_prob: Tensor, batch: Batch) -> Tensor:
     """alpha log q(y in C | x) of each row, `[*L, B]`; exactly 0 for a row without a label.
 
     Args:
-        log_prob: Of q(y | x), `[*L, B, K]`.
-        batch: The rows; C holds a row's possible labels.
+        log_prob: log q(y | x), `[*L, B, K]`.
+        batch: The rows; C is the set of a row's possible labels.
     """
     possible = batch.possible_labels(log_prob.shape[-1])
     chosen = log_prob.masked_fill(~possible, IMPOSSIBLE).logsumexp(-1)

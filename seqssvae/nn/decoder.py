@@ -1,4 +1,4 @@
-"""The network of p(x | y, z): a recurrent decoder whose first state is an MLP of [z, y]."""
+"""The network of p(x | y, z): a recurrent decoder whose initial state is an MLP of [z, y]."""
 
 import dataclasses
 
@@ -16,11 +16,11 @@ NEVER = -1e9  # a logit: such a symbol's probability is exactly 0, and no gradie
 
 @dataclasses.dataclass(frozen=True)
 class DecoderState:
-    """What the decoder carries from one symbol to the next, for N rows.
+    """State of the decoder between two symbols, for N rows.
 
     Attributes:
         states: `(hidden,)` or `(hidden, cell)`, each `[num_layers, N, H]`.
-        context: What is fed at every step, `[N, C]`, or None.
+        context: Further input at every step, `[N, C]`, or None.
         class_bias: Added to the logits, `[N, V]`, or None.
     """
 
@@ -29,7 +29,7 @@ class DecoderState:
     class_bias: Tensor | None
 
     def select(self, index: Tensor) -> "DecoderState":
-        """The state of the rows `index`, `[M]`, each as often as it is named."""
+        """The state of the rows `index`, `[M]`, which may repeat rows."""
         return DecoderState(
             tuple(state[:, index] for state in self.states),
             None if self.context is None else self.context[index],
@@ -45,19 +45,19 @@ class Decoder(nn.Module):
 
     Args:
         vocabulary_size: V.
-        num_classes: K, 0 for no y.
-        latent_size: Z, 0 for no z.
+        num_classes: K; 0 without y.
+        latent_size: Z; 0 without z.
         embedding_size: E.
         hidden_size: H.
-        num_layers: Recurrent layers; the MLP gives the first state of each.
+        num_layers: Number of recurrent layers; the MLP gives the initial state of each.
         cell: "lstm" or "gru".
-        dropout: Between layers and of the states before the softmax.
+        dropout: Dropout probability between layers and of the states before the softmax.
         word_dropout: Probability that an input symbol is read as UNK while training
             (Bowman et al. 2016).
-        feed_y: y at each step, besides in the first state.
-        feed_z: z at each step, besides in the first state.
-        class_bias: A bias of the logits for each class.
-        tied_embeddings: The embeddings are the softmax's weights as well.
+        feed_y: Feed y at each step too.
+        feed_z: Feed z at each step too.
+        class_bias: Add a bias of each class to the logits.
+        tied_embeddings: Use the embeddings as weights of the softmax.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
         self.never: Tensor
 
     def initial_state(self, z: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
-        """The first state of every layer, an MLP of [z, y].
+        """The initial state of every layer, an MLP of [z, y].
 
         Args:
             z: `[N, Z]`.
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
         return (torch.tanh(hidden), *cells)
 
     def context(self, z: Tensor, y: Tensor | None) -> Tensor | None:
-        """What is fed at every step, `[N, C]`, or None; z `[N, Z]`, y as in `initial_state`."""
+        """Further input at every step, `[N, C]`, or None; z `[N, Z]`, y as in `initial_state`."""
         fed = []
         if self.feed_y and y is not None:
             if not y.dtype.is_floating_point:
@@ -141,17 +141,17 @@ class Decoder(nn.Module):
         return torch.cat(fed, -1) if fed else None
 
     def output_bias(self) -> Tensor:
-        """The bias of the logits for every class alike, `[V]`; PAD and BOS are ruled out."""
+        """Bias of the logits that all classes share, `[V]`; PAD and BOS have probability 0."""
         return self.output.bias.index_fill(0, self.never, NEVER)
 
     def hidden_states(self, x: Tensor, z: Tensor, y: Tensor | None, packing: Packing) -> Tensor:
-        """What the softmax reads at each packed position; position t has read x_<t only.
+        """Inputs of the softmax at each packed position; position t depends on x_<t only.
 
         Args:
-            x: The distinct symbols of the packing, each the one *before* the predicted, `[S]`.
+            x: For each of the packing's symbols the one *before* it, `[S]`.
             z: `[N, Z]`, in the order of the rows.
             y: As in `initial_state`, in the order of the rows.
-            packing: The layout of the rows.
+            packing: Layout of the rows.
 
         Returns:
             `[M, H]`, or `[M, E]` with tied embeddings.
@@ -178,11 +178,11 @@ class Decoder(nn.Module):
         return DecoderState(self.initial_state(z, y), self.context(z, y), bias)
 
     def step(self, symbols: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Read one symbol.
+        """Read a symbol and predict the next.
 
         Args:
             symbols: `[N]`; BOS first.
-            state: What the rows have read so far.
+            state: State of the rows before that symbol.
 
         Returns:
             Logits of the next symbol, `[N, V]`, and the new state.

@@ -11,12 +11,12 @@ from seqssvae.shapes import length_mask
 
 __all__ = ["CategoricalHead", "LabelTable", "NormalHead", "SequenceEncoder", "hide_symbols"]
 
-START_LOC = 4.0  # times what torch would start the weights of q(z | x, y)'s location with
+START_LOC = 4.0  # times the bound of torch's initial weights, for the location of q(z | x, y)
 START_LOG_SCALE = -2.0
 
 
 def hide_symbols(x: Tensor, probability: float) -> Tensor:
-    """Word dropout: each symbol that is a special one stays, another becomes UNK at random."""
+    """Word dropout: symbols other than special ones become UNK at random."""
     hidden = torch.rand(x.shape, device=x.device) < probability
     return x.masked_fill(hidden & (x > UNK), UNK)
 
@@ -28,11 +28,11 @@ class SequenceEncoder(nn.Module):
         vocabulary_size: V.
         embedding_size: E.
         hidden_size: H, units of each direction.
-        num_layers: Recurrent layers.
+        num_layers: Number of recurrent layers.
         cell: "lstm" or "gru".
-        bidirectional: Read both ways.
+        bidirectional: Read in both directions.
         pooling: "last" (the final state of each direction), "mean" or "max" over time.
-        dropout: Of the embeddings, between layers and of the features.
+        dropout: Dropout probability of embeddings, between layers and of features.
         word_dropout: Probability that a symbol is read as UNK while training.
     """
 
@@ -68,8 +68,8 @@ class SequenceEncoder(nn.Module):
         """Features of each sequence.
 
         Args:
-            x: Symbol ids, `[B, T]`; what stands after `lengths` is never read.
-            lengths: Symbols of each row, `[B]`, from 0 to T; an empty row reads one PAD.
+            x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
+            lengths: Number of symbols of each row, `[B]`, from 0 to T; an empty row reads one PAD.
 
         Returns:
             `[B, F]`.
@@ -83,7 +83,7 @@ class SequenceEncoder(nn.Module):
 
         Args:
             x: Symbol ids, `[B, T]`.
-            lengths: Symbols of each row, `[B]`; an empty row reads one PAD.
+            lengths: Number of symbols of each row, `[B]`; an empty row reads one PAD.
 
         Returns:
             One row after the other without padding, `[S, F]`, S = sum(max(lengths, 1)).
@@ -92,13 +92,13 @@ class SequenceEncoder(nn.Module):
         return in_order(states, position)
 
     def _read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Packing]:
-        """States in D directions, `[D, S, H]`, what they have read, `[D, S]`, and their layout."""
+        """States in D directions, `[D, S, H]`, symbols they read, `[D, S]`, and the layout."""
         if self.training and self.word_dropout:
             x = hide_symbols(x, self.word_dropout)
         x = x.masked_fill(~length_mask(lengths, x.shape[1]), PAD)
         lengths = lengths.clamp(min=1)
         packing = pack(x, lengths, torch.arange(len(x), device=x.device))
-        drops = self.training and self.dropout.p > 0  # then no two occurrences are alike
+        drops = self.training and self.dropout.p > 0  # each occurrence has a mask of its own
         if self.embedding.num_embeddings < len(packing.symbols) and not drops:
             every = torch.arange(self.embedding.num_embeddings, device=x.device)
             inputs, source = self.embedding(every), packing.symbols
@@ -148,7 +148,7 @@ class CategoricalHead(nn.Module):
 
     Args:
         num_features: F.
-        latent_size: Z, 0 when z is not read.
+        latent_size: Z; 0 if z is not read.
         num_classes: K.
     """
 
@@ -172,12 +172,12 @@ class CategoricalHead(nn.Module):
 class NormalHead(nn.Module):
     """Location and scale of q(z | x, y), or of q(z | x); each has weights of its own.
 
-    At the beginning z tells rows apart: locations lie far from each other, and scales are small. A
-    decoder that first meets z as noise learns to do without, and never comes back to it.
+    Initial locations are far from each other and initial scales small, so that z identifies its
+    row: a decoder that is first trained with z as noise learns to ignore it for good.
 
     Args:
         num_features: F.
-        num_classes: K, 0 when y is not read.
+        num_classes: K; 0 if y is not read.
         latent_size: Z; with 0, location and scale are empty.
     """
 
@@ -185,7 +185,7 @@ class NormalHead(nn.Module):
         super().__init__()
         self.x = nn.Linear(num_features, num_features)
         self.y = LabelTable(num_classes, num_features) if num_classes else None
-        # torch warns about a layer of no units, so that there is none without z
+        # torch warns about a layer without units
         self.loc = nn.Linear(num_features, latent_size) if latent_size else None
         self.log_scale = nn.Linear(num_features, latent_size) if latent_size else None
         if self.loc is not None and self.log_scale is not None:

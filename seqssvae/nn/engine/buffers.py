@@ -1,4 +1,4 @@
-"""Memory that is used again: fresh pages from the system cost as much as the work on them."""
+"""Reuse of memory: fresh pages from the system cost as much time as the work on them."""
 
 import math
 import threading
@@ -10,25 +10,25 @@ from torch import Tensor
 
 __all__ = ["Buffer"]
 
-MOST_FREE = 12  # pieces of memory kept for later
+MOST_FREE = 12  # pieces of free memory that are kept
 
 _free: list[Tensor] = []
-_lock = threading.RLock()  # a buffer may die while its own thread takes another
+_lock = threading.RLock()  # a buffer may be deleted while its own thread takes another
 
 
 @final
 class Buffer:
-    """Memory for a tensor; when the buffer is gone, a later one takes the memory over.
+    """Memory for a tensor; when the buffer is deleted, a later one reuses the memory.
 
-    The tensor may be used as long as the buffer lives. On a GPU, whose allocator keeps its memory
-    anyway, it is a new tensor.
+    The tensor may be used as long as the buffer exists. On a GPU, whose allocator reuses memory
+    itself, it is a new tensor.
 
     Args:
-        like: Gives dtype and device.
-        shape: Of the tensor, whose values are arbitrary.
+        like: Tensor that gives dtype and device.
+        shape: Shape of the tensor.
 
     Attributes:
-        tensor: Of that shape.
+        tensor: Tensor of that shape, uninitialised.
     """
 
     def __init__(self, like: Tensor, shape: Sequence[int]) -> None:
@@ -49,7 +49,7 @@ class Buffer:
 
 
 def _take(size: int, dtype: torch.dtype) -> Tensor:
-    """The smallest free piece that is large enough, else a new one in the place of a free one."""
+    """The smallest free piece that is large enough, else a new one that replaces a free one."""
     with _lock:
         own = [index for index, memory in enumerate(_free) if memory.dtype == dtype]
         own.sort(key=lambda index: len(_free[index]))

@@ -1,9 +1,10 @@
-/* The loops over time of LSTM and GRU, over blocks of rows that threads share out, and a softmax.
+/* The loops over time of LSTM and GRU, over blocks of rows that threads share, and a softmax.
 
-   They do what nn.LSTM, nn.GRU and softmax.py do with torch, but the gates of a step in one pass over
-   memory, and no call and no tensor for each step. Matrices are row-major, float32. Products go to
-   the BLAS that torch brings, threads are OpenMP's, which are torch's own; each worker's part is
-   settled beforehand, so that sums have the same rounding every time. A NaN stays a NaN. */
+   They do what nn.LSTM, nn.GRU and model/softmax.py do with torch, but the gates of a step in one
+   pass over memory, and without a call and a tensor for each step. Matrices are row-major, float32.
+   Products are computed by the BLAS of torch, in threads of OpenMP, which torch uses too; each
+   worker's part is fixed beforehand, so that sums have the same rounding every time. A NaN stays a
+   NaN. */
 
 #include <math.h>
 #include <stdint.h>
@@ -69,7 +70,8 @@ static inline float hyperbolic_tangent(float x) {
 }
 
 /* out [n, columns] = start out + left [n, inner] right, right [inner, columns]; rows of right and
-   of out lie their strides apart. A right that BLAS would have to turn is slow where n is small. */
+   of out lie their strides apart. A product with a transposed right is slow where n is
+   small. */
 static void times(Sgemm sgemm, float *out, int out_stride, const float *left, const float *right,
                   int right_stride, int n, int columns, int inner, float start) {
     const float one = 1.0f;
@@ -77,7 +79,7 @@ static void times(Sgemm sgemm, float *out, int out_stride, const float *left, co
           &out_stride);
 }
 
-/* How a loop runs; blocks.py says what the numbers mean. */
+/* How a loop runs; blocks.Plan documents the numbers. */
 typedef struct {
     int workers;
     int64_t h, directions, inputs, rows, positions, longest;
@@ -93,13 +95,13 @@ typedef struct {
     const int64_t *sizes, *starts;
 } Block;
 
-static Plan plan_of(const int64_t *words) {
-    Plan plan = {.workers = (int)words[0], .h = words[1], .directions = words[2],
-                 .inputs = words[3], .rows = words[4], .positions = words[5],
-                 .longest = words[6], .shares = words + 9};
+static Plan plan_of(const int64_t *numbers) {
+    Plan plan = {.workers = (int)numbers[0], .h = numbers[1], .directions = numbers[2],
+                 .inputs = numbers[3], .rows = numbers[4], .positions = numbers[5],
+                 .longest = numbers[6], .shares = numbers + 9};
     plan.blocks = plan.shares + plan.workers + 1;
-    plan.sizes = plan.blocks + 6 * words[7];
-    plan.starts = plan.sizes + words[8];
+    plan.sizes = plan.blocks + 6 * numbers[7];
+    plan.starts = plan.sizes + numbers[8];
     return plan;
 }
 
@@ -111,12 +113,12 @@ static Block block_of(Plan plan, int64_t index) {
 
 /* What the gates get without the recurrence: gates [n, width], for n packed positions from start.
 
-   projected [S, width]; place [M] says which of its rows each position reads, NULL that each reads
+   projected [S, width]; index [M], the row of it that each position reads, or NULL if each reads
    its own; context [rows, width] or NULL. */
-static void gather(float *gates, const float *projected, const int64_t *place,
+static void gather(float *gates, const float *projected, const int64_t *index,
                    const float *context, int64_t start, int n, int64_t width) {
     for (int row = 0; row < n; row++) {
-        const float *source = projected + (place ? place[start + row] : start + row) * width;
+        const float *source = projected + (index ? index[start + row] : start + row) * width;
         float *target = gates + row * width;
         if (context) {
             const float *more = context + row * width;
@@ -128,12 +130,12 @@ static void gather(float *gates, const float *projected, const int64_t *place,
 }
 
 /* The transpose of gather, added; a position that has its own row fills it. */
-static void scatter(float *projected, const int64_t *place, float *context, const float *gates,
+static void scatter(float *projected, const int64_t *index, float *context, const float *gates,
                     int64_t start, int n, int64_t width) {
     for (int row = 0; row < n; row++) {
         const float *source = gates + row * width;
-        float *target = projected + (place ? place[start + row] : start + row) * width;
-        if (place)
+        float *target = projected + (index ? index[start + row] : start + row) * width;
+        if (index)
             for (int j = 0; j < width; j++) target[j] += source[j];
         else
             memcpy(target, source, width * sizeof(float));
@@ -162,7 +164,7 @@ static void add_weight_gradient(Sgemm sgemm, Block block, int64_t h, int64_t wid
 }
 
 /* What several blocks of a direction add to: out [D, size]. The first worker of a direction adds to
-   out, every other to its own part of spare [workers, stride, in which out has its place]. */
+   out, every other to its own part of spare [workers, stride, of which the sum is a part]. */
 typedef struct {
     float *out, *spare;
     int64_t size;
@@ -209,17 +211,17 @@ static void total(Plan plan, const Sum *sums, int count, int64_t stride) {
                 }
 }
 
-/* A block through all times; the arguments are the block's own, but for projected and place. */
+/* A block through all times; the arguments are the block's own, but for projected and index. */
 static void lstm_forward_block(Sgemm sgemm, Block block, int h, const float *projected,
-                               const int64_t *place, const float *context, const float *turned,
+                               const int64_t *index, const float *context, const float *transposed,
                                const float *first_hidden, const float *first_cell, float *gates,
                                float *cells, float *squashed, float *hiddens) {
     const float *before = first_hidden, *cell_before = first_cell;
     for (int t = 0; t < block.times; t++) {
         const int n = (int)block.sizes[t];
         float *hidden = hiddens + block.starts[t] * h;
-        gather(gates, projected, place, context, block.starts[t], n, 4 * h);
-        times(sgemm, gates, 4 * h, before, turned, 4 * h, n, 4 * h, h, 1.0f);
+        gather(gates, projected, index, context, block.starts[t], n, 4 * h);
+        times(sgemm, gates, 4 * h, before, transposed, 4 * h, n, 4 * h, h, 1.0f);
         for (int row = 0; row < n; row++) {
             float *restrict gate = gates + (int64_t)row * 4 * h;
             float *restrict c = cells + (int64_t)row * h, *restrict q = squashed + (int64_t)row * h;
@@ -242,7 +244,7 @@ static void lstm_forward_block(Sgemm sgemm, Block block, int h, const float *pro
    and end as the gradient of the first states; d_projected and d_context are added to; d_gates
    [M', 4 h] is filled. */
 static void lstm_backward_block(Sgemm sgemm, Block block, int h, float *d_projected,
-                                const int64_t *place, float *d_context, const float *weight,
+                                const int64_t *index, float *d_context, const float *weight,
                                 const float *first_cell, const float *gates, const float *cells,
                                 const float *squashed, const float *gradient, float *d_gates,
                                 float *d_hidden, float *d_cell) {
@@ -272,22 +274,22 @@ static void lstm_backward_block(Sgemm sgemm, Block block, int h, float *d_projec
             }
         }
         times(sgemm, d_hidden, h, d_now, weight, h, n, h, 4 * h, 0.0f);
-        scatter(d_projected, place, d_context, d_now, block.starts[t], n, 4 * h);
+        scatter(d_projected, index, d_context, d_now, block.starts[t], n, 4 * h);
     }
 }
 
 /* As lstm_forward_block, with gates r z n; news holds the new gate's recurrent part and bias. */
 static void gru_forward_block(Sgemm sgemm, Block block, int h, const float *projected,
-                              const int64_t *place, const float *context, const float *turned,
+                              const int64_t *index, const float *context, const float *transposed,
                               const float *new_bias, const float *first_hidden, float *gates,
                               float *news, float *hiddens) {
     const float *before = first_hidden;
     for (int t = 0; t < block.times; t++) {
         const int n = (int)block.sizes[t];
         float *hidden = hiddens + block.starts[t] * h;
-        gather(gates, projected, place, context, block.starts[t], n, 3 * h);
-        times(sgemm, gates, 3 * h, before, turned, 3 * h, n, 2 * h, h, 1.0f);
-        times(sgemm, news, h, before, turned + 2 * h, 3 * h, n, h, h, 0.0f);
+        gather(gates, projected, index, context, block.starts[t], n, 3 * h);
+        times(sgemm, gates, 3 * h, before, transposed, 3 * h, n, 2 * h, h, 1.0f);
+        times(sgemm, news, h, before, transposed + 2 * h, 3 * h, n, h, h, 0.0f);
         for (int row = 0; row < n; row++) {
             float *restrict gate = gates + (int64_t)row * 3 * h;
             float *restrict fresh = news + (int64_t)row * h;
@@ -309,7 +311,7 @@ static void gru_forward_block(Sgemm sgemm, Block block, int h, const float *proj
 /* As lstm_backward_block; recurrent [M', 3 h] is filled with the gradient of the recurrence's part
    of the gates. */
 static void gru_backward_block(Sgemm sgemm, Block block, int h, float *d_projected,
-                               const int64_t *place, float *d_context, const float *weight,
+                               const int64_t *index, float *d_context, const float *weight,
                                const float *first_hidden, const float *gates, const float *news,
                                const float *hiddens, const float *gradient, float *d_gates,
                                float *recurrent, float *d_hidden) {
@@ -339,27 +341,27 @@ static void gru_backward_block(Sgemm sgemm, Block block, int h, float *d_project
             }
         }
         times(sgemm, d_hidden, h, by_now, weight, h, n, h, 3 * h, 1.0f);
-        scatter(d_projected, place, d_context, d_now, block.starts[t], n, 3 * h);
+        scatter(d_projected, index, d_context, d_now, block.starts[t], n, 3 * h);
     }
 }
 
 /* All rows through all times.
 
-   projected [D, S, 4 h]; place [D, M] or NULL; context [D, rows, 4 h] or NULL; turned, the weight
-   transposed, [D, h, 4 h]; first_hidden, first_cell [D, rows, h]; gates [D M, 4 h], cells and
+   projected [D, S, 4 h]; index [D, M] or NULL; context [D, rows, 4 h] or NULL; transposed, of the
+   weight, [D, h, 4 h]; first_hidden, first_cell [D, rows, h]; gates [D M, 4 h], cells and
    squashed [D M, h] hold block after block; hiddens [D, M, h]. */
-void lstm_forward(Sgemm sgemm, const int64_t *words, const float *projected, const int64_t *place,
-                  const float *context, const float *turned, const float *first_hidden,
+void lstm_forward(Sgemm sgemm, const int64_t *numbers, const float *projected, const int64_t *index,
+                  const float *context, const float *transposed, const float *first_hidden,
                   const float *first_cell, float *gates, float *cells, float *squashed,
                   float *hiddens) {
-    const Plan plan = plan_of(words);
+    const Plan plan = plan_of(numbers);
     const int64_t h = plan.h;
     FOR_BLOCKS(worker, number) {
         const Block block = block_of(plan, number);
         const int64_t d = block.direction, row = d * plan.rows + block.row, own = block.own * h;
         lstm_forward_block(sgemm, block, h, projected + d * plan.inputs * 4 * h,
-                           place ? place + d * plan.positions : NULL,
-                           context ? context + row * 4 * h : NULL, turned + d * 4 * h * h,
+                           index ? index + d * plan.positions : NULL,
+                           context ? context + row * 4 * h : NULL, transposed + d * 4 * h * h,
                            first_hidden + row * h, first_cell + row * h, gates + 4 * own,
                            cells + own, squashed + own, hiddens + d * plan.positions * h);
     }
@@ -367,26 +369,26 @@ void lstm_forward(Sgemm sgemm, const int64_t *words, const float *projected, con
 
 /* The gradients, from that of hiddens. d_projected and d_weight are filled; d_context, d_hidden and
    d_cell begin at 0. scratch [workers, longest, 5 h]; spare [workers, numbers in d_projected, if
-   there is a place, and in d_weight]. */
-void lstm_backward(Sgemm sgemm, const int64_t *words, float *d_projected, const int64_t *place,
+   there is an index, and in d_weight]. */
+void lstm_backward(Sgemm sgemm, const int64_t *numbers, float *d_projected, const int64_t *index,
                    float *d_context, const float *weight, const float *first_hidden,
                    const float *first_cell, const float *gates, const float *cells,
                    const float *squashed, const float *hiddens, const float *gradient,
                    float *scratch, float *spare, float *d_weight, float *d_hidden, float *d_cell) {
-    const Plan plan = plan_of(words);
-    const int64_t h = plan.h, of_inputs = place ? plan.directions * plan.inputs * 4 * h : 0;
+    const Plan plan = plan_of(numbers);
+    const int64_t h = plan.h, of_inputs = index ? plan.directions * plan.inputs * 4 * h : 0;
     const int64_t stride = of_inputs + plan.directions * 4 * h * h;
     const Sum sums[] = {{d_weight, spare + of_inputs, 4 * h * h},
                         {d_projected, spare, plan.inputs * 4 * h}};
-    clear(plan, sums, place ? 2 : 1, stride);
+    clear(plan, sums, index ? 2 : 1, stride);
     FOR_BLOCKS(worker, number) {
         const Block block = block_of(plan, number);
         const int64_t d = block.direction, row = d * plan.rows + block.row, own = block.own * h;
         const int64_t here = d * plan.positions * h;
         float *d_gates = scratch + worker * plan.longest * 5 * h;
         float *d_inputs = d_projected + d * plan.inputs * 4 * h;
-        if (place) d_inputs = part_of(plan, sums[1], stride, worker, d);
-        lstm_backward_block(sgemm, block, h, d_inputs, place ? place + d * plan.positions : NULL,
+        if (index) d_inputs = part_of(plan, sums[1], stride, worker, d);
+        lstm_backward_block(sgemm, block, h, d_inputs, index ? index + d * plan.positions : NULL,
                             d_context ? d_context + row * 4 * h : NULL, weight + d * 4 * h * h,
                             first_cell + row * h, gates + 4 * own, cells + own, squashed + own,
                             gradient + here, d_gates, d_hidden + row * h, d_cell + row * h);
@@ -394,41 +396,41 @@ void lstm_backward(Sgemm sgemm, const int64_t *words, float *d_projected, const 
                             d_gates + plan.longest * 4 * h,
                             part_of(plan, sums[0], stride, worker, d));
     }
-    total(plan, sums, place ? 2 : 1, stride);
+    total(plan, sums, index ? 2 : 1, stride);
 }
 
 /* As lstm_forward, with gates r z n; new_bias [D, h]; gates [D M, 3 h], news [D M, h]. */
-void gru_forward(Sgemm sgemm, const int64_t *words, const float *projected, const int64_t *place,
-                 const float *context, const float *turned, const float *new_bias,
+void gru_forward(Sgemm sgemm, const int64_t *numbers, const float *projected, const int64_t *index,
+                 const float *context, const float *transposed, const float *new_bias,
                  const float *first_hidden, float *gates, float *news, float *hiddens) {
-    const Plan plan = plan_of(words);
+    const Plan plan = plan_of(numbers);
     const int64_t h = plan.h;
     FOR_BLOCKS(worker, number) {
         const Block block = block_of(plan, number);
         const int64_t d = block.direction, row = d * plan.rows + block.row, own = block.own * h;
         gru_forward_block(sgemm, block, h, projected + d * plan.inputs * 3 * h,
-                          place ? place + d * plan.positions : NULL,
-                          context ? context + row * 3 * h : NULL, turned + d * 3 * h * h,
+                          index ? index + d * plan.positions : NULL,
+                          context ? context + row * 3 * h : NULL, transposed + d * 3 * h * h,
                           new_bias + d * h, first_hidden + row * h, gates + 3 * own, news + own,
                           hiddens + d * plan.positions * h);
     }
 }
 
 /* As lstm_backward; scratch [workers, longest, 7 h]; d_bias [D, h] is filled too, and spare has
-   room for it. */
-void gru_backward(Sgemm sgemm, const int64_t *words, float *d_projected, const int64_t *place,
+   memory for it. */
+void gru_backward(Sgemm sgemm, const int64_t *numbers, float *d_projected, const int64_t *index,
                   float *d_context, const float *weight, const float *first_hidden,
                   const float *gates, const float *news, const float *hiddens,
                   const float *gradient, float *scratch, float *spare, float *d_weight,
                   float *d_bias, float *d_hidden) {
-    const Plan plan = plan_of(words);
-    const int64_t h = plan.h, of_inputs = place ? plan.directions * plan.inputs * 3 * h : 0;
+    const Plan plan = plan_of(numbers);
+    const int64_t h = plan.h, of_inputs = index ? plan.directions * plan.inputs * 3 * h : 0;
     const int64_t of_weight = plan.directions * 3 * h * h;
     const int64_t stride = of_inputs + of_weight + plan.directions * h;
     const Sum sums[] = {{d_weight, spare + of_inputs, 3 * h * h},
                         {d_bias, spare + of_inputs + of_weight, h},
                         {d_projected, spare, plan.inputs * 3 * h}};
-    clear(plan, sums, place ? 3 : 2, stride);
+    clear(plan, sums, index ? 3 : 2, stride);
     FOR_BLOCKS(worker, number) {
         const Block block = block_of(plan, number);
         const int64_t d = block.direction, row = d * plan.rows + block.row, own = block.own * h;
@@ -436,8 +438,8 @@ void gru_backward(Sgemm sgemm, const int64_t *words, float *d_projected, const i
         float *d_gates = scratch + worker * plan.longest * 7 * h;
         float *recurrent = d_gates + plan.longest * 3 * h;
         float *d_inputs = d_projected + d * plan.inputs * 3 * h;
-        if (place) d_inputs = part_of(plan, sums[2], stride, worker, d);
-        gru_backward_block(sgemm, block, h, d_inputs, place ? place + d * plan.positions : NULL,
+        if (index) d_inputs = part_of(plan, sums[2], stride, worker, d);
+        gru_backward_block(sgemm, block, h, d_inputs, index ? index + d * plan.positions : NULL,
                            d_context ? d_context + row * 3 * h : NULL, weight + d * 3 * h * h,
                            first_hidden + row * h, gates + 3 * own, news + own, hiddens + here,
                            gradient + here, d_gates, recurrent, d_hidden + row * h);
@@ -448,12 +450,12 @@ void gru_backward(Sgemm sgemm, const int64_t *words, float *d_projected, const i
         for (int64_t i = 0; i < block.positions; i++)
             for (int64_t j = 0; j < h; j++) bias[j] += recurrent[(3 * i + 2) * h + j];
     }
-    total(plan, sums, place ? 3 : 2, stride);
+    total(plan, sums, index ? 3 : 2, stride);
 }
 
 /* Logits [n, size], to which table [K, size] of classes [n] is added unless it is NULL: log_prob
    [n] is that of targets [n]. With upstream [n] the logits become their gradient for it; without,
-   they mean nothing. */
+   they are undefined. */
 void log_softmax(int64_t n, int64_t size, float *logits, const float *table,
                  const int64_t *classes, const int64_t *targets, const float *upstream,
                  float *log_prob) {
@@ -469,7 +471,7 @@ void log_softmax(int64_t n, int64_t size, float *logits, const float *table,
             largest = x[j] > largest ? x[j] : largest;
         _Pragma("omp simd reduction(+ : sum)") for (int64_t j = 0; j < size; j++) {
             const float below = x[j] - largest;
-            x[j] = below < -87.0f ? 0.0f : exponential(below); /* no numbers that are denormal */
+            x[j] = below < -87.0f ? 0.0f : exponential(below); /* no denormal numbers */
             sum += x[j];
         }
         log_prob[row] = chosen - largest - logf(sum);

@@ -1,8 +1,8 @@
-"""Large pieces of work side by side, each on a thread of its own.
+"""Large pieces of work in parallel, each in a thread of its own.
 
-torch spreads each operation over its threads and waits for all of them at its end. Where
-operations are small, and wherever another process takes a core, the waiting is what costs. Here
-threads share out rows instead, and wait for each other once.
+torch divides each operation among its threads and waits for all of them at its end. If operations
+are small, or another process uses a core, most time is spent waiting. Here threads share rows
+instead, and wait for each other once.
 """
 
 import functools
@@ -16,33 +16,33 @@ import torch
 
 __all__ = ["balanced", "num_workers", "share_out"]
 
-MOST_WORKERS = 8  # each may hold sums of its own; beyond, a worker has several of torch's threads
+MOST_WORKERS = 8  # each may have sums of its own; beyond, a worker has several torch threads
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
 def num_workers(device: torch.device) -> int:
-    """How many threads `share_out` may use for work on a device: 1 off the CPU."""
+    """Number of threads of `share_out` for work on a device: 1 unless it is the CPU."""
     return min(torch.get_num_threads(), MOST_WORKERS) if device.type == "cpu" else 1
 
 
 def share_out(
     work: Callable[[list[Part]], Result], parts: Sequence[Part], sizes: Sequence[int], workers: int
 ) -> list[Result]:
-    """Do work on all parts, shared out evenly.
+    """Do work on all parts, divided evenly among threads.
 
-    Which worker gets which parts depends on `sizes` and `workers` alone, so that sums over the
-    results have the same rounding every time. Autograd records nothing in `work`.
+    The parts of each worker depend on `sizes` and `workers` alone, so that sums over the results
+    have the same rounding every time. `work` runs without autograd.
 
     Args:
         work: Called once for each worker that has parts, with those, in their order.
-        parts: What to work on.
-        sizes: How much work each part is.
-        workers: At most so many calls at a time; a single one is made in this thread.
+        parts: Arguments of the work.
+        sizes: Amount of work of each part.
+        workers: Maximum number of simultaneous calls; a single call runs in this thread.
 
     Returns:
-        What the calls returned, at least one, in an order that does not change.
+        Results of the calls, at least one, in an order that does not change.
     """
     chosen = [[parts[index] for index in share] for share in balanced(sizes, workers)]
     if len(chosen) == 1:
@@ -56,9 +56,9 @@ def share_out(
 
 
 def balanced(sizes: Sequence[int], workers: int) -> list[list[int]]:
-    """Share out work among at most `workers`, at least one: the places of each one's `sizes`.
+    """Divide work among at most `workers`, at least one: indices in `sizes` of each one's parts.
 
-    The largest first, each to who has least so far; every share is in ascending order.
+    The largest parts first, each to the worker that has least so far; indices are ascending.
     """
     shares: list[list[int]] = [[] for _ in range(max(1, min(workers, len(sizes))))]
     loads = [0] * len(shares)
@@ -71,7 +71,7 @@ def balanced(sizes: Sequence[int], workers: int) -> list[list[int]]:
 
 @functools.cache
 def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
-    """Threads each of which has its share of torch's."""
+    """A pool of threads, each with its share of torch's threads."""
     started = threading.Barrier(workers)
 
     def begin() -> None:
@@ -82,9 +82,9 @@ def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="seqssvae")
     for future in [pool.submit(begin) for _ in range(workers)]:
         future.result()
-    torch.set_num_threads(threads)  # what a thread sets is also what later threads begin with
+    torch.set_num_threads(threads)  # later threads begin with the number that was set last
     return pool
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a child
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has no threads of its parent
