@@ -146,7 +146,7 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
     assert (tmp_path / "found" / "second.jsonl").read_text().splitlines() == lines
 
 
-def test_the_vae_is_held_to_a_language_model(tmp_path: Path) -> None:
+def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     """`language_modelling.py` trains both, the language model without y and z."""
     write_words(tmp_path / "train.jsonl", 15)
     write_words(tmp_path / "test.jsonl", 15)
@@ -181,7 +181,7 @@ def test_memory_is_watched(tmp_path: Path) -> None:
     assert result["grew"] is False
 
 
-def test_growth_is_told() -> None:
+def test_growth_in_per_cent() -> None:
     from experiments.soak import growth
 
     assert growth([100, 100, 100, 100]) == 0
@@ -275,7 +275,7 @@ def test_corpora_are_measured(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_two_trials_gives_settings_to_train_with(tmp_path: Path) -> None:
-    """`sweep.py` goes on from its storage, and writes a file that `--config` takes."""
+    """`sweep.py` resumes from its storage, and writes a file that `--config` takes."""
     from seqssvae.cli.settings import load_config
 
     write_words(tmp_path / "rows.jsonl", 12)

@@ -15,7 +15,7 @@ from seqssvae.data.vocabulary import build_vocabulary, load_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel
 from tests.support.rows import write_rows
-from tests.support.strategies import any_texts, cases, texts, told, values
+from tests.support.strategies import any_texts, cases, only_input_errors, texts, values
 
 Small = tuple[Path, Path]
 
@@ -53,7 +53,7 @@ def _quiet() -> Iterator[None]:
 @example(sequences=[["a", "b"]])
 @example(sequences=[b"ab"])
 def test_any_sequences(model: TrainedModel, sequences: Any) -> None:
-    with told():
+    with only_input_errors():
         found = model.classify(sequences)
         assert len(found) == len(sequences) and not isinstance(sequences, str)
         assert len(model.encode(sequences)["loc"]) == len(sequences)
@@ -70,7 +70,7 @@ def test_any_sequences(model: TrainedModel, sequences: Any) -> None:
     max_length=st.integers(-1, 5),
 )
 def test_any_generation(model: TrainedModel, n: Any, **settings: Any) -> None:
-    with told():
+    with only_input_errors():
         found = model.generate(settings.pop("label"), n, **settings)
         assert len(found) == n
         assert all(str(text).startswith(settings["prefix"]) for text in found)
@@ -176,7 +176,7 @@ def test_a_vocabulary_with_a_flipped_bit(
     content = bytearray(path.read_bytes())
     content[place % len(content)] ^= 1 << bit
     path.write_bytes(content)
-    with told():
+    with only_input_errors():
         read = load_vocabulary(tmp_path)
         read.save(tmp_path)
         assert len(load_vocabulary(tmp_path)) == len(read)

@@ -1,4 +1,4 @@
-"""torchrun itself: signals, kills and a network that is cut, and what can go on afterwards."""
+"""torchrun itself: signals, kills and a network that is cut, and what can be resumed afterwards."""
 
 import random
 import shutil
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.faults
 
 
 def words(folder: Path, name: str) -> list[object]:
-    """A training that goes on if it was begun."""
+    """A training, resumed if it was begun."""
     return ["train", "--data", folder / "rows.jsonl", "--out", folder / name, "--resume", *SETTINGS]
 
 
@@ -26,7 +26,7 @@ def finish(folder: Path, name: str) -> None:
     """Train to the end."""
     with job(folder, words(folder, name)) as whole:
         ended = whole.end()
-    assert ended.status == 0, whole.told
+    assert ended.status == 0, whole.lines
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def test_one_of_two_is_killed_ten_times(folder: Path) -> None:
             started.send(signal.SIGKILL, rank=victim)
             ended = started.end()
         assert ended.status == 1 and ended.seconds < 30
-        assert ended.told[-1].startswith(
+        assert ended.lines[-1].startswith(
             f"seqssvae train: error: rank {1 - victim}: wanted all processes of this job, got: "
-        ), started.told
-        assert ended.told[-1].endswith("; --resume continues from the last checkpoint")
+        ), started.lines
+        assert ended.lines[-1].endswith("; --resume continues from the last checkpoint")
     finish(folder, "run")
     assert_same_run(folder / "whole", folder / "run")
 
@@ -68,9 +68,9 @@ def test_signals_are_obeyed_by_all(folder: Path) -> None:
             started.send(number, rank)
             ended = started.end()
         assert ended.status == 1 and ended.seconds < 30
-        (told,) = (line for line in ended.told if "stopped" in line)
-        assert told.startswith(f"seqssvae train: stopped by {number.name}; --resume continues from")
-        assert step < int(told.split()[-1]) <= step + 3
+        (line,) = (line for line in ended.lines if "stopped" in line)
+        assert line.startswith(f"seqssvae train: stopped by {number.name}; --resume continues from")
+        assert step < int(line.split()[-1]) <= step + 3
     finish(folder, "run")
     assert_same_run(folder / "whole", folder / "run")
 
@@ -82,13 +82,13 @@ def test_a_signal_that_comes_twice_at_once_is_one(folder: Path) -> None:
         for rank in (0, 1, None):
             started.send(signal.SIGTERM, rank)
         ended = started.end()
-    assert any("stopped by SIGTERM; --resume" in line for line in ended.told), started.told
+    assert any("stopped by SIGTERM; --resume" in line for line in ended.lines), started.lines
     finish(folder, "run")
     assert_same_run(folder / "whole", folder / "run")
 
 
 def test_one_process_resumes_what_two_began(folder: Path) -> None:
-    """Bit for bit with two parts to a batch; told as inexact with one."""
+    """Bit for bit with two parts to a batch; reported as inexact with one."""
     with job(folder, words(folder, "run"), wait=0.3) as started:
         started.wait_for(10)
         started.send(signal.SIGTERM)
@@ -100,7 +100,7 @@ def test_one_process_resumes_what_two_began(folder: Path) -> None:
         with job(folder, settings, launch=alone) as started:
             ended = started.end()
         assert ended.status == 0
-        said = any("the same rows in the same order, other noise" in line for line in ended.told)
+        said = any("the same rows in the same order, other noise" in line for line in ended.lines)
         assert said == (parts == 1)
     assert_same_run(folder / "whole", folder / "run")
     with pytest.raises(AssertionError):
@@ -169,7 +169,7 @@ def test_a_network_that_is_cut_ends_the_job(folder: Path, hosts: tuple[str, str]
                     one.end_of_processes(120)
                 assert ip("-n", hosts[1], "link", "set", "veth0", "up")
             else:
-                assert [one.end(240).status for one in jobs] == [0, 0], [one.told for one in jobs]
+                assert [one.end(240).status for one in jobs] == [0, 0], [one.lines for one in jobs]
         finally:
             for one in jobs:
                 one.kill()
@@ -185,7 +185,7 @@ def _first(jobs: list[Job]) -> Job:
     """The job whose host has rank 0."""
     while True:
         for one in jobs:
-            assert one.torchrun.poll() is None, one.told
+            assert one.torchrun.poll() is None, one.lines
             if (one.folder / "step-0").exists():
                 return one
         time.sleep(0.05)

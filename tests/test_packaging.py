@@ -59,7 +59,7 @@ WITH_EXTRA = {  # what each extra is for, in words of a command line
         f"{ROOT}/experiments/onnx_classify.py exported abab",
     ],
     "tensorboard": [
-        f"-m seqssvae train --data rows.jsonl --out told {' '.join(QUICK)} "
+        f"-m seqssvae train --data rows.jsonl --out logged {' '.join(QUICK)} "
         "--training.tensorboard true"
     ],
     "sweep": [
@@ -169,9 +169,9 @@ def test_the_installed_package_trains_and_classifies(run: Run, tmp_path: Path) -
 def test_the_package_is_typed_licensed_and_needs_no_extra(run: Run, environment: Path) -> None:
     where = Path(run("python", "-c", "import seqssvae; print(seqssvae.__path__[0])").strip())
     assert where.is_relative_to(environment) and (where / "py.typed").exists()
-    told = "from importlib.metadata import metadata; print(metadata('seqssvae')['{}'])"
-    assert run("python", "-c", told.format("License-Expression")).strip() == "Apache-2.0"
-    assert run("python", "-c", told.format("Description")).startswith("# seqssvae")
+    program = "from importlib.metadata import metadata; print(metadata('seqssvae')['{}'])"
+    assert run("python", "-c", program.format("License-Expression")).strip() == "Apache-2.0"
+    assert run("python", "-c", program.format("Description")).startswith("# seqssvae")
     assert run("python", "-m", "pip", "check").startswith("No broken requirements")
     listed = json.loads(run("python", "-m", "pip", "list", "--format", "json"))
     assert not {"pytest", "matplotlib", "sphinx"} & {row["name"].lower() for row in listed}

@@ -13,7 +13,7 @@ from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, load_config, read_settings
 from seqssvae.config import Config, list_settings, override, to_mapping
 from seqssvae.errors import InputError
-from tests.support.strategies import cases, told
+from tests.support.strategies import cases, only_input_errors
 
 
 def read(path: Path, text: str) -> Config:
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     | st.lists(st.sampled_from(list("{}[]:-?,#&*!|>'\"%@`a1\n "))).map("".join)
 )
 def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
-    with told():
+    with only_input_errors():
         read(tmp_path, text)
 
 

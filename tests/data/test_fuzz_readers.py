@@ -15,7 +15,7 @@ from seqssvae.data.readers import iterate_rows
 from seqssvae.data.rows import Row
 from seqssvae.errors import InputError
 from tests.support.rows import write_rows
-from tests.support.strategies import any_texts, cases, texts, told, values
+from tests.support.strategies import any_texts, cases, only_input_errors, texts, values
 
 NAMES = ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet", "a.jsonl.gz", "a.csv.gz", "a.txt.gz"]
 FRAGMENTS = [
@@ -66,7 +66,7 @@ def test_any_bytes(tmp_path: Path, name: str, content: bytes, zipped: bool) -> N
         written(path, content)
     else:
         path.write_bytes(content)
-    with told():
+    with only_input_errors():
         for row in read(path):
             assert isinstance(row.sequence, str) and row.sequence
 
@@ -113,7 +113,7 @@ def test_tables_are_read_as_they_were_written(
 def test_json_values_of_any_type(tmp_path: Path, records: list[Any]) -> None:
     """Only texts, tokens and labels of the stated types are taken, and taken as they are."""
     path = write_rows(tmp_path / "a.jsonl", records)
-    with told():
+    with only_input_errors():
         found = read(path)
         assert len(found) == len(records)
         for row, record in zip(found, records, strict=True):
@@ -150,7 +150,7 @@ def test_parquet_columns_of_any_type(
 
     columns = {"text": sequences, "label": labels * len(sequences)}
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
-    with told():
+    with only_input_errors():
         found = read(tmp_path / "a.parquet")
         assert [row.sequence for row in found] == sequences
         wanted = {"NA": "NA", "1": "1", "-1": "-1", "None": None, "['A', 'B']": ("A", "B")}

@@ -16,7 +16,7 @@ from seqssvae.errors import InputError
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from seqssvae.storage.checksums import seal
 from seqssvae.storage.tensors import to_bytes
-from tests.support.faults import Full, assert_rot_is_seen
+from tests.support.faults import Full, assert_corruption_is_refused
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
@@ -89,7 +89,9 @@ def test_the_newest_one_is_loaded_and_the_one_before_is_kept(
 def check_rot(tmp_path: Path, num_flips: int) -> int:
     save_checkpoint(tmp_path, {"a": torch.arange(40.0), "b": {"c": torch.ones(3), "d": 1.5}})
     place = tmp_path / "checkpoints" / "1"
-    return assert_rot_is_seen(place, lambda: load_checkpoint(tmp_path), num_flips=num_flips)
+    return assert_corruption_is_refused(
+        place, lambda: load_checkpoint(tmp_path), num_flips=num_flips
+    )
 
 
 def test_rot_is_seen(tmp_path: Path) -> None:

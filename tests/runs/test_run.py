@@ -22,7 +22,7 @@ from seqssvae.runs.checkpoints import save_checkpoint
 from seqssvae.runs.metrics import append_metrics
 from seqssvae.runs.run import RunContents, check_new_run, check_old_run, load_run, save_run
 from seqssvae.storage.checksums import SUMS, seal
-from tests.support.faults import Full, assert_rot_is_seen
+from tests.support.faults import Full, assert_corruption_is_refused
 
 TEXTS = ["the cat sat", "a dog\nran", "größe 東京", "the dog sat"]
 
@@ -110,7 +110,7 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
 def check_rot(folder: Path, num_flips: int) -> int:
     append_metrics(folder, {"step": 1, "elbo": -1.5})
     save_run(folder, make_contents("sentencepiece"))
-    return assert_rot_is_seen(folder, lambda: load_run(folder), num_flips=num_flips)
+    return assert_corruption_is_refused(folder, lambda: load_run(folder), num_flips=num_flips)
 
 
 def test_rot_is_seen(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 def test_a_run_of_the_old_format_is_verified(tmp_path: Path) -> None:
     golden = Path(__file__).parents[1] / "golden" / "format-2-sentencepiece"
     run = shutil.copytree(golden, tmp_path / "run")
-    assert assert_rot_is_seen(run, lambda: load_run(run), num_flips=10) >= 8 * 15
+    assert assert_corruption_is_refused(run, lambda: load_run(run), num_flips=10) >= 8 * 15
     (run / "metrics.jsonl").unlink()
     with pytest.raises(InputError, match="metrics.jsonl: wanted the file that manifest.json lists"):
         load_run(run)

@@ -1,4 +1,4 @@
-"""What goes wrong with disks and files."""
+"""Faults of disks, files and training steps."""
 
 import os
 import random
@@ -32,11 +32,11 @@ class Full:
 
 
 def flipped_bits(path: Path, number: int, seed: int) -> Iterator[tuple[int, int]]:
-    """Flip one bit after another in random places of a file, and put it back as it was."""
-    content, places = path.read_bytes(), random.Random(seed)
+    """Flip one bit after another at random positions of a file, and put it back as it was."""
+    content, generator = path.read_bytes(), random.Random(seed)
     try:
         for _ in range(number if content else 0):
-            byte, bit = places.randrange(len(content)), places.randrange(8)
+            byte, bit = generator.randrange(len(content)), generator.randrange(8)
             with open(path, "r+b") as file:
                 file.seek(byte)
                 file.write(bytes([content[byte] ^ 1 << bit]))
@@ -46,7 +46,9 @@ def flipped_bits(path: Path, number: int, seed: int) -> Iterator[tuple[int, int]
         path.write_bytes(content)
 
 
-def assert_rot_is_seen(folder: Path, load: Callable[[], object], *, num_flips: int) -> int:
+def assert_corruption_is_refused(
+    folder: Path, load: Callable[[], object], *, num_flips: int
+) -> int:
     """Damage each file of a sealed folder in every way; each time it must be refused by name.
 
     Args:
@@ -55,7 +57,7 @@ def assert_rot_is_seen(folder: Path, load: Callable[[], object], *, num_flips: i
         num_flips: Single bits to flip in each file.
 
     Returns:
-        How often something was refused.
+        Number of refusals.
     """
     num_refused = 0
 
@@ -70,8 +72,8 @@ def assert_rot_is_seen(folder: Path, load: Callable[[], object], *, num_flips: i
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     assert paths
     for path in paths:
-        for place in flipped_bits(path, num_flips, seed=len(path.name)):
-            must_refuse(path.name, place)
+        for position in flipped_bits(path, num_flips, seed=len(path.name)):
+            must_refuse(path.name, position)
         content = path.read_bytes()
         for size in {0, 1, len(content) // 2, len(content) - 1} - {len(content)}:
             os.truncate(path, size)

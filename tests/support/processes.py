@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
     """How a job ended."""
 
     status: int
-    told: list[str]  # our own lines on stderr
+    lines: list[str]  # our own lines on stderr
     seconds: float  # after the last signal
 
 
@@ -89,7 +89,7 @@ class Job:
         self.torchrun = subprocess.Popen(
             command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        self.told: list[str] = []
+        self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.last_signal = time.monotonic()
@@ -97,7 +97,7 @@ class Job:
     def _read(self) -> None:
         assert self.torchrun.stderr is not None
         for line in self.torchrun.stderr:
-            self.told.append(line.rstrip("\n"))
+            self.lines.append(line.rstrip("\n"))
 
     def wait_for(self, step: int, rank: int = 0, seconds: float = 300.0) -> None:
         """Wait until a step is in progress, or the job has ended."""
@@ -106,7 +106,7 @@ class Job:
             with contextlib.suppress(FileNotFoundError, ValueError):
                 if int(mark.read_text()) >= step:
                     return
-            assert time.monotonic() < end, self.told
+            assert time.monotonic() < end, self.lines
             time.sleep(0.01)
 
     def send(self, number: signal.Signals, rank: int | None = None) -> None:
@@ -128,12 +128,12 @@ class Job:
         """Wait for all but torchrun itself, so long after the last signal at most."""
         for path in self.folder.glob("process-*"):
             while _runs(int(path.read_text())):
-                assert time.monotonic() < self.last_signal + seconds, (path.name, self.told)
+                assert time.monotonic() < self.last_signal + seconds, (path.name, self.lines)
                 time.sleep(0.05)
 
     def ours(self) -> list[str]:
         """What it said, but for torchrun."""
-        return [line for line in list(self.told) if line.startswith("seqssvae")]
+        return [line for line in list(self.lines) if line.startswith("seqssvae")]
 
     def kill(self) -> None:
         """Leave nothing behind."""

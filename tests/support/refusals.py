@@ -8,11 +8,11 @@ import pytest
 def refusal(
     main: Callable[[Sequence[str]], int], options: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> str:
-    """Run a command that must refuse its options, and return what it says."""
+    """Run a command that must refuse its options, and return its message."""
     try:
         status: object = main(options)
     except SystemExit as stop:
         status = stop.code
-    said = capsys.readouterr().err
-    assert status == 2 and said.count("\n") == 1, (status, said)
-    return said
+    message = capsys.readouterr().err
+    assert status == 2 and message.count("\n") == 1, (status, message)
+    return message

@@ -93,12 +93,12 @@ def bad_rows() -> Any:
         real: Any = stepper.elbo.differentiable_loss
         spoiled = Spoiled(real, is_bad, kind)
         stepper.elbo.differentiable_loss = spoiled  # type: ignore[method-assign, assignment]
-        told = []
+        steps_done = []
         for here[0] in range(4):
-            told.append(stepper.step(here[0]))
-        problem = told[2][1]
+            steps_done.append(stepper.step(here[0]))
+        problem = steps_done[2][1]
         assert problem is not None and problem.ids
-        found.append((told[3], problem.reason, problem.ids, dict(stepper.state()["model"])))
+        found.append((steps_done[3], problem.reason, problem.ids, dict(stepper.state()["model"])))
     return found
 
 

@@ -16,7 +16,7 @@ from seqssvae.data.readers import iterate_rows
 from tests.support.training import QUICK
 
 ROOT = Path(__file__).parents[2]
-SHORT = (  # a training that a page tells to run, in a second
+SHORT = (  # settings that shorten a training of a page to a second
     "--training.num_steps=4 --objective.kl_warmup_steps=2 --model.embedding_size=4 "
     "--model.encoder_size=4 --model.decoder_size=4 --training.max_minutes=3 "
     "--model.ngram_buckets=256"
@@ -43,7 +43,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def inline_code(page: str) -> list[str]:
-    """What stands between single backticks outside of fenced blocks."""
+    """Text between single backticks outside of fenced blocks."""
     outside = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", outside)
 

@@ -28,17 +28,17 @@ values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def cases(number: int) -> Callable[[Any], Any]:
-    """So many cases in `make test`, 20 times as many in `make fuzz`."""
+def cases(n: int) -> Callable[[Any], Any]:
+    """Settings for n cases in `make test`, and 20 n in `make fuzz`."""
     return hypothesis.settings(
-        max_examples=number * hypothesis.settings.default.max_examples // 100,  # type: ignore[union-attr]
+        max_examples=n * hypothesis.settings.default.max_examples // 100,  # type: ignore[union-attr]
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Nothing but an InputError, with words in it, may come out."""
+def only_input_errors() -> Iterator[None]:
+    """Raise every exception but an InputError with a message, which is expected."""
     try:
         yield
     except InputError as error:

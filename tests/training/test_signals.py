@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
 
     status: int
     step: int  # the last one that was begun
-    told: str  # the last line on stderr
+    last_line: str  # the last line on stderr
     seconds: float  # after the last signal
 
 
@@ -117,7 +117,7 @@ def test_signals_then_resume_then_the_same_bits(tmp_path: Path) -> None:
     for ended, number, first in zip(asked, (term, interrupt), (3, 12), strict=True):
         assert ended.status == {term: 143, interrupt: 130}[number]
         assert ended.step >= first
-        assert ended.told == (  # the step in progress was finished
+        assert ended.last_line == (  # the step in progress was finished
             f"seqssvae train: stopped by {number.name}; "
             f"--resume continues from step {ended.step + 1}"
         )
@@ -134,8 +134,8 @@ def test_a_full_disk_costs_no_bit(tmp_path: Path) -> None:
         [("whole", 0.0, 0, []), ("run", 0.0, 10, [], 8192), ("run", 0.0, 0, [])],
     )
     assert full.status == 2 and full.step >= 10
-    assert full.told.endswith(": wanted to write it, got File too large")
-    assert full.told.startswith("seqssvae train: error: ")
+    assert full.last_line.endswith(": wanted to write it, got File too large")
+    assert full.last_line.startswith("seqssvae train: error: ")
     assert last.status == 0
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
