@@ -131,7 +131,7 @@ def test_classify(run: Run, tmp_path: Path, small_run: Small) -> None:
         assert [row["label"] for row in found["predictions"]] == ["left", "right"]
 
 
-def test_unknown_symbols_are_counted_and_told(
+def test_unknown_symbols_are_counted_and_logged(
     run: Run, small_run: Small, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run("classify", small_run[0], "abxyab").status == 0
@@ -349,7 +349,7 @@ def test_python_m_seqssvae(small_run: Small) -> None:
     assert json.loads(done.stdout)["predictions"][0]["label"] == "left"
 
 
-def test_texts_may_stand_behind_a_flag(run: Run, small_run: Small) -> None:
+def test_texts_may_follow_a_flag(run: Run, small_run: Small) -> None:
     folder = str(small_run[0])
     before = run("classify", folder, "abab", "cdcd", "--mode", "mix", "--json").json
     for words in (("--mode", "mix", "abab", "cdcd"), ("abab", "--mode", "mix", "cdcd")):
@@ -419,7 +419,7 @@ def test_numbers_that_stay_bad_exit_with_3(
     assert run("classify", folder, "abab").status == 0  # what is saved is finite
 
 
-def test_an_interruption_is_told_in_a_line(
+def test_an_interruption_is_one_line(
     run: Run, small_run: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
