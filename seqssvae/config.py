@@ -17,19 +17,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from seqssvae.errors import InputError
 
-__all__ = [
-    "Config",
-    "DataConfig",
-    "EstimatorConfig",
-    "ModelConfig",
-    "ObjectiveConfig",
-    "Setting",
-    "TrainingConfig",
-    "list_settings",
-    "override",
-    "to_mapping",
-]
-
 LARGEST = 10**9
 CONSTANTS = {"": None, "~": None, "null": None, "none": None} | {
     **dict.fromkeys(("true", "yes", "on"), True),

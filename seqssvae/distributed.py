@@ -26,22 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
-__all__ = [
-    "add_gradients",
-    "add_named",
-    "collect",
-    "from_writer",
-    "gather",
-    "is_writer",
-    "joined",
-    "launched_rank",
-    "rank",
-    "share",
-    "size",
-    "together",
-    "writer_first",
-]
-
 T = TypeVar("T")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # that torchrun sets

@@ -1,7 +1,5 @@
 """What ends a command before its time: a user's mistake, a signal, numbers that are not finite."""
 
-__all__ = ["Diverged", "WriterFailed", "InputError", "Interrupted", "RankLost"]
-
 
 class InputError(ValueError):
     """A user's mistake, in one line: where, what was wanted, what was got.

@@ -23,8 +23,6 @@ The batch dim is always the rightmost batch dim, and event dims are counted from
 import torch
 from torch import Tensor
 
-__all__ = ["fold", "length_mask", "unfold"]
-
 
 def fold(value: Tensor, batch_shape: torch.Size, event_dims: int) -> Tensor:
     """Broadcast to `[*L, B, ...]`, then flatten the leading dims into one batch dim.

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from seqssvae.runs.hub import SharedRun
 
-__all__ = ["PART_ROWS", "TrainedModel", "classify_table", "load", "load_with_split"]
-
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 from seqssvae.config import list_settings
 
-__all__ = ["SHELLS", "completion_script"]
-
 SHELLS = ("bash", "zsh")
 
 

@@ -7,8 +7,6 @@ from typing import Any, NoReturn
 
 from seqssvae import distributed
 
-__all__ = ["Parser"]
-
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Appends the default of each flag that has one."""

@@ -9,8 +9,6 @@ import yaml
 from seqssvae.config import Config, list_settings, override
 from seqssvae.errors import InputError
 
-__all__ = ["add_settings", "load_config", "read_settings"]
-
 ALIASES = {
     "data.text_column": "--text-column",
     "data.tokens_column": "--tokens-column",

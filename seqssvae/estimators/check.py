@@ -23,8 +23,6 @@ from seqssvae.estimators import (
 from seqssvae.estimators.terms import fixed_noise, normal_kl, sampled_kl, scaled
 from seqssvae.model.ssvae import SSVAE, auxiliary_log_prob, restrict
 
-__all__ = ["CheckRow", "brute_force_loss", "check"]
-
 
 @dataclasses.dataclass(frozen=True)
 class CheckRow:

@@ -6,8 +6,6 @@ from torch import Tensor
 from seqssvae.estimators.pairs import PairELBO
 from seqssvae.model.likelihood import Pairs
 
-__all__ = ["FusedEnum"]
-
 
 class FusedEnum(PairELBO):
     """The sum over y in closed form: one decoder row for each possible label of each example."""

@@ -24,8 +24,6 @@ from seqssvae.estimators.terms import (
 from seqssvae.model.likelihood import Pairs, weighted_sequence_log_prob
 from seqssvae.model.ssvae import SSVAE, Features, auxiliary_log_prob, restrict
 
-__all__ = ["PairELBO"]
-
 
 class PairELBO(Estimator, abc.ABC):
     """An objective that is a weighted sum over pairs, which a subclass chooses.

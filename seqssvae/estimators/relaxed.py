@@ -7,8 +7,6 @@ from seqssvae.estimators.pairs import PairELBO
 from seqssvae.estimators.terms import gumbel_like
 from seqssvae.model.likelihood import Pairs
 
-__all__ = ["RelaxedLabels"]
-
 
 class RelaxedLabels(PairELBO):
     """One decoder row with a relaxed y for each example and particle (Jang et al. 2017).

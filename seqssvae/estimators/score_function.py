@@ -11,8 +11,6 @@ from seqssvae.estimators.terms import gumbel_like
 from seqssvae.model.likelihood import Pairs
 from seqssvae.model.ssvae import Features
 
-__all__ = ["Baseline", "ScoreFunction"]
-
 Baseline = Literal["none", "running-mean", "leave-one-out", "learned"]
 
 DECAY = 0.95  # of a baseline's moving averages, for each step

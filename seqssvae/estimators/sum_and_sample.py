@@ -8,8 +8,6 @@ from seqssvae.estimators.terms import gumbel_like
 from seqssvae.model.likelihood import Pairs
 from seqssvae.model.ssvae import Features
 
-__all__ = ["SumAndSample"]
-
 
 class SumAndSample(PairELBO):
     """The k likeliest labels summed, some of the rest sampled (Liu et al. 2019).

@@ -16,19 +16,6 @@ from torch.distributions import Normal
 from seqssvae.data.batches import Batch
 from seqssvae.model.ssvae import SSVAE
 
-__all__ = [
-    "Estimator",
-    "fixed_noise",
-    "gumbel_like",
-    "normal_kl",
-    "owner",
-    "pair_normal",
-    "parts",
-    "sampled_kl",
-    "scaled",
-    "standard_normal",
-]
-
 _noise: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("noise", default=None)
 
 

@@ -13,8 +13,6 @@ from torch import Tensor
 from seqssvae.data.batches import Batch
 from seqssvae.estimators.terms import Estimator, normal_kl, owner, parts
 
-__all__ = ["TraceEnum"]
-
 
 class TraceEnum(Estimator, TraceEnum_ELBO):
     """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.

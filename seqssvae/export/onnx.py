@@ -23,8 +23,6 @@ from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.shapes import length_mask
 from seqssvae.trained import TrainedModel
 
-__all__ = ["EncoderForExport", "export_onnx"]
-
 ONNX_NAME, ABOUT_NAME, LABELS_NAME = "encoder.onnx", "encoder.json", "labels.json"
 OPSET = 17
 TOLERANCE = 1e-4  # of a probability

@@ -27,8 +27,6 @@ from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel, classify_table
 from seqssvae.training.fit import train
 
-__all__ = ["LabelledKFold", "SeqSSVAEClassifier", "is_unlabelled", "labelled_scorer"]
-
 Integers = NDArray[np.int64]
 Sequences = Sequence[str | list[str]]
 

@@ -12,16 +12,6 @@ from seqssvae.errors import InputError
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE, Features
 
-__all__ = [
-    "MODES",
-    "classify",
-    "common_noise",
-    "label_log_prob",
-    "log_joint",
-    "log_mean_exp",
-    "sample_log_likelihood",
-]
-
 MODES = ("q", "posterior", "mix")
 NUM_ROWS = 1024  # decoder rows that run at once
 NUM_POSITIONS = 2**16  # symbols of those rows, at most

@@ -17,8 +17,6 @@ from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.errors import InputError
 from seqssvae.nn.decoder import Decoder, DecoderState
 
-__all__ = ["Paths", "beam", "evaluation_mode", "greedy", "sample"]
-
 NUM_ROWS = 1024  # decoder rows that run at once
 NUM_LOGITS = 2**22  # logits of those rows, at most
 NOISE_STEPS = 64  # uniform numbers that are drawn for a row at once

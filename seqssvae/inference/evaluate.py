@@ -25,8 +25,6 @@ from seqssvae.inference.decode import draw, evaluation_mode
 from seqssvae.inference.tally import Tally, gather_tally
 from seqssvae.model.ssvae import SSVAE, Features
 
-__all__ = ["Limits", "evaluate", "mutual_information"]
-
 Integers = npt.NDArray[np.int64]
 
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over x, for an active unit (Burda et al. 2016)

@@ -9,8 +9,6 @@ from seqssvae.estimators.terms import normal_kl
 from seqssvae.inference.decode import beam, evaluation_mode, greedy
 from seqssvae.model.ssvae import SSVAE
 
-__all__ = ["encode_z", "interpolate", "kl_per_dim", "transfer"]
-
 
 def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Location and scale of q(z | x, y).

@@ -10,8 +10,6 @@ from seqssvae.inference.classify import common_noise, log_joint, sample_log_like
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE
 
-__all__ = ["log_prob_per_symbol", "novelty"]
-
 BATCH_SIZE = 128
 
 

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from seqssvae import distributed
 
-__all__ = ["Tally", "bin_sums", "calibration_error", "gather_tally", "reliability"]
-
 Floats = npt.NDArray[np.float64]
 
 NUM_BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)

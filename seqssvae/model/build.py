@@ -19,8 +19,6 @@ from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.nn.ngram_logits import build_ngrams
 from seqssvae.nn.words import tabulate_words
 
-__all__ = ["build", "build_model", "meta_weights"]
-
 INSPECTED_ROWS = 1000  # checked for words
 
 

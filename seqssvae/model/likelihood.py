@@ -17,8 +17,6 @@ from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.recurrent import Packing, pack
 from seqssvae.shapes import fold, length_mask, unfold
 
-__all__ = ["Pairs", "SequenceLikelihood", "sequence_log_prob", "weighted_sequence_log_prob"]
-
 
 class SequenceLikelihood(TorchDistribution):
     """p(x | y, z) over whole sequences, for every leading index of y and z.

@@ -14,8 +14,6 @@ from torch.autograd.function import once_differentiable
 
 from seqssvae.nn.engine import Buffer, kernels_for, num_workers, share_out
 
-__all__ = ["CHUNK_ELEMENTS", "Softmax"]
-
 CHUNK_ELEMENTS = 2**22  # logits that exist at once
 FEWEST_PRODUCTS = 2**22  # multiplications below which one thread is faster than several
 CACHED_ELEMENTS = 2**17  # logits, for each thread of a CPU, that a core's cache holds

@@ -25,8 +25,6 @@ from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import CategoricalHead, NormalHead, SequenceEncoder
 from seqssvae.nn.ngram_logits import NGramLogits
 
-__all__ = ["SSVAE", "Features"]
-
 # Parameters are local to their module and not in Pyro's global store: two models in one process do
 # not share them, and deepcopy, pickle and state_dict work.
 pyro.settings.set(module_local_params=True)

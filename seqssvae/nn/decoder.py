@@ -9,8 +9,6 @@ from seqssvae.data.vocabulary import BOS, PAD
 from seqssvae.nn.encoders import LabelTable, hide_symbols
 from seqssvae.nn.recurrent import Packing, packed_rnn
 
-__all__ = ["Decoder", "DecoderState"]
-
 NEVER = -1e9  # a logit: such a symbol's probability is exactly 0, and no gradient is NaN
 
 

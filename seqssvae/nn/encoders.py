@@ -9,8 +9,6 @@ from seqssvae.data.vocabulary import PAD, UNK
 from seqssvae.nn.recurrent import Packing, in_order, pack, rnn_states
 from seqssvae.shapes import length_mask
 
-__all__ = ["CategoricalHead", "LabelTable", "NormalHead", "SequenceEncoder", "hide_symbols"]
-
 START_LOC = 4.0  # times the bound of torch's initial weights, for the location of q(z | x, y)
 START_LOG_SCALE = -2.0
 

@@ -18,8 +18,6 @@ from torch.nn.utils.rnn import PackedSequence
 from seqssvae.nn.engine import Plan, gru, kernels_for, lstm
 from seqssvae.shapes import length_mask
 
-__all__ = ["Packing", "in_order", "pack", "packed_rnn", "rnn_states"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Packing:

@@ -7,8 +7,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from seqssvae.runs.run import RunContents
 
-__all__ = ["shared_manifest", "write_card"]
-
 LIBRARY = "seqssvae"
 TAGS = ["semi-supervised", "variational-autoencoder", "sequences", "pyro"]
 FIGURES = {  # in the table of the card

@@ -21,15 +21,6 @@ from seqssvae.storage.checksums import CheckedFolder, refuse_unsafe, seal
 from seqssvae.storage.files import flush, parse_json, readable, to_json, writable, write_new
 from seqssvae.storage.tensors import from_bytes, to_bytes
 
-__all__ = [
-    "CHECKPOINTS",
-    "has_checkpoint",
-    "load_checkpoint",
-    "remove_checkpoints",
-    "remove_leftovers",
-    "save_checkpoint",
-]
-
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"

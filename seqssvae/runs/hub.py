@@ -14,8 +14,6 @@ from seqssvae.runs.card import shared_manifest, write_card
 from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.storage.checksums import SUMS
 
-__all__ = ["SharedRun", "load_shared"]
-
 FILES = [SUMS, "*.json", "*.safetensors", "sentencepiece.model"]  # none that could run code
 
 

@@ -10,8 +10,6 @@ from seqssvae.errors import InputError
 from seqssvae.storage.checksums import sha256
 from seqssvae.storage.files import flush, parse_json, read_bytes, readable, to_json, writable
 
-__all__ = ["METRICS", "append_metrics", "cut_metrics", "measure_metrics", "read_metrics"]
-
 METRICS = "metrics.jsonl"
 
 

@@ -48,15 +48,6 @@ from seqssvae.storage.files import (
 )
 from seqssvae.storage.tensors import check_header, from_bytes, to_bytes
 
-__all__ = [
-    "RunContents",
-    "check_new_run",
-    "check_old_run",
-    "is_finished",
-    "load_run",
-    "save_run",
-]
-
 FORMAT = 3
 OLD_FORMAT = 2  # its manifest lists the checksums, its own last
 OLDER = {"model": {"ngram_words": False}}  # what a config means that does not name these

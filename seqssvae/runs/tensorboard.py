@@ -8,8 +8,6 @@ from typing import Any
 
 from seqssvae.errors import InputError
 
-__all__ = ["FOLDER", "check_tensorboard", "write_scalars"]
-
 FOLDER = "tensorboard"  # of a run
 
 

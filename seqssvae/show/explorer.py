@@ -23,8 +23,6 @@ from seqssvae.trained import TrainedModel
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-__all__ = ["Exploration", "open_run"]
-
 NUM_STEPS = 11  # sequences of an interpolation, as many as its slider has positions
 NUM_SAMPLES = 6
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from seqssvae.show.explorer import Exploration
 
-__all__ = ["make_page", "serve"]
-
 HOST = "127.0.0.1"
 MAX_INPUT = 10_000  # characters of a text field
 MAX_LABELS = 20  # of a classification

@@ -12,8 +12,6 @@ from seqssvae.show.plots import COLORS, UNLABELLED, require
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-__all__ = ["MAP_CONFIG", "draw_map"]
-
 MAP_CONFIG: Any = {  # of the plots: no button or link that uploads
     "displaylogo": False,
     "responsive": True,

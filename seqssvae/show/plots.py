@@ -18,26 +18,6 @@ if TYPE_CHECKING:
 
     from seqssvae.show.portrait import Portrait
 
-__all__ = [
-    "COLORS",
-    "CURVES",
-    "UNLABELLED",
-    "draw_all",
-    "draw_comparison",
-    "draw_confusion",
-    "draw_curves",
-    "draw_kl",
-    "draw_points",
-    "draw_reliability",
-    "draw_transfers",
-    "draw_walks",
-    "figure_of_size",
-    "figure_to_bytes",
-    "measured",
-    "require",
-    "shorten",
-]
-
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 

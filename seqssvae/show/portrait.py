@@ -22,17 +22,6 @@ from seqssvae.inference.latent import kl_per_dim
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.trained import TrainedModel, load_with_split
 
-__all__ = [
-    "HeldOut",
-    "Portrait",
-    "fit_pca",
-    "load_held_out",
-    "pad_dims",
-    "portray",
-    "project_tsne",
-    "show_sequence",
-]
-
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]

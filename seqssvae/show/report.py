@@ -12,8 +12,6 @@ from seqssvae.show import plots
 from seqssvae.show.maps import MAP_CONFIG, draw_map
 from seqssvae.show.portrait import Portrait
 
-__all__ = ["render", "write_report"]
-
 INK = "#010203"  # in matplotlib's output; replaced by the page's text colour, light or dark
 STYLE: Any = {
     **dict.fromkeys(

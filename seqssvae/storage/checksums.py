@@ -15,8 +15,6 @@ from pathlib import Path
 from seqssvae.errors import InputError
 from seqssvae.storage.files import flush, read_bytes, readable, write_new
 
-__all__ = ["SUMS", "CheckedFolder", "parse_sums", "read_small", "refuse_unsafe", "seal", "sha256"]
-
 SUMS = "SHA256SUMS"
 LINE = re.compile(rb'([0-9a-f]{64})  ([^/\\:"\0-\x1f]+)\n')  # names that are plain on every system
 PICKLES = (".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pt2", ".pth")

@@ -13,20 +13,6 @@ import numpy as np
 
 from seqssvae.errors import InputError
 
-__all__ = [
-    "flush",
-    "line_of",
-    "parse_json",
-    "read_bytes",
-    "readable",
-    "to_json",
-    "writable",
-    "write_atomically",
-    "write_atomically_by",
-    "write_lines",
-    "write_new",
-]
-
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file beside `path`, flush it to the disk, and rename it.

@@ -17,8 +17,6 @@ from seqssvae import distributed
 from seqssvae.errors import InputError
 from seqssvae.storage.files import writable, write_atomically, write_atomically_by
 
-__all__ = ["SLICE_ROWS", "concatenate", "write_in_slices"]
-
 logger = logging.getLogger(__name__)
 
 SLICE_ROWS = 2**14

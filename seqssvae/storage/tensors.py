@@ -11,8 +11,6 @@ from torch import Tensor
 from seqssvae.errors import InputError
 from seqssvae.storage.files import line_of, readable
 
-__all__ = ["check_header", "from_bytes", "to_bytes"]
-
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 

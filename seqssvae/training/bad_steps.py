@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-__all__ = ["LastGood", "find_culprits", "not_finite_allowed"]
-
 MOST_CULPRITS = 8  # that are looked for; with broken networks it would be all rows
 
 

@@ -15,8 +15,6 @@ from seqssvae.config import Config, EstimatorName
 from seqssvae.data.prepare import Prepared
 from seqssvae.model.softmax import CHUNK_ELEMENTS
 
-__all__ = ["Cost", "choose_estimator", "estimate"]
-
 logger = logging.getLogger(__name__)
 
 MAX_SECONDS = 2.0  # of an exact step

@@ -33,8 +33,6 @@ from seqssvae.training.step import num_shards
 from seqssvae.training.teach import teach, teach_dev_labels
 from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer, ignored_variables
 
-__all__ = ["fit", "train"]
-
 logger = logging.getLogger(__name__)
 
 FORMAT = 3  # of a checkpoint's content

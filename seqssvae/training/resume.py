@@ -12,8 +12,6 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import InputError
 
-__all__ = ["check_identity", "check_ranks", "digest", "digest_ids", "fingerprint", "identify"]
-
 FREE = ("max_minutes", "accumulate")  # settings of `training` that may change on the way
 
 

@@ -2,8 +2,6 @@
 
 import math
 
-__all__ = ["kl_weight", "learning_rate"]
-
 SIGMOID_SPAN = 12.0  # the logistic function is read from -6 to 6
 
 

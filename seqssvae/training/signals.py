@@ -7,8 +7,6 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["StopSignals"]
-
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 

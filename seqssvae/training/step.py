@@ -25,8 +25,6 @@ from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import LastGood, find_culprits, not_finite_allowed
 from seqssvae.training.schedules import kl_weight, learning_rate
 
-__all__ = ["BadStep", "Stepper", "num_shards", "stream_weights"]
-
 
 @dataclasses.dataclass(frozen=True)
 class BadStep:

@@ -10,8 +10,6 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import distil
 
-__all__ = ["teach", "teach_dev_labels"]
-
 logger = logging.getLogger(__name__)
 
 

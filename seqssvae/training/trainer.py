@@ -22,8 +22,6 @@ from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import not_finite_allowed
 from seqssvae.training.step import Stepper
 
-__all__ = ["Progress", "Trainer", "format_metrics"]
-
 logger = logging.getLogger(__name__)
 
 BAD_NUMBERS = "bad-numbers"

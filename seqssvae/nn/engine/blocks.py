@@ -13,8 +13,6 @@ from torch import Tensor
 
 from seqssvae.nn.engine.threads import balanced, num_workers
 
-__all__ = ["Block", "Plan", "cut_blocks"]
-
 BLOCK_ELEMENTS = 2**16  # of the hidden states of a block at one time
 FEWEST_ROWS = 16  # of a block
 FEWEST_PRODUCTS = 2**22  # multiplications below which one thread is faster than several

@@ -8,8 +8,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-__all__ = ["Buffer"]
-
 MOST_FREE = 12  # pieces of free memory that are kept
 
 _free: list[Tensor] = []

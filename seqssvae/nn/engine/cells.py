@@ -13,8 +13,6 @@ from seqssvae.nn.engine.blocks import Plan
 from seqssvae.nn.engine.buffers import Buffer
 from seqssvae.nn.engine.kernels import Kernels, kernels_for
 
-__all__ = ["gru", "lstm"]
-
 
 def lstm(
     projected: Tensor,

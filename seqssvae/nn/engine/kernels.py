@@ -20,8 +20,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["Kernels", "kernels_for"]
-
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernels.c")

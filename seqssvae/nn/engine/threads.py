@@ -14,8 +14,6 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["balanced", "num_workers", "share_out"]
-
 MOST_WORKERS = 8  # each may have sums of its own; beyond, a worker has several torch threads
 
 Part = TypeVar("Part")
