@@ -1,5 +1,7 @@
 """What ends a command before its time: a user's mistake, a signal, numbers that are not finite."""
 
+import numbers
+
 
 class InputError(ValueError):
     """A user's mistake, in one line: where, what was wanted, what was got.
@@ -34,3 +36,17 @@ class RankLost(RuntimeError):
 
 class WriterFailed(RuntimeError):
     """Rank 0 met an error, which it tells itself."""
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Make sure that an argument is a whole number in a range.
+
+    Raises:
+        InputError: it is not.
+    """
+    wanted = "a whole number"
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        if low <= int(value) <= high:
+            return
+        wanted = f"at least {low}" if int(value) < low else f"at most {high:,}"
+    raise InputError(f"{name}: wanted {wanted}, got {value!r:.40}")

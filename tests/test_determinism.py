@@ -55,7 +55,7 @@ def test_a_generated_sequence_depends_on_the_seed_and_its_number_alone(
     for n in (0, 1, 5):
         assert model.generate("left", n, strategy=strategy, seed=3) == found[:n]
     decode = functools.partial(getattr(seqssvae.inference.decode, strategy), num_rows=3)
-    monkeypatch.setattr(f"seqssvae.trained.{strategy}", decode)
+    monkeypatch.setattr(f"seqssvae.inference.predict.{strategy}", decode)
     assert model.generate("left", 12, strategy=strategy, seed=3) == found
     assert len(set(map(str, found))) > 1
     assert model.generate("left", 12, strategy=strategy, seed=4) != found
@@ -69,7 +69,7 @@ def test_z_is_drawn_from_the_prior(model: TrainedModel, monkeypatch: pytest.Monk
         seen.append(np.asarray(z))
         return []
 
-    monkeypatch.setattr("seqssvae.trained.greedy", greedy)
+    monkeypatch.setattr("seqssvae.inference.predict.greedy", greedy)
     model.generate("left", 2000, strategy="greedy", seed=1)
     z = np.concatenate(seen)
     assert np.abs(z.mean(0)).max() < 4 / np.sqrt(2000)
@@ -83,7 +83,7 @@ def test_encode_does_not_depend_on_the_batch_or_the_order(
     texts = ["ab", "cdcdcdcd", "a", "dcba" * 5, "abab", "cd", "bb"]
     found = model.encode(texts)
     order = np.random.default_rng(0).permutation(len(texts))
-    monkeypatch.setattr("seqssvae.trained.BATCH_SIZE", batch_size)
+    monkeypatch.setattr("seqssvae.inference.predict.BATCH_SIZE", batch_size)
     again = model.encode([texts[i] for i in order])
     for name, value in found.items():
         np.testing.assert_allclose(again[name], value[order], atol=1e-6)

@@ -15,9 +15,10 @@ from seqssvae.config import Config, override
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import MODES
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.runs.run import RunContents, load_run, save_run
-from seqssvae.trained import EXTRA_LENGTH, TrainedModel, classify_table, load
+from seqssvae.trained import EXTRA_LENGTH, TrainedModel, load
 from tests.support.training import QUICK, TEXTS, train
 
 Small = tuple[Path, Path]
@@ -81,7 +82,7 @@ def test_classify(model: TrainedModel, monkeypatch: pytest.MonkeyPatch, mode: st
     order = np.random.default_rng(0).permutation(len(TEXTS))
     permuted = model.classify([TEXTS[i] for i in order], mode=mode)
     np.testing.assert_allclose(table(permuted), probabilities[order], atol=1e-6)
-    monkeypatch.setattr("seqssvae.trained.BATCH_SIZE", 3)
+    monkeypatch.setattr("seqssvae.inference.predict.BATCH_SIZE", 3)
     np.testing.assert_allclose(table(model.classify(TEXTS, mode=mode)), probabilities, atol=1e-6)
     assert [row["label"] for row in found[:4]] == ["left", "right", "left", "right"]
     assert model.classify([], mode=mode) == []
@@ -195,7 +196,7 @@ def test_transfer_interpolate_encode(model: TrainedModel, monkeypatch: pytest.Mo
     }  # fmt: skip
     assert (places["scale"] > 0).all()
     np.testing.assert_allclose(places["probabilities"], table(model.classify(TEXTS)), atol=1e-6)
-    monkeypatch.setattr("seqssvae.trained.BATCH_SIZE", 1)
+    monkeypatch.setattr("seqssvae.inference.predict.BATCH_SIZE", 1)
     assert [begin(model.transfer([text], to="right"))[0] for text in TEXTS] == moved
     for i, text in enumerate(TEXTS):
         for name, value in model.encode([text]).items():

@@ -31,7 +31,8 @@ from seqssvae.config import Config, override
 from seqssvae.data.batches import Batch, collate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.inference.classify import classify
-from seqssvae.trained import TrainedModel, classify_table, load
+from seqssvae.inference.predict import classify_table
+from seqssvae.trained import TrainedModel, load
 from seqssvae.training.fit import fit
 
 LABELS = ("first", "second", "third", "fourth")

@@ -27,10 +27,10 @@ from seqssvae.data.prepare import (
     read_corpus_like,
 )
 from seqssvae.errors import InputError
+from seqssvae.inference.predict import classify_table
 from seqssvae.inference.tally import bin_sums, calibration_error
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.features import Sequences
-from seqssvae.trained import classify_table
 from seqssvae.training.fit import train
 
 logger = logging.getLogger(__name__)

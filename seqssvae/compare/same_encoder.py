@@ -18,10 +18,10 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.streams import Stream
 from seqssvae.inference.classify import label_log_prob
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
-from seqssvae.trained import classify_table
 from seqssvae.training.schedules import learning_rate
 
 SHARES = (1 / 3, 2 / 3, 1.0)  # of the unlabelled rows, most confident first, in each round

@@ -1,8 +1,10 @@
 """Encoding: from the sequences of a corpus to symbol ids, cached in a file where there are many."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from seqssvae.data.rows import MAX_SYMBOLS, find_surrogate
 from seqssvae.data.vocabulary import EOS, Vocabulary
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import cached_file, fingerprint
+
+logger = logging.getLogger(__name__)
 
 ENCODER_VERSION = 1  # raised when the same rows give other ids, so that no old cache is used
 MAX_ROWS_IN_MEMORY = 100_000
@@ -91,6 +95,36 @@ def encode_sequences(
     chunks = _chunks(sequences, CHUNK_ROWS, CHUNK_SYMBOLS)
     symbols, offsets = _in_memory(_encode(vocabulary, chunk, max_length, 0) for chunk in chunks)
     return EncodedRows(symbols, offsets, ids=range(1, len(sequences) + 1))
+
+
+def encode_given(
+    sequences: Iterable[object], vocabulary: Vocabulary, *, max_length: int
+) -> EncodedRows:
+    """As `encode_sequences`, of arguments whose kind is not known.
+
+    Raises:
+        InputError: a text or a list of tokens is wanted and something else was given.
+    """
+    if isinstance(sequences, str):  # which holds texts, its characters
+        raise InputError(f"wanted a list of sequences, got the text {sequences!r:.40}")
+    checked: list[Any] = list(sequences)
+    wants_text = vocabulary.kind != "tokens"
+    for number, sequence in enumerate(checked, start=1):
+        is_sequence = isinstance(sequence, Collection) and all(
+            isinstance(symbol, str) for symbol in sequence
+        )
+        if wants_text != isinstance(sequence, str) or not is_sequence:
+            wanted = "a text" if wants_text else "a list of tokens"
+            raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r:.40}")
+    return encode_sequences(checked, vocabulary, max_length=max_length)
+
+
+def warn_of_losses(rows: EncodedRows, max_length: int) -> None:
+    """Warn of unknown symbols and of rows that were cut."""
+    if rows.num_unknown:
+        logger.warning("%d symbols are not in the vocabulary: read as UNK", rows.num_unknown)
+    if rows.num_truncated:
+        logger.warning("%d rows are longer than %d symbols: cut", rows.num_truncated, max_length)
 
 
 def _check_length(max_length: int) -> None:

@@ -24,7 +24,8 @@ from seqssvae.config import Config, override
 from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
-from seqssvae.trained import TrainedModel, classify_table
+from seqssvae.inference.predict import classify_table
+from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import train
 
 Integers = NDArray[np.int64]

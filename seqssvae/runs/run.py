@@ -28,6 +28,8 @@ from seqssvae.config import Config, override, to_mapping
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
 from seqssvae.errors import InputError
+from seqssvae.model.build import build_model
+from seqssvae.model.ssvae import SSVAE
 from seqssvae.runs.checkpoints import CHECKPOINTS, has_checkpoint, remove_leftovers
 from seqssvae.runs.metrics import METRICS
 from seqssvae.storage.checksums import (
@@ -193,6 +195,31 @@ def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunCon
         _check_weights(files, contents, make_weights)
     weights = from_bytes(files.read(WEIGHTS), folder / WEIGHTS)
     return dataclasses.replace(contents, weights=weights)
+
+
+def restore_model(contents: RunContents, where: str) -> SSVAE:
+    """The networks of a run with its weights, in evaluation mode.
+
+    Args:
+        contents: The run.
+        where: Its folder or name, for errors.
+
+    Raises:
+        InputError: the weights are not those of the config.
+    """
+    model = build_model(
+        contents.config.model,
+        vocabulary_size=len(contents.vocabulary),
+        num_classes=len(contents.labels.names),
+    )
+    try:
+        model.load_state_dict(contents.weights)
+    except RuntimeError as error:
+        got = str(error).splitlines()[1:2] or [str(error)]
+        raise InputError(
+            f"{where}: wanted the weights of config.json, got {got[0].strip()}"
+        ) from error
+    return model.eval()
 
 
 def _open(folder: Path) -> tuple[CheckedFolder, dict[str, Any]]:

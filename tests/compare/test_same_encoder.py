@@ -17,9 +17,9 @@ from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.data.vocabulary import EOS
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
-from seqssvae.trained import classify_table
 from tests.support.rows import make_rows, write_rows
 
 QUICK = {

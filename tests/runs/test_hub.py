@@ -51,14 +51,6 @@ def test_ids_and_folders_stay_at_home(small_run: Small, tmp_path: Path) -> None:
     assert str(small_run[0].parent) not in written
 
 
-def test_an_edited_card_is_kept(small_run: Small, tmp_path: Path) -> None:
-    model = seqssvae.load(small_run[0])
-    model.save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "README.md").write_text("mine")
-    model.save_pretrained(tmp_path / "model")
-    assert (tmp_path / "model" / "README.md").read_text() == "mine"
-
-
 def test_unknown_settings_are_refused(
     small_run: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

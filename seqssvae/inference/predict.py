@@ -1,0 +1,159 @@
+"""A model on any number of rows, batch by batch: tables of results in the order of the rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seqssvae.data.batches import Batch, evaluation_batches
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.errors import InputError, check_whole
+from seqssvae.inference.classify import classify
+from seqssvae.inference.decode import beam, greedy, sample
+from seqssvae.inference.latent import encode_z, transfer
+from seqssvae.model.ssvae import SSVAE
+
+if TYPE_CHECKING:
+    import datasets
+
+BATCH_SIZE = 256
+MAX_WIDTH = 1_000_000  # of a beam
+MAX_ROWS, NUM_SYMBOLS = 4096, 2**14  # of a batch that is classified
+
+
+def classify_table(
+    model: SSVAE, rows: EncodedRows, *, mode: str = "q", num_samples: int = 8, seed: int = 0
+) -> NDArray[np.float64]:
+    """Probabilities of every label for every row, `[n, K]`; arguments as of `classify`."""
+    table = np.zeros((len(rows), model.num_classes))
+    batches = evaluation_batches(
+        rows, MAX_ROWS, num_classes=model.num_classes, num_symbols=NUM_SYMBOLS
+    )
+    for indices, batch in batches:
+        generator = torch.Generator().manual_seed(seed)
+        probabilities = classify(
+            model, batch, mode=mode, num_samples=num_samples, generator=generator
+        )
+        table[indices] = probabilities.double().numpy()
+    return table
+
+
+def encode_table(model: SSVAE, rows: EncodedRows) -> dict[str, NDArray[np.floating]]:
+    """`loc` and `scale` of q(z | x, y) at the likeliest y, `[n, Z]`, and `probabilities`."""
+    sizes = {"loc": model.latent_size, "scale": model.latent_size}
+    sizes["probabilities"] = num_classes = model.num_classes
+    dtype = model.prior_logits.cpu().numpy().dtype
+    table = {name: np.zeros((len(rows), size), dtype) for name, size in sizes.items()}
+    for indices, batch in _batches(model, rows):
+        loc, scale = encode_z(model, batch)
+        table["loc"][indices], table["scale"][indices] = loc.numpy(), scale.numpy()
+        if num_classes:
+            table["probabilities"][indices] = classify(model, batch).numpy()
+    return table
+
+
+def transfer_rows(model: SSVAE, rows: EncodedRows, *, to: int, max_length: int) -> list[list[int]]:
+    """Each row rewritten under another label; see `transfer`."""
+    written: list[list[int]] = [[] for _ in range(len(rows))]
+    for indices, batch in _batches(model, rows):
+        sequences = transfer(model, batch, to=to, max_length=max_length)
+        for index, ids in zip(indices, sequences, strict=True):
+            written[int(index)] = ids
+    return written
+
+
+def generate(
+    model: SSVAE,
+    n: int,
+    y: Tensor | None,
+    *,
+    strategy: str,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    width: int,
+    prefix: Sequence[int],
+    max_length: int,
+    seed: int,
+) -> list[list[int]]:
+    """New sequences, each from its own z ~ p(z), which depends on the seed and its number alone.
+
+    Args:
+        model: The model.
+        n: Number of sequences.
+        y: Classes, int64 `[n]`, or None.
+        strategy: "sample", "greedy" or "beam"; the options are those of the function in `decode`.
+        temperature: Option of "sample".
+        top_k: Option of "sample".
+        top_p: Option of "sample".
+        width: Option of "beam".
+        prefix: First symbols of each sequence.
+        max_length: Largest number of symbols.
+        seed: Seed of z and of the samples.
+
+    Raises:
+        InputError: an unknown strategy, or an option out of range.
+    """
+    drawn = np.empty((n, model.latent_size))
+    for row in range(n):
+        drawn[row] = np.random.default_rng([seed, row]).standard_normal(drawn.shape[1])
+    z = torch.from_numpy(drawn).to(model.prior_logits)
+    if strategy == "sample":
+        return sample(
+            model.decoder,
+            z,
+            y,
+            max_length=max_length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            prefix=prefix,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    if strategy == "greedy":
+        return greedy(model.decoder, z, y, max_length=max_length, prefix=prefix)
+    if strategy == "beam":
+        check_whole("width", width, 1, MAX_WIDTH)
+        found = beam(model.decoder, z, y, max_length=max_length, width=width, prefix=prefix)
+        return found.sequences
+    raise InputError(f"strategy: wanted sample, greedy or beam, got {strategy}")
+
+
+def add_columns(
+    data: "datasets.Dataset", table: Mapping[str, NDArray[Any]], labels: Sequence[str]
+) -> "datasets.Dataset":
+    """A data set with `loc`, `scale` and, for a model with classes, label and probabilities.
+
+    Args:
+        data: The data set; its rows are those of the table.
+        table: `loc`, `scale` and `probabilities`, `[n, ...]`.
+        labels: Names of the classes, none for the plain VAE.
+
+    Raises:
+        InputError: it has a column with one of these names.
+    """
+    import datasets
+
+    numbers = datasets.List(datasets.Value("float32"))
+    columns: dict[str, Any] = {"loc": list(table["loc"]), "scale": list(table["scale"])}
+    features: dict[str, Any] = {"loc": numbers, "scale": numbers}
+    if labels:
+        probabilities = table["probabilities"]
+        columns.update(
+            predicted_label=probabilities.argmax(1).tolist(), probabilities=list(probabilities)
+        )
+        features.update(
+            predicted_label=datasets.ClassLabel(names=list(labels)), probabilities=numbers
+        )
+    taken = sorted(set(columns) & set(data.column_names))
+    if taken:
+        raise InputError(f"dataset: wanted no column {taken[0]!r}, got one")
+    more = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    return datasets.concatenate_datasets([data, more], axis=1)
+
+
+def _batches(model: SSVAE, rows: EncodedRows) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    return evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes)
