@@ -120,7 +120,8 @@ class LogisticClassifier(Classifier):
         self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
     ) -> FittedClassifier:
         matrix = features.matrix(self.level, self.ngrams)
-        transformer, own = matrix.lsa if self.lsa else matrix.tfidf
+        # a single n-gram has no singular vectors
+        transformer, own = matrix.lsa if self.lsa and len(matrix.columns) > 1 else matrix.tfidf
         weight, bias = fit_logistic(
             own[labelled],
             np.eye(num_classes)[y],
