@@ -184,6 +184,8 @@ def test_the_wheel_holds_the_package_alone_and_the_sdist_what_tests_it(
     assert {name.split("/")[0].split("-")[0] for name in names} == {"seqssvae"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "seqssvae/show/templates/report.html" in names
+    engine = "seqssvae/nn/engine/"
+    assert {engine + "recurrent.c", engine + "softmax.c", engine + "exponential.h"} <= set(names)
     with tarfile.open(built["sdist"]) as archive:
         inside = {name.split("/", 1)[1] for name in archive.getnames()}
     for name in ("tests/test_packaging.py", "docs/conf.py", "constraints.txt", "CHANGELOG.md"):

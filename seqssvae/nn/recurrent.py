@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from seqssvae.nn.engine import Plan, gru, kernels_for, lstm
+from seqssvae.nn.engine import Plan, kernels_for, run_cells
 from seqssvae.shapes import length_mask
 
 
@@ -234,14 +234,12 @@ def _run(
             contexts.append(torch.addmm(bias, context, weight_ih[:, size:].t()))
         weights.append(weight_hh)
     projected = torch.stack(projections)  # [D, S or M, G]
-    arguments: list[Any] = [
+    return run_cells(
         projected,
         position,
         torch.stack(contexts) if contexts else None,  # [D, N, G]
         Plan.make(sizes, initial[0], projected.shape[1]),
         torch.stack(weights),
-        *initial,
-    ]
-    if not is_lstm:
-        arguments.append(torch.stack(new_biases).unsqueeze(1))
-    return lstm(*arguments) if is_lstm else gru(*arguments)
+        initial[0],
+        initial[1] if is_lstm else torch.stack(new_biases).unsqueeze(1),
+    )

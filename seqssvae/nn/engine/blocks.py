@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     """How the blocks of a loop run.
 
     Attributes:
-        numbers: What `kernels.c` reads of blocks and workers, int64: workers, H, D, S, N, M, the
+        numbers: What `recurrent.c` reads of blocks and workers, int64: workers, H, D, S, N, M, the
             longest block's positions, the numbers of blocks and of their times; first block of
             each worker, and the end of the last one's; of each block its direction, first row,
             start, positions, times, and the index of its first time; rows at each of a block's

@@ -22,7 +22,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 # A NaN must stay a NaN, and exp needs its sums in their order: no -ffast-math.
 FLAGS = (
     "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
@@ -42,13 +42,13 @@ def kernels_for(*tensors: Tensor) -> "Kernels | None":
 
 
 class Kernels:
-    """The functions of `kernels.c`.
+    """The functions of `recurrent.c` and `softmax.c`.
 
     All tensors are contiguous and on the CPU; indices are int64, all others float32. Nothing is
     checked.
 
     Args:
-        library: The compiled source.
+        library: The compiled sources.
         blas: A library with the Fortran BLAS.
 
     Raises:
@@ -59,15 +59,17 @@ class Kernels:
         self._library, self._blas = library, blas
         self._sgemm = ctypes.cast(blas.sgemm_, ctypes.c_void_p)
 
-    def run(self, name: str, plan: Tensor, *tensors: Tensor | None) -> None:
-        """Run `lstm_forward`, `lstm_backward`, `gru_forward` or `gru_backward`.
+    def run(self, name: str, num_gates: int, plan: Tensor, *tensors: Tensor | None) -> None:
+        """Run a function of `recurrent.c`.
 
         Args:
-            name: Name of the function.
+            name: "forward" or "backward".
+            num_gates: 4 for an LSTM, 3 for a GRU.
             plan: Numbers of a `blocks.Plan`, int64.
-            tensors: The function's other arguments, in the order of `kernels.c`.
+            tensors: The function's other arguments, in their order.
         """
-        getattr(self._library, name)(self._sgemm, *map(_pointer, (plan, *tensors)))
+        function = getattr(self._library, name)
+        function(self._sgemm, ctypes.c_int(num_gates), *map(_pointer, (plan, *tensors)))
 
     def log_softmax(
         self,
@@ -133,7 +135,7 @@ def _cache() -> Path:
 
 
 def _compiled(compiler: str, folder: Path) -> Path:
-    """The library, compiled unless `folder` has one of this source, compiler and processor.
+    """The library, compiled unless `folder` has one of these sources, compiler and processor.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -144,13 +146,14 @@ def _compiled(compiler: str, folder: Path) -> Path:
     ).stdout
     key = hashlib.sha256()
     flags = " ".join((*FLAGS, THREADS)).encode()
-    for part in (SOURCE.read_bytes(), flags, version, _processor()):
+    for part in (*(path.read_bytes() for path in SOURCES), flags, version, _processor()):
         key.update(hashlib.sha256(part).digest())
     library = folder / f"kernels-{key.hexdigest()[:32]}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside) / library.name
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"]
+            sources = [str(path) for path in SOURCES if path.suffix == ".c"]
+            command = [compiler, *FLAGS, *sources, "-o", str(made), "-lm"]
             run = functools.partial(subprocess.run, capture_output=True, timeout=SECONDS)
             if run([*command, THREADS]).returncode:  # a compiler may have no OpenMP
                 run(command, check=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqssvae.nn.engine import Plan, gru, kernels_for, lstm
+from seqssvae.nn.engine import Plan, kernels_for, run_cells
 
 SIZES = (40, 33, 17, 16, 2)
 HAS_COMPILER = sys.platform == "linux" and shutil.which(os.environ.get("CC", "cc")) is not None
@@ -35,9 +35,9 @@ def in_c(
     values: list[Tensor], position: Tensor | None, *, with_context: bool = True, **limits: int
 ) -> Tensor:
     projected, context, weight, hidden, last = values
-    cell = lstm if weight.shape[1] == 4 * weight.shape[2] else gru
     plan = Plan.make(SIZES, hidden, projected.shape[1], **limits)
-    return cell(projected, position, context if with_context else None, plan, weight, hidden, last)
+    added = context if with_context else None
+    return run_cells(projected, position, added, plan, weight, hidden, last)
 
 
 def by_a_loop(
@@ -124,7 +124,7 @@ def test_a_nan_stays_one() -> None:
     projected[0, 1, 5] = torch.nan
     zeros = torch.zeros(1, 2, 2, dtype=torch.float32)
     weight = torch.zeros(1, 8, 2, dtype=torch.float32)
-    hidden = lstm(projected, None, None, Plan.make((2, 1), zeros, 3), weight, zeros, zeros)
+    hidden = run_cells(projected, None, None, Plan.make((2, 1), zeros, 3), weight, zeros, zeros)
     assert hidden.isnan().tolist() == [[[False, False], [False, True], [False, False]]]
 
 
