@@ -17,13 +17,13 @@ import numpy as np
 
 import seqssvae
 from seqssvae.cli.parser import Parser
-from seqssvae.compare.compare import classification_metrics, run_arm
+from seqssvae.compare.compare import ARMS, classification_metrics
 from seqssvae.config import Config
 from seqssvae.data.prepare import prepare, read_like, read_sequences
 from seqssvae.errors import InputError
 from seqssvae.training.fit import fit
 
-ARMS = {
+TITLES = {
     "supervised": "the SS-VAE's encoder, on the labels alone",
     "tfidf-lr-characters": "TF-IDF of characters, logistic regression",
     "nb-em-characters": "naive Bayes of characters, with EM",
@@ -66,9 +66,9 @@ def main() -> None:
     rows = read_like(arguments.test, config, prepared.vocabulary, prepared.labels)
     words = read_sequences(arguments.test, config)
     accuracy = {}
-    for arm in ARMS:
+    for arm in TITLES:
         start = time.perf_counter()
-        probabilities = run_arm(arm, config, prepared, (words, rows))
+        probabilities = ARMS[arm](config, prepared, (words, rows))
         seconds[arm] = time.perf_counter() - start
         accuracy[arm] = classification_metrics(probabilities, rows.y)["accuracy"]
     for mode in ("q", "mix"):
@@ -81,7 +81,7 @@ def main() -> None:
     print(f"{arguments.labels_per_class} labelled and", end=" ")
     print(f"{len(prepared.unlabelled) // len(names)} unlabelled words each\n")
     print(f"{'':44s} {'accuracy':>8s} {'seconds':>8s}")
-    for arm, title in ARMS.items():
+    for arm, title in TITLES.items():
         print(f"{title:44s} {100 * accuracy[arm]:7.1f}% {seconds[arm]:8.0f}")
     for mode, title in (("q", "SS-VAE, by q(y|x)"), ("mix", "SS-VAE, by q(y|x) and Bayes' rule")):
         print(f"{title:44s} {100 * accuracy[f'ssvae {mode}']:7.1f}% {seconds['ssvae']:8.0f}")

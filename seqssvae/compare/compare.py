@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float64]
 TestRows = tuple[Sequences, EncodedRows]  # as in their file, and encoded
-Arm = Callable[[Config, Prepared, TestRows], Probabilities]
+Arm = Callable[[Config, Prepared, TestRows], Probabilities]  # trained, then run on the test rows
 
 METRICS = ("accuracy", "macro_f1", "calibration_error", "seconds")
 
@@ -49,21 +49,6 @@ class Cell:
     arm: str
     num_labels: int
     draw: int
-
-
-def run_arm(arm: str, config: Config, prepared: Prepared, test: TestRows) -> Probabilities:
-    """Train an arm on prepared rows and return its probabilities for test rows.
-
-    Args:
-        arm: A key of `ARMS`.
-        config: The settings, with the seed.
-        prepared: Rows and the choice of labels, the same for every arm.
-        test: The test rows, as in their file and encoded.
-
-    Returns:
-        `[n, K]`.
-    """
-    return ARMS[arm](config, prepared, test)
 
 
 def compare(
@@ -149,7 +134,7 @@ def _draw(
 def _run(cell: Cell, config: Config, prepared: Prepared, test: TestRows) -> dict[str, Any]:
     """The record of a cell: metrics on the test rows, and seconds of training and predicting."""
     start = time.perf_counter()
-    probabilities = run_arm(cell.arm, config, prepared, test)
+    probabilities = ARMS[cell.arm](config, prepared, test)
     seconds = time.perf_counter() - start
     metrics = classification_metrics(probabilities, test[1].y)
     logger.info(
@@ -216,10 +201,6 @@ def classification_metrics(
     }
 
 
-def _ssvae(config: Config, prepared: Prepared) -> SSVAE:
-    return train(config, prepared).model
-
-
 def _neural(fit: Callable[[Config, Prepared], SSVAE]) -> Arm:
     """The arm of a model of this package."""
     return lambda config, prepared, test: classify_table(fit(config, prepared), test[1])
@@ -248,7 +229,7 @@ ARMS: dict[str, Arm] = {
     "supervised": _neural(fit_supervised),
     "self-trained": _neural(fit_self_trained),
     "pretrained": _neural(fit_pretrained),
-    "ssvae": _neural(_ssvae),
+    "ssvae": _neural(lambda config, prepared: train(config, prepared).model),
 }
 
 

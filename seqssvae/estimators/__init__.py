@@ -39,28 +39,19 @@ def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> E
     }
     match name:
         case "trace-enum" | "trace-enum-sequential":
-            return TraceEnum(
-                strategy="parallel" if name == "trace-enum" else "sequential",
-                **common,
-            )
+            strategy = "parallel" if name == "trace-enum" else "sequential"
+            return TraceEnum(strategy=strategy, **common)
         case "fused-enum":
             return FusedEnum(**common)
         case "sum-and-sample":
-            return SumAndSample(
-                k=estimator.k,
-                num_samples=estimator.num_samples,
-                **common,
-            )
+            return SumAndSample(k=estimator.k, num_samples=estimator.num_samples, **common)
         case "score-function":
             if estimator.baseline == "leave-one-out" and num_particles < 2:
                 raise InputError(
                     "estimator.baseline: wanted estimator.num_particles >= 2 for leave-one-out, "
                     f"got {num_particles}"
                 )
-            return ScoreFunction(
-                baseline=estimator.baseline,
-                **common,
-            )
+            return ScoreFunction(baseline=estimator.baseline, **common)
         case "gumbel-softmax" | "straight-through":
             return RelaxedLabels(
                 hard=name == "straight-through",

@@ -21,7 +21,7 @@ from seqssvae.estimators.terms import (
     scaled,
     standard_normal,
 )
-from seqssvae.model.likelihood import Pairs, weighted_sequence_log_prob
+from seqssvae.model.likelihood import ExpandedBatch, Pairs
 from seqssvae.model.ssvae import SSVAE, Features, auxiliary_log_prob, restrict
 
 
@@ -125,9 +125,10 @@ class PairELBO(Estimator, abc.ABC):
             z = loc + scale * noise if z is None else z  # [S, B, Z]
             chosen = pairs.gather(z)
             weighted_kl, pair_kl = (w * self._kl(z, loc, scale)).sum(), noise.new_zeros(())
-        total, log_likelihood = weighted_sequence_log_prob(
-            ssvae.decoder, batch.x, batch.lengths, pairs.example, chosen, pairs.label, weight
+        expanded = ExpandedBatch(
+            ssvae.decoder, batch.x, batch.lengths, pairs.example, chosen, pairs.label
         )
+        total, log_likelihood = expanded.weighted_log_prob(weight)
         values = (log_likelihood - kl_weight * pair_kl) * pair_w
         total = total - kl_weight * weighted_kl
         corrected: Tensor = total + self.correct(pairs, values, batch.lengths, features)

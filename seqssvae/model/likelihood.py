@@ -6,6 +6,7 @@ No other module folds labels or particles into the batch dim.
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.ops.provenance import get_provenance, track_provenance
@@ -14,7 +15,7 @@ from torch import Tensor
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.model.softmax import CHUNK_ELEMENTS, Softmax
 from seqssvae.nn.decoder import Decoder
-from seqssvae.nn.recurrent import Packing, pack
+from seqssvae.nn.recurrent import pack
 from seqssvae.shapes import fold, length_mask, unfold
 
 
@@ -46,7 +47,7 @@ class SequenceLikelihood(TorchDistribution):
             shapes = [z.shape[:-1], lengths.shape]
             if y is not None:
                 shapes.append(y.shape[:-1] if y.dtype.is_floating_point else y.shape)
-            batch_shape = torch.broadcast_shapes(*shapes)
+            batch_shape = torch.Size(np.broadcast_shapes(*shapes))  # torch's imports sympy
         super().__init__(batch_shape, torch.Size([int(lengths.max())]), validate_args=False)
 
     def expand(
@@ -70,9 +71,8 @@ class SequenceLikelihood(TorchDistribution):
         z, y = self._folded(self.batch_shape)
         num_examples = self.batch_shape[-1]
         example = torch.arange(len(z), device=z.device) % num_examples
-        rows = sequence_log_prob(
-            self.decoder, x.reshape(num_examples, -1), self.lengths, example, z, y
-        )
+        x_of_examples = x.reshape(num_examples, -1)
+        rows = ExpandedBatch(self.decoder, x_of_examples, self.lengths, example, z, y).log_prob()
         # An autograd function hides from `pyro.render_model` what its value was made from.
         made_from = get_provenance((self.z, self.y, x))
         result: Tensor = track_provenance(unfold(rows, self.batch_shape), made_from)
@@ -142,17 +142,8 @@ class Pairs:
         return value[self.particle, self.example]
 
 
-def sequence_log_prob(
-    decoder: Decoder,
-    x: Tensor,
-    lengths: Tensor,
-    example: Tensor,
-    z: Tensor,
-    y: Tensor | None,
-    *,
-    chunk_elements: int = CHUNK_ELEMENTS,
-) -> Tensor:
-    """log p(x_n | y_n, z_n) of N rows, each of which reads one example.
+class ExpandedBatch:
+    """N rows of the decoder, each of which reads one example, run up to the softmax.
 
     Args:
         decoder: The network.
@@ -162,71 +153,50 @@ def sequence_log_prob(
         z: `[N, Z]`.
         y: Int64 `[N]`, float `[N, K]`, or None.
         chunk_elements: Logits that exist at once.
-
-    Returns:
-        Nats per sequence, `[N]`.
     """
-    packing, hidden, softmax = _expand(decoder, x, lengths, example, z, y, chunk_elements)
-    return packing.per_row(softmax.log_prob(hidden))
 
+    def __init__(
+        self,
+        decoder: Decoder,
+        x: Tensor,
+        lengths: Tensor,
+        example: Tensor,
+        z: Tensor,
+        y: Tensor | None,
+        *,
+        chunk_elements: int = CHUNK_ELEMENTS,
+    ) -> None:
+        self.packing = packing = pack(x, lengths, example)
+        previous = torch.nn.functional.pad(x[:, :-1], (1, 0), value=BOS)
+        previous = previous[length_mask(lengths, x.shape[1])]  # [S]
+        self.hidden = decoder.hidden_states(previous, z, y, packing)  # [M, H]
+        table = None if decoder.class_bias is None else decoder.class_bias.weight
+        self.softmax = Softmax(
+            weight=decoder.output.weight,
+            bias=decoder.output_bias(),
+            table=table,
+            y=None if y is None or table is None else y[packing.order],
+            row=packing.row,
+            targets=packing.symbols[packing.position],
+            chunk_elements=chunk_elements,
+        )
 
-def weighted_sequence_log_prob(
-    decoder: Decoder,
-    x: Tensor,
-    lengths: Tensor,
-    example: Tensor,
-    z: Tensor,
-    y: Tensor | None,
-    weights: Tensor,
-    *,
-    chunk_elements: int = CHUNK_ELEMENTS,
-) -> tuple[Tensor, Tensor]:
-    """Sum over rows of `weights[n] log p(x_n | y_n, z_n)`, with its gradient in the same pass.
+    def log_prob(self) -> Tensor:
+        """log p(x_n | y_n, z_n) of each row in nats, `[N]`."""
+        return self.packing.per_row(self.softmax.log_prob(self.hidden))
 
-    The weights are known before the likelihood, so value and gradient are computed from a chunk's
-    logits while they exist, and the backward pass does not compute them again.
+    def weighted_log_prob(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over rows of `weights[n] log p(x_n | y_n, z_n)`, with its gradient in the same pass.
 
-    Args:
-        decoder: The network.
-        x: Symbol ids, `[B, T]`.
-        lengths: Number of symbols of each example, `[B]`.
-        example: Example that each row reads, `[N]`.
-        z: `[N, Z]`.
-        y: Int64 `[N]`, float `[N, K]`, or None.
-        weights: `[N]`; they get a gradient.
-        chunk_elements: Logits that exist at once.
+        The weights are known before the likelihood, so value and gradient are computed from a
+        chunk's logits while they exist, and the backward pass does not compute them again.
 
-    Returns:
-        The sum, a scalar in nats, and log p of each row, `[N]`, which has no gradient.
-    """
-    packing, hidden, softmax = _expand(decoder, x, lengths, example, z, y, chunk_elements)
-    weights = weights.index_select(0, packing.order[packing.row])  # [M]
-    total, log_prob = softmax.weighted_log_prob(hidden, weights)
-    return total, packing.per_row(log_prob)
+        Args:
+            weights: `[N]`; they get a gradient.
 
-
-def _expand(
-    decoder: Decoder,
-    x: Tensor,
-    lengths: Tensor,
-    example: Tensor,
-    z: Tensor,
-    y: Tensor | None,
-    chunk_elements: int,
-) -> tuple[Packing, Tensor, Softmax]:
-    """Run the decoder over the expanded batch, up to the softmax."""
-    packing = pack(x, lengths, example)
-    previous = torch.nn.functional.pad(x[:, :-1], (1, 0), value=BOS)
-    previous = previous[length_mask(lengths, x.shape[1])]  # [S]
-    hidden = decoder.hidden_states(previous, z, y, packing)  # [M, H]
-    table = None if decoder.class_bias is None else decoder.class_bias.weight
-    softmax = Softmax(
-        weight=decoder.output.weight,
-        bias=decoder.output_bias(),
-        table=table,
-        y=None if y is None or table is None else y[packing.order],
-        row=packing.row,
-        targets=packing.symbols[packing.position],
-        chunk_elements=chunk_elements,
-    )
-    return packing, hidden, softmax
+        Returns:
+            The sum, a scalar in nats, and log p of each row, `[N]`, which has no gradient.
+        """
+        weights = weights.index_select(0, self.packing.order[self.packing.row])  # [M]
+        total, log_prob = self.softmax.weighted_log_prob(self.hidden, weights)
+        return total, self.packing.per_row(log_prob)

@@ -74,11 +74,7 @@ def hash_ngrams(
     Returns:
         For each block the bucket of each n-gram and its row, both int64 `[M]`, on the device of x;
         rows ascend. A bucket that occurs twice in a row is listed twice.
-
-    Raises:
-        ValueError: an order or a number of buckets below 1, 2**31 buckets or more, or no table.
     """
-    _check(blocks, num_buckets, words)
     within = length_mask(lengths.to(x.device), x.shape[1])  # [B, T]
     row = torch.arange(x.shape[0], device=x.device).unsqueeze(1).expand_as(x)[within]
     symbols = Symbols.from_rows(x[within], row, lengths.to(x.device))
@@ -104,13 +100,9 @@ def count_ngrams(
 
     Returns:
         Counts of each block, float32 `[n, num_buckets]`, with sorted indices.
-
-    Raises:
-        ValueError: as `hash_ngrams`.
     """
     from scipy.sparse import csr_matrix, vstack
 
-    _check(blocks, num_buckets, words)
     all_symbols, offsets = rows.symbols, rows.offsets
     per_symbol = max(block.order + 3 * (block.num_positions > 0) for block in blocks)
     counts = [[csr_matrix((0, num_buckets), dtype=np.float32)] for _ in blocks]
@@ -189,15 +181,3 @@ def _hash_block(
 def _tag(position: Tensor, kind: int) -> Tensor:
     """A hash of a position, to which a symbol's is added."""
     return (position * 4 + kind) * BASE % PRIME * TAG_STEP
-
-
-def _check(blocks: Sequence[NGrams], num_buckets: int, words: Tensor | None) -> None:
-    if not 1 <= num_buckets < 2**31:
-        raise ValueError(f"num_buckets: wanted 1 to 2**31 - 1, got {num_buckets}")
-    for block in blocks:
-        if block.order < 1:
-            raise ValueError(f"order: wanted at least 1, got {block.order}")
-        if block.num_positions < 0:
-            raise ValueError(f"num_positions: wanted 0 or more, got {block.num_positions}")
-        if block.of_words and words is None:
-            raise ValueError("words: wanted a table for n-grams of words, got None")

@@ -66,7 +66,9 @@ def tabulate_words(vocabulary: Vocabulary) -> NDArray[np.int64]:
             is_word = any(map(str.isalnum, symbol))
         has_space = symbol.startswith(SPACE_MARK) or symbol.isspace()
         if is_word:
-            table[id] = _hash(content), len(content), STARTS_WORD if has_space else IN_WORD
+            terms = ((byte + 1) * pow(BASE, power, PRIME) for power, byte in enumerate(content))
+            role = STARTS_WORD if has_space else IN_WORD
+            table[id] = sum(terms) % PRIME, len(content), role  # a word's hash sums its symbols'
         elif has_space:
             table[id, 2] = SPACE
     return table
@@ -94,11 +96,3 @@ def find_words(symbols: Symbols, num_rows: int, table: Tensor) -> Symbols:
     # not bincount, which has no ONNX operator
     lengths = row.new_zeros(num_rows).scatter_add(0, row, torch.ones_like(row))
     return Symbols.from_rows(hashes, row, lengths)
-
-
-def _hash(content: bytes) -> int:
-    """sum_i (c_i + 1) BASE^i: the hash of a word is the sum over its symbols."""
-    return (
-        sum((byte + 1) * pow(BASE, exponent, PRIME) for exponent, byte in enumerate(content))
-        % PRIME
-    )

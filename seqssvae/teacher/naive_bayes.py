@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import softmax
 
+SMOOTHING = 0.1  # added to every count
+
 
 def fit_naive_bayes(
     counts: csr_matrix,
@@ -18,7 +20,6 @@ def fit_naive_bayes(
     unlabelled_weight: float,
     num_steps: int,
     learn_prior: bool,
-    smoothing: float = 0.1,
 ) -> NDArray[np.floating]:
     """log p(n-gram | y), `[F, K]`, in the dtype of the counts.
 
@@ -31,14 +32,13 @@ def fit_naive_bayes(
         num_steps: Steps of EM; with 0 unlabelled rows are not used.
         learn_prior: Estimate p(y) in the E-step, with one row more of each class; if not, it is
             uniform.
-        smoothing: Added to every count.
     """
     weights = np.zeros((counts.shape[0], num_classes), counts.dtype)
     weights[labelled, y] = 1
     unlabelled = np.setdiff1d(np.arange(len(weights)), labelled)
     transposed, other_counts = counts.T.tocsr(), counts[unlabelled]
     for step in range(num_steps + 1):
-        totals = transposed @ weights + weights.dtype.type(smoothing)
+        totals = transposed @ weights + weights.dtype.type(SMOOTHING)
         log_probs: NDArray[np.floating] = np.log(totals / totals.sum(0))
         if step < num_steps:
             log_prior = np.log(weights.sum(0) + 1) if learn_prior else 0

@@ -14,7 +14,6 @@ from seqssvae.compare.compare import (
     Probabilities,
     classification_metrics,
     compare,
-    run_arm,
     summarise,
 )
 from seqssvae.config import Config, override
@@ -199,7 +198,7 @@ def test_a_baseline_sees_the_rows_that_the_model_sees(
     prepared = prepare(settings, source, unlabelled_source=write(tmp_path / "more.jsonl", 5, "vw"))
     noted = Noted()
     monkeypatch.setitem(BASELINES, "tfidf-lr-words", noted)
-    run_arm("tfidf-lr-words", settings, prepared, (["x"], prepared.dev))
+    ARMS["tfidf-lr-words"](settings, prepared, (["x"], prepared.dev))
     task = noted.task
     assert task is not None and task.num_classes == 2
 
@@ -221,12 +220,12 @@ def test_arms_give_probabilities_of_test_rows(files: tuple[Path, Path, Path], ar
     prepared = prepare(settings, files[0])
     rows = read_like(files[1], settings, prepared.vocabulary, prepared.labels)
     test = (read_sequences(files[1], settings), rows)
-    result = run_arm(arm, settings, prepared, test)
+    result = ARMS[arm](settings, prepared, test)
     assert result.shape == (9, 2)
     np.testing.assert_allclose(result.sum(1), 1)
-    np.testing.assert_array_equal(run_arm(arm, settings, prepared, test), result)
+    np.testing.assert_array_equal(ARMS[arm](settings, prepared, test), result)
     hidden = rows.with_labels(None)
-    np.testing.assert_array_equal(run_arm(arm, settings, prepared, (test[0], hidden)), result)
+    np.testing.assert_array_equal(ARMS[arm](settings, prepared, (test[0], hidden)), result)
 
 
 def test_the_supervised_arm_reads_no_unlabelled_row(files: tuple[Path, Path, Path]) -> None:
@@ -236,7 +235,7 @@ def test_the_supervised_arm_reads_no_unlabelled_row(files: tuple[Path, Path, Pat
     fewer = dataclasses.replace(prepared, unlabelled=prepared.unlabelled.take(np.arange(20)))
     test = (["x"], prepared.dev)
     for arm, same in (("supervised", True), ("ssvae", False)):
-        result, other = (run_arm(arm, settings, rows, test) for rows in (prepared, fewer))
+        result, other = (ARMS[arm](settings, rows, test) for rows in (prepared, fewer))
         assert np.array_equal(result, other) == same
 
 

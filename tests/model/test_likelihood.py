@@ -6,12 +6,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
-from seqssvae.model.likelihood import (
-    Pairs,
-    SequenceLikelihood,
-    sequence_log_prob,
-    weighted_sequence_log_prob,
-)
+from seqssvae.model.likelihood import ExpandedBatch, Pairs, SequenceLikelihood
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.decoder import Decoder
 from tests.support.factories import make_batch, make_model, stepwise_log_prob
@@ -57,7 +52,7 @@ def test_rows_equal_the_decoder_step_by_step(kind: str) -> None:
     model = make_model(3, **KINDS[kind])
     batch = make_batch([0, 0, 0, 0])
     example, z, y = _pairs(model, 9, 4)
-    got = sequence_log_prob(model.decoder, batch.x, batch.lengths, example, z, y)
+    got = ExpandedBatch(model.decoder, batch.x, batch.lengths, example, z, y).log_prob()
     for row, b in enumerate(example.tolist()):
         symbols = batch.x[b, : int(batch.lengths[b])].tolist()
         want = stepwise_log_prob(model, symbols, z[row], int(y[row]))
@@ -78,8 +73,9 @@ def test_weighted_sum_and_its_gradient_equal_autograd(relaxed: bool, chunk_eleme
     if relaxed:
         inputs.append(y)
     arguments = (model.decoder, batch.x, batch.lengths, example, z, y)
-    total, rows = weighted_sequence_log_prob(*arguments, weights, chunk_elements=chunk_elements)
-    reference = sequence_log_prob(*arguments, chunk_elements=chunk_elements)
+    fused, plain = (ExpandedBatch(*arguments, chunk_elements=chunk_elements) for _ in range(2))
+    total, rows = fused.weighted_log_prob(weights)
+    reference = plain.log_prob()
     want = (weights * reference).sum()
     torch.testing.assert_close(total, want, rtol=0, atol=1e-9)
     torch.testing.assert_close(rows, reference.detach(), rtol=0, atol=1e-9)
@@ -105,8 +101,9 @@ def test_threads_change_nothing(relaxed: bool) -> None:
     try:
         for num_threads in (1, 3):
             torch.set_num_threads(num_threads)
-            total, rows = weighted_sequence_log_prob(*arguments, weights, chunk_elements=2**15)
-            plain = sequence_log_prob(*arguments, chunk_elements=2**15)
+            expanded = ExpandedBatch(*arguments, chunk_elements=2**15)
+            total, rows = expanded.weighted_log_prob(weights)
+            plain = expanded.log_prob()
             gradients = torch.autograd.grad(total + (weights * plain).sum(), inputs)
             found.append((total, rows, plain, *gradients))
     finally:
@@ -123,7 +120,8 @@ def test_gradient_equals_plain_autograd(relaxed: bool) -> None:
     batch = make_batch([0, 0])
     z = torch.randn(2, 2, requires_grad=True)
     y = torch.randn(2, 3).softmax(-1).requires_grad_() if relaxed else torch.tensor([2, 1])
-    got = sequence_log_prob(model.decoder, batch.x, batch.lengths, torch.arange(2), z, y).sum()
+    expanded = ExpandedBatch(model.decoder, batch.x, batch.lengths, torch.arange(2), z, y)
+    got = expanded.log_prob().sum()
     want = torch.stack(
         [
             stepwise_log_prob(model, batch.x[b, : int(batch.lengths[b])].tolist(), z[b], y[b])

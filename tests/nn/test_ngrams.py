@@ -135,14 +135,6 @@ def test_ngrams_of_words_are_those_of_rows_whose_symbols_are_the_words(num_posit
     np.testing.assert_array_equal(counts.toarray(), as_counts.toarray())
 
 
-def test_blocks_of_words_need_a_table() -> None:
-    block = NGrams(2, of_words=True)
-    with pytest.raises(ValueError, match="wanted a table for n-grams of words"):
-        count_ngrams(make_rows([[5, EOS]]), [block], num_buckets=8)
-    with pytest.raises(ValueError, match="wanted a table for n-grams of words"):
-        hash_ngrams(*make_batch([[5, EOS]]), [block], num_buckets=8)
-
-
 def test_blocks_do_not_depend_on_each_other() -> None:
     rows, blocks = make_rows([[5, 6, EOS], [], [7, 7, 8, EOS]]), (NGrams(2), NGrams(1, 3))
     together = count_ngrams(rows, blocks, num_buckets=50)
@@ -177,17 +169,3 @@ def test_a_batch_without_symbols_has_no_ngrams() -> None:
         assert buckets.dtype == rows.dtype == torch.int64
     assert count_ngrams(make_rows([]), [NGrams(2)], num_buckets=8)[0].shape == (0, 8)
     assert count_ngrams(make_rows([[], []]), [NGrams(2)], num_buckets=8)[0].nnz == 0
-
-
-@pytest.mark.parametrize(
-    ("order", "num_buckets", "num_positions"), [(0, 8, 0), (1, 0, 0), (1, 2**31, 0), (1, 8, -1)]
-)
-def test_settings_out_of_range_are_refused(
-    order: int, num_buckets: int, num_positions: int
-) -> None:
-    blocks = [NGrams(2), NGrams(order, num_positions)]
-    x, lengths = make_batch([[5, EOS]])
-    with pytest.raises(ValueError, match="wanted .*, got "):
-        hash_ngrams(x, lengths, blocks, num_buckets=num_buckets)
-    with pytest.raises(ValueError, match="wanted .*, got "):
-        count_ngrams(make_rows([[5, EOS]]), blocks, num_buckets=num_buckets)
