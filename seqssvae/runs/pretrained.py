@@ -1,13 +1,20 @@
-"""What can be saved for the Hugging Face hub, pushed to it, and loaded from it."""
+"""Runs on the Hugging Face hub: the files of a run, and a model card beside them."""
 
+import dataclasses
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from seqssvae.runs.run import RunContents
+from seqssvae.errors import InputError
+from seqssvae.model.build import meta_weights
+from seqssvae.runs.run import RunContents, load_run, save_run
+from seqssvae.storage.checksums import SUMS
+from seqssvae.storage.files import line_of, write_atomically
 
-if TYPE_CHECKING:
-    from seqssvae.runs.hub import SharedRun
+FILES = [SUMS, "*.json", "*.safetensors", "sentencepiece.model"]  # none that could run code
+CARD = "README.md"
 
 
 class Pretrained(ABC):
@@ -15,7 +22,7 @@ class Pretrained(ABC):
 
     @abstractmethod
     def to_contents(self) -> RunContents:
-        """What a run's folder holds, without the ids of the rows."""
+        """Contents of a run's folder, without the ids of the rows."""
 
     @classmethod
     @abstractmethod
@@ -25,12 +32,20 @@ class Pretrained(ABC):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and a model card, README.md, into a folder, as for the hub.
 
-        An older README.md there is kept. Ids of the training rows are not written.
+        An older README.md there is kept. Neither ids of the training rows nor folders of this
+        machine are written.
 
         Raises:
             InputError: the folder cannot be written to.
         """
-        self._shared().save_pretrained(folder)
+        from seqssvae.runs.card import shared_manifest, write_card  # takes a second to import
+
+        folder, contents = Path(folder), self.to_contents()
+        manifest = shared_manifest(contents.manifest)
+        contents = dataclasses.replace(contents, split={}, manifest=manifest)
+        save_run(folder, contents)
+        if not (folder / CARD).exists():
+            write_atomically(folder / CARD, str(write_card(contents)).encode())
 
     def push_to_hub(
         self,
@@ -45,18 +60,26 @@ class Pretrained(ABC):
 
         Args:
             name: "OWNER/NAME".
-            private: Of a new repository; None is the owner's default.
-            token: That of `hf auth login` when None.
-            branch: "main" when None.
-            commit_message: Of the commit.
+            private: Whether a new repository is private; None is the owner's default.
+            token: Access token; that of `hf auth login` when None.
+            branch: Branch to commit to; "main" when None.
+            commit_message: Message of the commit.
 
         Returns:
             The commit's address.
         """
-        url: str = self._shared().push_to_hub(
-            name, private=private, token=token, branch=branch, commit_message=commit_message
-        )
-        return url
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return api.upload_folder(
+                repo_id=repository,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=branch,
+            )
 
     @classmethod
     def from_pretrained(
@@ -73,25 +96,32 @@ class Pretrained(ABC):
         Args:
             name: "OWNER/NAME" or a folder.
             revision: A branch, tag or commit of the hub; "main" when None.
-            token: That of `hf auth login` when None.
-            cache_dir: The hub's own cache when None.
+            token: Access token; that of `hf auth login` when None.
+            cache_dir: Folder of downloads; the hub's own cache when None.
             local_files_only: Look in the cache alone.
 
         Raises:
-            InputError: no such model, or one that is damaged, or has a setting that is not known.
+            InputError: no such model, or one that is damaged, or has an unknown setting.
         """
-        from seqssvae.runs.hub import load_shared
+        if Path(name).is_dir():
+            contents = load_run(Path(name), make_weights=meta_weights)
+            return cls.from_contents(contents, str(name))
+        from huggingface_hub import snapshot_download
 
-        contents = load_shared(
-            name,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
-        return cls.from_contents(contents, str(name))
-
-    def _shared(self) -> "SharedRun":
-        from seqssvae.runs.hub import SharedRun  # the hub's client takes a second to import
-
-        return SharedRun(self.to_contents())
+        try:
+            snapshot = snapshot_download(
+                str(name),
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                token=token,
+                allow_patterns=FILES,
+            )
+        except Exception as error:  # of many kinds: network, access, cache, name
+            got = f"{type(error).__name__}: {line_of(error)}"
+            raise InputError(f"{name}: wanted a folder or a model of the hub, got {got}") from error
+        with tempfile.TemporaryDirectory() as folder:  # files of the cache are links
+            for path in Path(snapshot).iterdir():
+                if path.is_file():
+                    shutil.copyfile(path, Path(folder) / path.name)
+            return cls.from_contents(load_run(Path(folder), make_weights=meta_weights), str(name))

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 from seqssvae.config import Config, override
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary, Vocabulary
-from seqssvae.runs.card import MOST_LABELS, shared_manifest, write_card
+from seqssvae.runs.card import MAX_LABELS, shared_manifest, write_card
 from seqssvae.runs.run import RunContents
 
 SUMMARY: dict[str, Any] = {
@@ -15,7 +15,7 @@ SUMMARY: dict[str, Any] = {
     "num_labelled": 16,
     "num_unlabelled": 300,
     "dev": {"num_rows": 9, "num_labelled": 4, "accuracy": 0.75, "macro_f1": 0.7, "nll": 12.5},
-    "warnings": ["z is ignored: it tells 0.001 nats of x."],
+    "warnings": ["z is ignored: its mutual information with x is 0.001 nats."],
 }
 MANIFEST = {
     "source": "/home/me/secret/words.jsonl",
@@ -38,7 +38,7 @@ def contents(
     )
 
 
-def test_the_card_tells_data_labels_metrics_and_limits(tmp_path: Path) -> None:
+def test_the_card_has_data_labels_metrics_and_limits(tmp_path: Path) -> None:
     """Read back by the hub's own parser."""
     write_card(contents(**shared_manifest(MANIFEST))).save(tmp_path / "README.md")
     card = ModelCard.load(tmp_path / "README.md")
@@ -76,5 +76,5 @@ def test_a_card_of_a_plain_vae_and_of_little_knowledge(manifest: dict[str, Any])
 
 
 def test_long_lists_of_labels_are_cut() -> None:
-    card = write_card(contents(tuple(f"l{i:03}" for i in range(MOST_LABELS + 7))))
+    card = write_card(contents(tuple(f"l{i:03}" for i in range(MAX_LABELS + 7))))
     assert "`l049`, and 7 more" in card.text and "l050" not in card.text
