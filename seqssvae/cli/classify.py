@@ -55,7 +55,7 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
     import numpy as np
 
     from seqssvae.storage.slices import concatenate, write_in_slices
-    from seqssvae.training.resume import digest
+    from seqssvae.training.resume import checksum_rows
 
     options = {
         "mode": arguments.mode, "num_samples": arguments.num_samples, "seed": arguments.seed
@@ -66,5 +66,5 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
         predictions = model.classify_rows(part, **options)
         return b"".join(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in predictions)
 
-    key = {"run": model.checksum, "rows": digest(rows), **options}
+    key = {"run": model.checksum, "rows": checksum_rows(rows), **options}
     write_in_slices(arguments.out, len(rows), key=key, make=make, join=concatenate)

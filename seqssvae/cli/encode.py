@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from seqssvae.storage.slices import write_in_slices
     from seqssvae.trained import load
-    from seqssvae.training.resume import digest, digest_ids
+    from seqssvae.training.resume import checksum_ids, checksum_rows
 
     model = load(arguments.run)
     rows = model.read(arguments.data)
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     write_in_slices(
         arguments.out,
         len(rows),
-        key={"run": model.checksum, "rows": digest(rows), "ids": digest_ids(ids)},
+        key={"run": model.checksum, "rows": checksum_rows(rows), "ids": checksum_ids(ids)},
         make=lambda some: table(model, rows.take(np.arange(some.start, some.stop))),
         join=join,
     )

@@ -1,4 +1,4 @@
-"""Steps whose numbers are not finite: the weights before them, and the rows that did it."""
+"""Steps whose numbers are not finite: the weights before them, and the rows that cause it."""
 
 import contextlib
 import math
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-MOST_CULPRITS = 8  # that are looked for; with broken networks it would be all rows
+MAX_BAD_ROWS = 8  # that are searched for; with broken networks all rows are bad
 
 
 class LastGood:
-    """A copy of a model's weights from when they were last known to be finite.
+    """A copy of the last finite weights of a model.
 
     Args:
-        model: Its weights are looked at in place.
+        model: Its weights are read and restored in place.
 
     Raises:
         ValueError: a weight is not finite already.
@@ -36,7 +36,7 @@ class LastGood:
     @torch.no_grad()
     def is_finite(self) -> bool:
         """Whether all weights are finite."""
-        # a sum is the cheapest look at each number; one that is finite has only finite terms
+        # a sum is the cheapest check; a finite one has only finite terms
         total = torch.stack([weight.sum() for weight in self._weights.values()]).sum()
         return math.isfinite(float(total)) or not self.bad_weights()
 
@@ -46,59 +46,57 @@ class LastGood:
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Copy the weights as they are; those that training leaves alone were copied once."""
+        """Copy the weights that training changes; the others were copied once."""
         for name in self._moving:
             self._copies[name].copy_(self._weights[name])
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put all weights back to what they were."""
+        """Set all weights to the copy."""
         for name, copied in self._copies.items():
             self._weights[name].copy_(copied)
 
 
-def find_culprits(is_bad: Callable[[list[int]], bool], num_rows: int) -> list[int]:
-    """Rows of a batch each of which is bad by itself, found by halving; at most 8.
+def find_bad_rows(is_bad: Callable[[list[int]], bool], num_rows: int) -> list[int]:
+    """Rows of a batch that are bad by themselves, found by bisection; at most 8.
 
     Args:
-        is_bad: Whether some of the rows, taken for a batch, give numbers that are not finite.
+        is_bad: Whether a batch of the given rows gives numbers that are not finite.
         num_rows: B.
 
     Returns:
-        Ascending indices; none if it takes several rows together, or no row at all.
+        Ascending indices; none if several rows together cause it, or no row does.
     """
-    found: list[int] = []
-    parts = [list(range(num_rows))]
-    while parts and len(found) < MOST_CULPRITS:
-        part = parts.pop()
-        if not part or not is_bad(part):
+    bad: list[int] = []
+    pending = [range(num_rows)]
+    while pending and len(bad) < MAX_BAD_ROWS:
+        rows = pending.pop()
+        if not rows or not is_bad(list(rows)):
             continue
-        if len(part) == 1:
-            found += part
+        if len(rows) == 1:
+            bad += rows
         else:
-            middle = len(part) // 2
-            parts += [part[middle:], part[:middle]]
-    return sorted(found)
+            middle = len(rows) // 2
+            pending += [rows[middle:], rows[:middle]]
+    return bad
 
 
 @contextlib.contextmanager
 def not_finite_allowed() -> Iterator[list[ValueError]]:
-    """Within it, distributions may refuse parameters that are not finite; the refusal is noted.
-
-    Pyro's warnings of a NaN are left out: whoever uses this looks at the numbers.
+    """Catch the errors of distributions about parameters that are not finite; ignore warnings.
 
     Yields:
-        A list that holds the refusal, if there was one.
+        A list to which the error is appended, if there is one.
 
     Raises:
-        ValueError: any other one.
+        ValueError: any other error.
     """
-    refusals: list[ValueError] = []
+    errors: list[ValueError] = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered (NaN|\\+?-?inf)")
         try:
-            yield refusals
+            yield errors
         except ValueError as error:
             if "found invalid values" not in str(error):
                 raise
-            refusals.append(error)
+            errors.append(error)

@@ -4,7 +4,7 @@ Floating-point operations are counted and divided by the speed of a matrix produ
 A real step takes one and a half to three times as long.
 """
 
-import dataclasses
+import itertools
 import logging
 import time
 from typing import NamedTuple
@@ -23,45 +23,39 @@ BYTES = 4
 
 
 class Cost(NamedTuple):
-    """What a training step takes at least; megabytes are those of activations and logits."""
+    """A lower bound of a training step; megabytes are those of activations and logits."""
 
     decoder_rows: int
     operations: float
     megabytes: float
 
 
-def choose_estimator(config: Config, prepared: Prepared) -> Config:
-    """Log what exact and sampled steps take, and replace the estimator "auto" by one of them."""
-    settings, parts = config.estimator, (prepared.labelled, prepared.unlabelled)
-    num_symbols = sum(int(some.lengths.sum()) for rows in parts for some in rows.parts())
-    num_classes, speed = max(1, len(prepared.labels.names)), flops_per_second()
-    states: dict[EstimatorName, int] = {
-        "fused-enum": num_classes,
-        "sum-and-sample": min(num_classes, settings.k + settings.num_samples),
-    }
-    costs = {
-        name: estimate(
-            config,
-            num_states=states[name],
-            vocabulary_size=len(prepared.vocabulary),
-            mean_length=num_symbols / max(1, sum(map(len, parts))),
-            has_labelled=len(prepared.labelled) > 0,
-            has_unlabelled=len(prepared.unlabelled) > 0,
-        )
-        for name in states
-    }
-    name, exact = settings.name, costs["fused-enum"]
-    if name == "auto":
-        fits = exact.megabytes < MAX_MEMORY_SHARE * available_megabytes()
-        is_quick = exact.operations / speed <= MAX_SECONDS
-        name = "fused-enum" if fits and is_quick else "sum-and-sample"
-    shown = [
-        f"{each} {cost.decoder_rows} decoder rows, at least {cost.operations / speed:.2g} s and "
-        f"{cost.megabytes:.0f} MB a step"
-        for each, cost in sorted(costs.items(), key=lambda pair: pair[0] != name)
-    ]
-    logger.info("estimator %s", "; ".join(shown if name in costs else [name, *shown]))
-    return dataclasses.replace(config, estimator=dataclasses.replace(settings, name=name))
+def choose_estimator(config: Config, prepared: Prepared) -> EstimatorName:
+    """The estimator of a config; for "auto" an exact one, if its steps are cheap enough."""
+    if config.estimator.name != "auto":
+        return config.estimator.name
+    labelled, unlabelled = prepared.labelled, prepared.unlabelled
+    num_rows = len(labelled) + len(unlabelled)
+    chunks = itertools.chain(labelled.parts(), unlabelled.parts())
+    cost = estimate(
+        config,
+        num_states=max(1, len(prepared.labels.names)),
+        vocabulary_size=len(prepared.vocabulary),
+        mean_length=sum(int(rows.lengths.sum()) for rows in chunks) / max(1, num_rows),
+        has_labelled=len(labelled) > 0,
+        has_unlabelled=len(unlabelled) > 0,
+    )
+    seconds = cost.operations / flops_per_second()
+    fits = cost.megabytes < MAX_MEMORY_SHARE * available_megabytes()
+    name: EstimatorName = "fused-enum" if fits and seconds <= MAX_SECONDS else "sum-and-sample"
+    logger.info(
+        "estimator %s: an exact step has %d decoder rows, takes at least %.2g s and %.0f MB",
+        name,
+        cost.decoder_rows,
+        seconds,
+        cost.megabytes,
+    )
+    return name
 
 
 def estimate(
@@ -111,7 +105,7 @@ def flops_per_second() -> float:
 
 
 def available_megabytes() -> float:
-    """Memory that this machine can still give; 4 GB where it does not say."""
+    """Available memory of this machine; 4 GB where it is unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:

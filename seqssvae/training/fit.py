@@ -27,7 +27,7 @@ from seqssvae.runs.run import (
 )
 from seqssvae.runs.tensorboard import check_tensorboard, write_scalars
 from seqssvae.training.costs import choose_estimator
-from seqssvae.training.resume import check_identity, check_ranks, fingerprint, identify
+from seqssvae.training.resume import check_identity, check_ranks, checksum_identity, identify
 from seqssvae.training.signals import StopSignals
 from seqssvae.training.step import num_shards
 from seqssvae.training.teach import teach, teach_dev_labels
@@ -97,13 +97,15 @@ def train(
     on_evaluation: OnEvaluation | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Trainer:
-    """Build a model, start it from a teacher, train it, and teach it the labels of dev rows.
+    """Build a model, initialise it from a teacher, and train it.
+
+    If no step improved q(y | x), its teacher is trained again with the labels of dev rows.
 
     Args:
         config: The settings; `device` and `estimator` among them.
         prepared: The rows.
         checkpoint: A `Trainer.state` to resume from, instead of starting.
-        show_bar: As of `Trainer`, like the others.
+        show_bar: Draw a progress bar on stderr.
         on_evaluation: Called with each evaluation's metrics.
         should_stop: Called between steps.
 
@@ -113,8 +115,7 @@ def train(
     Raises:
         InputError: a bad setting, or a checkpoint of another model.
     """
-    if config.estimator.name == "auto":
-        config = choose_estimator(config, prepared)
+    config = override(config, {"estimator.name": choose_estimator(config, prepared)})
     model = build(config, prepared)
     if checkpoint is None:
         taught = teach(config, model, prepared)
@@ -161,21 +162,21 @@ def _fit(
         return _finished(out, config, prepared)
     checkpoint = _checkpoint(out) if resume else None
     if checkpoint is not None:
-        config = _with_name(config, checkpoint["identity"]["config"]["estimator"]["name"])
-    name = distributed.from_writer(lambda: choose_estimator(config, prepared).estimator.name)
-    config = _with_name(config, name)
+        config = _with_estimator(config, checkpoint["identity"]["config"]["estimator"]["name"])
+    name = distributed.from_writer(lambda: choose_estimator(config, prepared))
+    config = _with_estimator(config, name)
     identity = identify(config, prepared)
     check_ranks(out, identity, checkpoint)
     if checkpoint is not None:
         check_identity(out, checkpoint["identity"], identity)
         _warn_of_shards(config, checkpoint)
     if resume:
-        facts = {"size": 0} if checkpoint is None else checkpoint[METRICS]
-        distributed.from_writer(lambda: cut_metrics(out, facts))
+        until = {"size": 0} if checkpoint is None else checkpoint[METRICS]
+        distributed.from_writer(lambda: cut_metrics(out, until))
 
     def save(state: Mapping[str, Any]) -> None:
-        facts = {"format": FORMAT, "identity": identity, "shards": num_shards(config)}
-        save_checkpoint(out, {**state, **facts, METRICS: measure_metrics(out)})
+        run = {"format": FORMAT, "identity": identity, "shards": num_shards(config)}
+        save_checkpoint(out, {**state, **run, METRICS: measure_metrics(out)})
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         append_metrics(out, record)
@@ -204,7 +205,7 @@ def _fit(
 
 
 def _check(config: Config, out: Path, *, resume: bool) -> None:
-    """Refuse what can be refused before the rows are read."""
+    """Check settings and folder, before the rows are read."""
     if config.training.tensorboard:
         check_tensorboard()
     if config.training.device == "cuda" and not torch.cuda.is_available():
@@ -216,8 +217,8 @@ def _check(config: Config, out: Path, *, resume: bool) -> None:
 def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
     """The summary of a finished run of the same settings and rows."""
     finished = load_run(out)
-    config = _with_name(config, finished.config.estimator.name)
-    if finished.manifest.get("identity") != fingerprint(identify(config, prepared)):
+    config = _with_estimator(config, finished.config.estimator.name)
+    if finished.manifest.get("identity") != checksum_identity(identify(config, prepared)):
         raise InputError(f"{out}: wanted the settings and rows of the finished run, got others")
     distributed.from_writer(lambda: remove_checkpoints(out))
     summary: dict[str, Any] = finished.manifest["summary"]
@@ -229,10 +230,10 @@ def _warn_of_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
     before, now = checkpoint["shards"], num_shards(config)
     if before != now:
         logger.warning(
-            "each step was computed in %d parts and is in %d now: the same rows in the same order, "
-            "other noise; processes times training.accumulate = %d would give the same bits",
-            before,
+            "steps are split into %d shards and were into %d: same order of rows, other noise; "
+            "processes times training.accumulate = %d resumes exactly",
             now,
+            before,
             before,
         )
 
@@ -267,7 +268,7 @@ def _save(
             "source": prepared.corpus.source,
             "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
-            "identity": fingerprint(identity),
+            "identity": checksum_identity(identity),
         },
     )
     save_run(out, contents)
@@ -304,11 +305,9 @@ def _checkpoint(out: Path) -> dict[str, Any] | None:
     return checkpoint
 
 
-def _with_name(config: Config, name: str) -> Config:
+def _with_estimator(config: Config, name: str) -> Config:
     """The estimator that a run started with, where the setting is "auto": machines differ."""
-    if config.estimator.name != "auto":
-        return config
-    return override(config, {"estimator.name": name})
+    return override(config, {"estimator.name": name}) if config.estimator.name == "auto" else config
 
 
 def _interrupted(number: int, state: str) -> Interrupted:

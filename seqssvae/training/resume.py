@@ -1,4 +1,4 @@
-"""What makes a run the run that it is: the settings and rows that must be the same to go on."""
+"""Identity of a run: the settings and rows that must be the same for a run to be resumed."""
 
 import hashlib
 import json
@@ -12,32 +12,32 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import InputError
 
-FREE = ("max_minutes", "accumulate")  # settings of `training` that may change on the way
+FREE = ("max_minutes", "accumulate")  # settings of `training` that a resumed run may change
 
 
 def identify(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """What must be the same when a run goes on.
+    """The settings, and checksums of the rows and their ids.
 
-    How long it may last need not, nor how many processes share its steps.
+    The time limit and the number of processes are left out.
     """
     settings = to_mapping(config)
     for name in FREE:
         del settings["training"][name]
-    parts = (prepared.labelled, prepared.unlabelled, prepared.dev)
+    streams = (prepared.labelled, prepared.unlabelled, prepared.dev)
     return {
         "config": settings,
-        "split": {part: digest_ids(ids) for part, ids in prepared.split.items()},
-        "rows": [digest(rows) for rows in parts],
+        "split": {name: checksum_ids(ids) for name, ids in prepared.split.items()},
+        "rows": [checksum_rows(rows) for rows in streams],
     }
 
 
 def check_identity(out: Path, wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
-    """Make sure that a run can go on.
+    """Check that a run can be resumed.
 
     Args:
-        out: Its folder.
-        wanted: What the checkpoint says.
-        got: What is there now.
+        out: Folder of the run.
+        wanted: Identity in the checkpoint.
+        got: Identity of the settings and rows as they are now.
 
     Raises:
         InputError: they differ; the message names a setting, or says that it is the rows.
@@ -50,58 +50,58 @@ def check_identity(out: Path, wanted: Mapping[str, Any], got: Mapping[str, Any])
         for name, value in settings.items()
         if wanted["config"].get(section, {}).get(name) != value
     ]
-    found = f"another {others[0]}" if others else "other rows"
-    raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got {found}")
+    difference = f"another {others[0]}" if others else "other rows"
+    raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got {difference}")
 
 
 def check_ranks(
     out: Path, identity: Mapping[str, Any], checkpoint: Mapping[str, Any] | None
 ) -> None:
-    """Make sure that all ranks read the same, from one disk or from copies.
+    """Check that all ranks read the same settings, rows and checkpoint.
 
     Args:
-        out: The run's folder.
-        identity: Of `identify`.
-        checkpoint: What the run goes on from, or None.
+        out: Folder of the run.
+        identity: Result of `identify`.
+        checkpoint: Checkpoint to resume from, or None.
 
     Raises:
         InputError: they did not.
     """
     step = None if checkpoint is None else checkpoint["progress"]["step"]
-    found = distributed.gather([fingerprint(identity), step])
-    for number, (content, at) in enumerate(found):
-        if content != found[0][0]:
+    ranks = distributed.gather([checksum_identity(identity), step])
+    for number, (checksum, at) in enumerate(ranks):
+        if checksum != ranks[0][0]:
             raise InputError(f"rank {number}: wanted the settings and rows of rank 0, got others")
-        if at != found[0][1]:
+        if at != ranks[0][1]:
             raise InputError(
-                f"{out}: wanted the checkpoint of step {found[0][1]}, as rank 0 has it, "
+                f"{out}: wanted the checkpoint of step {ranks[0][1]}, as rank 0 has it, "
                 f"got that of step {at} on rank {number}"
             )
 
 
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """A checksum of what `identify` found."""
+def checksum_identity(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of an identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def digest(rows: EncodedRows) -> str:
-    """A checksum of what training reads of rows, taken a part of them at a time."""
+def checksum_rows(rows: EncodedRows) -> str:
+    """SHA-256 of all that training reads of rows, computed chunk by chunk."""
     symbols, offsets, y = (hashlib.sha256() for _ in range(3))
     offsets.update(bytes(8))
     end = 0
-    for part in rows.parts():
-        symbols.update(part.symbols.tobytes())
-        offsets.update((end + part.offsets[1:]).tobytes())
-        y.update(part.y.tobytes())
-        end += int(part.offsets[-1])
-    content = b"".join(part.digest() for part in (symbols, offsets, y))
+    for chunk in rows.parts():
+        symbols.update(chunk.symbols.tobytes())
+        offsets.update((end + chunk.offsets[1:]).tobytes())
+        y.update(chunk.y.tobytes())
+        end += int(chunk.offsets[-1])
+    content = symbols.digest() + offsets.digest() + y.digest()
     candidates = repr(sorted(rows.candidates.items())).encode()
     return hashlib.sha256(content + candidates).hexdigest()
 
 
-def digest_ids(ids: Iterable[str]) -> str:
-    """A checksum of ids in their order."""
-    found = hashlib.sha256()
+def checksum_ids(ids: Iterable[str]) -> str:
+    """SHA-256 of ids in their order."""
+    checksum = hashlib.sha256()
     for id in ids:
-        found.update(f"{len(id)}:{id}".encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
+        checksum.update(f"{len(id)}:{id}".encode("utf-8", "surrogatepass"))
+    return checksum.hexdigest()

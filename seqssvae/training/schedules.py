@@ -15,20 +15,16 @@ def kl_weight(step: int, *, schedule: str, final: float, warmup_steps: int, cycl
         schedule: "constant"; "linear"; "sigmoid", an S from 0 to `final` (Bowman et al. 2016);
             "cyclical", which rises `cycles` times, each time linearly over the first half of the
             cycle, and stays for the second (Fu et al. 2019, eq. 6 and 7 with R = 0.5).
-        final: What the schedule ends with.
-        warmup_steps: The whole of the rise, or of all the cycles; 0 for no warm-up.
-        cycles: Read by "cyclical" alone, at least 1.
+        final: Last value.
+        warmup_steps: Length of the rise, or of all cycles together; 0 for no warm-up.
+        cycles: Number of cycles of "cyclical", at least 1.
 
     Returns:
         A number from 0 to `final`.
 
     Raises:
-        ValueError: no such schedule, a negative number of steps, or fewer cycles than 1.
+        ValueError: an unknown schedule.
     """
-    _check_steps(step, "step")
-    _check_steps(warmup_steps, "warmup_steps")
-    if cycles < 1:
-        raise ValueError(f"cycles: wanted at least 1, got {cycles}")
     done = step / warmup_steps if step < warmup_steps else 1.0
     match schedule:
         case "constant":
@@ -52,22 +48,12 @@ def learning_rate(step: int, *, start: float, final_share: float, steps: int) ->
     Args:
         step: Steps done before this one; the first step is 0.
         start: The rate of step 0.
-        final_share: What is left of it from step `steps` on; 1 for a constant rate.
+        final_share: Share of it that is left from step `steps` on; 1 for a constant rate.
         steps: How long the fall takes; 0 for none.
-
-    Raises:
-        ValueError: a negative number of steps.
     """
-    _check_steps(step, "step")
-    _check_steps(steps, "steps")
     done = step / steps if step < steps else 1.0
     return start * (1 - done * (1 - final_share))
 
 
 def _logistic(done: float) -> float:
     return 1.0 / (1.0 + math.exp(-SIGMOID_SPAN * (done - 0.5)))
-
-
-def _check_steps(count: int, name: str) -> None:
-    if count < 0:
-        raise ValueError(f"{name}: wanted 0 or more, got {count}")

@@ -1,4 +1,4 @@
-"""Start q(y | x) from a teacher before training, and teach it the labels of dev rows after it."""
+"""Initialise q(y | x) from a teacher, and once more with the labels of dev rows after training."""
 
 import logging
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def teach(config: Config, model: SSVAE, prepared: Prepared) -> bool:
-    """Start q(y | x) from a teacher, if there is one, and freeze its n-gram part.
+    """Initialise q(y | x) from a teacher, if there is one, and freeze its n-gram part.
 
     Args:
         config: The settings.
@@ -22,8 +22,8 @@ def teach(config: Config, model: SSVAE, prepared: Prepared) -> bool:
         prepared: The rows.
 
     Returns:
-        Whether q(y | x) was taught: the settings want it, the model has n-gram features, and the
-        labelled rows have two classes at least.
+        Whether there is a teacher: the settings ask for it, the model has n-gram features, and
+        the labelled rows have at least two classes.
     """
     y = prepared.labelled.y
     if not config.training.teacher or model.ngrams is None or len(np.unique(y[y >= 0])) < 2:
@@ -34,7 +34,7 @@ def teach(config: Config, model: SSVAE, prepared: Prepared) -> bool:
 
 
 def teach_dev_labels(config: Config, model: SSVAE, prepared: Prepared) -> bool:
-    """Teach q(y | x) anew from the labels of dev rows too, which early stopping needs no longer.
+    """Initialise q(y | x) again, with the labels of dev rows, which early stopping needs no more.
 
     Args:
         config: The settings.
@@ -44,17 +44,17 @@ def teach_dev_labels(config: Config, model: SSVAE, prepared: Prepared) -> bool:
     Returns:
         Whether dev rows have labels.
     """
-    everything = prepared.with_dev_labels()
-    if everything is prepared:
+    with_dev = prepared.with_dev_labels()
+    if with_dev is prepared:
         return False
-    logger.info("its n-gram models learn again, from the labels of dev rows too")
-    _distil(config, model, everything)
+    logger.info("training the teacher again, with the labels of dev rows")
+    _distil(config, model, with_dev)
     return True
 
 
 def _distil(config: Config, model: SSVAE, prepared: Prepared) -> None:
     assert model.ngrams is not None
-    with distributed.writer_first():  # it takes minutes, and gives each rank the same
+    with distributed.writer_first():  # it takes minutes, and is the same on each rank
         if distributed.is_writer():
             distil(model.ngrams, prepared, config.training.seed)
     distributed.share(model.ngrams.state_dict().values())

@@ -124,7 +124,7 @@ class Trainer:
         self.show_bar = show_bar and sys.stderr.isatty() and distributed.is_writer()
         self.on_evaluation = on_evaluation
         self.should_stop = should_stop or (lambda: False)
-        self.stepper = Stepper(config, model, prepared, tell=self._tell)
+        self.stepper = Stepper(config, model, prepared, numbers=self._numbers)
         self.progress = Progress(taught=taught)
         self._spent = self._start = 0.0
 
@@ -178,7 +178,7 @@ class Trainer:
                 return
             loss = self.step(progress.step)
             progress.step += 1
-            progress.minutes = self._minutes() if distributed.size() == 1 else self.stepper.heard[1]
+            progress.minutes = self._minutes() if distributed.size() == 1 else self.stepper.sums[1]
             bar.update()
             bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
             if progress.step >= settings.num_steps:
@@ -191,17 +191,17 @@ class Trainer:
     def _minutes(self) -> float:
         return self._spent + (time.monotonic() - self._start) / 60
 
-    def _tell(self) -> tuple[float, ...]:
-        """Summed over the ranks with a step's gradients: votes to stop, and rank 0's clock."""
+    def _numbers(self) -> tuple[float, ...]:
+        """Numbers to be summed over the ranks: votes to stop, and rank 0's clock."""
         if distributed.size() == 1:
             return ()
         return float(self.should_stop()), self._minutes() if distributed.is_writer() else 0.0
 
     def _must_stop(self) -> bool:
-        """Whether `should_stop` was true on some rank; all ranks learn of it in the same step."""
+        """Whether `should_stop` was true on some rank; the same on all ranks."""
         if distributed.size() == 1:
             return self.should_stop()
-        return bool(self.stepper.heard and self.stepper.heard[0])
+        return bool(self.stepper.sums and self.stepper.sums[0])
 
     def step(self, step: int) -> float:
         """One step of the optimiser; returns the loss in nats per row, NaN for a skipped step."""

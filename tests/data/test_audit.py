@@ -128,7 +128,7 @@ def test_train_logs_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     ).split()
     with caplog.at_level(logging.WARNING):
         assert main(words) == 0
-    assert "4 test rows are among the training rows" in caplog.text
+    assert "4 test rows are also training rows" in caplog.text
     assert "the labels 'A', 'a' differ by case" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""What is found out about a step whose numbers are not finite."""
+"""Steps whose numbers are not finite."""
 
 import warnings
 
@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
-from seqssvae.training.bad_steps import MOST_CULPRITS, LastGood, find_culprits, not_finite_allowed
+from seqssvae.training.bad_steps import MAX_BAD_ROWS, LastGood, find_bad_rows, not_finite_allowed
 
 
 @given(st.integers(0, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n)))))
-def test_culprits_are_found(case: tuple[int, set[int]]) -> None:
+def test_bad_rows_are_found(case: tuple[int, set[int]]) -> None:
     num_rows, wanted = case[0] + 1, case[1]
     asked: list[list[int]] = []
 
@@ -20,19 +20,19 @@ def test_culprits_are_found(case: tuple[int, set[int]]) -> None:
         asked.append(rows)
         return bool(wanted & set(rows))
 
-    found = find_culprits(is_bad, num_rows)
+    found = find_bad_rows(is_bad, num_rows)
     assert set(found) <= wanted and found == sorted(found)
-    assert len(found) == min(len(wanted), MOST_CULPRITS)
+    assert len(found) == min(len(wanted), MAX_BAD_ROWS)
     assert len(asked) <= 1 + 2 * max(len(found), 1) * (num_rows.bit_length() + 1)
 
 
-def test_rows_that_are_bad_only_together_are_not_named() -> None:
-    assert find_culprits(lambda rows: {1, 6} <= set(rows), 8) == []
+def test_rows_that_are_bad_only_together_are_not_found() -> None:
+    assert find_bad_rows(lambda rows: {1, 6} <= set(rows), 8) == []
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("name", ["0.weight", "1.bias", "2.running_var"])
-def test_weights_come_back(value: float, name: str) -> None:
+def test_weights_are_restored(value: float, name: str) -> None:
     """Those that are trained, those that are fixed, and buffers."""
     model = torch.nn.Sequential(
         torch.nn.Linear(2, 3), torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)
@@ -62,13 +62,13 @@ def test_weights_whose_sum_overflows_are_finite() -> None:
     assert good.is_finite()
 
 
-def test_only_refusals_of_numbers_are_let_through() -> None:
-    with not_finite_allowed() as refusals:
+def test_only_errors_of_numbers_are_caught() -> None:
+    with not_finite_allowed() as errors:
         Normal(torch.tensor(torch.nan), 1.0)
-    assert len(refusals) == 1
-    with not_finite_allowed() as refusals:
+    assert len(errors) == 1
+    with not_finite_allowed() as errors:
         warnings.warn("Encountered NaN: loss", UserWarning, stacklevel=1)
-    assert refusals == []
+    assert errors == []
     with pytest.raises(ValueError, match="another"), not_finite_allowed():
         raise ValueError("another")
     with pytest.raises(UserWarning, match="another"), not_finite_allowed():

@@ -16,6 +16,7 @@ from seqssvae.estimators import FusedEnum
 from seqssvae.runs.checkpoints import CHECKPOINTS, load_checkpoint, save_checkpoint
 from seqssvae.runs.metrics import METRICS, read_metrics
 from seqssvae.runs.run import load_run
+from seqssvae.storage.checksums import SUMS
 from seqssvae.trained import load
 from seqssvae.training.fit import fit
 from seqssvae.training.step import Stepper
@@ -65,10 +66,10 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: int) -> Callable[[], None]:
 
 
 def assert_same_files(first: Path, second: Path) -> None:
-    """All files of two runs but the manifest, which knows the time it took, bit for bit."""
+    """All files of two runs bit for bit, but the manifest, which has the time, and its checksum."""
     names = {path.name for path in first.iterdir()}
     assert names == {path.name for path in second.iterdir()} and METRICS in names
-    for name in names - {"manifest.json"}:
+    for name in names - {"manifest.json", SUMS}:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
@@ -103,7 +104,7 @@ def test_a_run_is_written_and_can_be_loaded(tmp_path: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "estimator"), [(1, "fused-enum"), (5, "fused-enum"), (8, "score-function")]
 )
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+def test_a_run_that_was_killed_resumes_to_the_same_weights(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, step: int, estimator: str
 ) -> None:
     """Just after the first evaluation, between two, and just after one."""
@@ -117,11 +118,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     steps: list[int] = []
     plain_step = Trainer.step
 
-    def noted_step(trainer: Trainer, number: int) -> float:
+    def recorded_step(trainer: Trainer, number: int) -> float:
         steps.append(number)
         return plain_step(trainer, number)
 
-    monkeypatch.setattr(Trainer, "step", noted_step)
+    monkeypatch.setattr(Trainer, "step", recorded_step)
     resumed = fit(settings, data, tmp_path / "broken", resume=True)
     assert steps == list(range(step - step % 2, 9))
     assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
@@ -155,7 +156,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     ("number", "status", "step"),
     [(signal.SIGTERM, 143, 5), (signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 0)],
 )
-def test_a_signal_ends_a_run_in_good_order(
+def test_a_signal_ends_a_run_after_its_step(
     tmp_path: Path,
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -213,7 +214,7 @@ def test_without_resume_a_checkpoint_is_not_lost(
 def test_time_is_counted_over_all_parts_of_a_run(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock stands still but for a minute before step 5; the limit may change."""
+    """The clock moves by a minute before step 5 only; the limit may change."""
     ticks = [0.0]
     plain_step = Trainer.step
 
@@ -247,7 +248,7 @@ def test_the_estimator_that_was_chosen_stays(
     assert load_run(tmp_path / "run").config == config(estimator__name="fused-enum")
 
 
-def test_rot_in_the_newest_checkpoint_costs_no_bit(
+def test_a_corrupt_newest_checkpoint_changes_no_bit(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(config(), data, tmp_path / "whole")
@@ -280,7 +281,7 @@ def test_numbers_that_stay_bad_end_a_run_that_is_saved(
 
     monkeypatch.setattr(FusedEnum, "differentiable_loss", differentiable_loss)
     settings = config(training__max_bad_steps=3)
-    for resume in (False, True):  # the second time it is only told again
+    for resume in (False, True):  # the second time the summary is read
         with pytest.raises(Diverged, match="run: wanted finite numbers, got 3 steps without"):
             fit(settings, data, tmp_path / "run", resume=resume)
     contents = load_run(tmp_path / "run")
@@ -358,7 +359,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, data: Path) -> None:
     assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-def test_evaluations_are_on_the_disk_while_the_run_goes_on(
+def test_evaluations_are_on_the_disk_during_training(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill_at(monkeypatch, 4)

@@ -1,4 +1,4 @@
-"""What may change when a run goes on, and what may not."""
+"""What may change when a run is resumed, and what may not."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,13 @@ import pytest
 
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
-from seqssvae.training.resume import check_identity, check_ranks, digest, fingerprint, identify
+from seqssvae.training.resume import (
+    check_identity,
+    check_ranks,
+    checksum_identity,
+    checksum_rows,
+    identify,
+)
 from tests.support.rows import random_rows
 from tests.support.training import config, prepared
 
@@ -18,7 +24,7 @@ def test_rows_and_settings_make_a_run() -> None:
     first = identify(config(), data)
     assert identify(config(), prepared()) == first
     free = config(training__max_minutes=9.0, training__accumulate=3)
-    assert fingerprint(identify(free, data)) == fingerprint(first)
+    assert checksum_identity(identify(free, data)) == checksum_identity(first)
     dev = data.dev
     other_ids = EncodedRows(dev.symbols, dev.offsets, dev.y, ids=["a", "b", "c", "d"])
     others = [
@@ -26,7 +32,7 @@ def test_rows_and_settings_make_a_run() -> None:
         identify(config(), dataclasses.replace(data, dev=random_rows([0, 1, -1, -1], 3))),
         identify(config(), dataclasses.replace(data, dev=other_ids)),
     ]
-    assert len({fingerprint(one) for one in (first, *others)}) == 4
+    assert len({checksum_identity(one) for one in (first, *others)}) == 4
 
 
 def test_each_part_of_a_row_counts() -> None:
@@ -39,8 +45,8 @@ def test_each_part_of_a_row_counts() -> None:
         EncodedRows(symbols, np.array([0, 1, len(symbols)]), y, {}, ids),
         EncodedRows(symbols, offsets, y, {1: (0, 1)}, ids),
     ]
-    assert len({digest(one) for one in changed}) == 5
-    assert digest(random_rows([0, 1], 0)) == digest(plain)
+    assert len({checksum_rows(one) for one in changed}) == 5
+    assert checksum_rows(random_rows([0, 1], 0)) == checksum_rows(plain)
 
 
 def test_what_differs_is_named() -> None:
@@ -56,12 +62,21 @@ def test_what_differs_is_named() -> None:
 def test_ranks_must_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where hosts have copies of their own of the rows, or a disk that lags behind."""
     mine, other = identify(config(), prepared()), identify(config(training__seed=1), prepared())
+    own, others = checksum_identity(mine), checksum_identity(other)
     at = {"progress": {"step": 4}}
     check_ranks(Path("run"), mine, at)
     for theirs, step, wanted in (
-        (fingerprint(mine), 4, None),
-        (fingerprint(other), 4, "^rank 1: wanted the settings and rows of rank 0, got others$"),
-        (fingerprint(mine), 2, "^run: wanted the checkpoint of step 4, .* of step 2 on rank 1$"),
+        (checksum_identity(mine), 4, None),
+        (
+            checksum_identity(other),
+            4,
+            "^rank 1: wanted the settings and rows of rank 0, got others$",
+        ),
+        (
+            checksum_identity(mine),
+            2,
+            "^run: wanted the checkpoint of step 4, .* of step 2 on rank 1$",
+        ),
     ):
         monkeypatch.setattr(
             "seqssvae.distributed.gather", lambda own, there=[theirs, step]: [own, there]

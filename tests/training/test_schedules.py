@@ -73,16 +73,10 @@ def test_cyclical_with_a_cycle_that_is_no_whole_number(warmup_steps: int, cycles
         assert weight == pytest.approx(min(1.0, within / 0.5), abs=1e-6)
 
 
-def test_what_is_refused() -> None:
+def test_unknown_schedules_are_refused() -> None:
     good: dict[str, Any] = {"schedule": "linear", "final": 1.0, "warmup_steps": 5, "cycles": 1}
     with pytest.raises(ValueError, match="wanted constant, linear, sigmoid or cyclical, got cos"):
         kl_weight(0, **{**good, "schedule": "cos"})
-    with pytest.raises(ValueError, match="step: wanted 0 or more, got -1"):
-        kl_weight(-1, **good)
-    with pytest.raises(ValueError, match="warmup_steps: wanted 0 or more, got -5"):
-        kl_weight(0, **{**good, "warmup_steps": -5})
-    with pytest.raises(ValueError, match="cycles: wanted at least 1, got 0"):
-        kl_weight(0, **{**good, "cycles": 0})
 
 
 def test_the_learning_rate_is_a_line_with_a_floor() -> None:
@@ -90,5 +84,3 @@ def test_the_learning_rate_is_a_line_with_a_floor() -> None:
     assert found == pytest.approx([0.2 - 0.018 * min(s, 10) for s in range(13)])
     assert learning_rate(7, start=0.2, final_share=1.0, steps=10) == pytest.approx(0.2)
     assert learning_rate(0, start=0.2, final_share=0.5, steps=0) == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="steps: wanted 0 or more, got -1"):
-        learning_rate(0, start=0.2, final_share=0.5, steps=-1)

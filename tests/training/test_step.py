@@ -1,4 +1,4 @@
-"""Single steps: what a bad one leaves as it was, and whom it names."""
+"""Single steps: a bad one changes nothing, and its sequences are named."""
 
 import copy
 import math
@@ -75,7 +75,7 @@ def test_a_bad_step_leaves_no_trace(kind: str, estimator: str) -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("name", ["decoder.", "encoder_y.", "ngrams.", "prior_logits"])
-def test_a_bad_weight_is_put_back(name: str, value: float) -> None:
+def test_a_bad_weight_is_restored(name: str, value: float) -> None:
     """One that the batch reads, or one that it does not: an n-gram that no row has."""
     bad, good = make(), make()
     for step in range(5):
@@ -84,7 +84,7 @@ def test_a_bad_weight_is_put_back(name: str, value: float) -> None:
             bad.model.state_dict()[found].view(-1)[-1] = value
             loss, problem = bad.step(step)
             assert math.isnan(loss) and problem is not None and problem.ids == ()
-            assert problem.reason == f"{found} held numbers that are not finite"
+            assert problem.reason == f"values of {found} are not finite"
         else:
             assert bad.step(step)[0] == good.step(step)[0]
     assert_same_bits(dict(good.model.state_dict()), dict(bad.model.state_dict()))
@@ -99,16 +99,16 @@ def test_an_optimiser_that_overflows_is_undone() -> None:
     stepper.optimizer.param_groups[0]["betas"] = (0.9, 0.999)
     stepper.config = config(training__learning_rate=100.0)
     _, problem = stepper.step(1)
-    assert problem is not None and "held numbers that are not finite" in problem.reason
+    assert problem is not None and "are not finite" in problem.reason
     assert_same_bits(before, dict(stepper.model.state_dict()))
 
 
-def test_a_loss_that_is_bad_whatever_the_rows_names_none() -> None:
+def test_a_loss_that_is_bad_for_all_rows_names_none() -> None:
     stepper = make()
     spoil(stepper, at=[0], ids=None, calls=1)
     _, problem = stepper.step(0)
     assert problem is not None and problem.ids == ()
-    assert problem.reason == "the loss is nan, by no sequence by itself"
+    assert problem.reason == "the loss is nan, caused by no single sequence"
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

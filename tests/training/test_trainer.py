@@ -222,17 +222,17 @@ def test_exact_estimators_take_the_same_steps() -> None:
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
 
 
-def test_ignored_variables_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_ignored_variables_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     model = make_model()
     assert ignored_variables({"mutual_information": 2.0, "y_gap": 1.0}, model) == []
-    told = ignored_variables({"mutual_information": 0.01, "y_gap": 0.0}, model)
-    assert "free_bits" in told[0] and "class_bias" in told[1]
+    warnings = ignored_variables({"mutual_information": 0.01, "y_gap": 0.0}, model)
+    assert "free_bits" in warnings[0] and "class_bias" in warnings[1]
     with caplog.at_level(logging.WARNING):
         trained(config(model__class_bias=False, model__feed_y=False, training__num_steps=4))
     assert "y is ignored" in caplog.text
 
 
-def test_a_bad_step_is_told_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_step_is_logged_and_training_continues(caplog: pytest.LogCaptureFixture) -> None:
     data, settings = prepared(), config()
     records: list[dict[str, Any]] = []
     trainer = Trainer(
@@ -244,9 +244,9 @@ def test_a_bad_step_is_told_and_training_goes_on(caplog: pytest.LogCaptureFixtur
     assert (progress.skipped_steps, progress.skipped_in_a_row) == (1, 0)
     assert "0-1" in bad[2] and set(progress.bad_ids) == bad[2]
     assert [record["skipped_steps"] for record in records] == [0, 1, 1]
-    told = [record.message for record in caplog.records if "skipped" in record.message]
+    skipped = [record.message for record in caplog.records if "skipped" in record.message]
     ids = ", ".join(progress.bad_ids)
-    assert told == [f"step 2 skipped, 1 in a row: the loss is nan, by sequences {ids}"]
+    assert skipped == [f"step 2 skipped, 1 in a row: the loss is nan, caused by sequences {ids}"]
 
 
 @pytest.mark.parametrize("first_bad", [0, 3])
@@ -287,15 +287,15 @@ def test_weights_that_cannot_be_evaluated_are_left_for_the_best(
     assert trainer.progress.best_step == 0 and trainer.progress.metrics
 
 
-@pytest.mark.parametrize("figure", ["elbo", "accuracy"])
-def test_figures_that_are_not_finite_are_never_the_best(
-    figure: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["elbo", "accuracy"])
+def test_metrics_that_are_not_finite_are_never_the_best(
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain_measure, calls = Trainer._measure, itertools.count()
 
     def measure(trainer: Trainer) -> dict[str, Any]:
-        spoiled = {figure: math.nan, "accuracy": 2.0} if next(calls) == 1 else {}
-        return {**plain_measure(trainer), **spoiled, **({figure: math.nan} if spoiled else {})}
+        spoiled = {name: math.nan, "accuracy": 2.0} if next(calls) == 1 else {}
+        return {**plain_measure(trainer), **spoiled, **({name: math.nan} if spoiled else {})}
 
     monkeypatch.setattr(Trainer, "_measure", measure)
     assert trained(config()).progress.best_step != 4
