@@ -1,5 +1,6 @@
 """Two processes give what one gives, and end together."""
 
+import functools
 import json
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from seqssvae import distributed
 from seqssvae.cli import main
+from seqssvae.storage.slices import write_in_slices
 from tests.support.processes import start_ranks
 from tests.support.scenarios import SCENARIOS
 from tests.support.training import SETTINGS, assert_same_bits
@@ -84,11 +86,11 @@ def test_who_was_launched(
 
 
 COMMANDS = """
-import json, sys
+import functools, json, sys
 from seqssvae import distributed
 from seqssvae.storage import slices
 from seqssvae.cli import main
-slices.SLICE_ROWS = 7
+slices.write_in_slices = functools.partial(slices.write_in_slices, slice_rows=7)
 with distributed.joined():
     sys.exit(max(main(words) for words in json.loads(sys.argv[1])))
 """
@@ -100,9 +102,10 @@ def test_commands_share_a_file(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The same bytes as one process, in the order of the input; the first one tells."""
+    """The same bytes as one process, in the order of the input; rank 0 prints."""
     torch.set_default_dtype(torch.float32)
-    monkeypatch.setattr("seqssvae.storage.slices.SLICE_ROWS", 7)
+    in_sevens = functools.partial(write_in_slices, slice_rows=7)
+    monkeypatch.setattr("seqssvae.storage.slices.write_in_slices", in_sevens)
     run, data = small_run
 
     def commands(folder: Path) -> list[list[str]]:

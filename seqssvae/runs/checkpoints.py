@@ -18,7 +18,15 @@ from torch import Tensor
 
 from seqssvae.errors import InputError
 from seqssvae.storage.checksums import CheckedFolder, refuse_unsafe, seal
-from seqssvae.storage.files import flush, parse_json, readable, to_json, writable, write_new
+from seqssvae.storage.files import (
+    flush,
+    parse_json,
+    readable,
+    remove_folder,
+    to_json,
+    writable,
+    write_new,
+)
 from seqssvae.storage.tensors import from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
@@ -33,8 +41,8 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a new checkpoint, then remove the oldest.
 
     Args:
-        folder: The run's; made if it is not there.
-        state: Tensors, numbers, texts and None, in dicts (keys are texts or whole numbers), lists
+        folder: Folder of the run; created if it does not exist.
+        state: Tensors, numbers, strings and None, in dicts (keys are strings or integers), lists
             and tuples.
 
     Raises:
@@ -43,13 +51,13 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     packed = _pack(state, "state", tensors)
-    place = folder / CHECKPOINTS
-    with writable(place):
-        if not place.is_dir():
-            place.mkdir(parents=True)
+    path = folder / CHECKPOINTS
+    with writable(path):
+        if not path.is_dir():
+            path.mkdir(parents=True)
             flush(folder)
             flush(folder.absolute().parent)
-        staging = place / STAGING
+        staging = path / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
@@ -57,20 +65,20 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
             write_new(staging / STATE, to_json(packed, indent=None))
             seal(staging)
             numbers = _numbers(folder)
-            os.rename(staging, place / str(max(numbers, default=0) + 1))
+            os.rename(staging, path / str(max(numbers, default=0) + 1))
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        flush(place)
+        flush(path)
         for number in numbers[: -(KEPT - 1)]:
             # first the name goes, then the files: under its name a checkpoint is whole
-            shutil.rmtree(place / DISCARDED, ignore_errors=True)
-            os.rename(place / str(number), place / DISCARDED)
-            shutil.rmtree(place / DISCARDED, ignore_errors=True)
+            shutil.rmtree(path / DISCARDED, ignore_errors=True)
+            os.rename(path / str(number), path / DISCARDED)
+            shutil.rmtree(path / DISCARDED, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote last, on the CPU, or None if there is no checkpoint.
+    """The newest checkpoint, on the CPU, or None if there is none.
 
     For a damaged one a warning is logged, and the one before it is loaded, if that is whole.
 
@@ -90,20 +98,17 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is one, whole or not."""
+    """Whether a run has a checkpoint, damaged or not."""
     return bool(_numbers(folder))
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Delete all of them, if there are any.
+    """Delete all checkpoints of a run, if there are any.
 
     Raises:
         InputError: they cannot be deleted.
     """
-    place = folder / CHECKPOINTS
-    with writable(place):
-        if place.is_dir():
-            shutil.rmtree(place)
+    remove_folder(folder / CHECKPOINTS)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -113,17 +118,14 @@ def remove_leftovers(folder: Path) -> None:
         InputError: they cannot be deleted.
     """
     for name in (STAGING, DISCARDED):
-        leftover = folder / CHECKPOINTS / name
-        with writable(leftover):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
+        remove_folder(folder / CHECKPOINTS / name)
 
 
 def _numbers(folder: Path) -> list[int]:
     """Numbers of the checkpoints, ascending."""
-    place = folder / CHECKPOINTS
-    with readable(place):
-        names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    path = folder / CHECKPOINTS
+    with readable(path):
+        names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
     return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
 
@@ -156,7 +158,7 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
             return value
         case Mapping():
             if not all(isinstance(key, str | int) for key in value):
-                raise TypeError(f"{where}: wanted texts or whole numbers for keys, got others")
+                raise TypeError(f"{where}: wanted strings or integers for keys, got others")
             pairs = (
                 (key, _pack(item, f"{where}[{key!r}]", tensors)) for key, item in value.items()
             )

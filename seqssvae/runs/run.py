@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, written so that a kill at any moment leaves nothing torn.
+"""The folder of a run, which a kill at any moment leaves whole or refused.
 
 | file | holds |
 | --- | --- |
@@ -7,18 +7,17 @@
 | `config.json` | the settings |
 | `vocabulary.json`, `sentencepiece.model` | the vocabulary |
 | `labels.json` | the classes, in the order of their numbers |
-| `split.json` | ids of the rows by what they were used for |
+| `split.json` | ids of the rows by their use in training |
 | `weights.safetensors` | the weights |
 | `metrics.jsonl` | an evaluation a line |
-| `checkpoints/` | what an unfinished run resumes from; removed when it is finished |
+| `checkpoints/` | state to resume an unfinished run from; removed when it is finished |
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from seqssvae.storage.files import (
     line_of,
     parse_json,
     readable,
+    remove_folder,
     to_json,
     writable,
     write_new,
@@ -65,15 +65,15 @@ MakeWeights = Callable[[Config, int, int], Mapping[str, Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class RunContents:
-    """All that a finished run holds.
+    """Contents of a finished run.
 
     Attributes:
         config: The settings.
         vocabulary: Symbols to ids and back.
         labels: The classes; none for the plain VAE.
-        split: Ids of the rows by what they were used for.
+        split: Ids of the rows by their use in training.
         weights: A state dict; tied weights are stored once for each name.
-        manifest: Facts as plain values: versions, source, a summary.
+        manifest: Plain values: versions, source, a summary.
         checksum: SHA-256 of the checksums of a loaded run's files.
     """
 
@@ -87,7 +87,7 @@ class RunContents:
 
 
 def check_new_run(folder: Path) -> None:
-    """Make sure, before the work begins, that a new run can be written; nothing is made.
+    """Check, before training, that a new run can be written; nothing is created.
 
     Raises:
         InputError: the folder holds something, is no folder, or cannot be written to.
@@ -107,7 +107,7 @@ def check_new_run(folder: Path) -> None:
 
 
 def check_old_run(folder: Path) -> None:
-    """Make sure that a run can be resumed or started in a folder; remove files of killed saves.
+    """Check that a run can be resumed or started in a folder; remove files of killed saves.
 
     Raises:
         InputError: the folder holds files of something else, or `check_new_run` refuses it.
@@ -119,9 +119,7 @@ def check_old_run(folder: Path) -> None:
     if not names:
         check_new_run(folder)
     remove_leftovers(folder)
-    with writable(folder / STAGING):
-        if (folder / STAGING).is_dir():
-            shutil.rmtree(folder / STAGING)
+    remove_folder(folder / STAGING)
 
 
 def is_finished(folder: Path) -> bool:
@@ -137,8 +135,8 @@ def save_run(folder: Path, contents: RunContents) -> None:
     leaves files that `load_run` refuses.
 
     Args:
-        folder: Made if it is not there; its metrics are left as they are, and listed too.
-        contents: What to write.
+        folder: Created if it does not exist; its metrics are kept, and listed too.
+        contents: Contents of the run.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -167,8 +165,8 @@ def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunCon
     """Read a finished run, each file checked against its checksum, none of them trusted.
 
     Args:
-        folder: The run's.
-        make_weights: Gives the weights of a config, V and K on the meta device. The header of the
+        folder: Folder of the run.
+        make_weights: Makes the weights of a config, V and K on the meta device. The header of the
             weights file is compared with them before memory of that size is allocated.
 
     Raises:
@@ -181,7 +179,7 @@ def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunCon
         if name != WEIGHTS:
             files.check(name)
     config = parse_json(files.read(CONFIG), dict, folder / CONFIG)
-    with _no_deep_brackets(folder):
+    try:
         contents = RunContents(
             config=override(override(Config(), OLDER), config, where=f"{folder / CONFIG}: "),
             vocabulary=load_vocabulary(folder),
@@ -191,6 +189,8 @@ def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunCon
             manifest=manifest,
             checksum=hashlib.sha256(repr(sorted(files.sums.items())).encode()).hexdigest(),
         )
+    except RecursionError as error:
+        raise InputError(f"{folder}: wanted JSON, got brackets too deep") from error
     if make_weights is not None:
         _check_weights(files, contents, make_weights)
     weights = from_bytes(files.read(WEIGHTS), folder / WEIGHTS)
@@ -201,8 +201,8 @@ def restore_model(contents: RunContents, where: str) -> SSVAE:
     """The networks of a run with its weights, in evaluation mode.
 
     Args:
-        contents: The run.
-        where: Its folder or name, for errors.
+        contents: Contents of the run.
+        where: Folder or name of the run, for errors.
 
     Raises:
         InputError: the weights are not those of the config.
@@ -269,11 +269,3 @@ def _check_weights(files: CheckedFolder, contents: RunContents, make: MakeWeight
         raise InputError(f"{path}: wanted at most {limit} bytes for the config, got {size}")
     files.check(WEIGHTS)
     check_header(path, wanted)
-
-
-@contextlib.contextmanager
-def _no_deep_brackets(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except RecursionError as error:
-        raise InputError(f"{folder}: wanted JSON, got brackets too deep") from error

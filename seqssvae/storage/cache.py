@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from seqssvae.errors import InputError
@@ -28,11 +28,11 @@ def cached_file(
 ) -> Path:
     """A file of the cache, written first if it is missing or damaged.
 
-    It is written under another name, flushed to the disk and renamed, so that no process reads a
-    part of it.
+    It is written under another name, flushed to the disk and renamed, so that no process reads an
+    incomplete one.
 
     Args:
-        name: File name with a fingerprint of all that the content depends on.
+        name: File name, with a fingerprint of all that the content depends on.
         write: Writes the content to a new file.
         is_whole: Whether an existing file can be read.
 
@@ -44,24 +44,17 @@ def cached_file(
     if path.is_file() and is_whole(path):
         return path
     partial = folder / f".{name}.{secrets.token_hex(8)}"
-    with _writable(folder):
-        try:
-            write(partial)
-            flush(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    return path
-
-
-@contextlib.contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Make the folder, and turn errors of the system into one line."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield
+        write(partial)
+        flush(partial)
+        os.replace(partial, path)
     except OSError as error:
         raise InputError(
             f"{folder.parent}: wanted a cache that can be written (set HF_HOME to another folder), "
             f"got: {error.strerror or error}"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return path

@@ -1,10 +1,11 @@
-"""Files that are whole or absent, and readers that tell in a line what is wrong with one."""
+"""Files that are whole or absent, and readers whose errors are one line."""
 
 import contextlib
 import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,24 +15,24 @@ import numpy as np
 from seqssvae.errors import InputError
 
 
-def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
+    """As `write_atomically_by`, of some bytes."""
+    write_atomically_by(path, lambda file: file.write(content))
+
+
+def write_atomically_by(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file beside `path`, flush it to the disk, and rename it.
 
-    Whoever reads `path` finds the old content or the new one, whole. What is no regular file
-    (`/dev/stdout`, a pipe) is written to as it is, and a link is followed.
+    A reader of `path` gets the old content or the new one, whole. Other than regular files
+    (`/dev/stdout`, a pipe) are written to directly, and a link is followed.
 
     Args:
-        path: In a folder that exists.
-        content: What to write, as a whole or piece by piece.
+        path: File in a folder that exists.
+        write: Writes the content to an open file.
 
     Raises:
         InputError: the folder is missing or cannot be written to.
     """
-    write_atomically_by(path, lambda file: file.writelines(_pieces(content)))
-
-
-def write_atomically_by(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """As `write_atomically`, of what `write` puts into the file that it is given."""
     with writable(path):
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
@@ -58,25 +59,32 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """
     with writable(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (f"{line}\n".encode() for line in lines))
+    write_atomically_by(path, lambda file: file.writelines(f"{line}\n".encode() for line in lines))
 
 
-def write_new(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file that is not there yet, its mode as the umask wants it.
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet.
 
     Raises:
-        OSError: it cannot be written, or is there.
+        OSError: it cannot be written, or exists.
     """
     with open(path, "xb") as file:
-        file.writelines(_pieces(content))
+        file.write(content)
 
 
-def _pieces(content: bytes | Iterable[bytes]) -> Iterable[bytes]:
-    return (content,) if isinstance(content, bytes) else content
+def remove_folder(path: Path) -> None:
+    """Delete a folder, if there is one.
+
+    Raises:
+        InputError: it cannot be deleted.
+    """
+    with writable(path):
+        if path.is_dir():
+            shutil.rmtree(path)
 
 
 def flush(path: Path) -> None:
-    """Have a file's content, or a folder's entries, on the disk.
+    """Flush a file's content, or a folder's entries, to the disk.
 
     Raises:
         OSError: the disk refuses.
@@ -99,11 +107,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(content: bytes, kind: type, where: object) -> Any:
-    """What a JSON text says.
+    """The value of a JSON text.
 
     Args:
-        content: UTF-8.
-        kind: What is wanted, `dict` or `list`.
+        content: Bytes in UTF-8.
+        kind: Expected type, `dict` or `list`.
         where: The file, and the line if there are several; put before every error.
 
     Raises:
@@ -119,12 +127,12 @@ def parse_json(content: bytes, kind: type, where: object) -> Any:
 
 
 def to_json(value: Any, *, indent: int | None = 1) -> bytes:
-    """Plain values as a JSON text that ends with a newline; what is not finite becomes null."""
+    """Plain values as JSON with a final newline; numbers that are not finite become null."""
     return json.dumps(_plain(value), allow_nan=False, indent=indent).encode() + b"\n"
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can say: NumPy's numbers as numbers, paths as text, NaN and infinity as None."""
+    """Convert to values of JSON: NumPy's numbers, paths as strings, NaN and infinity as None."""
     match value:
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
@@ -148,7 +156,7 @@ def line_of(error: Exception) -> str:
 
 @contextlib.contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """Turn the system's refusals into one line.
+    """Turn errors of the system into one line.
 
     Raises:
         InputError: something inside could not be written.

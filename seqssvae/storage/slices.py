@@ -1,7 +1,7 @@
-"""A file that is computed slice by slice, by one process or by several, and the same either way.
+"""A file that is computed slice by slice, the same by one process or several.
 
-The slices have one size, whoever computes them. Each is a file in a folder beside the output, whole
-or absent, until all of them are there; what was killed goes on with those that are missing.
+The slices have one size. Each is a file in a folder beside the output, whole or absent, until all
+of them exist; after a kill only the missing ones are computed.
 """
 
 import hashlib
@@ -15,7 +15,12 @@ from typing import Any, BinaryIO
 
 from seqssvae import distributed
 from seqssvae.errors import InputError
-from seqssvae.storage.files import writable, write_atomically, write_atomically_by
+from seqssvae.storage.files import (
+    remove_folder,
+    writable,
+    write_atomically,
+    write_atomically_by,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,29 +37,32 @@ def write_in_slices(
     key: Mapping[str, Any],
     make: Callable[[slice], bytes],
     join: Join,
+    slice_rows: int = SLICE_ROWS,
 ) -> None:
     """Write a file of many rows.
 
     Args:
-        out: In a folder that exists; every rank sees the same one.
-        num_rows: Of the whole.
-        key: What the content depends on, plain values; slices of another key are computed anew.
-        make: The content of some rows' slice.
-        join: Writes what all slices hold, in order.
+        out: File in a folder that exists and is the same for every rank.
+        num_rows: Number of all rows.
+        key: All that the content depends on, plain values; slices of another key are not used.
+        make: Computes the content of a slice of the rows.
+        join: Writes the content of all slices, in order.
+        slice_rows: Rows in a slice.
 
     Raises:
         InputError: the folder is missing or cannot be written to.
         RankLost: another rank is gone.
     """
-    starts = range(0, max(num_rows, 1), SLICE_ROWS)
-    slices = [slice(start, min(start + SLICE_ROWS, num_rows)) for start in starts]
+    starts = range(0, max(num_rows, 1), slice_rows)
+    slices = [slice(start, min(start + slice_rows, num_rows)) for start in starts]
     is_file = out.is_file() or not out.exists()
     if not is_file and distributed.size() > 1:
-        raise InputError(f"{out}: wanted a file for slices to stand beside, got a pipe or a folder")
+        raise InputError(f"{out}: wanted a file, got a pipe or a folder")
     if len(slices) == 1 or not is_file:
         made = (io.BytesIO(make(rows)) for rows in slices)
         distributed.from_writer(lambda: write_atomically_by(out, lambda file: join(made, file)))
         return
+    key = {**key, "slice_rows": slice_rows}
     target = out.resolve()
     folder = target.with_name(f".{target.name[:100]}.slices")
     distributed.from_writer(lambda: _prepare(out, folder, key, len(slices)))
@@ -62,7 +70,7 @@ def write_in_slices(
         path = folder / str(number)
         if not path.exists():
             write_atomically(path, make(slices[number]))
-    distributed.gather(None)  # all are there
+    distributed.gather(None)  # until all slices are written
     distributed.from_writer(lambda: _finish(out, folder, len(slices), join))
 
 
@@ -73,28 +81,27 @@ def concatenate(parts: Iterable[BinaryIO], whole: BinaryIO) -> None:
 
 
 def _prepare(out: Path, folder: Path, key: Mapping[str, Any], num_slices: int) -> None:
-    """Make the folder, or leave it if it holds slices of the same content."""
-    text = json.dumps({**key, "slice_rows": SLICE_ROWS}, sort_keys=True)
+    """Make the folder, or keep it if it holds slices of the same key."""
+    text = json.dumps(key, sort_keys=True)
     wanted = hashlib.sha256(text.encode()).hexdigest().encode()
     path = folder / KEY
     with writable(out):
         if folder.is_dir() and not (path.exists() and path.read_bytes() == wanted):
             shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
-        for debris in folder.glob(".*"):  # of a kill
-            debris.unlink()
+        for leftover in folder.glob(".*"):  # of a kill
+            leftover.unlink()
         if not path.exists():
             write_atomically(path, wanted)
-        found = sum((folder / str(number)).exists() for number in range(num_slices))
-    if found:
-        logger.info("%d of %d slices are there already", found, num_slices)
+        num_done = sum((folder / str(number)).exists() for number in range(num_slices))
+    if num_done:
+        logger.info("%d of %d slices exist already", num_done, num_slices)
 
 
 def _finish(out: Path, folder: Path, num_slices: int, join: Join) -> None:
     parts = _opened(folder / str(number) for number in range(num_slices))
     write_atomically_by(out, lambda file: join(parts, file))
-    with writable(folder):
-        shutil.rmtree(folder)
+    remove_folder(folder)
 
 
 def _opened(paths: Iterable[Path]) -> Iterator[BinaryIO]:

@@ -1,5 +1,6 @@
 """Slices: the whole is the same however it came about, and nothing is computed twice."""
 
+import functools
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from seqssvae.errors import InputError
 from seqssvae.storage import slices
-from seqssvae.storage.slices import concatenate, write_in_slices
+from seqssvae.storage.slices import concatenate
 
 
 class Killed(BaseException):
@@ -29,9 +30,7 @@ class Maker:
         return b"".join(b"%d\n" % row for row in range(rows.start, rows.stop))
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE_ROWS", 3)
+write_in_slices = functools.partial(slices.write_in_slices, slice_rows=3)
 
 
 def lines(num_rows: int) -> bytes:
@@ -47,7 +46,7 @@ def test_all_rows_in_order(num_rows: int, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_what_was_killed_goes_on(tmp_path: Path) -> None:
+def test_after_a_kill_missing_slices_are_computed(tmp_path: Path) -> None:
     out = tmp_path / "rows.txt"
     out.write_text("old")
     with pytest.raises(Killed):
@@ -88,7 +87,7 @@ def test_a_kill_while_they_are_joined_costs_nothing(tmp_path: Path) -> None:
     assert maker.made == [] and out.read_bytes() == lines(10)
 
 
-def test_a_pipe_gets_the_slices_as_they_come(tmp_path: Path) -> None:
+def test_a_pipe_gets_slice_after_slice(tmp_path: Path) -> None:
     write_in_slices(Path("/dev/null"), 10, key={}, make=Maker(), join=concatenate)
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "rows.txt")
@@ -97,7 +96,7 @@ def test_a_pipe_gets_the_slices_as_they_come(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_rows", [2, 10])
-def test_a_missing_folder_is_told(num_rows: int, tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(num_rows: int, tmp_path: Path) -> None:
     out, maker = tmp_path / "no" / "rows.txt", Maker()
     with pytest.raises(InputError, match="rows.txt: wanted to write it, got No such file"):
         write_in_slices(out, num_rows, key={}, make=maker, join=concatenate)
