@@ -1,4 +1,4 @@
-"""A trained model and what it is used for."""
+"""A trained model: evaluation, classification, generation, and its latent space."""
 
 import dataclasses
 import logging
@@ -29,7 +29,6 @@ from seqssvae.inference.predict import (
     generate,
     transfer_rows,
 )
-from seqssvae.model.build import meta_weights
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.runs.pretrained import Pretrained
 from seqssvae.runs.run import RunContents, load_run, restore_model
@@ -40,10 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MOST_SEQUENCES, MOST_SAMPLES = 10_000_000, 1_000_000  # that are asked for at once
+MAX_SEQUENCES, MAX_SAMPLES = 10_000_000, 1_000_000  # in a call
 LARGEST_SEED = 2**63 - 1
-PART_ROWS = 100_000  # of a file that is classified or encoded at once
-EXTRA_LENGTH = 1.5  # generated sequences may be longer than the longest that training kept
+EXTRA_LENGTH = 1.5  # generated sequences may be longer than those of training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +55,7 @@ class TrainedModel(Pretrained):
         config: The run's settings.
         vocabulary: Symbols to ids and back.
         labels: The classes; none for the plain VAE.
-        manifest: What is known about the run.
+        manifest: Plain values about the run: source, versions, a summary.
         checksum: SHA-256 of the run's files, if the model was loaded from one.
     """
 
@@ -74,7 +72,7 @@ class TrainedModel(Pretrained):
         Args:
             data: A file, `hub:NAME`, or a `datasets.Dataset`.
             num_samples: Importance samples of z for each row and label.
-            seed: Of the samples.
+            seed: Seed of the samples.
 
         Returns:
             Accuracy and macro-F1 over labelled rows; ELBO, NLL and KL in nats per sequence.
@@ -83,12 +81,11 @@ class TrainedModel(Pretrained):
             InputError: bad input, or a label that training never saw.
 
         Example:
-            >>> figures = seqssvae.load(run).evaluate(data)
-            >>> figures["num_rows"], figures["accuracy"] > 0.9
+            >>> metrics = seqssvae.load(run).evaluate(data)
+            >>> metrics["num_rows"], metrics["accuracy"] > 0.9
             (40, True)
         """
-        rows = read_like(data, self.config, self.vocabulary, self.labels)
-        warn_of_losses(rows, self.config.data.max_length)
+        rows = self.read(data, labels=True)
         _check_samples(num_samples, seed)
         return evaluate(self.model, rows, num_samples=num_samples, seed=seed)
 
@@ -106,8 +103,8 @@ class TrainedModel(Pretrained):
             sequences: Texts, or lists of tokens, as in training.
             mode: "q" for q(y | x), "posterior" for Bayes' rule p(y | x) with importance samples
                 of z, "mix" for their normalised geometric mean.
-            num_samples: Samples of z that "posterior" and "mix" take.
-            seed: Of the samples.
+            num_samples: Samples of z for "posterior" and "mix".
+            seed: Seed of the samples.
 
         Returns:
             For each sequence, in order, its `label`, that label's `probability`, and the
@@ -130,7 +127,7 @@ class TrainedModel(Pretrained):
         if not self.labels.names:
             raise InputError("wanted a model with classes, got one that was trained on no labels")
         _check_samples(num_samples, seed)
-        for part in rows.parts(PART_ROWS):  # a table of all might not fit in memory
+        for part in rows.parts():  # a table of all might not fit in memory
             for row in classify_table(
                 self.model, part, mode=mode, num_samples=num_samples, seed=seed
             ):
@@ -155,20 +152,20 @@ class TrainedModel(Pretrained):
         max_length: int | None = None,
         seed: int = 0,
     ) -> list[str | list[str]]:
-        """Write new sequences of a label, each from a z of its own drawn from p(z).
+        """Generate sequences of a label, each from its own z ~ p(z).
 
-        Sequence i is a function of the seed and of i: more of them are the same and others.
+        Sequence i depends on the seed and on i only, not on `n`.
 
         Args:
             label: A class's name; None for a model without classes.
-            n: How many.
-            prefix: What they begin with.
+            n: Number of sequences.
+            prefix: First symbols of each sequence.
             strategy: "sample", "greedy" or "beam".
-            temperature: Of the sampled symbols; below 1 is nearer to greedy.
-            top_k: Sample among the k likeliest symbols; 0 for all.
-            top_p: Sample among the likeliest symbols that hold this much probability.
-            width: Of the beam.
-            max_length: Symbols at most, EOS included.
+            temperature: Temperature of the sampled symbols; below 1 is nearer to greedy.
+            top_k: Sample from the k likeliest symbols; 0 for all.
+            top_p: Sample from the likeliest symbols with this total probability.
+            width: Width of the beam.
+            max_length: Largest number of symbols, EOS included.
             seed: The same seed gives the same sequences; 0 or more.
 
         Raises:
@@ -179,13 +176,13 @@ class TrainedModel(Pretrained):
             >>> model.generate("left", 3, seed=1) == model.generate("left", 3, seed=1)
             True
         """
-        check_whole("n", n, 0, MOST_SEQUENCES)
+        check_whole("n", n, 0, MAX_SEQUENCES)
         check_whole("seed", seed, 0, LARGEST_SEED)
         check_whole("top_k", top_k, 0, LARGEST_SEED)
         y = self._label(label, n)
         longest = self._longest() if max_length is None else max_length
         check_whole("max_length", longest, 1, MAX_SYMBOLS)
-        found = generate(
+        generated = generate(
             self.model,
             n,
             y,
@@ -198,12 +195,12 @@ class TrainedModel(Pretrained):
             max_length=longest,
             seed=seed,
         )
-        return [self.vocabulary.decode(row) for row in found]
+        return [self.vocabulary.decode(row) for row in generated]
 
     def transfer(
         self, sequences: Sequence[str] | Sequence[Sequence[str]], to: str
     ) -> list[str | list[str]]:
-        """Write each sequence anew under another label: the same z, another y, greedily.
+        """Rewrite each sequence under another label: the same z, another y, decoded greedily.
 
         Raises:
             InputError: an unknown label.
@@ -213,8 +210,8 @@ class TrainedModel(Pretrained):
             1
         """
         rows = self.read_sequences(sequences)
-        found = transfer_rows(self.model, rows, to=self._class(to), max_length=self._longest())
-        return [self.vocabulary.decode(ids) for ids in found]
+        written = transfer_rows(self.model, rows, to=self._class(to), max_length=self._longest())
+        return [self.vocabulary.decode(ids) for ids in written]
 
     def interpolate(
         self,
@@ -224,13 +221,13 @@ class TrainedModel(Pretrained):
         *,
         label: str | None = None,
     ) -> list[str | list[str]]:
-        """Walk through z from one sequence to another, decoding greedily.
+        """Interpolate z from one sequence to another, decoding greedily.
 
         Args:
-            a: Where the walk begins.
-            b: Where it ends.
-            steps: Sequences on the way, both ends included, at least 2.
-            label: y on the whole way; the likeliest label of `a` when None.
+            a: First sequence.
+            b: Last sequence.
+            steps: Number of sequences, both ends included, at least 2.
+            label: Label of all of them; the likeliest label of `a` when None.
 
         Raises:
             InputError: fewer than 2 steps, or an unknown label.
@@ -239,17 +236,17 @@ class TrainedModel(Pretrained):
             >>> len(seqssvae.load(run).interpolate("ab", "abababab", steps=4))
             4
         """
-        check_whole("steps", steps, 2, MOST_SAMPLES)
+        check_whole("steps", steps, 2, MAX_SAMPLES)
         rows = self.read_sequences([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
         y = None if label is None else self._class(label)
-        found = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
-        return [self.vocabulary.decode(ids) for ids in found]
+        written = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
+        return [self.vocabulary.decode(ids) for ids in written]
 
     def encode(
         self, sequences: Sequence[str] | Sequence[Sequence[str]]
     ) -> dict[str, NDArray[np.floating]]:
-        """Each sequence's place in the latent space.
+        """Encode sequences into the latent space.
 
         Returns:
             `loc` and `scale` of q(z | x, y) at the likeliest y, each `[n, Z]`, and
@@ -266,11 +263,11 @@ class TrainedModel(Pretrained):
         return encode_table(self.model, rows)
 
     def annotate(self, data: "datasets.Dataset", *, mode: str = "q") -> "datasets.Dataset":
-        """A data set with what the model says of each row.
+        """A data set with predictions and latent variables of each row.
 
         Args:
-            data: Its columns are found as in training.
-            mode: Of the probabilities, as in `classify`.
+            data: Data set; its columns are chosen as in training.
+            mode: Mode of the probabilities, as in `classify`.
 
         Returns:
             The same rows and columns, with `predicted_label` (a `ClassLabel`) and `probabilities`
@@ -286,13 +283,13 @@ class TrainedModel(Pretrained):
         return add_columns(data, columns, self.labels.names)
 
     def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
-        """A file's rows as this model reads them; labels are read if asked for."""
+        """Rows of a file, encoded for this model, with their labels if `labels`."""
         rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
         warn_of_losses(rows, self.config.data.max_length)
         return rows
 
     def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
-        """Texts, or lists of tokens, as this model reads them.
+        """Texts, or lists of tokens, encoded for this model.
 
         Raises:
             InputError: a sequence of the wrong kind.
@@ -302,7 +299,7 @@ class TrainedModel(Pretrained):
         return rows
 
     def to_contents(self) -> RunContents:
-        """What a run's folder holds, without the ids of the rows."""
+        """Contents of a run's folder, without the ids of the rows."""
         weights = self.model.state_dict()
         return RunContents(self.config, self.vocabulary, self.labels, {}, weights, self.manifest)
 
@@ -319,11 +316,11 @@ class TrainedModel(Pretrained):
         )
 
     def split_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Words of a command line as sequences: split at spaces if the symbols are tokens."""
+        """Arguments of a command as sequences: split at spaces if the symbols are tokens."""
         return [text.split() for text in texts] if self.vocabulary.kind == "tokens" else list(texts)
 
     def read_texts(self, texts: Sequence[str]) -> EncodedRows:
-        """Words of a command line as rows.
+        """Arguments of a command as rows.
 
         Raises:
             InputError: an empty text.
@@ -350,7 +347,7 @@ class TrainedModel(Pretrained):
 
 
 def _check_samples(num_samples: int, seed: int) -> None:
-    check_whole("num_samples", num_samples, 1, MOST_SAMPLES)
+    check_whole("num_samples", num_samples, 1, MAX_SAMPLES)
     check_whole("seed", seed, 0, LARGEST_SEED)
 
 
@@ -358,11 +355,11 @@ def load(run: str | Path) -> TrainedModel:
     """Load a trained run.
 
     Args:
-        run: The folder that `seqssvae train --out` wrote.
+        run: Folder that `seqssvae train --out` wrote.
 
     Raises:
-        InputError: the folder is missing, or a file in it is missing, damaged, or not to be
-            trusted: a link, a pickle, weights of other sizes than the config's.
+        InputError: the folder is missing, or a file in it is missing, damaged, or unsafe: a link,
+            a pickle, weights of other sizes than the config's.
 
     Example:
         >>> seqssvae.load(run).labels.names
@@ -373,5 +370,5 @@ def load(run: str | Path) -> TrainedModel:
 
 def load_with_split(run: str | Path) -> tuple[TrainedModel, Mapping[str, Sequence[str]]]:
     """As `load`, with the ids of the run's rows by part of the split."""
-    contents = load_run(Path(run), make_weights=meta_weights)
+    contents = load_run(Path(run), check_weights=True)
     return TrainedModel.from_contents(contents, str(run)), contents.split

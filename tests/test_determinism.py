@@ -13,6 +13,7 @@ import torch
 import seqssvae
 import seqssvae.inference.decode
 from seqssvae.cli import main
+from seqssvae.inference.predict import encode_table
 from seqssvae.trained import TrainedModel
 
 Small = tuple[Path, Path]
@@ -78,12 +79,12 @@ def test_z_is_drawn_from_the_prior(model: TrainedModel, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_encode_does_not_depend_on_the_batch_or_the_order(
-    model: TrainedModel, monkeypatch: pytest.MonkeyPatch, batch_size: int
+    model: TrainedModel, batch_size: int
 ) -> None:
     texts = ["ab", "cdcdcdcd", "a", "dcba" * 5, "abab", "cd", "bb"]
     found = model.encode(texts)
     order = np.random.default_rng(0).permutation(len(texts))
-    monkeypatch.setattr("seqssvae.inference.predict.BATCH_SIZE", batch_size)
-    again = model.encode([texts[i] for i in order])
+    rows = model.read_sequences([texts[i] for i in order])
+    again = encode_table(model.model, rows, batch_size=batch_size)
     for name, value in found.items():
         np.testing.assert_allclose(again[name], value[order], atol=1e-6)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import resource
 import shutil
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from seqssvae.cli import main
 from seqssvae.config import Config, override
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import MODES
@@ -69,8 +71,8 @@ def test_what_is_loaded_classifies_as_what_was_saved(small_run: Small, tmp_path:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_classify(model: TrainedModel, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """Probabilities sum to 1 and depend neither on the order of rows nor on their batch."""
+def test_classify(model: TrainedModel, mode: str) -> None:
+    """Probabilities sum to 1 and do not depend on the order of rows."""
     found = model.classify(TEXTS, mode=mode)
     assert len(found) == len(TEXTS)
     for row in found:
@@ -82,17 +84,14 @@ def test_classify(model: TrainedModel, monkeypatch: pytest.MonkeyPatch, mode: st
     order = np.random.default_rng(0).permutation(len(TEXTS))
     permuted = model.classify([TEXTS[i] for i in order], mode=mode)
     np.testing.assert_allclose(table(permuted), probabilities[order], atol=1e-6)
-    monkeypatch.setattr("seqssvae.inference.predict.BATCH_SIZE", 3)
-    np.testing.assert_allclose(table(model.classify(TEXTS, mode=mode)), probabilities, atol=1e-6)
     assert [row["label"] for row in found[:4]] == ["left", "right", "left", "right"]
     assert model.classify([], mode=mode) == []
 
 
-def test_many_rows_are_classified_part_by_part(
+def test_rows_are_classified_chunk_by_chunk(
     model: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = table(model.classify(TEXTS))
-    monkeypatch.setattr("seqssvae.trained.PART_ROWS", 2)
     sizes: list[int] = []
 
     def counted(*arguments: Any, **settings: Any) -> NDArray[np.float64]:
@@ -100,6 +99,7 @@ def test_many_rows_are_classified_part_by_part(
         return classify_table(*arguments, **settings)
 
     monkeypatch.setattr("seqssvae.trained.classify_table", counted)
+    monkeypatch.setattr(EncodedRows, "parts", functools.partialmethod(EncodedRows.parts, 2))
     np.testing.assert_allclose(table(model.classify(TEXTS)), expected, atol=1e-6)
     assert len(sizes) > 1 and max(sizes) == 2 and sum(sizes) == len(TEXTS)
 
@@ -156,7 +156,7 @@ def test_sequences_may_be_longer_than_the_longest_that_training_kept(
     assert {len(text) for text in plain.generate(n=3)} == {longest}
 
 
-def test_mistakes_are_told(model: TrainedModel) -> None:
+def test_mistakes_are_reported(model: TrainedModel) -> None:
     with pytest.raises(InputError, match=r"label: .*'left', 'right'.*got 'lef'.*mean 'left'"):
         model.generate("lef")
     with pytest.raises(InputError, match="label: wanted one of left, right, got none"):
@@ -177,8 +177,8 @@ def test_mistakes_are_told(model: TrainedModel) -> None:
         model.read_texts(["ab", " "])
 
 
-def test_transfer_interpolate_encode(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for each sequence, in order, whatever the batches; weights so large that z counts."""
+def test_transfer_interpolate_encode(model: TrainedModel) -> None:
+    """One for each sequence, in order, alone or in a batch; weights so large that z counts."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.model.parameters():
@@ -190,17 +190,16 @@ def test_transfer_interpolate_encode(model: TrainedModel, monkeypatch: pytest.Mo
 
     moved = begin(model.transfer(TEXTS, to="right"))
     assert moved != moved[::-1] and len(set(map(str, moved))) > 2
-    places = model.encode(TEXTS)
-    assert {name: value.shape for name, value in places.items()} == {
+    encoded = model.encode(TEXTS)
+    assert {name: value.shape for name, value in encoded.items()} == {
         "loc": (8, 2), "scale": (8, 2), "probabilities": (8, 2)
     }  # fmt: skip
-    assert (places["scale"] > 0).all()
-    np.testing.assert_allclose(places["probabilities"], table(model.classify(TEXTS)), atol=1e-6)
-    monkeypatch.setattr("seqssvae.inference.predict.BATCH_SIZE", 1)
+    assert (encoded["scale"] > 0).all()
+    np.testing.assert_allclose(encoded["probabilities"], table(model.classify(TEXTS)), atol=1e-6)
     assert [begin(model.transfer([text], to="right"))[0] for text in TEXTS] == moved
     for i, text in enumerate(TEXTS):
         for name, value in model.encode([text]).items():
-            np.testing.assert_allclose(value[0], places[name][i], atol=1e-5)
+            np.testing.assert_allclose(value[0], encoded[name][i], atol=1e-5)
     for steps in (2, 5):
         walk = model.interpolate("abab", "cdcd", steps, label="left")
         assert len(walk) == steps

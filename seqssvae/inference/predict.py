@@ -1,6 +1,6 @@
-"""A model on any number of rows, batch by batch: tables of results in the order of the rows."""
+"""A model applied to any number of rows in batches: tables of results in the order of the rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqssvae.data.batches import Batch, evaluation_batches
+from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.classify import classify
@@ -25,12 +25,18 @@ MAX_ROWS, NUM_SYMBOLS = 4096, 2**14  # of a batch that is classified
 
 
 def classify_table(
-    model: SSVAE, rows: EncodedRows, *, mode: str = "q", num_samples: int = 8, seed: int = 0
+    model: SSVAE,
+    rows: EncodedRows,
+    *,
+    mode: str = "q",
+    num_samples: int = 8,
+    seed: int = 0,
+    batch_size: int = MAX_ROWS,
 ) -> NDArray[np.float64]:
     """Probabilities of every label for every row, `[n, K]`; arguments as of `classify`."""
     table = np.zeros((len(rows), model.num_classes))
     batches = evaluation_batches(
-        rows, MAX_ROWS, num_classes=model.num_classes, num_symbols=NUM_SYMBOLS
+        rows, batch_size, num_classes=model.num_classes, num_symbols=NUM_SYMBOLS
     )
     for indices, batch in batches:
         generator = torch.Generator().manual_seed(seed)
@@ -41,13 +47,15 @@ def classify_table(
     return table
 
 
-def encode_table(model: SSVAE, rows: EncodedRows) -> dict[str, NDArray[np.floating]]:
+def encode_table(
+    model: SSVAE, rows: EncodedRows, *, batch_size: int = BATCH_SIZE
+) -> dict[str, NDArray[np.floating]]:
     """`loc` and `scale` of q(z | x, y) at the likeliest y, `[n, Z]`, and `probabilities`."""
     sizes = {"loc": model.latent_size, "scale": model.latent_size}
     sizes["probabilities"] = num_classes = model.num_classes
     dtype = model.prior_logits.cpu().numpy().dtype
     table = {name: np.zeros((len(rows), size), dtype) for name, size in sizes.items()}
-    for indices, batch in _batches(model, rows):
+    for indices, batch in evaluation_batches(rows, batch_size, num_classes=num_classes):
         loc, scale = encode_z(model, batch)
         table["loc"][indices], table["scale"][indices] = loc.numpy(), scale.numpy()
         if num_classes:
@@ -55,10 +63,12 @@ def encode_table(model: SSVAE, rows: EncodedRows) -> dict[str, NDArray[np.floati
     return table
 
 
-def transfer_rows(model: SSVAE, rows: EncodedRows, *, to: int, max_length: int) -> list[list[int]]:
+def transfer_rows(
+    model: SSVAE, rows: EncodedRows, *, to: int, max_length: int, batch_size: int = BATCH_SIZE
+) -> list[list[int]]:
     """Each row rewritten under another label; see `transfer`."""
     written: list[list[int]] = [[] for _ in range(len(rows))]
-    for indices, batch in _batches(model, rows):
+    for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
         sequences = transfer(model, batch, to=to, max_length=max_length)
         for index, ids in zip(indices, sequences, strict=True):
             written[int(index)] = ids
@@ -117,8 +127,9 @@ def generate(
         return greedy(model.decoder, z, y, max_length=max_length, prefix=prefix)
     if strategy == "beam":
         check_whole("width", width, 1, MAX_WIDTH)
-        found = beam(model.decoder, z, y, max_length=max_length, width=width, prefix=prefix)
-        return found.sequences
+        return beam(
+            model.decoder, z, y, max_length=max_length, width=width, prefix=prefix
+        ).sequences
     raise InputError(f"strategy: wanted sample, greedy or beam, got {strategy}")
 
 
@@ -153,7 +164,3 @@ def add_columns(
         raise InputError(f"dataset: wanted no column {taken[0]!r}, got one")
     more = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     return datasets.concatenate_datasets([data, more], axis=1)
-
-
-def _batches(model: SSVAE, rows: EncodedRows) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    return evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes)

@@ -133,13 +133,10 @@ def _load(folder: Path) -> dict[str, Any]:
     refuse_unsafe(folder)
     files = CheckedFolder.open(folder)
     tensors = from_bytes(files.read(TENSORS), folder / TENSORS)
+    packed = parse_json(files.read(STATE), dict, folder / STATE)
     try:
-        state: dict[str, Any] = _unpack(
-            parse_json(files.read(STATE), dict, folder / STATE), tensors
-        )
+        state: dict[str, Any] = _unpack(packed, tensors)
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{folder / STATE}: wanted a state, got another JSON text") from error
     return state
 

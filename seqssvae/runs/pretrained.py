@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 from seqssvae.errors import InputError
-from seqssvae.model.build import meta_weights
 from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.storage.checksums import SUMS
 from seqssvae.storage.files import line_of, write_atomically
@@ -104,7 +103,7 @@ class Pretrained(ABC):
             InputError: no such model, or one that is damaged, or has an unknown setting.
         """
         if Path(name).is_dir():
-            contents = load_run(Path(name), make_weights=meta_weights)
+            contents = load_run(Path(name), check_weights=True)
             return cls.from_contents(contents, str(name))
         from huggingface_hub import snapshot_download
 
@@ -124,4 +123,4 @@ class Pretrained(ABC):
             for path in Path(snapshot).iterdir():
                 if path.is_file():
                     shutil.copyfile(path, Path(folder) / path.name)
-            return cls.from_contents(load_run(Path(folder), make_weights=meta_weights), str(name))
+            return cls.from_contents(load_run(Path(folder), check_weights=True), str(name))

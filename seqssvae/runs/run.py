@@ -17,7 +17,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from seqssvae.config import Config, override, to_mapping
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
 from seqssvae.errors import InputError
-from seqssvae.model.build import build_model
+from seqssvae.model.build import build_model, meta_weights
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.runs.checkpoints import CHECKPOINTS, has_checkpoint, remove_leftovers
 from seqssvae.runs.metrics import METRICS
@@ -59,8 +59,6 @@ REQUIRED = (CONFIG, VOCABULARY, LABELS, SPLIT)
 STAGING = ".unfinished"  # files of a save that is in progress, or was killed
 HEADER_BYTES = 2**20  # of a weights file, and some more for each tensor
 BYTES_PER_NUMBER = 8
-
-MakeWeights = Callable[[Config, int, int], Mapping[str, Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,13 +159,13 @@ def save_run(folder: Path, contents: RunContents) -> None:
         flush(folder.absolute().parent)
 
 
-def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunContents:
+def load_run(folder: Path, *, check_weights: bool = False) -> RunContents:
     """Read a finished run, each file checked against its checksum, none of them trusted.
 
     Args:
         folder: Folder of the run.
-        make_weights: Makes the weights of a config, V and K on the meta device. The header of the
-            weights file is compared with them before memory of that size is allocated.
+        check_weights: Compare the header of the weights file with the weights of the config before
+            memory of that size is allocated.
 
     Raises:
         InputError: no such folder, an unfinished run, one of another format, a file that is
@@ -191,8 +189,8 @@ def load_run(folder: Path, *, make_weights: MakeWeights | None = None) -> RunCon
         )
     except RecursionError as error:
         raise InputError(f"{folder}: wanted JSON, got brackets too deep") from error
-    if make_weights is not None:
-        _check_weights(files, contents, make_weights)
+    if check_weights:
+        _check_weights(files, contents)
     weights = from_bytes(files.read(WEIGHTS), folder / WEIGHTS)
     return dataclasses.replace(contents, weights=weights)
 
@@ -252,11 +250,11 @@ def _open(folder: Path) -> tuple[CheckedFolder, dict[str, Any]]:
     return CheckedFolder(folder, sums, listed_in=MANIFEST), manifest
 
 
-def _check_weights(files: CheckedFolder, contents: RunContents, make: MakeWeights) -> None:
+def _check_weights(files: CheckedFolder, contents: RunContents) -> None:
     """Compare the weights file with the weights of the config; no tensor is made."""
     path = files.path / WEIGHTS
     try:
-        wanted = make(contents.config, len(contents.vocabulary), len(contents.labels.names))
+        wanted = meta_weights(contents.config, len(contents.vocabulary), len(contents.labels.names))
     except (RuntimeError, OverflowError) as error:  # more numbers than can be counted
         raise InputError(
             f"{files.path / CONFIG}: wanted a model that can be built, got {line_of(error)}"

@@ -1,19 +1,19 @@
-"""SIGTERM and SIGINT while a run trains: noted, so that a step is finished first."""
+"""SIGTERM and SIGINT during training: recorded, so that a step is finished first."""
 
 import os
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Within it, the first SIGTERM or SIGINT is noted; a second one ends the process at once.
+    """Within it, the first SIGTERM or SIGINT is recorded; a second one ends the process at once.
 
-    Outside the main thread, where Python knows no signals, nothing is noted. A signal that was
+    Outside the main thread, where Python handles no signals, nothing is recorded. A signal that was
     ignored before stays so.
 
     Args:
@@ -22,7 +22,7 @@ class StopSignals:
             process in the middle of a call that does not return.
 
     Attributes:
-        received: The signal that was noted, or None.
+        received: The signal that was recorded, or None.
     """
 
     def __init__(self, *, same_within: float = 0.0) -> None:
@@ -34,19 +34,14 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in NUMBERS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+                    self._before[number] = signal.signal(number, self._record)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received, self._first = number, time.monotonic()
         elif time.monotonic() - self._first > self.same_within:

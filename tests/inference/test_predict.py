@@ -10,18 +10,18 @@ from tests.support.factories import make_model
 from tests.support.rows import random_rows
 
 
-def test_tables_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_do_not_depend_on_the_batches() -> None:
     model, rows = make_model(2), random_rows([-1] * 11, 0)
     whole = predict.encode_table(model, rows)
     written = predict.transfer_rows(model, rows, to=1, max_length=5)
     labels = predict.classify_table(model, rows)
-    monkeypatch.setattr(predict, "BATCH_SIZE", 3)
-    monkeypatch.setattr(predict, "MAX_ROWS", 2)
-    for name, column in predict.encode_table(model, rows).items():
+    for name, column in predict.encode_table(model, rows, batch_size=3).items():
         np.testing.assert_allclose(column, whole[name], atol=1e-12)
     np.testing.assert_allclose(whole["probabilities"], labels, atol=1e-12)
-    np.testing.assert_allclose(predict.classify_table(model, rows), labels, atol=1e-12)
-    assert predict.transfer_rows(model, rows, to=1, max_length=5) == written
+    np.testing.assert_allclose(
+        predict.classify_table(model, rows, batch_size=2), labels, atol=1e-12
+    )
+    assert predict.transfer_rows(model, rows, to=1, max_length=5, batch_size=3) == written
 
 
 def test_sequence_i_depends_on_the_seed_and_on_i_alone() -> None:
