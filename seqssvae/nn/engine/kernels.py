@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -105,15 +106,15 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 @functools.cache
 def _kernels() -> Kernels | None:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
     enabled = os.environ.get("SEQSSVAE_KERNELS", "on") != "off"
-    if not enabled or sys.platform != "linux" or compiler is None:
-        return None
     try:
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+        if not enabled or sys.platform != "linux" or shutil.which(compiler[0]) is None:
+            return None
         library = ctypes.CDLL(str(_compiled(compiler, _cache())))
         blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         return Kernels(library, blas)
-    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+    except (OSError, AttributeError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
         reason = " ".join(str(error).split())
         logger.info("C kernels unavailable, using PyTorch (slower): %s", reason)
         return None
@@ -124,6 +125,7 @@ def _cache() -> Path:
 
     Raises:
         PermissionError: other users can write to it.
+        RuntimeError: the user has no home folder.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "seqssvae"
@@ -134,7 +136,7 @@ def _cache() -> Path:
     return folder
 
 
-def _compiled(compiler: str, folder: Path) -> Path:
+def _compiled(compiler: list[str], folder: Path) -> Path:
     """The library, compiled unless `folder` has one of these sources, compiler and processor.
 
     Raises:
@@ -142,23 +144,35 @@ def _compiled(compiler: str, folder: Path) -> Path:
         subprocess.SubprocessError: the compiler fails.
     """
     version = subprocess.run(
-        [compiler, "--version"], capture_output=True, check=True, timeout=SECONDS
+        [*compiler, "--version"], capture_output=True, check=True, timeout=SECONDS
     ).stdout
     key = hashlib.sha256()
-    flags = " ".join((*FLAGS, THREADS)).encode()
+    flags = " ".join((*compiler[1:], *FLAGS, THREADS)).encode()
     for part in (*(path.read_bytes() for path in SOURCES), flags, version, _processor()):
         key.update(hashlib.sha256(part).digest())
     library = folder / f"kernels-{key.hexdigest()[:32]}.so"
-    if not library.exists():
+    checksum = library.with_suffix(".sha256")
+    if not _is_whole(library, checksum):
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside) / library.name
             sources = [str(path) for path in SOURCES if path.suffix == ".c"]
-            command = [compiler, *FLAGS, *sources, "-o", str(made), "-lm"]
+            command = [*compiler, *FLAGS, *sources, "-o", str(made), "-lm"]
             run = functools.partial(subprocess.run, capture_output=True, timeout=SECONDS)
             if run([*command, THREADS]).returncode:  # a compiler may have no OpenMP
                 run(command, check=True)
+            sum_made = made.with_suffix(".sha256")
+            sum_made.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
             made.replace(library)
+            sum_made.replace(checksum)
     return library
+
+
+def _is_whole(library: Path, checksum: Path) -> bool:
+    """Whether a library is as it was compiled: to use a truncated one is a bus error."""
+    try:
+        return checksum.read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _processor() -> bytes:

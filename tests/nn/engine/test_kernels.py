@@ -107,9 +107,42 @@ def test_a_folder_that_others_can_write_to_is_refused(
 def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernels_for(torch.zeros(1, dtype=torch.float32)) is not None
-    (library,) = (tmp_path / "seqssvae").iterdir()
-    made = library.stat().st_mtime_ns
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "seqssvae").iterdir()}
+    assert sorted(path.suffix for path in made) == [".sha256", ".so"]
     kernels._kernels.cache_clear()
     assert kernels_for(torch.zeros(1, dtype=torch.float32)) is not None
-    (again,) = (tmp_path / "seqssvae").iterdir()
-    assert again == library and again.stat().st_mtime_ns == made
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "seqssvae").iterdir()} == made
+
+
+@needs_compiler
+@pytest.mark.parametrize("suffix", [".so", ".sha256"])
+@pytest.mark.parametrize("size", [0, 50])
+def test_a_truncated_library_is_compiled_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str, size: int
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "seqssvae"
+    compiled = kernels._compiled(["cc"], kernels._cache())
+    content = compiled.read_bytes()
+    os.truncate(next(folder.glob(f"*{suffix}")), size)
+    assert kernels._compiled(["cc"], kernels._cache()).read_bytes()[:4] == content[:4]
+    assert kernels._is_whole(compiled, compiled.with_suffix(".sha256"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("compiler", ["cc -g0", "'cc'", ""])
+def test_the_compiler_may_have_options(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: str
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernels_for(torch.zeros(1, dtype=torch.float32)) is not None
+
+
+def test_without_a_home_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("could not determine home directory")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert kernels_for(torch.zeros(1, dtype=torch.float32)) is None
