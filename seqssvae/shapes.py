@@ -47,3 +47,15 @@ def unfold(value: Tensor, batch_shape: torch.Size) -> Tensor:
 def length_mask(lengths: Tensor, max_length: int) -> Tensor:
     """Whether a position has a symbol, bool `[B, T]`, from lengths `[B]`."""
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)
+
+
+def check_below(name: str, ids: Tensor, size: int) -> None:
+    """Make sure that ids on the CPU are from 0 to `size - 1`; elsewhere torch's kernels check them.
+
+    Raises:
+        ValueError: an id is out of range.
+    """
+    if ids.device.type == "cpu" and ids.numel():
+        low, high = map(int, ids.aminmax())
+        if low < 0 or high >= size:
+            raise ValueError(f"{name}: wanted 0 to {size - 1}, got {low if low < 0 else high}")

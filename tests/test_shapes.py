@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from seqssvae.shapes import fold, length_mask, unfold
+from seqssvae.shapes import check_below, fold, length_mask, unfold
 
 
 def test_unfold_undoes_fold() -> None:
@@ -27,3 +28,11 @@ def test_empty_events_fold() -> None:
 def test_length_mask() -> None:
     mask = length_mask(torch.tensor([0, 2, 3]), 3)
     assert mask.tolist() == [[False] * 3, [True, True, False], [True] * 3]
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 2**40])
+def test_ids_out_of_range_are_refused(wrong: int) -> None:
+    check_below("ids", torch.tensor([0, 3]), 4)
+    check_below("ids", torch.tensor([], dtype=torch.int64), 4)
+    with pytest.raises(ValueError, match=f"ids: wanted 0 to 3, got {wrong}"):
+        check_below("ids", torch.tensor([0, wrong, 3]), 4)

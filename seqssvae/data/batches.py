@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.shapes import check_below
 
 Indices = npt.NDArray[np.int64]
 Weights = float | npt.NDArray[np.floating] | None
@@ -96,7 +97,12 @@ class Batch:
         )
 
     def possible_labels(self, num_classes: int) -> Tensor:
-        """Which labels each row may have, bool `[B, K]`, also where `candidates` is None."""
+        """Which labels each row may have, bool `[B, K]`, also where `candidates` is None.
+
+        Raises:
+            ValueError: a class is not below K.
+        """
+        check_below("classes", self.y.clamp(min=0), num_classes)
         if self.candidates is not None:
             return self.candidates
         y = self.y.unsqueeze(-1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqssvae.nn.engine import Buffer, kernels_for, num_workers, share_out
+from seqssvae.shapes import check_below
 
 CHUNK_ELEMENTS = 2**22  # logits that exist at once
 FEWEST_PRODUCTS = 2**22  # multiplications below which one thread is faster than several
@@ -33,6 +34,9 @@ class Softmax:
         row: Row of each position, `[M]`.
         targets: Symbol of each position, `[M]`.
         chunk_elements: Logits that exist at once.
+
+    Raises:
+        ValueError: a target is not below V, or a class not below K.
     """
 
     weight: Tensor
@@ -42,6 +46,11 @@ class Softmax:
     row: Tensor
     targets: Tensor
     chunk_elements: int = CHUNK_ELEMENTS
+
+    def __post_init__(self) -> None:
+        check_below("targets", self.targets, len(self.bias))
+        if self.table is not None and self.y is not None and not self.y.dtype.is_floating_point:
+            check_below("y", self.y, len(self.table))
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """Log-probability of each position's target, `[M]`, for hidden states `[M, H]`."""

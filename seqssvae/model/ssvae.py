@@ -24,6 +24,7 @@ from seqssvae.model.likelihood import SequenceLikelihood
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import CategoricalHead, NormalHead, SequenceEncoder
 from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.shapes import check_below, length_mask
 
 # Parameters are local to their module and not in Pyro's global store: two models in one process do
 # not share them, and deepcopy, pickle and state_dict work.
@@ -107,7 +108,11 @@ class SSVAE(PyroModule):
             x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
             lengths: `[B]`.
             only_y: Compute features for q(y | x) alone; those for z are the same.
+
+        Raises:
+            ValueError: a symbol id is not below V.
         """
+        check_below("symbol ids", x[length_mask(lengths, x.shape[1])], self.vocabulary_size)
         for_y = self.encoder_y(x, lengths) if self.num_classes else None
         same = self.shares_encoder or only_y
         for_z = for_y if same and for_y is not None else self.encoder_z(x, lengths)

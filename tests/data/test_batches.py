@@ -133,6 +133,12 @@ def test_evaluation_limits_the_symbols_of_a_batch() -> None:
             assert (batch.num_rows + 1) * longest > 20
 
 
+def test_a_class_that_a_model_does_not_have_is_refused() -> None:
+    batch = Batch(torch.full((2, 1), 3), torch.ones(2, dtype=torch.int64), torch.tensor([-1, 3]))
+    with pytest.raises(ValueError, match="classes: wanted 0 to 2, got 3"):
+        batch.possible_labels(3)
+
+
 def test_a_batch_counts_by_its_weights() -> None:
     x, lengths = torch.full((2, 1), 3), torch.ones(2, dtype=torch.int64)
     none, one = torch.zeros(2), torch.ones(2)

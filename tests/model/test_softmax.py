@@ -45,3 +45,13 @@ def test_no_positions() -> None:
     assert total == 0 and log_prob.shape == (0,)
     (gradient,) = torch.autograd.grad(total + softmax.log_prob(hidden).sum(), [weight])
     assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("target", "y", "name"), [(7, 0, "targets"), (-1, 0, "targets"), (0, 4, "y")]
+)
+def test_ids_out_of_range_are_refused(target: int, y: int, name: str) -> None:
+    weight, bias, table = torch.randn(7, 3), torch.randn(7), torch.randn(4, 7)
+    row = torch.tensor([0])
+    with pytest.raises(ValueError, match=f"{name}: wanted 0 to "):
+        Softmax(weight, bias, table, torch.tensor([y]), row, torch.tensor([target]))

@@ -1,6 +1,7 @@
 """The Pyro programs, and the mistakes that such systems make silently."""
 
 import copy
+import dataclasses
 import pickle
 from typing import Any, cast
 
@@ -226,3 +227,19 @@ def test_each_example_has_noise_of_its_own() -> None:
     )
     assert (z[0] - z[1]).abs().min() > 1e-6
     assert (z - again).abs().min() > 1e-6  # no reseeding in the forward pass
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 2**40])
+@pytest.mark.parametrize("num_rows", [1, 20])
+def test_symbol_ids_outside_the_vocabulary_are_refused(num_rows: int, wrong: int) -> None:
+    """In a public `Batch`, in few rows and in so many that the vocabulary is projected once."""
+    model, batch = make_model(3), make_batch([0] * num_rows)
+    x = batch.x.clone()
+    x[0, 0] = wrong
+    changed = dataclasses.replace(batch, x=x)
+    with pytest.raises(ValueError, match=f"symbol ids: wanted 0 to 6, got {wrong}"):
+        FusedEnum().differentiable_loss(model.model, model.guide, changed)
+    with pytest.raises(ValueError, match="classes: wanted 0 to 2, got 3"):
+        FusedEnum().differentiable_loss(
+            model.model, model.guide, dataclasses.replace(batch, y=batch.y + 3)
+        )

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from seqssvae.nn.engine.blocks import Plan
 from seqssvae.nn.engine.buffers import Buffer
 from seqssvae.nn.engine.kernels import kernels_for
+from seqssvae.shapes import check_below
 
 
 def run_cells(
@@ -40,8 +41,12 @@ def run_cells(
 
     Returns:
         `[D, M, H]`.
+
+    Raises:
+        ValueError: a position is not below S.
     """
     if position is not None:
+        check_below("position", position, projected.shape[1])
         position = position.contiguous()
     floats = (
         None if tensor is None else tensor.float().contiguous()

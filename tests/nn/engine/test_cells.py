@@ -135,3 +135,12 @@ def test_under_autocast_all_is_float32() -> None:
         got = in_c([values[0].bfloat16(), *values[1:]], position)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, want, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("wrong", [-1, 6, 2**40])
+def test_positions_out_of_range_are_refused(wrong: int) -> None:
+    values, position = arguments(4, with_position=True)
+    assert position is not None
+    position[1, 7] = wrong
+    with pytest.raises(ValueError, match=f"position: wanted 0 to 5, got {wrong}"):
+        in_c(values, position)
