@@ -3,9 +3,10 @@
 import gzip
 import io
 import json
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
 
 
 def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:
-    """Tokens in a gzipped file, of whose labels four are seen; the split is by id and saved."""
+    """Tokens in a gzipped file, of whose labels four are seen; the split is saved."""
     rows = [
         {"tokens": [letter] * (1 + i % 3), "label": letter, "id": f"{letter}{i}"}
         for letter in "xy"
@@ -91,14 +92,11 @@ def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:
     assert first.status == 0, first.err
     assert first.json["num_labelled"] == 2 and first.json["num_unlabelled"] == 16
     split = json.loads((tmp_path / "a" / "split.json").read_text())
-    write_rows(tmp_path / "shuffled.jsonl", rows[::-1])
-    again = run(
-        "train", "--data", tmp_path / "shuffled.jsonl", "--labels-per-class", 2, "--json",
-        "--data.dev_fraction=0.5", "--out", tmp_path / "b", *QUICK,
-    )  # fmt: skip
-    assert again.status == 0, again.err
-    other = json.loads((tmp_path / "b" / "split.json").read_text())
-    assert {k: sorted(v) for k, v in split.items()} == {k: sorted(v) for k, v in other.items()}
+    assert {part: len(ids) for part, ids in split.items()} == {
+        "labelled": 2,
+        "dev": 2,
+        "dev_unlabelled": 0,
+    }
     made = run(
         "generate", tmp_path / "a", "--label", "x", "-n", 3, "--prefix", "y x", "--json"
     ).json
@@ -160,14 +158,8 @@ def test_transfer_interpolate_encode_check(run: Run, small_run: Small, tmp_path:
     table = pyarrow.parquet.read_table(out).to_pylist()
     assert len(table) == 40 and len(table[0]["loc"]) == 2 and table[0]["label"] == "left"
     checked = run("check", folder, "--data", data, "--draws", 5, "--rows", 3, "--json").json
-    assert {
-        "estimator",
-        "value",
-        "error",
-        "standard_error",
-        "relative_gradient_error",
-        "seconds",
-    } <= (set(checked["estimators"][0]))
+    wanted = "estimator value error standard_error relative_gradient_error seconds".split()
+    assert set(wanted) <= set(checked["estimators"][0])
 
 
 def test_export(run: Run, small_run: Small, tmp_path: Path) -> None:
@@ -256,37 +248,41 @@ def test_bad_rows_get_one_line(
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (("evaluate", "RUN", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
-        (("evaluate", "nowhere", "--data", "DATA"), "nowhere"),
-        (("generate", "RUN", "--label", "lefft"), "left"),
-        (("generate", "RUN"), "left, right"),
-        (("classify", "RUN"), "TEXT"),
-        (("classify", "RUN", ""), "TEXT 1"),
-        (("transfer", "RUN", "--to", "up", "ab"), "up"),
-        (("interpolate", "RUN", "ab", "ab", "--steps", "1"), "steps"),
-        (("check", "RUN", "--data", "DATA", "--draws", "1"), "draws"),
-        (("train", "--data", "DATA", "--out", "RUN"), "RUN"),
-        (("train", "--data", "DATA", "--out", "NEW", "--model.hiden_size", "3"), "did you mean"),
-        (("train", "--data", "DATA", "--out", "NEW", "--training.num_steps", "x"), "num_steps"),
-        (
-            ("train", "--data", "DATA", "--out", "NEW", "--objective.kl_warmup_steps", "9999"),
-            "warmup",
-        ),
-        (("train", "--data", "DATA", "--out", "NEW", "--text-column", "word"), "word"),
-        (("train", "--data", "DATA", "--out", "NEW", "--label-column", "lang"), "lang"),
-        (("train", "--data", "DATA", "--out", "NEW", "--vocabulary", "tokens"), "tokens"),
-        (("train", "--out", "NEW"), "--data"),
-        (("plot", "RUN", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
-        (("report", "RUN", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
-        (("explore", "RUN", "--port", "70000"), "--port 70000"),
-        (("evaluate", "RUN", "--data", "DATA", "--dta", "x"), "--dta"),
+        ("evaluate RUN --data nowhere.jsonl", "nowhere.jsonl"),
+        ("evaluate nowhere --data DATA", "nowhere"),
+        ("evaluate RUN --data DATA --dta x", "--dta"),
+        ("generate RUN --label lefft", "left"),
+        ("generate RUN", "left, right"),
+        ("generate RUN --label left -n -1", "n: wanted at least 0, got -1"),
+        (f"generate RUN --label left --seed {2**63}", "seed: wanted at most"),
+        ("classify RUN", "TEXT"),
+        ("classify RUN ''", "TEXT 1"),
+        ("classify RUN --out 'a\u2028b' --mode 'x\u2028y'", "invalid choice"),
+        ("transfer RUN --to up ab", "up"),
+        ("interpolate RUN ab ab --steps 1", "steps"),
+        ("check RUN --data DATA --draws 1", "draws"),
+        ("check RUN --data DATA --seed -1", "--seed: wanted 0 or more"),
+        ("plot RUN --data nowhere.jsonl", "nowhere.jsonl"),
+        ("report RUN --data nowhere.jsonl", "nowhere.jsonl"),
+        ("explore RUN --port 70000", "--port 70000"),
+        ("train --data DATA --out RUN", "RUN"),
+        ("train --out NEW", "--data"),
+        ("train --out NEW --data DATA --test nowhere.jsonl", "nowhere.jsonl"),
+        ("train --out NEW --data DATA --model.hiden_size 3", "did you mean"),
+        ("train --out NEW --data DATA --training.num_steps x", "num_steps"),
+        ("train --out NEW --data DATA --objective.kl_warmup_steps 9999", "warmup"),
+        ("train --out NEW --data DATA --text-column word", "word"),
+        ("train --out NEW --data DATA --label-column lang", "lang"),
+        ("train --out NEW --data DATA --vocabulary tokens", "tokens"),
+        ("train --out NEW --data DATA --seed -1", "training.seed: wanted"),
+        ("train --out NEW --data DATA --model.prior [", "model.prior: wanted"),
     ],
 )
 def test_mistakes_get_one_line(
-    run: Run, tmp_path: Path, small_run: Small, words: Sequence[str], wanted: str
+    run: Run, tmp_path: Path, small_run: Small, words: str, wanted: str
 ) -> None:
     names = {"RUN": str(small_run[0]), "DATA": str(small_run[1]), "NEW": str(tmp_path / "new")}
-    outcome = run(*(names.get(word, word) for word in words))
+    outcome = run(*(names.get(word, word) for word in shlex.split(words)))
     assert outcome.status == 2
     assert len(outcome.err.strip().splitlines()) == 1, outcome.err
     assert names.get(wanted, wanted) in outcome.err
@@ -374,23 +370,6 @@ def test_too_little_memory_is_one_line(
     monkeypatch.setattr("seqssvae.cli.classify.run", lambda _: [][0])
     with pytest.raises(IndexError):  # a bug of ours keeps its traceback
         run("classify", small_run[0], "ab")
-
-
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [
-        (("generate", "RUN", "--label", "left", "-n", "-1"), "n: wanted at least 0, got -1"),
-        (("generate", "RUN", "--label", "left", "--seed", str(2**63)), "seed: wanted at most"),
-        (("check", "RUN", "--data", "DATA", "--seed", "-1"), "--seed: wanted 0 or more"),
-        (("train", "--data", "DATA", "--out", "NEW", "--seed", "-1"), "training.seed: wanted"),
-        (("train", "--data", "DATA", "--out", "NEW", "--model.prior", "["), "model.prior: wanted"),
-        (("classify", "RUN", "--out", "a\u2028b", "--mode", "x\u2028y"), "invalid choice"),
-    ],
-)
-def test_odd_words_get_one_line(
-    run: Run, tmp_path: Path, small_run: Small, words: Sequence[str], wanted: str
-) -> None:
-    test_mistakes_get_one_line(run, tmp_path, small_run, words, wanted)
 
 
 def test_numbers_that_stay_bad_exit_with_3(
