@@ -125,16 +125,25 @@ def test_json_values_of_any_type(tmp_path: Path, records: list[Any]) -> None:
                 assert (row.label or None) == (label or None)
 
 
-@cases(30)
-@given(lines=st.lists(texts.filter(lambda text: "\n" not in text and text[-1:] != "\r")))
-def test_txt_lines(tmp_path: Path, lines: list[str]) -> None:
-    content = b"\xef\xbb\xbf" + "".join(line + "\r\n" for line in lines).encode()
+@cases(50)
+@given(
+    lines=st.lists(texts.filter(lambda text: "\n" not in text and text[-1:] != "\r")),
+    mark=st.sampled_from(["", "\ufeff"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    is_ended=st.booleans(),
+)
+def test_txt_lines(tmp_path: Path, lines: list[str], mark: str, end: str, is_ended: bool) -> None:
+    """The last line may have no end."""
+    content = mark + end.join(lines) + end * is_ended
+    *expected, last = content.removeprefix("\ufeff").split(end)
+    expected += [last] * bool(last)
     try:
-        found = read(written(tmp_path / "a.txt.gz", content))
+        found = read(written(tmp_path / "a.txt.gz", content.encode()))
     except InputError:
-        assert "" in lines or not lines
+        assert "" in expected or not expected
     else:
-        assert [row.sequence for row in found] == lines
+        assert [row.sequence for row in found] == expected
+        assert [row.number for row in found] == list(range(1, len(expected) + 1))
 
 
 @cases(30)
