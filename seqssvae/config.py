@@ -219,6 +219,8 @@ class Config:
                 "objective.free_bits: wanted 0 beside objective.kl = sampled (only the analytic KL "
                 f"is known for each dim), got {objective.free_bits}"
             )
+        if self.model.factorisation == "y-given-z" and not self.model.latent_size:
+            raise InputError("model.latent_size: wanted at least 1 for y-given-z, got 0")
 
 
 class Setting(NamedTuple):

@@ -49,6 +49,10 @@ def test_every_number_has_limits(one: Setting) -> None:
         ({"data.num_labels": 3, "data.labels_per_class": 3}, "got both"),
         ({"objective.kl_warmup_steps": 10**6}, "at most training.num_steps"),
         ({"objective.kl": "sampled", "objective.free_bits": 0.1}, "analytic"),
+        (
+            {"model.factorisation": "y-given-z", "model.latent_size": 0},
+            "model.latent_size: wanted at least 1",
+        ),
     ],
 )
 def test_mistakes_say_wanted_and_got(changes: dict[str, Any], wanted: str) -> None:
