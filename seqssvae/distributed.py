@@ -1,11 +1,11 @@
-"""Ranks: the processes that torchrun started for one piece of work; rank 0 writes.
+"""Ranks: the processes of one job that torchrun started; rank 0 writes.
 
-Between the processes of one machine gloo carries what is exchanged, between GPUs nccl. A process
-that is alone exchanges nothing, and nothing here costs it anything, torch's import included.
+CPU tensors are exchanged by gloo, those of GPUs by nccl. A single process exchanges nothing and
+does not import torch here.
 
-torch's own `DistributedDataParallel` is not used. The loss is no single forward of one module, a
-rank whose numbers are bad must tell the others before anything waits for it, and a step can say
-all that it has to say in one buffer. The sum over ranks is the same one.
+torch's own `DistributedDataParallel` is not used: the loss is no single forward of one module, a
+rank with invalid numbers must report them before another one waits for it, and all of a step fits
+one buffer. The sum over ranks is the same.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # that torchrun sets
-STEP = timedelta(seconds=60)  # ranks are so far apart in a step, at most
-WORK = timedelta(hours=3)  # while one works alone: it reads files, learns a teacher, saves
+STEP = timedelta(seconds=60)  # timeout of the exchange of a step
+WORK = timedelta(hours=3)  # timeout while one rank reads files, fits a teacher or saves
 
 
 @dataclasses.dataclass(frozen=True)
 class _World:
-    """This process among the others; `patient` waits longer than the group of all."""
+    """This process and the number of all; the group `patient` has a longer timeout."""
 
     rank: int
     size: int
@@ -60,12 +60,12 @@ def rank() -> int:
 
 
 def size() -> int:
-    """How many processes share the work."""
+    """Number of processes that share the work."""
     return 1 if _world is None else _world.size
 
 
 def is_writer() -> bool:
-    """Whether this process writes and tells."""
+    """Whether this process writes files and logs."""
     return rank() == 0
 
 
@@ -76,7 +76,7 @@ def joined() -> Iterator[None]:
     Ranks other than 0 log errors only.
 
     Raises:
-        RankLost: the others cannot be met.
+        RankLost: the other ranks cannot be reached.
     """
     global _world
     number = launched_rank()
@@ -91,7 +91,7 @@ def joined() -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     is_ours = not distributed.is_initialized()
-    with _meeting():
+    with _exchange():
         if is_ours:
             distributed.init_process_group(backend, timeout=STEP)
         patient = distributed.new_group(backend="gloo", timeout=WORK)
@@ -105,7 +105,7 @@ def joined() -> Iterator[None]:
         yield
     except RankLost:
         if threading.current_thread() is threading.main_thread():
-            # torchrun sends it any moment, before the line about the loss is told
+            # torchrun may send it before the error is logged
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     finally:
@@ -118,8 +118,8 @@ def joined() -> Iterator[None]:
 def add_gradients(parameters: Sequence["Tensor"], numbers: Sequence[float]) -> list[float]:
     """Add up gradients and some numbers over the ranks, in one exchange of one buffer.
 
-    A parameter that has no gradient anywhere is left without one; where other ranks have one,
-    none counts as 0.
+    A parameter without a gradient on any rank stays without one; if other ranks have one, a
+    missing gradient counts as 0.
 
     Args:
         parameters: The same ones on every rank, of one dtype and device.
@@ -129,7 +129,7 @@ def add_gradients(parameters: Sequence["Tensor"], numbers: Sequence[float]) -> l
         The sums of the numbers; all ranks get the same bits.
 
     Raises:
-        RankLost: another rank is gone, or was silent for a minute.
+        RankLost: another rank is gone, or did not answer for a minute.
     """
     if _world is None:
         return list(numbers)
@@ -146,17 +146,17 @@ def add_gradients(parameters: Sequence["Tensor"], numbers: Sequence[float]) -> l
         ]
         + [like.new_tensor([*known, *numbers])]
     )
-    with _meeting():
+    with _exchange():
         distributed.all_reduce(buffer)
-    *gradients, told = buffer.split([*sizes, len(known) + len(numbers)])
-    found: list[float] = told.tolist()
-    for parameter, gradient, count in zip(parameters, gradients, found, strict=False):
+    *gradients, rest = buffer.split([*sizes, len(known) + len(numbers)])
+    sums: list[float] = rest.tolist()
+    for parameter, gradient, count in zip(parameters, gradients, sums, strict=False):
         parameter.grad = gradient.view_as(parameter) if count else None
-    return found[len(known) :]
+    return sums[len(known) :]
 
 
 def add_named(values: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
-    """Sums over the ranks of what has the same name; a rank may have none of it.
+    """Sums over the ranks of the tensors with the same name; a rank may lack some.
 
     Args:
         values: On the CPU, each with the same shape and dtype on every rank that has it.
@@ -170,39 +170,39 @@ def add_named(values: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
         name: (str(value.dtype).split(".")[1], list(value.shape)) for name, value in values.items()
     }
     kinds: dict[str, tuple[str, list[int]]] = {}
-    for found in gather(own):
-        kinds.update(found)
+    for of_rank in gather(own):
+        kinds.update(of_rank)
     sums = {}
     for name, (dtype, shape) in sorted(kinds.items()):
         value = values.get(name)
         if value is None:
             value = torch.zeros(shape, dtype=getattr(torch, dtype))
         sums[name] = value.clone()
-        with _meeting():
+        with _exchange():
             distributed.all_reduce(sums[name], group=_world.patient)
     return sums
 
 
 def collect(
-    columns: Mapping[str, "Tensor"], places: "Tensor", num_rows: int
+    columns: Mapping[str, "Tensor"], positions: "Tensor", num_rows: int
 ) -> dict[str, "Tensor"]:
-    """Rows that the ranks computed, put into one table that every rank gets.
+    """Rows that the ranks computed, in one table that every rank gets.
 
     Args:
         columns: By name `[n, ...]`, on the CPU; a rank without rows may have none.
-        places: Where each of this rank's rows goes, int64 `[n]`; over all ranks each place from 0
-            to `num_rows - 1` comes once.
-        num_rows: Of the table.
+        positions: Index in the table of each of this rank's rows, int64 `[n]`; over all ranks each
+            index occurs once.
+        num_rows: Number of rows of the table.
     """
     tables = {}
     for name, column in columns.items():
         tables[name] = column.new_zeros(num_rows, *column.shape[1:])
-        tables[name][places] = column
+        tables[name][positions] = column
     return add_named(tables)
 
 
 def share(tensors: Iterable["Tensor"]) -> None:
-    """Give every rank the values that rank 0 has, in place.
+    """Copy the values of rank 0 to every rank, in place.
 
     Raises:
         RankLost: another rank is gone.
@@ -213,16 +213,16 @@ def share(tensors: Iterable["Tensor"]) -> None:
 
     for tensor in tensors:
         value = tensor.detach().cpu().contiguous()
-        with _meeting():
+        with _exchange():
             distributed.broadcast(value, 0, group=_world.patient)
         tensor.detach().copy_(value)
 
 
 def gather(value: T) -> list[T]:
-    """What each rank says, on every rank, by number.
+    """The values of all ranks, on every rank, in their order.
 
     Args:
-        value: What JSON can say.
+        value: A value that JSON can represent.
 
     Raises:
         RankLost: another rank is gone.
@@ -234,12 +234,12 @@ def gather(value: T) -> list[T]:
 
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
     lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(_world.size)]
-    with _meeting():
+    with _exchange():
         distributed.all_gather(lengths, torch.tensor([len(text)]), group=_world.patient)
     longest = max(int(length) for length in lengths)
     texts = [torch.zeros(longest, dtype=torch.uint8) for _ in lengths]
     padded = torch.nn.functional.pad(text, (0, longest - len(text)))
-    with _meeting():
+    with _exchange():
         distributed.all_gather(texts, padded, group=_world.patient)
     return [
         json.loads(text[: int(length)].numpy().tobytes())
@@ -248,22 +248,22 @@ def gather(value: T) -> list[T]:
 
 
 def from_writer(work: Callable[[], T]) -> T:
-    """Have rank 0 do something while the others wait for what it found.
+    """Call a function on rank 0 while the others wait for its result.
 
     Args:
-        work: It must call no other function of this room; what it returns is what JSON can say.
+        work: It must call no other function of this module, and return a value of JSON.
 
     Raises:
-        WriterFailed: on the other ranks, where rank 0 met an error.
+        WriterFailed: on the other ranks, if rank 0 raised an error.
         RankLost: another rank is gone.
     """
     if _world is None:
         return work()
-    found: list[T] = []
+    results: list[T] = []
     with writer_first():
         if is_writer():
-            found.append(work())
-    return gather(found)[0][0]
+            results.append(work())
+    return gather(results)[0][0]
 
 
 @contextlib.contextmanager
@@ -271,7 +271,7 @@ def writer_first() -> Iterator[None]:
     """Within it, rank 0 works first, and then all others.
 
     Raises:
-        WriterFailed: on the other ranks, where rank 0 met an error.
+        WriterFailed: on the other ranks, if rank 0 raised an error.
         RankLost: another rank is gone.
     """
     if _world is None:
@@ -292,10 +292,10 @@ def writer_first() -> Iterator[None]:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Within it each rank works by itself; a ValueError of one is one of all of them.
+    """Within it each rank works by itself; a ValueError of one is raised by all.
 
     Raises:
-        ValueError: this rank's own, or one with the text of another's.
+        ValueError: this rank's own, or one with the message of another's.
     """
     own: ValueError | None = None
     try:
@@ -312,11 +312,11 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _meeting() -> Iterator[None]:
-    """Tell in a line that others are gone, as gloo and nccl do at length."""
+def _exchange() -> Iterator[None]:
+    """Turn the long messages of gloo and nccl about lost ranks into one line."""
     try:
         yield
     except RuntimeError as error:
         got = re.sub(r"\[\S*\.cc:\d+\] ", "", " ".join(str(error).split()))
-        got = got.split(". This is", 1)[0]  # advice for programmers
+        got = got.split(". This is", 1)[0]  # drop the advice for programmers
         raise RankLost(f"wanted all processes of this job, got: {got:.200}") from error

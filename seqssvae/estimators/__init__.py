@@ -46,11 +46,6 @@ def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> E
         case "sum-and-sample":
             return SumAndSample(k=estimator.k, num_samples=estimator.num_samples, **common)
         case "score-function":
-            if estimator.baseline == "leave-one-out" and num_particles < 2:
-                raise InputError(
-                    "estimator.baseline: wanted estimator.num_particles >= 2 for leave-one-out, "
-                    f"got {num_particles}"
-                )
             return ScoreFunction(baseline=estimator.baseline, **common)
         case "gumbel-softmax" | "straight-through":
             return RelaxedLabels(

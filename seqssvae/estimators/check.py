@@ -129,20 +129,15 @@ def check(
     rows = []
     with torch.random.fork_rng(), fixed_noise(noise):
         torch.manual_seed(seed)
-        for name, kind, elbo in _estimators(num_particles, model.num_classes, temperatures):
+        for name, kind, elbo in _estimators(num_particles, temperatures):
             draws = 1 if kind == "exact" else num_draws
             start = time.perf_counter()
-            values, gradients = zip(
-                *(
-                    _value_and_gradient(
-                        elbo.differentiable_loss(model.model, model.guide, batch), model
-                    )
-                    for _ in range(draws)
-                ),
-                strict=True,
-            )
+            results = []
+            for _ in range(draws):
+                loss = elbo.differentiable_loss(model.model, model.guide, batch)
+                results.append(_value_and_gradient(loss, model))
             seconds = (time.perf_counter() - start) / draws
-            value, gradient = torch.stack(values), torch.stack(gradients)
+            value, gradient = (torch.stack(parts) for parts in zip(*results, strict=True))
             spread = gradient.var(0).sum() if draws > 1 else gradient.new_zeros(())
             norm = want_gradient.norm()
             rows.append(
@@ -161,10 +156,9 @@ def check(
 
 
 def _estimators(
-    num_particles: int, num_classes: int, temperatures: Sequence[float]
+    num_particles: int, temperatures: Sequence[float]
 ) -> list[tuple[str, str, Estimator]]:
     """Name, kind and estimator."""
-    k = min(1, num_classes)
     estimators: list[tuple[str, str, Estimator]] = [
         ("trace-enum", "exact", TraceEnum(num_particles=num_particles)),
         ("fused-enum", "exact", FusedEnum(num_particles=num_particles)),
@@ -173,8 +167,8 @@ def _estimators(
         sequential = TraceEnum(strategy="sequential")
         estimators.insert(1, ("trace-enum-sequential", "exact", sequential))
     for num_samples in (1, 2):
-        name = f"sum-and-sample k={k} num_samples={num_samples}"
-        elbo = SumAndSample(k=k, num_samples=num_samples, num_particles=num_particles)
+        name = f"sum-and-sample k=1 num_samples={num_samples}"
+        elbo = SumAndSample(k=1, num_samples=num_samples, num_particles=num_particles)
         estimators.append((name, "unbiased", elbo))
     baselines = ["none", "running-mean", "learned"]
     if num_particles > 1:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seqssvae.errors import InputError
 from seqssvae.estimators.pairs import PairELBO
 from seqssvae.estimators.terms import gumbel_like
 from seqssvae.model.likelihood import Pairs
@@ -34,7 +35,7 @@ class ScoreFunction(PairELBO):
         free_bits: Least nats that each dim of z counts with; analytic KL only.
 
     Raises:
-        ValueError: "leave-one-out" with a single particle.
+        InputError: "leave-one-out" with a single particle.
     """
 
     def __init__(
@@ -47,7 +48,10 @@ class ScoreFunction(PairELBO):
     ) -> None:
         super().__init__(num_particles=num_particles, analytic_kl=analytic_kl, free_bits=free_bits)
         if baseline == "leave-one-out" and num_particles < 2:
-            raise ValueError(f"leave-one-out: wanted at least 2 particles, got {num_particles}")
+            raise InputError(
+                "estimator.baseline leave-one-out: wanted at least 2 particles, "
+                f"got {num_particles}"
+            )
         self.baseline: Baseline = baseline
         self._waits = False  # for `after_step`
         self._sums: dict[str, Tensor] = {}  # of the batches since `at_step`

@@ -76,17 +76,13 @@ class NGramIndex:
         self.by_position = by_position
         self.offsets = rows.offsets
         self.lengths = np.diff(self.offsets)
-        self.row = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        self.num_rows = len(self.lengths)
+        self.row = np.repeat(np.arange(self.num_rows), self.lengths)
         self.levels: list[Level] = []
         symbols = rows.symbols.astype(np.int64)
         position = np.arange(len(symbols)) - self.offsets[self.row]
         for size in range(1, order + 1):
             self.levels.append(self._index(symbols, position, size))
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        return len(self.lengths)
 
     def _index(self, symbols: Int64, position: Int64, size: int) -> Level:
         if size > 1:  # the context is the shorter n-gram before; 0 at a row's start
