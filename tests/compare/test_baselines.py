@@ -1,25 +1,26 @@
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.naive_bayes import MultinomialNB
 
 from seqssvae.compare.baselines import BASELINES, EM_WEIGHTS, NaiveBayes, Task, dev_score, ngrams
 from seqssvae.teacher.features import Sequences
+from tests.support.counts import em_by_scikit_learn
 
-Array = NDArray[np.float64]
-EM_SMOOTHING = 0.1
 WORDS = {0: ["red", "rose", "ruby"], 1: ["blue", "sea", "sky"], 2: ["green", "leaf", "lime"]}
 
 
-def sentences(y: Sequence[int], seed: int) -> list[str]:
-    """Three words of the row's class and one of any class."""
+def sentences(y: Sequence[int], seed: int, num_others: int = 1) -> list[str]:
+    """Three words of the row's class, and others of any class."""
     generator = np.random.default_rng(seed)
     every = [word for words in WORDS.values() for word in words]
-    return [" ".join([*generator.choice(WORDS[k], 3), generator.choice(every)]) for k in y]
+    return [
+        " ".join([*generator.choice(WORDS[k], 3), *generator.choice(every, num_others)]) for k in y
+    ]
 
 
 def make_task(num_labelled: int = 9, num_unlabelled: int = 30, num_dev: int = 9) -> Task:
@@ -32,12 +33,6 @@ def make_task(num_labelled: int = 9, num_unlabelled: int = 30, num_dev: int = 9)
         dev_y=dev_y,
         num_classes=3,
     )
-
-
-def separable(y: Sequence[int], seed: int) -> list[str]:
-    """Words of the row's class alone."""
-    generator = np.random.default_rng(seed)
-    return [" ".join(generator.choice(WORDS[k], 3)) for k in y]
 
 
 def as_tokens(task: Task) -> Task:
@@ -53,12 +48,8 @@ def as_tokens(task: Task) -> Task:
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_learns_what_is_easy(name: str, of_tokens: bool) -> None:
     y = np.arange(12) % 3
-    task = make_task(0, 0, 0)
-    task = dataclasses.replace(
-        task, labelled=separable(y.tolist(), 3), y=y, unlabelled=separable(y.tolist(), 4),
-        dev=separable([0, 1, 2], 5), dev_y=np.arange(3),
-    )  # fmt: skip
-    test: Sequences = separable(y.tolist(), 6)
+    labelled, unlabelled, dev, last = (sentences(y.tolist(), seed, 0) for seed in range(3, 7))
+    task, test = Task(labelled, y, 3, unlabelled, dev, y), cast(Sequences, last)
     if of_tokens:
         task, test = as_tokens(task), [str(s).split() for s in test]
     probabilities = BASELINES[name].fit(task, 0)(test)
@@ -124,64 +115,20 @@ def test_dev_scores() -> None:
     assert dev_score(table[:0], np.zeros(0, np.int64)) == (0.0, 0.0)
 
 
-def counts(task: Task, longest: int) -> tuple[Array, Array, Callable[[Sequences], Array]]:
-    """Counts of labelled and of unlabelled rows, and the function that counts others."""
-    vectorizer = CountVectorizer(analyzer=ngrams("words", longest))
+@pytest.mark.parametrize(("weight", "num_steps"), [(0.0, 10), (0.1, 1), (0.1, 10), (1.0, 10)])
+def test_naive_bayes_is_scikit_learns_with_weighted_rows(weight: float, num_steps: int) -> None:
+    """p(y) is uniform, whatever the numbers of labelled rows."""
+    task, test = make_task(10, 20), sentences([0, 1, 2, 0, 1], 7)
+    vectorizer = CountVectorizer(analyzer=ngrams("words", 2))
     vectorizer.fit([*task.labelled, *task.unlabelled])
-    return (
-        vectorizer.transform(task.labelled).toarray().astype(float),
-        vectorizer.transform(task.unlabelled).toarray().astype(float),
-        lambda sequences: vectorizer.transform(sequences).toarray().astype(float),
+    labelled, unlabelled, other = map(vectorizer.transform, (task.labelled, task.unlabelled, test))
+    log_probs = em_by_scikit_learn(
+        labelled, task.y, unlabelled, weight=weight, num_steps=num_steps, learn_prior=False
     )
-
-
-def plain_posterior(x: Array, word_counts: Array) -> Array:
-    """p(y | x) of each row under a uniform p(y), by loops over rows, classes and words."""
-    result = np.zeros((len(x), len(word_counts)))
-    for i, row in enumerate(x):
-        for k, own in enumerate(word_counts):
-            total = sum(c + EM_SMOOTHING for c in own)
-            result[i, k] = sum(
-                n * np.log((c + EM_SMOOTHING) / total) for n, c in zip(row, own, strict=True)
-            )
-        result[i] = np.exp(result[i] - result[i].max())
-        result[i] /= result[i].sum()
-    return result
-
-
-def plain_em(task: Task, x: Array, unlabelled: Array, weight: float, steps: int) -> Array:
-    """Expected counts `[K, V]` after some steps of EM, by a loop over rows (Nigam et al. 2000)."""
-    labelled_counts = np.zeros((task.num_classes, x.shape[1]))
-    for row, y in zip(x, task.y, strict=True):
-        labelled_counts[y] += row
-    result = labelled_counts
-    for _ in range(steps):
-        posterior = plain_posterior(unlabelled, result)
-        result = labelled_counts.copy()
-        for row, probabilities in zip(unlabelled, posterior, strict=True):
-            for k in range(task.num_classes):
-                result[k] += weight * probabilities[k] * row
-    return result
-
-
-def test_naive_bayes_is_scikit_learns() -> None:
-    task, test = make_task(10), sentences([0, 1, 2, 0], 7)  # 4, 3 and 3 rows; p(y) is uniform
-    x, _, count = counts(task, 2)
-    model = MultinomialNB(alpha=EM_SMOOTHING, fit_prior=False).fit(x, task.y)
-    result = NaiveBayes("words", 2).fit(task, 0)(test)
-    np.testing.assert_allclose(result, model.predict_proba(count(test)), atol=1e-12)
-
-
-@pytest.mark.parametrize("steps", [1, 10])
-@pytest.mark.parametrize("weight", [0.1, 1.0])
-def test_expectation_maximisation_is_a_loop_over_rows(weight: float, steps: int) -> None:
-    task, test = make_task(3, 20), sentences([0, 1, 2, 0, 1], 7)
-    x, unlabelled, count = counts(task, 1)
-    wanted = plain_posterior(count(test), plain_em(task, x, unlabelled, weight, steps))
-    result = NaiveBayes("words", 1, (weight,), steps).fit(task, 0)(test)
-    np.testing.assert_allclose(result, wanted, atol=1e-10)
-    before = NaiveBayes("words", 1).fit(task, 0)(test)
-    assert np.abs(result - before).max() > 1e-3
+    result = NaiveBayes("words", 2, (weight,), num_steps).fit(task, 0)(test)
+    np.testing.assert_allclose(result, softmax(other @ log_probs.T, axis=1), atol=1e-12)
+    without = NaiveBayes("words", 2).fit(task, 0)(test)
+    assert (np.abs(result - without).max() > 1e-3) == (weight > 0)
 
 
 @pytest.mark.parametrize("swapped", [False, True])

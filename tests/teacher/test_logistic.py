@@ -5,24 +5,10 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
-from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
 from seqssvae.teacher.logistic import fit_logistic, logistic_loss
-
-
-def make_counts(num_rows: int = 30, num_features: int = 8) -> csr_matrix:
-    """Sparse counts; the second row and the third column are empty."""
-    random = np.random.default_rng(0)
-    table = random.poisson(0.7, (num_rows, num_features)).astype(np.float32)
-    table[1] = table[:, 2] = 0
-    return csr_matrix(table)
-
-
-def make_targets(
-    num_rows: int, num_classes: int = 3
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.random.default_rng(1).dirichlet(np.ones(num_classes), num_rows)
+from tests.support.counts import make_counts, make_targets
 
 
 def test_the_loss_is_that_of_plain_loops() -> None:

@@ -3,12 +3,13 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.special import softmax
 
 from seqssvae.data.vocabulary import EOS
@@ -17,6 +18,7 @@ from tests.support.rows import make_rows
 
 Sequences = Sequence[Sequence[int]]
 SIZE = 9  # of the vocabulary
+PSEUDO_COUNTS = (3.0, 5.0)
 
 
 def list_ngrams(
@@ -38,8 +40,7 @@ def score_by_loops(
     row: Sequence[int],
     *,
     order: int,
-    a: tuple[float, float],
-    share: float,
+    share: float = 1.0,
     by_position: bool = False,
 ) -> float:
     """The score of one row by weighted rows: the sum of log r over its symbols."""
@@ -56,7 +57,7 @@ def score_by_loops(
             for context, symbol in list_ngrams(other, size, by_position):
                 seen[context, symbol] += 1
                 seen[context] += 1
-        strength, b = a[min(size, 2) - 1], BACKGROUND[min(size, 2) - 1]
+        strength, b = PSEUDO_COUNTS[min(size, 2) - 1], BACKGROUND[min(size, 2) - 1]
         for position, (context, symbol) in enumerate(list_ngrams(row, size, by_position)):
             q = (seen[context, symbol] + b * backgrounds[position]) / (seen[context] + b)
             p = counts[context, symbol] + strength * q * (1 - share + share * ratios[position])
@@ -70,60 +71,62 @@ sequences = st.lists(
     min_size=2,
     max_size=6,
 )
-models = st.sampled_from(
-    [(1, 1.0, False), (2, 1.0, False), (3, 0.5, False), (4, 0.0, False), (1, 1.0, True)]
+kinds: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {"order": 1},
+        {"order": 2},
+        {"order": 3, "share": 0.5},
+        {"order": 4, "share": 0.0},
+        {"order": 1, "by_position": True},
+    ]
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(sequences, models, st.integers(0, 1000))
-def test_leave_one_out_scores_do_not_use_a_rows_own_counts(
-    rows: list[list[int]], kind: tuple[int, float, bool], seed: int
-) -> None:
-    order, share, by_position = kind
-    weights = np.random.default_rng(seed).random((2, len(rows))).astype(np.float32)
+def make_model(
+    rows: Sequences,
+    *,
+    order: int = 2,
+    share: float = 1.0,
+    by_position: bool = False,
+    chunk_size: int = 2**17,
+) -> ClassNGrams:
     index = NGramIndex(make_rows(rows), vocabulary_size=SIZE, order=order, by_position=by_position)
-    model = ClassNGrams(index, order=order, pseudo_counts=(3.0, 5.0), share=share)
+    return ClassNGrams(
+        index, order=order, pseudo_counts=PSEUDO_COUNTS, share=share, chunk_size=chunk_size
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(sequences, kinds, st.integers(0, 1000))
+def test_leave_one_out_scores_do_not_use_a_rows_own_counts(
+    rows: list[list[int]], kind: dict[str, Any], seed: int
+) -> None:
+    weights = np.random.default_rng(seed).random((2, len(rows))).astype(np.float32)
+    model = make_model(rows, **kind)
     model.count(weights)
     result = model.leave_one_out(weights)
     for left_out, row in enumerate(rows):
         others = [other for number, other in enumerate(rows) if number != left_out]
         for y in range(2):
-            expected = score_by_loops(
-                list(zip(others, np.delete(weights[y], left_out).tolist(), strict=True)),
-                others,
-                row,
-                order=order,
-                a=(3.0, 5.0),
-                share=share,
-                by_position=by_position,
-            )
+            weighted = list(zip(others, np.delete(weights[y], left_out).tolist(), strict=True))
+            expected = score_by_loops(weighted, others, row, **kind)
             assert result[left_out, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
-@given(sequences, sequences, models)
+@given(sequences, sequences | st.just([]), kinds)
 def test_other_rows_are_scored_with_all_counts(
-    rows: list[list[int]], others: list[list[int]], kind: tuple[int, float, bool]
+    rows: list[list[int]], others: list[list[int]], kind: dict[str, Any]
 ) -> None:
-    order, share, by_position = kind
     weights = np.linspace(0, 1, 2 * len(rows), dtype=np.float32).reshape(2, -1)
-    index = NGramIndex(make_rows(rows), vocabulary_size=SIZE, order=order, by_position=by_position)
-    model = ClassNGrams(index, order=order, pseudo_counts=(3.0, 5.0), share=share)
+    model = make_model(rows, **kind)
     model.count(weights)
     result = model.score(make_rows(others))
+    assert result.shape == (len(others), 2)
     for number, row in enumerate(others):
         for y in range(2):
             weighted = list(zip(rows, weights[y].tolist(), strict=True))
-            expected = score_by_loops(
-                weighted,
-                rows,
-                row,
-                order=order,
-                a=(3.0, 5.0),
-                share=share,
-                by_position=by_position,
-            )
+            expected = score_by_loops(weighted, rows, row, **kind)
             assert result[number, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
@@ -133,29 +136,15 @@ LABELLED, Y = np.array([0, 2]), np.array([0, 1])
 
 @pytest.mark.parametrize("weight", [0.0, 0.05, 1.0])
 def test_em_is_the_plain_loop_over_steps_rows_and_classes(weight: float) -> None:
-    index = NGramIndex(make_rows(ROWS), vocabulary_size=SIZE, order=2)
-    model = ClassNGrams(index, order=2, pseudo_counts=(3.0, 5.0), share=1.0)
-    result = model.fit(LABELLED, Y, 2, unlabelled_weight=weight, num_steps=2)
+    result = make_model(ROWS).fit(LABELLED, Y, 2, unlabelled_weight=weight, num_steps=2)
     table = [[float(number == of_class) for number in range(6)] for of_class in LABELLED]
     for step in range(3):
-        scores = [
-            [
-                score_by_loops(
-                    [
-                        (row, w)
-                        for i, (row, w) in enumerate(zip(ROWS, table[y], strict=True))
-                        if i != n
-                    ],
-                    [row for i, row in enumerate(ROWS) if i != n],
-                    ROWS[n],
-                    order=2,
-                    a=(3.0, 5.0),
-                    share=1.0,
-                )
-                for y in range(2)
-            ]
-            for n in range(6)
-        ]
+        scores = []
+        for n, row in enumerate(ROWS):
+            others = [other for i, other in enumerate(ROWS) if i != n]
+            weights = ([w for i, w in enumerate(table[y]) if i != n] for y in range(2))
+            weighted = (list(zip(others, of_class, strict=True)) for of_class in weights)
+            scores.append([score_by_loops(one, others, row, order=2) for one in weighted])
         for n in range(6):
             if n not in LABELLED and step < 2:
                 total = sum(map(math.exp, scores[n]))
@@ -165,9 +154,8 @@ def test_em_is_the_plain_loop_over_steps_rows_and_classes(weight: float) -> None
 
 
 def test_scores_do_not_depend_on_the_chunks() -> None:
-    index = NGramIndex(make_rows(ROWS), vocabulary_size=SIZE, order=3)
     together, in_chunks = (
-        ClassNGrams(index, order=3, pseudo_counts=(3.0, 5.0), share=1.0, chunk_size=chunk_size).fit(
+        make_model(ROWS, order=3, chunk_size=chunk_size).fit(
             LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=2
         )
         for chunk_size in (2**17, 6)
@@ -178,8 +166,7 @@ def test_scores_do_not_depend_on_the_chunks() -> None:
 def test_unlabelled_rows_separate_symbols_without_labels() -> None:
     """4 and 8 occur together, 5 and 7 too; only 4 and 5 occur in labelled rows."""
     rows = [[4, EOS], [5, EOS], *[[4, 8, EOS]] * 20, *[[5, 7, EOS]] * 20, [8, EOS], [7, EOS]]
-    index = NGramIndex(make_rows(rows), vocabulary_size=SIZE, order=1)
-    model = ClassNGrams(index, order=1, pseudo_counts=(3.0, 5.0), share=1.0)
+    model = make_model(rows, order=1)
     for weight in (0.0, 1.0):
         scores = model.fit(
             np.array([0, 1]), np.array([0, 1]), 2, unlabelled_weight=weight, num_steps=5
@@ -189,32 +176,10 @@ def test_unlabelled_rows_separate_symbols_without_labels() -> None:
 
 
 def test_em_ends_when_posteriors_no_longer_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ClassNGrams(
-        NGramIndex(make_rows(ROWS), vocabulary_size=SIZE, order=2),
-        order=2,
-        pseudo_counts=(3.0, 5.0),
-        share=1.0,
-    )
-    counted: list[int] = []
-    count = model.count
-
-    def count_and_note(weights: NDArray[np.float32]) -> None:
-        counted.append(1)
-        count(weights)
-
-    monkeypatch.setattr(model, "count", count_and_note)
+    model = make_model(ROWS)
+    count = Mock(wraps=model.count)
+    monkeypatch.setattr(model, "count", count)
     settled = model.fit(LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=100)
-    assert 2 < len(counted) < 50
+    assert 2 < count.call_count < 50
     to_the_end = model.fit(LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=100, tol=-1.0)
     np.testing.assert_allclose(softmax(settled, 1), softmax(to_the_end, 1), atol=0.02)
-
-
-def test_no_rows_have_no_scores() -> None:
-    model = ClassNGrams(
-        NGramIndex(make_rows(ROWS), vocabulary_size=SIZE, order=2),
-        order=2,
-        pseudo_counts=(3.0, 5.0),
-        share=1.0,
-    )
-    model.fit(LABELLED, Y, 3, unlabelled_weight=1.0, num_steps=1)
-    assert model.score(make_rows([])).shape == (0, 3)

@@ -1,26 +1,40 @@
 """Temperatures, weights, folds and class shares of a pool."""
 
-import functools
 import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from seqssvae.teacher.pool import Pool, assign_folds, fit_pool, reestimate_prior
+from tests.support.counts import Float64, Int64
 
 
-def sample_logits(
-    num_rows: int, num_classes: int = 3, seed: int = 0
-) -> tuple[
-    np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-]:
-    """Calibrated logits `[n, K]` and classes drawn from them."""
-    random = np.random.default_rng(seed)
-    logits = 2 * random.normal(size=(num_rows, num_classes))
+def sample_logits(num_rows: int) -> tuple[Float64, Int64]:
+    """Calibrated logits `[n, 3]` and classes drawn from them."""
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=(num_rows, 3))
     noise = random.gumbel(size=logits.shape)
     return logits, (logits + noise).argmax(1)
+
+
+def fit(
+    scores: Float64,
+    y: Int64,
+    *,
+    usual_temperature: float = 1.0,
+    log_prior: Float64 | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Pool:
+    """A pool of classifiers that share their usual temperature and class shares."""
+    num_classifiers, _, num_classes = scores.shape
+    log_priors = np.zeros((num_classifiers, num_classes))
+    return fit_pool(
+        scores, y, usual_temperatures=np.full(num_classifiers, usual_temperature),
+        log_priors=log_priors if log_prior is None else log_priors + log_prior, seed=0,
+        allowed=allowed,
+    )  # fmt: skip
 
 
 def test_folds_are_stratified() -> None:
@@ -56,13 +70,7 @@ def test_posteriors_are_the_weighted_mean_of_log_posteriors() -> None:
 
 def test_temperatures_are_fitted_and_applied() -> None:
     logits, y = sample_logits(3000)
-    pool = fit_pool(
-        np.stack([logits * 5, logits * 0.5]),
-        y,
-        usual_temperatures=np.ones(2),
-        log_priors=np.zeros((2, 3)),
-        seed=0,
-    )
+    pool = fit(np.stack([logits * 5, logits * 0.5]), y)
     np.testing.assert_allclose(pool.temperatures, [5.0, 0.5], rtol=0.2)
     result = pool.log_posteriors(
         [s for s, w in zip([logits * 5, logits / 2], pool.weights, strict=True) if w]
@@ -72,28 +80,19 @@ def test_temperatures_are_fitted_and_applied() -> None:
 
 def test_few_rows_leave_temperatures_near_the_usual_ones() -> None:
     logits, y = sample_logits(3)
-    pool = fit_pool(
-        100 * logits[None, :0],
-        y[:0],
-        usual_temperatures=np.array([7.0]),
-        log_priors=np.zeros((1, 3)),
-        seed=0,
-    )
+    pool = fit(100 * logits[None, :0], y[:0], usual_temperature=7.0)
     assert pool.temperatures.tolist() == [7.0]
     assert pool.weights.tolist() == [1.0] and pool.sharpness == 1.0
     assert pool.bias.tolist() == [0, 0, 0]
     right = 100 * np.eye(3)[None, y]  # the likelihood is greatest at temperature 0
-    pool = fit_pool(
-        right, y, usual_temperatures=np.array([50.0]), log_priors=np.zeros((1, 3)), seed=0
-    )
-    assert 5 < pool.temperatures[0] < 50
+    assert 5 < fit(right, y, usual_temperature=50.0).temperatures[0] < 50
 
 
 def test_a_prior_is_added_to_scores_that_lack_it() -> None:
     logits, y = sample_logits(4000)
-    log_prior = np.log([[0.9, 0.09, 0.01]])
+    log_prior = np.log([0.9, 0.09, 0.01])
     scores = 5 * (logits - log_prior)
-    pool = fit_pool(scores[None], y, usual_temperatures=np.ones(1), log_priors=log_prior, seed=0)
+    pool = fit(scores[None], y, log_prior=log_prior)
     assert pool.temperatures[0] == pytest.approx(5.0, rel=0.15)
     result = pool.log_posteriors([scores])
     np.testing.assert_allclose(np.exp(result), np.exp(log_softmax(logits, 1)), atol=0.1)
@@ -104,31 +103,24 @@ def test_the_bias_corrects_a_class_that_is_predicted_too_often() -> None:
     y = np.arange(8000) % 2
     lopsided = np.log([0.8, 0.1, 0.1])
     scores = np.broadcast_to(lopsided, (1, len(y), 3))
-    pool = fit_pool(scores, y, usual_temperatures=np.ones(1), log_priors=np.zeros((1, 3)), seed=0)
+    pool = fit(scores, y)
     result = np.exp(pool.log_posteriors([scores[0, :1]])[0])
     assert result[0] == pytest.approx(result[1], rel=0.02)
     assert pool.bias[2] == 0
-    few = fit_pool(
-        scores[:, :8], y[:8], usual_temperatures=np.ones(1), log_priors=np.zeros((1, 3)), seed=0
-    )
-    assert 0 < few.bias[1] < pool.bias[1]
+    assert 0 < fit(scores[:, :8], y[:8]).bias[1] < pool.bias[1]
 
 
 def test_weights_go_to_informative_classifiers() -> None:
     logits, y = sample_logits(300)
     random = np.random.default_rng(1)
     scores = np.stack([random.normal(size=logits.shape), logits, random.normal(size=logits.shape)])
-    choose = functools.partial(
-        fit_pool, scores, y, usual_temperatures=np.ones(3), log_priors=np.zeros((3, 3)), seed=0
-    )
-    pool = choose()
+    pool = fit(scores, y)
     assert pool.weights[1] > 0.8
     assert pool.weights.sum() == pytest.approx(1)
     assert ((pool.weights == 0) | (pool.weights >= 0.02)).all()
-    np.testing.assert_array_equal(pool.weights, choose().weights)
+    np.testing.assert_array_equal(pool.weights, fit(scores, y).weights)
     halves = np.stack([logits + 2 * random.normal(size=logits.shape) for _ in range(2)])
-    both = fit_pool(halves, y, usual_temperatures=np.ones(2), log_priors=np.zeros((2, 3)), seed=0)
-    assert both.weights.min() > 0.2  # their errors are independent
+    assert fit(halves, y).weights.min() > 0.2  # their errors are independent
 
 
 @pytest.mark.parametrize("share", [0.2, 0.8])
@@ -150,21 +142,8 @@ def test_classifiers_that_are_not_allowed_get_no_weight() -> None:
     y = np.arange(12) % 2
     scores[0] = 4 * np.eye(2)[y]  # the best one
     scores[1] = np.eye(2)[y]
-    pool = fit_pool(
-        scores,
-        y,
-        usual_temperatures=np.ones(3),
-        log_priors=np.zeros((3, 2)),
-        seed=0,
-        allowed=np.array([False, True, True]),
-    )
+    allowed = np.array([False, True, True])
+    pool = fit(scores, y, allowed=allowed)
     assert pool.weights[0] == 0 and pool.weights[1] > 0.9
-    none = fit_pool(
-        scores[:, :0],
-        y[:0],
-        usual_temperatures=np.ones(3),
-        log_priors=np.zeros((3, 2)),
-        seed=0,
-        allowed=np.array([False, True, True]),
-    )
-    assert none.weights.tolist() == [0, 0.5, 0.5]
+    without_rows = fit(scores[:, :0], y[:0], allowed=allowed)
+    assert without_rows.weights.tolist() == [0, 0.5, 0.5]

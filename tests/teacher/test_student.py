@@ -4,27 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from seqssvae.teacher import student as module
 from seqssvae.teacher.logistic import logistic_loss
 from seqssvae.teacher.student import fit_student, sharpen
-
-Float64 = NDArray[np.float64]
-
-
-def make_counts(num_rows: int = 30, num_features: int = 8) -> csr_matrix:
-    """Sparse counts; the second row and the third column are empty."""
-    random = np.random.default_rng(0)
-    table = random.poisson(0.7, (num_rows, num_features)).astype(np.float32)
-    table[1] = table[:, 2] = 0
-    return csr_matrix(table)
-
-
-def make_targets(num_rows: int, num_classes: int = 3) -> Float64:
-    return np.random.default_rng(1).dirichlet(np.ones(num_classes), num_rows)
+from tests.support.counts import Float64, make_counts, make_targets
 
 
 def fit_by_counts(
