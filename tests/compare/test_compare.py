@@ -1,14 +1,16 @@
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from seqssvae.compare.baselines import BASELINES, Baseline, Task
+from seqssvae.compare.baselines import BASELINES
 from seqssvae.compare.compare import (
     ARMS,
     Probabilities,
@@ -16,22 +18,15 @@ from seqssvae.compare.compare import (
     compare,
     summarise,
 )
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, read_like, read_sequences
 from seqssvae.errors import InputError
 from seqssvae.teacher.features import Sequences
 from tests.support.rows import write_rows
+from tests.support.training import quick_config
 
-QUICK = {
-    "model.embedding_size": 4,
-    "model.encoder_size": 4,
-    "model.decoder_size": 4,
-    "model.latent_size": 2,
-    "objective.kl_warmup_steps": 2,
-    "training.num_steps": 3,
-    "training.num_threads": 1,
-}
+Files = tuple[Path, Path, Path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +43,6 @@ class Call:
         return len(self.prepared.labelled) + len(self.prepared.labelled_dev)
 
 
-def config(**changes: Any) -> Config:
-    return override(Config(), {**QUICK, **{k.replace("__", "."): v for k, v in changes.items()}})
-
-
 def write(path: Path, num_rows: int, letters: str = "xy") -> Path:
     rows = [
         {"text": letters[i % 2] * (1 + i % 5), "label": letters[i % 2], "id": f"{letters}{i}"}
@@ -61,8 +52,8 @@ def write(path: Path, num_rows: int, letters: str = "xy") -> Path:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Training rows, test rows and where results go."""
+def files(tmp_path: Path) -> Files:
+    """Training rows, test rows and the file of results."""
     return write(tmp_path / "train.jsonl", 60), write(tmp_path / "test.jsonl", 9), tmp_path / "r"
 
 
@@ -71,23 +62,20 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """Two more arms, "one" and "two", which record their arguments and predict at random."""
     result: list[Call] = []
 
-    def add(name: str) -> None:
-        def arm(
-            config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
-        ) -> Probabilities:
-            result.append(Call(name, config, prepared, test))
-            generator = np.random.default_rng([config.training.seed, len(name)])
-            return generator.dirichlet(np.ones(2), len(test[1]))
+    def arm(
+        name: str, config: Config, prepared: Prepared, test: tuple[Sequences, EncodedRows]
+    ) -> Probabilities:
+        result.append(Call(name, config, prepared, test))
+        generator = np.random.default_rng([config.training.seed, len(name)])
+        return generator.dirichlet(np.ones(2), len(test[1]))
 
-        monkeypatch.setitem(ARMS, name, arm)
-
-    add("one")
-    add("two")
+    for name in ("one", "two"):
+        monkeypatch.setitem(ARMS, name, functools.partial(arm, name))
     return result
 
 
 def run(
-    files: tuple[Path, Path, Path],
+    files: Files,
     settings: Config | None = None,
     *,
     arms: Sequence[str] = ("one", "two"),
@@ -97,20 +85,12 @@ def run(
 ) -> list[dict[str, Any]]:
     source, test, out = files
     return compare(
-        settings or config(),
-        source,
-        test,
-        budgets=budgets,
-        num_draws=num_draws,
-        arms=arms,
-        out=out,
-        unlabelled=unlabelled,
-    )
+        settings or quick_config(), source, test, budgets=budgets, num_draws=num_draws, arms=arms,
+        out=out, unlabelled=unlabelled,
+    )  # fmt: skip
 
 
-def test_each_cell_is_run_once_and_then_read(
-    files: tuple[Path, Path, Path], calls: list[Call]
-) -> None:
+def test_each_cell_is_run_once_and_then_read(files: Files, calls: list[Call]) -> None:
     first = run(files)
     cells = [(r["num_labels"], r["draw"], r["arm"]) for r in first]
     assert cells == [(n, d, arm) for n in (6, 10) for d in (0, 1) for arm in ("one", "two")]
@@ -120,9 +100,7 @@ def test_each_cell_is_run_once_and_then_read(
     assert len(calls) == 10 and more[:4] == first[4:]
 
 
-def test_a_cell_that_was_interrupted_is_run_again(
-    files: tuple[Path, Path, Path], calls: list[Call]
-) -> None:
+def test_a_cell_that_was_interrupted_is_run_again(files: Files, calls: list[Call]) -> None:
     """The file's last line was cut short by a kill; the others are kept."""
     first = run(files)
     whole = files[2].read_bytes()
@@ -141,28 +119,26 @@ def test_a_cell_that_was_interrupted_is_run_again(
 
 
 @pytest.mark.parametrize("other", ["settings", "source", "test", "unlabelled"])
-def test_other_settings_are_run_again(
-    files: tuple[Path, Path, Path], calls: list[Call], tmp_path: Path, other: str
+def test_cells_with_other_settings_or_data_are_run_again(
+    files: Files, calls: list[Call], tmp_path: Path, other: str
 ) -> None:
     first = run(files)
     source, test, out = files
-    settings, more = config(), None
-    if other == "settings":
-        settings = config(training__learning_rate=0.5)
-    elif other == "source":
-        source = write(tmp_path / "source2.jsonl", 50)
-    elif other == "test":
-        test = write(tmp_path / "test2.jsonl", 7)
-    else:
-        more = write(tmp_path / "more.jsonl", 7)
-    run((source, test, out), settings, unlabelled=more)
+    another = write(tmp_path / "another.jsonl", 50)
+    match other:
+        case "settings":
+            run(files, quick_config(training__learning_rate=0.5))
+        case "source":
+            run((another, test, out))
+        case "test":
+            run((source, another, out))
+        case "unlabelled":
+            run(files, unlabelled=another)
     assert len(calls) == 16
     assert run(files) == first and len(calls) == 16  # both are kept
 
 
-def test_all_arms_of_a_draw_see_the_same_rows(
-    files: tuple[Path, Path, Path], calls: list[Call]
-) -> None:
+def test_all_arms_of_a_draw_see_the_same_rows(files: Files, calls: list[Call]) -> None:
     run(files)
     for one, two in zip(calls[::2], calls[1::2], strict=True):
         assert one.prepared is two.prepared and one.test is two.test and one.config == two.config
@@ -176,17 +152,6 @@ def test_all_arms_of_a_draw_see_the_same_rows(
         )
 
 
-class Noted(Baseline):
-    """A classifier that keeps its task."""
-
-    def __init__(self) -> None:
-        self.task: Task | None = None
-
-    def fit(self, task: Task, seed: int) -> Any:
-        self.task = task
-        return lambda sequences: np.full((len(sequences), 2), 0.5)
-
-
 def test_a_baseline_sees_the_rows_that_the_model_sees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,13 +159,13 @@ def test_a_baseline_sees_the_rows_that_the_model_sees(
     source = write(tmp_path / "rows.jsonl", 120)
     with source.open("a") as lines:
         lines.write('{"text": "partial", "label": ["x", "y"], "id": "p"}\n')
-    settings = config(data__num_labels=10)
+    settings = quick_config(data__num_labels=10)
     prepared = prepare(settings, source, unlabelled_source=write(tmp_path / "more.jsonl", 5, "vw"))
-    noted = Noted()
-    monkeypatch.setitem(BASELINES, "tfidf-lr-words", noted)
+    baseline = Mock()
+    monkeypatch.setitem(BASELINES, "tfidf-lr-words", baseline)
     ARMS["tfidf-lr-words"](settings, prepared, (["x"], prepared.dev))
-    task = noted.task
-    assert task is not None and task.num_classes == 2
+    task = baseline.fit.call_args.args[0]
+    assert task.num_classes == 2
 
     def texts(rows: EncodedRows) -> list[str]:
         return [str(prepared.vocabulary.decode(rows.row(i).tolist())) for i in range(len(rows))]
@@ -215,8 +180,8 @@ def test_a_baseline_sees_the_rows_that_the_model_sees(
 
 
 @pytest.mark.parametrize("arm", ["supervised", "ssvae", "nb-em-characters"])
-def test_arms_give_probabilities_of_test_rows(files: tuple[Path, Path, Path], arm: str) -> None:
-    settings = config(data__num_labels=10, estimator__name="auto")
+def test_arms_give_probabilities_of_test_rows(files: Files, arm: str) -> None:
+    settings = quick_config(data__num_labels=10, estimator__name="auto")
     prepared = prepare(settings, files[0])
     rows = read_like(files[1], settings, prepared.vocabulary, prepared.labels)
     test = (read_sequences(files[1], settings), rows)
@@ -228,9 +193,9 @@ def test_arms_give_probabilities_of_test_rows(files: tuple[Path, Path, Path], ar
     np.testing.assert_array_equal(ARMS[arm](settings, prepared, (test[0], hidden)), result)
 
 
-def test_the_supervised_arm_reads_no_unlabelled_row(files: tuple[Path, Path, Path]) -> None:
+def test_the_supervised_arm_reads_no_unlabelled_row(files: Files) -> None:
     """Other unlabelled rows change the SS-VAE but not its encoder alone."""
-    settings = config(data__num_labels=10)
+    settings = quick_config(data__num_labels=10)
     prepared = prepare(settings, files[0])
     fewer = dataclasses.replace(prepared, unlabelled=prepared.unlabelled.take(np.arange(20)))
     test = (["x"], prepared.dev)
@@ -239,9 +204,11 @@ def test_the_supervised_arm_reads_no_unlabelled_row(files: tuple[Path, Path, Pat
         assert np.array_equal(result, other) == same
 
 
-def test_an_unknown_arm_is_a_mistake(files: tuple[Path, Path, Path], calls: list[Call]) -> None:
+def test_unknown_arms_and_a_folder_of_results_are_refused(files: Files, calls: list[Call]) -> None:
     with pytest.raises(InputError, match=r"--arms: wanted some of .*ssvae.*, got best"):
         run(files, arms=["one", "best"])
+    with pytest.raises(InputError, match=r"wanted a file of results, got: Is a directory"):
+        run((files[0], files[1], files[0].parent))
     assert calls == [] and not files[2].exists()
 
 
@@ -295,7 +262,7 @@ def test_summaries_are_scipys_means_and_intervals() -> None:
         assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
 
 
-def test_another_reference_turns_the_sign() -> None:
+def test_another_reference_reverses_the_sign() -> None:
     records: list[dict[str, Any]] = [
         {"arm": arm, "num_labels": 5, "draw": d, "accuracy": accuracy, "macro_f1": 0.0,
          "calibration_error": 0.0, "seconds": 1.0}
@@ -309,9 +276,7 @@ def test_another_reference_turns_the_sign() -> None:
     assert summarise(records, reference="c")[0]["difference"] is None
 
 
-def test_test_rows_without_labels_are_refused(
-    files: tuple[Path, Path, Path], calls: list[Call]
-) -> None:
+def test_test_rows_without_labels_are_refused(files: Files, calls: list[Call]) -> None:
     files[1].write_text('{"text": "xx"}\n{"text": "yy", "label": ""}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"test.jsonl: wanted test rows with labels, got none"):
         run(files)
@@ -332,18 +297,10 @@ def test_test_rows_without_labels_are_refused(
         b"[" * 5000,
     ],
 )
-def test_a_file_of_something_else_is_refused_and_kept(
-    files: tuple[Path, Path, Path], calls: list[Call], foreign: bytes
+def test_a_file_that_compare_did_not_write_is_refused_and_kept(
+    files: Files, calls: list[Call], foreign: bytes
 ) -> None:
     files[2].write_bytes(foreign)
     with pytest.raises(InputError, match=r"r:1: wanted a line that compare wrote, got another"):
         run(files)
     assert calls == [] and files[2].read_bytes() == foreign
-
-
-def test_a_folder_is_no_file_of_results(
-    files: tuple[Path, Path, Path], calls: list[Call], tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match=r"wanted a file of results, got: Is a directory"):
-        run((files[0], files[1], tmp_path))
-    assert calls == []

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.compare.swaps import JUDGE, kept_share, measure_swaps
 from seqssvae.errors import InputError
 from seqssvae.trained import TrainedModel, load
-
-Small = tuple[Path, Path]
+from tests.support.fixtures import SmallRun
+from tests.support.rows import write_rows
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def perfect(text: str, to: str) -> str:
     ],
 )
 def test_success_and_what_is_kept_are_the_rule(
-    small_run: Small, rule: Any, success: float, kept: float
+    small_run: SmallRun, rule: Any, success: float, kept: float
 ) -> None:
     run, data = small_run
     swapper: Any = Swapper(load(run), rule)
@@ -70,7 +69,7 @@ def test_success_and_what_is_kept_are_the_rule(
     assert fewer["num_swaps"] == 7
 
 
-def test_chance_is_another_rows_rewriting(small_run: Small) -> None:
+def test_chance_is_another_rows_rewriting(small_run: SmallRun) -> None:
     """All of its own is kept, of another row what both share; neighbours of a file are alike."""
     run, data = small_run
     swapper: Any = Swapper(load(run), lambda text, to: text)
@@ -78,7 +77,7 @@ def test_chance_is_another_rows_rewriting(small_run: Small) -> None:
     assert result["swap_kept"] == 1 and 0.2 < result["swap_kept_by_chance"] < 0.9
 
 
-def test_the_model_itself_is_measured(small_run: Small) -> None:
+def test_the_model_itself_is_measured(small_run: SmallRun) -> None:
     run, data = small_run
     result = measure_swaps(load(run), data, data)
     assert result["swap_success"] > 0.9  # two classes that share no symbol
@@ -92,10 +91,9 @@ def test_the_judge_gives_a_probability_to_every_class() -> None:
     np.testing.assert_allclose(table.sum(1), 1)
 
 
-def test_rows_without_a_label_are_no_rows_to_swap(small_run: Small, tmp_path: Path) -> None:
+def test_rows_without_labels_are_refused(small_run: SmallRun, tmp_path: Path) -> None:
     run, data = small_run
-    bare = tmp_path / "bare.jsonl"
-    bare.write_text(json.dumps({"text": "ab"}) + "\n")
+    bare = write_rows(tmp_path / "bare.jsonl", [{"text": "ab"}])
     for pair in ((bare, data), (data, bare)):
         with pytest.raises(InputError, match=f"{bare}: wanted labelled rows, got none"):
             measure_swaps(load(run), *pair)

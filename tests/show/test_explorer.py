@@ -1,22 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from seqssvae.errors import InputError
 from seqssvae.inference.novelty import log_prob_per_symbol
-from seqssvae.show.explorer import Exploration, open_run
+from seqssvae.show.explorer import Exploration
 from seqssvae.trained import load
-
-Small = tuple[Path, Path]
-
-
-@pytest.fixture(scope="module")
-def exploration(small_run: Small) -> Exploration:
-    return open_run(small_run[0])
+from tests.support.fixtures import SmallRun
 
 
-def test_classify_by_q_and_by_bayes_rule(exploration: Exploration, small_run: Small) -> None:
+def test_classify_by_q_and_by_bayes_rule(exploration: Exploration, small_run: SmallRun) -> None:
     model = load(small_run[0])
     table, details = exploration.classify("cdcd")
     for column, mode in ((1, "q"), (2, "posterior")):
@@ -34,7 +26,7 @@ def test_a_sequence_unlike_the_training_rows_is_novel(exploration: Exploration) 
     assert ordinary < odd["novelty"] and odd["num_unknown"] == 1
 
 
-def test_generate_transfer_walk(exploration: Exploration, small_run: Small) -> None:
+def test_generate_transfer_walk(exploration: Exploration, small_run: SmallRun) -> None:
     model = load(small_run[0])
     written = exploration.generate("left", 0.7, 3)
     assert written == model.generate("left", 6, temperature=0.7, seed=3)

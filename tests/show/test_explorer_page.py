@@ -6,33 +6,26 @@ import json
 import re
 import socket
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seqssvae.errors import InputError
-from seqssvae.show.explorer import Exploration, open_run
+from seqssvae.show.explorer import Exploration
 from seqssvae.show.explorer_page import DEFAULT_LABEL, make_page, serve
-
-Small = tuple[Path, Path]
-
-
-@pytest.fixture(scope="module")
-def exploration(small_run: Small) -> Exploration:
-    return open_run(small_run[0])
 
 
 def call(app: Any, output: str, inputs: dict[str, Any], state: dict[str, Any] | None = None) -> str:
     """The JSON response of a callback."""
 
     def listed(values: dict[str, Any]) -> list[dict[str, Any]]:
+        names = (name.split(".") for name in values)
         return [
-            {"id": name.partition(".")[0], "property": name.partition(".")[2], "value": value}
-            for name, value in values.items()
+            {"id": id, "property": name, "value": value}
+            for (id, name), value in zip(names, values.values(), strict=True)
         ]
 
-    id, _, name = output.partition(".")
+    id, name = output.split(".")
     response = app.server.test_client().post(
         "/_dash-update-component",
         json={

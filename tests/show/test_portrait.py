@@ -18,17 +18,17 @@ from seqssvae.show.portrait import (
     show_sequence,
 )
 from seqssvae.trained import load, load_with_split
+from tests.support.fixtures import SmallRun
+from tests.support.rows import write_rows
 from tests.support.training import train
-
-Small = tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
-def portrait(small_run: Small) -> Portrait:
+def portrait(small_run: SmallRun) -> Portrait:
     return portray(small_run[0])
 
 
-def test_the_rows_are_the_held_out_ones(portrait: Portrait, small_run: Small) -> None:
+def test_the_rows_are_the_held_out_ones(portrait: Portrait, small_run: SmallRun) -> None:
     held = load_run(small_run[0]).split["dev"]
     assert len(portrait.sequences) == len(held) == 8
     truth = {row["id"]: row for row in map(json.loads, small_run[1].read_text().splitlines())}
@@ -37,7 +37,7 @@ def test_the_rows_are_the_held_out_ones(portrait: Portrait, small_run: Small) ->
     assert named == ["left" if "a" in text else "right" for text in portrait.sequences]
 
 
-def test_the_numbers_agree_with_each_other(portrait: Portrait, small_run: Small) -> None:
+def test_the_numbers_agree_with_each_other(portrait: Portrait, small_run: SmallRun) -> None:
     assert portrait.z_pca.shape == portrait.z_tsne.shape == portrait.logits_tsne.shape == (8, 2)
     assert portrait.kl_nats.sum() == pytest.approx(portrait.figures["kl"], rel=1e-4)
     right = portrait.probabilities.argmax(1) == portrait.y
@@ -53,15 +53,16 @@ def test_the_numbers_agree_with_each_other(portrait: Portrait, small_run: Small)
     }  # fmt: skip
 
 
-def test_data_that_moved_and_other_data(small_run: Small, tmp_path: Path) -> None:
+def test_data_that_moved_and_other_data(small_run: SmallRun, tmp_path: Path) -> None:
     """A copy of the training data is recognised by its ids; of another file all rows are shown."""
     run = small_run[0]
     moved = tmp_path / "moved.jsonl"
     moved.write_bytes(small_run[1].read_bytes())
     own = load_held_out(run)[1]
     assert load_held_out(run, moved)[1].sequences == own.sequences
-    other = tmp_path / "other.jsonl"
-    other.write_text('{"text": "abab", "label": "left"}\n{"text": "dc"}\n')
+    other = write_rows(
+        tmp_path / "other.jsonl", [{"text": "abab", "label": "left"}, {"text": "dc"}]
+    )
     shown = load_held_out(run, other)[1]
     assert shown.sequences == ["abab", "dc"] and shown.rows.y.tolist() == [0, -1]
 
@@ -85,12 +86,9 @@ def test_dev_rows_whose_labels_were_learned_are_left_out(
     trained.manifest["summary"]["dev_labels_learned"] = True
     monkeypatch.setattr("seqssvae.show.portrait.load_with_split", lambda _: (trained, split))
     assert len(split["dev"]) == 4 and len(split["dev_unlabelled"]) == 2
-    named = tmp_path / "named.jsonl"
-    named.write_text(
-        "".join(json.dumps({"label": "u", **row} if are_known else row) + "\n" for row in rows)
-    )
+    named = [{"label": "u", **row} if are_known else row for row in rows]
     with caplog.at_level(logging.WARNING):
-        shown = load_held_out(run, named)[1]
+        shown = load_held_out(run, write_rows(tmp_path / "named.jsonl", named))[1]
     assert len(shown.sequences) == (2 if are_known else 6)
     assert ("are optimistic" in caplog.text) != are_known
 
@@ -103,14 +101,13 @@ def test_missing_data_is_an_error(tmp_path: Path) -> None:
     assert "\n" not in str(e.value)
 
 
-def test_data_of_the_other_kind(small_run: Small, tmp_path: Path) -> None:
-    path = tmp_path / "tokens.jsonl"
-    path.write_text('{"tokens": ["a", "b"], "label": "left"}\n')
+def test_data_of_the_other_kind(small_run: SmallRun, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "tokens.jsonl", [{"tokens": ["a", "b"], "label": "left"}])
     with pytest.raises(InputError, match=r"tokens\.jsonl: wanted text as in training, got tokens"):
         portray(small_run[0], path)
 
 
-def test_of_many_rows_a_sample_is_shown(small_run: Small) -> None:
+def test_of_many_rows_a_sample_is_shown(small_run: SmallRun) -> None:
     samples = {
         tuple(load_held_out(small_run[0], seed=seed, num_rows=3)[1].rows.ids) for seed in range(6)
     }

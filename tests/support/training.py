@@ -53,6 +53,11 @@ def config(**changes: Any) -> Config:
     return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
 
 
+def quick_config(**changes: Any) -> Config:
+    """Settings of a short training with a teacher; arguments as of `config`."""
+    return override(Config(), {**QUICK, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
 def train(folder: Path, rows: Sequence[Mapping[str, Any]], **changes: Any) -> Path:
     """Train on these rows for a few steps; returns the run."""
     folder.mkdir(exist_ok=True)
