@@ -1,4 +1,4 @@
-"""Two processes give what one gives, and end together."""
+"""Two processes compute the same as one, and end together."""
 
 import functools
 import json
@@ -19,18 +19,18 @@ from tests.support.training import SETTINGS, assert_same_bits
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found in every scenario."""
+    """The results of each of two processes in every scenario."""
     folder = tmp_path_factory.mktemp("ranks")
     processes = start_ranks(["-m", "tests.support.scenarios", folder])
-    told = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    lines = [err.splitlines() for _, err in told]
+    printed = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
+    lines = [err.splitlines() for _, err in printed]
     assert lines[1] == [] and all(line.startswith("y is ignored") for line in lines[0])
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 def close(first: Any, second: Any, where: str) -> None:
-    """Equal to 1e-6, numbers and tensors within anything."""
+    """Numbers and tensors, also in containers, are equal to 1e-6."""
     match first:
         case torch.Tensor():
             torch.testing.assert_close(first, second, rtol=0, atol=1e-6, equal_nan=True, msg=where)
@@ -50,15 +50,15 @@ def close(first: Any, second: Any, where: str) -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_processes_do_what_one_does(name: str, together: list[dict[str, Any]]) -> None:
-    """And nothing differs between them, to the last bit."""
-    first, second = (found[name] for found in together)
+    """And both have the same bits."""
+    first, second = (results[name] for results in together)
     assert_same_bits(first, second)
     close(SCENARIOS[name](), first, name)
 
 
-def test_figures_do_not_show_the_number_of_processes(together: list[dict[str, Any]]) -> None:
-    for found, want in zip(together[0]["figures"], SCENARIOS["figures"](), strict=True):
-        assert found == pytest.approx(want, rel=1e-12)
+def test_metrics_do_not_depend_on_the_number_of_processes(together: list[dict[str, Any]]) -> None:
+    for got, want in zip(together[0]["evaluated"], SCENARIOS["evaluated"](), strict=True):
+        assert got == pytest.approx(want, rel=1e-12)
 
 
 def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     [("0", "2", 0), ("1", "2", 1), ("0", "1", None), ("2", "2", None), ("-1", "2", None),
      ("", "2", None), ("one", "2", None)],
 )  # fmt: skip
-def test_who_was_launched(
+def test_the_rank_of_a_launched_process(
     rank: str, size: str, wanted: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Schedulers set some of these variables too; only a whole set of them counts."""
@@ -136,8 +136,8 @@ def test_commands_share_a_file(
     ]  # fmt: skip
 
 
-def test_mistakes_are_told_once(tmp_path: Path, small_run: tuple[Path, Path]) -> None:
-    """A command that is not shared; a mistake of all, which the first one tells at once."""
+def test_errors_are_printed_once(tmp_path: Path, small_run: tuple[Path, Path]) -> None:
+    """A command that is not shared; an error of all, which the first one prints at once."""
     run, data = map(str, small_run)
     for words, wanted in (
         (["generate", run], "wanted train, evaluate, classify or encode under torchrun, got"),
@@ -152,7 +152,7 @@ def test_mistakes_are_told_once(tmp_path: Path, small_run: tuple[Path, Path]) ->
         second.communicate()
 
 
-def test_one_that_is_gone_ends_the_other(tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_other() -> None:
     program = (
         "import os, signal, sys\n"
         "from seqssvae import distributed\nfrom seqssvae.errors import RankLost\n"
@@ -163,7 +163,7 @@ def test_one_that_is_gone_ends_the_other(tmp_path: Path) -> None:
         "    except RankLost as error: sys.exit(f'{error}')\n"
     )
     killed, left = start_ranks(["-c", program])
-    _, told = left.communicate(timeout=60)
+    _, err = left.communicate(timeout=60)
     killed.communicate()
     assert (killed.returncode, left.returncode) == (-signal.SIGKILL, 1)
-    assert told.startswith("wanted all processes of this job, got: ") and told.count("\n") == 1
+    assert err.startswith("wanted all processes of this job, got: ") and err.count("\n") == 1

@@ -1,10 +1,10 @@
 import dataclasses
 import functools
-import json
 import resource
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqssvae.cli import main
-from seqssvae.config import Config, override
+from seqssvae.config import override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
@@ -21,13 +21,14 @@ from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.trained import EXTRA_LENGTH, TrainedModel, load
-from tests.support.training import QUICK, TEXTS, train
-
-Small = tuple[Path, Path]
+from tests.support.fixtures import SmallRun
+from tests.support.refusals import refusal
+from tests.support.rows import write_rows
+from tests.support.training import TEXTS, quick_config, train
 
 
 @pytest.fixture
-def model(small_run: Small) -> TrainedModel:
+def model(small_run: SmallRun) -> TrainedModel:
     return load(small_run[0])
 
 
@@ -47,9 +48,9 @@ def table(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
     return np.array([list(row["probabilities"].values()) for row in rows])
 
 
-def test_what_is_loaded_classifies_as_what_was_saved(small_run: Small, tmp_path: Path) -> None:
+def test_what_is_loaded_classifies_as_what_was_saved(small_run: SmallRun, tmp_path: Path) -> None:
     """Random weights of a new model, in the dtype that the tests use."""
-    config = override(Config(), {**QUICK, "model.prior": [0.3, 0.7]})
+    config = quick_config(model__prior=[0.3, 0.7])
     prepared = prepare(config, small_run[1])
     model = build(config, prepared).eval()
     contents = RunContents(
@@ -73,18 +74,18 @@ def test_what_is_loaded_classifies_as_what_was_saved(small_run: Small, tmp_path:
 @pytest.mark.parametrize("mode", MODES)
 def test_classify(model: TrainedModel, mode: str) -> None:
     """Probabilities sum to 1 and do not depend on the order of rows."""
-    found = model.classify(TEXTS, mode=mode)
-    assert len(found) == len(TEXTS)
-    for row in found:
+    rows = model.classify(TEXTS, mode=mode)
+    assert len(rows) == len(TEXTS)
+    for row in rows:
         assert list(row["probabilities"]) == ["left", "right"]
         assert row["probability"] == max(row["probabilities"].values())
         assert row["probabilities"][row["label"]] == row["probability"]
-    probabilities = table(found)
+    probabilities = table(rows)
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-9)
     order = np.random.default_rng(0).permutation(len(TEXTS))
     permuted = model.classify([TEXTS[i] for i in order], mode=mode)
     np.testing.assert_allclose(table(permuted), probabilities[order], atol=1e-6)
-    assert [row["label"] for row in found[:4]] == ["left", "right", "left", "right"]
+    assert [row["label"] for row in rows[:4]] == ["left", "right", "left", "right"]
     assert model.classify([], mode=mode) == []
 
 
@@ -92,30 +93,26 @@ def test_rows_are_classified_chunk_by_chunk(
     model: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = table(model.classify(TEXTS))
-    sizes: list[int] = []
-
-    def counted(*arguments: Any, **settings: Any) -> NDArray[np.float64]:
-        sizes.append(len(arguments[1]))
-        return classify_table(*arguments, **settings)
-
-    monkeypatch.setattr("seqssvae.trained.classify_table", counted)
+    classify = Mock(wraps=classify_table)
+    monkeypatch.setattr("seqssvae.trained.classify_table", classify)
     monkeypatch.setattr(EncodedRows, "parts", functools.partialmethod(EncodedRows.parts, 2))
     np.testing.assert_allclose(table(model.classify(TEXTS)), expected, atol=1e-6)
+    sizes = [len(call.args[1]) for call in classify.call_args_list]
     assert len(sizes) > 1 and max(sizes) == 2 and sum(sizes) == len(TEXTS)
 
 
 def test_the_seed_of_classify_is_of_the_samples(model: TrainedModel) -> None:
     texts = ["acbd", "dcba"]
 
-    def found(seed: int, mode: str = "posterior") -> NDArray[np.float64]:
+    def classify(seed: int, mode: str = "posterior") -> NDArray[np.float64]:
         return table(model.classify(texts, mode=mode, num_samples=2, seed=seed))
 
-    np.testing.assert_array_equal(found(1), found(1))
-    assert np.abs(found(1) - found(2)).max() > 1e-9
-    np.testing.assert_array_equal(found(1, "q"), found(2, "q"))
+    np.testing.assert_array_equal(classify(1), classify(1))
+    assert np.abs(classify(1) - classify(2)).max() > 1e-9
+    np.testing.assert_array_equal(classify(1, "q"), classify(2, "q"))
 
 
-def test_generate_goes_by_its_seed(model: TrainedModel) -> None:
+def test_generated_sequences_depend_on_the_seed_alone(model: TrainedModel) -> None:
     first, same, other = (model.generate("left", 8, seed=seed) for seed in (1, 1, 2))
     assert first == same != other
     assert len(set(map(str, first))) > 1
@@ -127,11 +124,11 @@ def test_generate_goes_by_its_seed(model: TrainedModel) -> None:
 @pytest.mark.parametrize("strategy", ["sample", "greedy", "beam"])
 def test_generate_keeps_prefix_and_length(model: TrainedModel, strategy: str) -> None:
     for longest in (4, 6):
-        found = model.generate(
+        texts = model.generate(
             "left", 6, prefix="dca", strategy=strategy, max_length=longest, width=3
         )
-        assert len(found) == 6
-        assert all(str(text).startswith("dca") and len(text) <= longest for text in found)
+        assert len(texts) == 6
+        assert all(str(text).startswith("dca") and len(text) <= longest for text in texts)
     short, long = (model.generate("left", 20, strategy=strategy, max_length=n) for n in (2, 40))
     assert max(map(len, short)) == 2 < max(map(len, long))
     with pytest.raises(InputError, match="max_length"):
@@ -156,7 +153,7 @@ def test_sequences_may_be_longer_than_the_longest_that_training_kept(
     assert {len(text) for text in plain.generate(n=3)} == {longest}
 
 
-def test_mistakes_are_reported(model: TrainedModel) -> None:
+def test_invalid_arguments(model: TrainedModel) -> None:
     with pytest.raises(InputError, match=r"label: .*'left', 'right'.*got 'lef'.*mean 'left'"):
         model.generate("lef")
     with pytest.raises(InputError, match="label: wanted one of left, right, got none"):
@@ -185,7 +182,7 @@ def test_transfer_interpolate_encode(model: TrainedModel) -> None:
             parameter.normal_(std=1.5, generator=generator)
 
     def begin(sequences: list[Any]) -> list[str]:
-        """Their first symbols; from symbol to symbol such a network makes more of a rounding."""
+        """Their first symbols; such a network amplifies rounding errors from symbol to symbol."""
         return [sequence[:8] for sequence in sequences]
 
     moved = begin(model.transfer(TEXTS, to="right"))
@@ -235,22 +232,23 @@ def test_tokens(of_tokens: TrainedModel) -> None:
 
 
 def test_evaluate_reads_the_labels_of_a_file(
-    model: TrainedModel, small_run: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    model: TrainedModel, small_run: SmallRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{"text": "abab", "label": "left"}, {"text": "cdxx", "label": "left"}, {"text": "ab"}]
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    figures = model.evaluate(data, num_samples=2)
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    metrics = model.evaluate(data, num_samples=2)
     labels = [row["label"] for row in model.classify(["abab", "cdxx"])]
-    assert figures["num_rows"] == 3
-    assert figures["accuracy"] == sum(label == "left" for label in labels) / 2
+    assert metrics["num_rows"] == 3
+    assert metrics["accuracy"] == sum(label == "left" for label in labels) / 2
     assert "2 symbols are not in the vocabulary" in caplog.text
     assert model.read(data).y.tolist() == [-1, -1, -1]
     assert model.read(data, labels=True).y.tolist() == [0, 0, -1]
 
 
-def test_weights_that_do_not_fit_are_refused(small_run: Small, tmp_path: Path) -> None:
-    """Every file is whole, but the settings are another run's."""
+def test_weights_that_do_not_match_the_config_are_refused(
+    small_run: SmallRun, tmp_path: Path
+) -> None:
+    """No file is corrupt, but the settings or the weights are another run's."""
     contents = load_run(small_run[0])
     for changes, message in (
         ({"model.decoder_size": 5}, r"weights.safetensors: wanted decoder\..* of shape .*, got \["),
@@ -283,8 +281,8 @@ def test_weights_that_do_not_fit_are_refused(small_run: Small, tmp_path: Path) -
         {"model.latent_size": 10**9},
     ],
 )
-def test_a_config_that_wants_huge_tensors_is_refused_before_they_are_made(
-    small_run: Small, tmp_path: Path, changes: dict[str, Any]
+def test_a_config_of_huge_tensors_is_refused_before_they_are_allocated(
+    small_run: SmallRun, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     contents = load_run(small_run[0])
     save_run(tmp_path, dataclasses.replace(contents, config=override(contents.config, changes)))
@@ -295,8 +293,8 @@ def test_a_config_that_wants_huge_tensors_is_refused_before_they_are_made(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
 
 
-def test_weights_larger_than_the_config_are_not_read(small_run: Small, tmp_path: Path) -> None:
-    """A terabyte of holes takes no time."""
+def test_weights_larger_than_the_config_are_not_read(small_run: SmallRun, tmp_path: Path) -> None:
+    """A sparse file of a terabyte is refused at once."""
     save_run(tmp_path, load_run(small_run[0]))
     with open(tmp_path / "weights.safetensors", "r+b") as file:
         file.truncate(2**40)
@@ -305,12 +303,10 @@ def test_weights_larger_than_the_config_are_not_read(small_run: Small, tmp_path:
 
 
 def test_every_refusal_is_one_line_and_exit_2(
-    small_run: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_run: SmallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(word: str) -> None:
-        assert main(["classify", str(tmp_path / "run"), "abab"]) == 2
-        err = capsys.readouterr().err
-        assert err.count("\n") == 1 and word in err and "Traceback" not in err
+        assert word in refusal(main, ["classify", str(tmp_path / "run"), "abab"], capsys)
 
     run = tmp_path / "run"
     shutil.copytree(small_run[0], run)

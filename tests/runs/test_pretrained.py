@@ -15,9 +15,8 @@ from seqssvae.errors import InputError
 from seqssvae.runs.run import load_run, save_run
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import fit
-from tests.support.training import QUICK, TEXTS
-
-Small = tuple[Path, Path]
+from tests.support.fixtures import SmallRun
+from tests.support.training import TEXTS, quick_config
 
 
 def same(first: TrainedModel, second: TrainedModel) -> bool:
@@ -25,7 +24,7 @@ def same(first: TrainedModel, second: TrainedModel) -> bool:
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_what_is_saved_is_loaded_again(small_run: Small, tmp_path: Path) -> None:
+def test_what_is_saved_is_loaded_again(small_run: SmallRun, tmp_path: Path) -> None:
     model = seqssvae.load(small_run[0])
     model.save_pretrained(tmp_path / "new" / "model")
     again = TrainedModel.from_pretrained(tmp_path / "new" / "model")
@@ -37,7 +36,7 @@ def test_what_is_saved_is_loaded_again(small_run: Small, tmp_path: Path) -> None
     assert same(model, TrainedModel.from_pretrained(tmp_path / "twice"))
 
 
-def test_ids_and_folders_are_not_published(small_run: Small, tmp_path: Path) -> None:
+def test_ids_and_folders_are_not_published(small_run: SmallRun, tmp_path: Path) -> None:
     whole = load_run(small_run[0])
     seqssvae.load(small_run[0]).save_pretrained(tmp_path / "model")
     assert load_run(tmp_path / "model").split == {} and any(whole.split.values())
@@ -49,7 +48,7 @@ def test_ids_and_folders_are_not_published(small_run: Small, tmp_path: Path) -> 
     assert str(small_run[0].parent) not in written
 
 
-def test_an_edited_card_is_kept(small_run: Small, tmp_path: Path) -> None:
+def test_an_edited_card_is_kept(small_run: SmallRun, tmp_path: Path) -> None:
     model = seqssvae.load(small_run[0])
     model.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text("mine")
@@ -58,7 +57,7 @@ def test_an_edited_card_is_kept(small_run: Small, tmp_path: Path) -> None:
 
 
 def test_unknown_settings_are_refused(
-    small_run: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from a newer version, whose files are whole."""
     contents = load_run(small_run[0])
@@ -71,7 +70,7 @@ def test_unknown_settings_are_refused(
 
 
 def test_a_model_is_pushed_and_loaded_again(
-    small_run: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hub of two functions: what is uploaded is a folder's content."""
     hub: dict[str, dict[str, bytes]] = {}
@@ -122,7 +121,7 @@ def test_a_dataset_goes_in_and_comes_out(tmp_path: Path, monkeypatch: pytest.Mon
     data = datasets.Dataset.from_dict(
         {"word": words, "side": [-1 if i > 15 else i % 2 for i in range(24)]}, features=features
     )
-    summary = fit(seqssvae_config(), data, tmp_path / "run")
+    summary = fit(quick_config(data__max_length=16), data, tmp_path / "run")
     assert summary["num_labelled"] + summary["num_unlabelled"] > 16
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["source"] == "dataset"
@@ -141,9 +140,3 @@ def test_a_dataset_goes_in_and_comes_out(tmp_path: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(out["loc"][:], model.encode(words)["loc"], rtol=1e-5)
     with pytest.raises(InputError, match="dataset: wanted no column 'loc', got one"):
         model.annotate(out)
-
-
-def seqssvae_config() -> Any:
-    from seqssvae.config import Config, override
-
-    return override(Config(), {**QUICK, "data.max_length": 16})

@@ -107,23 +107,18 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
     assert is_equal(load_run(tmp_path), second)
 
 
-def check_rot(folder: Path, num_flips: int) -> int:
-    append_metrics(folder, {"step": 1, "elbo": -1.5})
-    save_run(folder, make_contents("sentencepiece"))
-    return assert_corruption_is_refused(folder, lambda: load_run(folder), num_flips=num_flips)
-
-
-def test_rot_is_seen(tmp_path: Path) -> None:
-    assert check_rot(tmp_path, 10) >= 8 * 15
-
-
-@pytest.mark.faults
-def test_rot_is_seen_wherever_it_is(tmp_path: Path) -> None:
-    assert check_rot(tmp_path, 200) >= 8 * 205
+@pytest.mark.parametrize("num_flips", [10, pytest.param(200, marks=pytest.mark.faults)])
+def test_corruption_is_refused(tmp_path: Path, num_flips: int) -> None:
+    append_metrics(tmp_path, {"step": 1, "elbo": -1.5})
+    save_run(tmp_path, make_contents("sentencepiece"))
+    num_refused = assert_corruption_is_refused(
+        tmp_path, lambda: load_run(tmp_path), num_flips=num_flips
+    )
+    assert num_refused >= 8 * (num_flips + 5)
 
 
 @pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "metrics.jsonl"])
-def test_a_file_that_is_gone_is_told(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     append_metrics(tmp_path, {"step": 1})
     save_run(tmp_path, make_contents())
     (tmp_path / name).unlink()
@@ -147,7 +142,7 @@ def reseal(folder: Path) -> None:
     seal(folder)
 
 
-def test_what_is_no_run(tmp_path: Path) -> None:
+def test_folders_that_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: wanted the folder of a run, got no such folder"):
         load_run(tmp_path / "none")
     (tmp_path / "file").write_text("")
@@ -214,7 +209,7 @@ def test_a_file_that_is_not_listed_is_refused(tmp_path: Path) -> None:
 def test_links_and_pickles_are_refused(tmp_path: Path) -> None:
     save_run(tmp_path / "run", make_contents())
     (tmp_path / "latest").symlink_to(tmp_path / "run")
-    load_run(tmp_path / "latest")  # a link to the whole folder is the user's own affair
+    load_run(tmp_path / "latest")  # a link to the whole folder is allowed
     for name in ("weights.safetensors", "labels.json", "manifest.json", SUMS):
         path = tmp_path / "run" / name
         path.rename(tmp_path / name)
@@ -227,7 +222,7 @@ def test_links_and_pickles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="notes: wanted files of this folder's own, got a link"):
         load_run(tmp_path / "run")
     (tmp_path / "run" / "notes").unlink()
-    (tmp_path / "run" / "notes.txt").write_text("mine")  # what is not read does no harm
+    (tmp_path / "run" / "notes.txt").write_text("mine")  # other files are not read
     load_run(tmp_path / "run")
     torch.save({"a": torch.ones(1)}, tmp_path / "run" / "optimizer.PT")
     with pytest.raises(InputError, match=r"optimizer.PT: wanted weights in safetensors, got what"):
@@ -235,7 +230,7 @@ def test_links_and_pickles_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("new_zip", [True, False])
-def test_a_pickle_in_the_place_of_weights(tmp_path: Path, new_zip: bool) -> None:
+def test_a_pickle_instead_of_weights(tmp_path: Path, new_zip: bool) -> None:
     save_run(tmp_path, make_contents())
     torch.save(
         {"a": torch.ones(1)},
@@ -249,7 +244,7 @@ def test_a_pickle_in_the_place_of_weights(tmp_path: Path, new_zip: bool) -> None
         load_run(tmp_path)
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_instead_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     save_run(tmp_path, make_contents())
     (tmp_path / "labels.json").unlink()
     os.mkfifo(tmp_path / "labels.json")
@@ -257,7 +252,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None
         load_run(tmp_path)
 
 
-def test_files_that_fit_their_sum_but_say_nonsense(tmp_path: Path) -> None:
+def test_invalid_files_with_valid_checksums(tmp_path: Path) -> None:
     for name, content, message in (
         ("weights.safetensors", b"abc", "weights.safetensors: wanted safetensors, got"),
         ("labels.json", b"{}", "labels.json: wanted a list of labels, got"),
@@ -275,7 +270,7 @@ def test_files_that_fit_their_sum_but_say_nonsense(tmp_path: Path) -> None:
             load_run(tmp_path)
 
 
-# the place of a new run
+# the folder of a new run
 
 
 def test_check_new_run(tmp_path: Path) -> None:

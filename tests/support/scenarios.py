@@ -33,10 +33,10 @@ def make(**changes: Any) -> Stepper:
     """A stepper whose batches are cut in two, by the processes or by itself."""
     data = prepared()
     settings = config(training__accumulate=2 // distributed.size(), **changes)
-    return Stepper(settings, begin(settings, data), data)
+    return Stepper(settings, build_shared(settings, data), data)
 
 
-def begin(settings: Config, data: Prepared) -> SSVAE:
+def build_shared(settings: Config, data: Prepared) -> SSVAE:
     """A model, whose weights are shared by the first process: all others begin with wrong ones."""
     model = build(settings, data)
     for value in model.state_dict().values():
@@ -103,7 +103,7 @@ def bad_rows() -> Any:
 
 
 def bad_weight() -> Any:
-    """One process's weight rots; all say so, and it is put back."""
+    """One process's weight is not finite; all report it, and it is restored."""
     stepper = make()
     stepper.step(0)
     if distributed.rank() == distributed.size() - 1:
@@ -115,12 +115,12 @@ def bad_weight() -> Any:
 
 
 def train() -> Any:
-    """A whole training, its records handed on by the first process alone."""
+    """A whole training, whose records the first process alone passes on."""
     data, records = prepared(), []
     settings = config(training__accumulate=2 // distributed.size(), training__teacher=False)
     trainer = Trainer(
         settings,
-        begin(settings, data),
+        build_shared(settings, data),
         data,
         on_evaluation=lambda record, state: records.append(dict(record)),
     )
@@ -130,8 +130,8 @@ def train() -> Any:
     return kept, dict(trainer.model.state_dict())
 
 
-def figures() -> Any:
-    """Several batches, the last one short; another time one alone, for one process."""
+def evaluated() -> Any:
+    """Metrics of several batches, the last one short; and of one batch, for one process."""
     data = prepared()
     model = build(config(), data)
     many = random_rows([0, 1, -1] * 40, 5)
@@ -147,7 +147,7 @@ def stopped() -> Any:
     def asks() -> bool:
         return distributed.rank() == distributed.size() - 1 and trainer.progress.step >= 3
 
-    trainer = Trainer(settings, begin(settings, data), data, should_stop=asks)
+    trainer = Trainer(settings, build_shared(settings, data), data, should_stop=asks)
     trainer.train()
     assert trainer.progress.step == 3 + (
         distributed.size() > 1
@@ -159,7 +159,7 @@ def spent() -> Any:
     """The first process's clock counts, whatever the others' say."""
     data = prepared()
     settings = config(training__accumulate=2 // distributed.size(), training__max_minutes=5.0)
-    trainer = Trainer(settings, begin(settings, data), data)
+    trainer = Trainer(settings, build_shared(settings, data), data)
     trainer._minutes = lambda: 6.0 if distributed.is_writer() else 0.0  # type: ignore[method-assign]
     trainer.train()
     return trainer.progress.stopped_by, trainer.progress.step
@@ -193,18 +193,18 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
     one.__name__: one
     for one in (
         fifty, learned, running_mean, pyro, one_row, one_label, bad_rows, bad_weight, train,
-        figures, stopped, spent, errors,
+        evaluated, stopped, spent, errors,
     )
 }  # fmt: skip
 
 
 def main(folder: str) -> None:
-    """Run all scenarios, and leave what they gave."""
+    """Run all scenarios, and save their results."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     with distributed.joined():
-        found = {name: scenario() for name, scenario in SCENARIOS.items()}
-        torch.save(found, Path(folder) / f"{distributed.rank()}.pt")
+        results = {name: scenario() for name, scenario in SCENARIOS.items()}
+        torch.save(results, Path(folder) / f"{distributed.rank()}.pt")
 
 
 if __name__ == "__main__":

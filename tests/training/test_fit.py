@@ -1,9 +1,11 @@
+import functools
+import itertools
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -21,30 +23,23 @@ from seqssvae.trained import load
 from seqssvae.training.fit import fit
 from seqssvae.training.step import Stepper
 from seqssvae.training.trainer import Trainer
-from tests.support.rows import write_two_classes
+from tests.support.rows import write_rows, write_two_classes
+from tests.support.training import config as small_config
 
-SMALL = {
-    "data.vocabulary": "characters",
-    "model.embedding_size": 4,
-    "model.encoder_size": 4,
-    "model.decoder_size": 4,
-    "model.latent_size": 2,
-    "model.ngram_buckets": 64,
-    "objective.kl_warmup_steps": 3,
-    "training.num_steps": 9,
-    "training.evaluate_every": 2,
-    "training.labelled_batch_size": 4,
-    "training.unlabelled_batch_size": 6,
-    "training.num_threads": 1,
-}
+config = functools.partial(
+    small_config,
+    data__vocabulary="characters",
+    training__teacher=True,
+    training__num_steps=9,
+    training__evaluate_every=2,
+    training__labelled_batch_size=4,
+    training__unlabelled_batch_size=6,
+    training__num_threads=1,
+)
 
 
 class Killed(BaseException):
-    """What stops a run in the middle."""
-
-
-def config(**changes: Any) -> Config:
-    return override(Config(), {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
+    """Raised in the middle of a run."""
 
 
 @pytest.fixture
@@ -52,8 +47,10 @@ def data(tmp_path: Path) -> Path:
     return write_two_classes(tmp_path / "rows.jsonl")
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: int) -> Callable[[], None]:
-    """Stop the run before a step; returns what ends this."""
+def fit_until(
+    wanted: int, settings: Config, data: Path, out: Path, unlabelled: Path | None = None
+) -> None:
+    """Train a run that is killed before a step."""
     plain_step = Trainer.step
 
     def step(trainer: Trainer, number: int) -> float:
@@ -61,8 +58,9 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: int) -> Callable[[], None]:
             raise Killed
         return plain_step(trainer, number)
 
-    monkeypatch.setattr(Trainer, "step", step)
-    return lambda: monkeypatch.setattr(Trainer, "step", plain_step)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "step", step)
+        fit(settings, data, out, unlabelled=unlabelled)
 
 
 def assert_same_files(first: Path, second: Path) -> None:
@@ -104,27 +102,18 @@ def test_a_run_is_written_and_can_be_loaded(tmp_path: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "estimator"), [(1, "fused-enum"), (5, "fused-enum"), (8, "score-function")]
 )
-def test_a_run_that_was_killed_resumes_to_the_same_weights(
+def test_a_killed_run_is_resumed_to_the_same_weights(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, step: int, estimator: str
 ) -> None:
     """Just after the first evaluation, between two, and just after one."""
     settings = config(estimator__name=estimator)
     whole = fit(settings, data, tmp_path / "whole")
-    stop = kill_at(monkeypatch, step)
-    with pytest.raises(Killed):
-        fit(settings, data, tmp_path / "broken")
-    stop()
+    fit_until(step, settings, data, tmp_path / "broken")
     assert (tmp_path / "broken" / CHECKPOINTS).exists()
-    steps: list[int] = []
-    plain_step = Trainer.step
-
-    def recorded_step(trainer: Trainer, number: int) -> float:
-        steps.append(number)
-        return plain_step(trainer, number)
-
-    monkeypatch.setattr(Trainer, "step", recorded_step)
+    step_of = Mock(side_effect=Trainer.step)
+    monkeypatch.setattr(Trainer, "step", lambda *arguments: step_of(*arguments))
     resumed = fit(settings, data, tmp_path / "broken", resume=True)
-    assert steps == list(range(step - step % 2, 9))
+    assert [call.args[1] for call in step_of.call_args_list] == list(range(step - step % 2, 9))
     assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
     assert not (tmp_path / "broken" / CHECKPOINTS).exists()
     for key in ("num_steps", "best_step", "stopped_by", "dev"):
@@ -132,15 +121,14 @@ def test_a_run_that_was_killed_resumes_to_the_same_weights(
     assert_same_files(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+def test_a_kill_while_a_checkpoint_is_written_keeps_the_previous_one(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(config(), data, tmp_path / "whole")
-    calls: list[Path] = []
+    calls = itertools.count(1)
 
     def save(folder: Path, state: dict[str, Any]) -> None:
-        calls.append(folder)
-        if len(calls) == 3:
+        if next(calls) == 3:
             raise Killed
         save_checkpoint(folder, state)
 
@@ -164,7 +152,7 @@ def test_a_signal_ends_a_run_after_its_step(
     status: int,
     step: int,
 ) -> None:
-    """It comes in the middle of a step, which is finished first."""
+    """It arrives in the middle of a step, which is finished first."""
     fit(config(), data, tmp_path / "whole")
     plain_step = Stepper._differentiate
 
@@ -200,13 +188,8 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, data: Path) -> None
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_without_resume_a_checkpoint_is_not_lost(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop = kill_at(monkeypatch, 5)
-    with pytest.raises(Killed):
-        fit(config(), data, tmp_path / "run")
-    stop()
+def test_without_resume_a_checkpoint_is_kept(tmp_path: Path, data: Path) -> None:
+    fit_until(5, config(), data, tmp_path / "run")
     with pytest.raises(InputError, match="--resume continues from its checkpoint"):
         fit(config(training__seed=4), data, tmp_path / "run")
 
@@ -224,38 +207,29 @@ def test_time_is_counted_over_all_parts_of_a_run(
 
     monkeypatch.setattr(Trainer, "step", step)
     monkeypatch.setattr("seqssvae.training.trainer.time.monotonic", lambda: ticks[0])
-    stop = kill_at(monkeypatch, 7)
-    with pytest.raises(Killed):
-        fit(config(training__max_minutes=3.0), data, tmp_path / "run")
-    stop()
+    fit_until(7, config(training__max_minutes=3.0), data, tmp_path / "run")
     state = load_checkpoint(tmp_path / "run")
     assert state is not None and state["progress"]["minutes"] == 1.0
-    ticks[0] = 5000.0  # what passes between the parts does not count
+    ticks[0] = 5000.0  # time between the parts is not counted
     summary = fit(config(training__max_minutes=0.9), data, tmp_path / "run", resume=True)
     assert (summary["stopped_by"], summary["num_steps"], summary["minutes"]) == ("time", 7, 1.0)
 
 
-def test_the_estimator_that_was_chosen_stays(
+def test_a_resumed_run_keeps_its_estimator(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another machine, with less memory, would choose another one."""
-    stop = kill_at(monkeypatch, 5)
-    with pytest.raises(Killed):
-        fit(config(estimator__name="auto"), data, tmp_path / "run")
-    stop()
+    """A machine with less memory would choose another one."""
+    fit_until(5, config(estimator__name="auto"), data, tmp_path / "run")
     monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda: 1e-6)
     fit(config(estimator__name="auto"), data, tmp_path / "run", resume=True)
     assert load_run(tmp_path / "run").config == config(estimator__name="fused-enum")
 
 
 def test_a_corrupt_newest_checkpoint_changes_no_bit(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(config(), data, tmp_path / "whole")
-    stop = kill_at(monkeypatch, 7)
-    with pytest.raises(Killed):
-        fit(config(), data, tmp_path / "broken")
-    stop()
+    fit_until(7, config(), data, tmp_path / "broken")
     newest = max((tmp_path / "broken" / CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
     content = bytearray((newest / "tensors.safetensors").read_bytes())
     content[-1] ^= 1
@@ -265,13 +239,13 @@ def test_a_corrupt_newest_checkpoint_changes_no_bit(
     assert_same_files(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, data: Path) -> None:
+def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path, data: Path) -> None:
     save_checkpoint(tmp_path / "run", {"step": 1})
     with pytest.raises(InputError, match="run: wanted a checkpoint of format 3, got None"):
         fit(config(), data, tmp_path / "run", resume=True)
 
 
-def test_numbers_that_stay_bad_end_a_run_that_is_saved(
+def test_losses_that_are_never_finite_end_a_run_that_is_saved(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = FusedEnum.differentiable_loss
@@ -293,14 +267,11 @@ def test_numbers_that_stay_bad_end_a_run_that_is_saved(
 
 @pytest.mark.parametrize("other", ["settings", "rows", "unlabelled", "more"])
 def test_a_checkpoint_of_other_settings_or_rows_is_refused(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, other: str
+    tmp_path: Path, data: Path, other: str
 ) -> None:
     """The other rows have the same labels and ids, and as many symbols as those before."""
-    stop = kill_at(monkeypatch, 5)
     more = write_two_classes(tmp_path / "more.jsonl", 3)
-    with pytest.raises(Killed):
-        fit(config(), data, tmp_path / "run", unlabelled=more)
-    stop()
+    fit_until(5, config(), data, tmp_path / "run", unlabelled=more)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     settings = config(objective__w=0.5) if other == "settings" else config()
     if other == "rows":
@@ -316,7 +287,7 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(
 
 
 @pytest.mark.parametrize(("megabytes", "wanted"), [(1e6, "fused-enum"), (1e-6, "sum-and-sample")])
-def test_the_estimator_that_was_chosen_is_written_down(
+def test_the_chosen_estimator_is_saved(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float, wanted: str
 ) -> None:
     monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda: megabytes)
@@ -327,44 +298,36 @@ def test_the_estimator_that_was_chosen_is_written_down(
 
 
 @pytest.mark.parametrize(
-    ("line", "changes"),
+    ("text", "changes"),
     [
-        ('{"text": 7, "label": "left"}', {}),
-        ('{"text": "", "label": "left"}', {}),
-        ('{"text": "ab", "label": "left"}', {"data.text_column": "word"}),
-        ('{"text": "ab", "label": "left"}', {"data.vocabulary": "tokens"}),
-        ('{"text": "ab", "label": "left"}', {"model.prior": [0.2, 0.3, 0.5]}),
-        (
-            '{"text": "ab", "label": "left"}',
-            {"estimator.name": "score-function", "estimator.baseline": "leave-one-out"},
-        ),
+        (7, {}),
+        ("", {}),
+        ("ab", {"data.text_column": "word"}),
+        ("ab", {"data.vocabulary": "tokens"}),
+        ("ab", {"model.prior": [0.2, 0.3, 0.5]}),
+        ("ab", {"estimator.name": "score-function", "estimator.baseline": "leave-one-out"}),
     ],
 )
-def test_bad_input_leaves_nothing_behind(
-    tmp_path: Path, line: str, changes: dict[str, Any]
+def test_invalid_input_writes_nothing(
+    tmp_path: Path, text: object, changes: dict[str, Any]
 ) -> None:
-    source = tmp_path / "rows.jsonl"
-    source.write_text('{"text": "ab", "label": "right"}\n' + line + "\n")
+    rows: list[dict[str, Any]] = [{"text": "ab", "label": "right"}, {"text": text, "label": "left"}]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
     with pytest.raises(InputError):
         fit(override(config(), changes), source, tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path: Path, data: Path) -> None:
-    weights: list[dict[str, Tensor]] = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         fit(config(training__seed=seed), data, tmp_path / name)
-        weights.append(load_run(tmp_path / name).weights)
     assert_equal_weights(tmp_path / "a", tmp_path / "b")
-    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    with pytest.raises(AssertionError):
+        assert_equal_weights(tmp_path / "a", tmp_path / "c")
 
 
-def test_evaluations_are_on_the_disk_during_training(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill_at(monkeypatch, 4)
-    with pytest.raises(Killed):
-        fit(config(), data, tmp_path / "run")
+def test_metrics_are_on_the_disk_before_the_run_ends(tmp_path: Path, data: Path) -> None:
+    fit_until(4, config(), data, tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [CHECKPOINTS, METRICS]
     with pytest.raises(InputError, match="an unfinished one"):
         load(tmp_path / "run")

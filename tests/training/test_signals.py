@@ -15,11 +15,12 @@ import pytest
 
 from seqssvae.errors import Interrupted
 from seqssvae.training.signals import StopSignals
+from tests.support.rows import write_rows
 from tests.support.training import SETTINGS, assert_same_run
 
 ROOT = Path(__file__).parents[2]
 # Trainings one after the other, each a process of its own that is forked when all is imported. A
-# step takes a while, so that a signal finds one in progress; a file tells which one.
+# step takes a while, so that a signal finds one in progress; a file has its number.
 TRAININGS = """
 import json, os, resource, sys, time
 from pathlib import Path
@@ -28,13 +29,13 @@ import seqssvae.training.fit, seqssvae.trained
 from seqssvae.cli import main
 from seqssvae.training.step import Stepper
 folder, plan, settings = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
-mark, told, plain_step = folder / "mark", folder / "told", Stepper.step
+mark, stderr, plain_step = folder / "mark", folder / "stderr", Stepper.step
 results = []
 for name, wait, first, signals, *limit in plan:
     mark.write_text("-1")
     child = os.fork()
     if child == 0:
-        os.dup2(os.open(told, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), 2)
+        os.dup2(os.open(stderr, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), 2)
         def step(stepper, number):
             mark.write_text(str(number))
             if limit and number == first:
@@ -53,7 +54,7 @@ for name, wait, first, signals, *limit in plan:
         time.sleep(0.3)
     start = time.monotonic()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    lines = told.read_text().splitlines()
+    lines = stderr.read_text().splitlines()
     results.append([status, int(mark.read_text()), lines[-1], time.monotonic() - start])
 print(json.dumps(results))
 """
@@ -82,8 +83,7 @@ def run_trainings(folder: Path, plan: Sequence[tuple[Any, ...]]) -> list[Outcome
         for pair in ("ab", "cd")
         for i in range(20)
     ]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+    write_rows(folder / "rows.jsonl", rows)
     done = subprocess.run(
         [sys.executable, "-c", TRAININGS, str(folder), json.dumps(plan), *SETTINGS],
         capture_output=True,
@@ -128,7 +128,7 @@ def test_signals_then_resume_then_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_a_full_disk_costs_no_bit(tmp_path: Path) -> None:
+def test_after_a_full_disk_a_run_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
     _, full, last = run_trainings(
         tmp_path,
         [("whole", 0.0, 0, []), ("run", 0.0, 10, [], 8192), ("run", 0.0, 0, [])],
@@ -142,8 +142,8 @@ def test_a_full_disk_costs_no_bit(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_stopped_again_and_again(tmp_path: Path, number: signal.Signals) -> None:
-    """After any number of steps each time, killed or asked, to the same bits."""
+def test_a_run_is_stopped_ten_times(tmp_path: Path, number: signal.Signals) -> None:
+    """Killed or interrupted after different numbers of steps, then resumed to the same bits."""
     firsts = (0, 1, 4, 6, 7, 8, 13, 14, 15, 20)
     stopped = [("run", 0.2, first, [int(number)]) for first in firsts]
     _, *all_ended, last = run_trainings(
@@ -155,7 +155,7 @@ def test_a_run_that_is_stopped_again_and_again(tmp_path: Path, number: signal.Si
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_signals_are_noted_once_and_handlers_come_back() -> None:
+def test_the_first_signal_is_recorded_and_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as signals:
         assert signals.received is None
@@ -178,7 +178,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_outside_the_main_thread_nothing_is_noted() -> None:
+def test_outside_the_main_thread_no_handler_is_installed() -> None:
     before, done = signal.getsignal(signal.SIGTERM), []
 
     def run() -> None:

@@ -20,8 +20,8 @@ def make(**changes: Any) -> Stepper:
     return Stepper(settings, build(settings, data), data)
 
 
-def test_rows_of_the_data_weigh_alike() -> None:
-    """4 labelled rows come round 30 times while 200 unlabelled ones come round twice."""
+def test_all_rows_have_the_same_weight() -> None:
+    """4 labelled rows are drawn 30 times while 200 unlabelled ones are drawn twice."""
     settings = config(training__labelled_batch_size=6, training__unlabelled_batch_size=20)
     assert stream_weights(settings, 4, 200) == pytest.approx((0.1 / 15, 0.1))
     assert stream_weights(settings, 600, 20) == pytest.approx((0.1, 0.001))
@@ -45,7 +45,7 @@ def test_ids_are_those_of_the_batch() -> None:
 
 @pytest.mark.parametrize("estimator", ["fused-enum", "trace-enum", "score-function"])
 @pytest.mark.parametrize("kind", ["loss", "infinite loss", "gradient", "refusal"])
-def test_a_bad_step_leaves_no_trace(kind: str, estimator: str) -> None:
+def test_a_bad_step_changes_nothing(kind: str, estimator: str) -> None:
     """The steps after it are those of a run whose step 2 did nothing."""
     bad, good = make(estimator__name=estimator), make(estimator__name=estimator)
     ids = bad.streams.ids(2)
@@ -59,10 +59,8 @@ def test_a_bad_step_leaves_no_trace(kind: str, estimator: str) -> None:
             continue
         assert math.isnan(loss) and problem is not None
         assert set(problem.ids) == wanted
-        if kind == "gradient":
-            assert problem.reason.startswith("the norm of the gradient is")
-        else:
-            assert problem.reason.startswith("the loss is")
+        what = "the norm of the gradient" if kind == "gradient" else "the loss"
+        assert problem.reason.startswith(f"{what} is")
         assert all(id in problem.reason for id in problem.ids)
         after = bad.state()
         for part in ("model", "estimator"):
@@ -80,11 +78,11 @@ def test_a_bad_weight_is_restored(name: str, value: float) -> None:
     bad, good = make(), make()
     for step in range(5):
         if step == 2:
-            found = next(n for n in bad.model.state_dict() if n.startswith(name))
-            bad.model.state_dict()[found].view(-1)[-1] = value
+            weight = next(n for n in bad.model.state_dict() if n.startswith(name))
+            bad.model.state_dict()[weight].view(-1)[-1] = value
             loss, problem = bad.step(step)
             assert math.isnan(loss) and problem is not None and problem.ids == ()
-            assert problem.reason == f"values of {found} are not finite"
+            assert problem.reason == f"values of {weight} are not finite"
         else:
             assert bad.step(step)[0] == good.step(step)[0]
     assert_same_bits(dict(good.model.state_dict()), dict(bad.model.state_dict()))
@@ -132,7 +130,7 @@ def test_bfloat16_is_near_float32(estimator: str, cell: str) -> None:
 
 @pytest.mark.parametrize("baseline", ["learned", "running-mean"])
 def test_baselines_learn_from_all_parts_of_a_batch(baseline: str) -> None:
-    """What is noted of two batches is that of both together, and is learned once, if it is good."""
+    """Both parts are learned from at once, and neither if one is bad."""
     stepper = make(estimator__name="score-function", estimator__baseline=baseline,
                    training__accumulate=2)  # fmt: skip
     elbo = stepper.elbo
@@ -148,8 +146,8 @@ def test_baselines_learn_from_all_parts_of_a_batch(baseline: str) -> None:
                strict=True) if a is not None and b is not None)  # fmt: skip
 
 
-def test_each_shard_of_a_step_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also from one seed or step to the next; alone, that of a step which is not cut."""
+def test_each_shard_of_a_step_has_different_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So do seeds and steps; the first shard has that of an undivided step."""
     seeds: list[int] = []
     plain_seed = torch.manual_seed
 

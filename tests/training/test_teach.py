@@ -1,4 +1,4 @@
-"""Where q(y | x) starts from, when it is replaced, and what it learns after training."""
+"""How q(y | x) is initialised, when it is replaced, and what it learns after training."""
 
 import dataclasses
 from typing import Any
@@ -19,24 +19,24 @@ from tests.support.training import config, prepared
 
 
 @pytest.fixture
-def lessons(monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
-    """What rows a teacher was fitted to; its weights are random."""
-    given: list[Prepared] = []
+def fitted_to(monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
+    """The rows that each teacher was fitted to; its weights are random."""
+    calls: list[Prepared] = []
 
     def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
         torch.nn.init.normal_(ngrams.weight)
-        given.append(data)
+        calls.append(data)
 
     monkeypatch.setattr("seqssvae.training.teach.distil", distil)
-    return given
+    return calls
 
 
-def test_q_starts_as_what_was_taught(lessons: list[Prepared]) -> None:
+def test_q_is_initialised_with_the_teacher(fitted_to: list[Prepared]) -> None:
     """And its n-gram part is not trained."""
     data, settings = prepared(), config(training__teacher=True)
     model = build(settings, data).eval()
     assert model.ngrams is not None and not model.ngrams.weight.any()
-    assert teach(settings, model, data) and lessons == [data]
+    assert teach(settings, model, data) and fitted_to == [data]
     batch = collate(data.dev, range(4), num_classes=2)
     want = model.ngrams(batch.x, batch.lengths).log_softmax(-1)
     torch.testing.assert_close(model.y_logits(model.encode(batch.x, batch.lengths)), want)
@@ -54,26 +54,24 @@ def test_q_starts_as_what_was_taught(lessons: list[Prepared]) -> None:
         ([1, 1], {"training__teacher": True}),
     ],
 )
-def test_without_setting_ngrams_or_two_classes_nothing_is_taught(
-    labels: list[int], changes: dict[str, Any], lessons: list[Prepared]
+def test_without_the_setting_or_ngrams_or_two_classes_there_is_no_teacher(
+    labels: list[int], changes: dict[str, Any], fitted_to: list[Prepared]
 ) -> None:
-    data, settings = (
-        dataclasses.replace(prepared(), labelled=random_rows(labels, 0)),
-        config(**changes),
-    )
+    data = dataclasses.replace(prepared(), labelled=random_rows(labels, 0))
+    settings = config(**changes)
     model = build(settings, data)
-    assert not teach(settings, model, data) and lessons == []
+    assert not teach(settings, model, data) and fitted_to == []
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not train(settings, data).progress.taught
 
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("accuracy", "replaced"), [(0.89, False), (0.97, True)])
-def test_a_teacher_is_replaced_by_what_is_clearly_better(
+def test_a_teacher_is_replaced_by_a_clearly_better_classifier(
     accuracy: float,
     replaced: bool,
     shared: bool,
-    lessons: list[Prepared],
+    fitted_to: list[Prepared],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """0.8 over 64 rows has a standard error of 0.05; a teacher that is kept learns dev labels too.
@@ -102,8 +100,8 @@ def test_a_teacher_is_replaced_by_what_is_clearly_better(
     progress, model = trainer.progress, trainer.model
     assert progress.taught and progress.teacher_kept != replaced
     assert progress.best_step == int(replaced) and progress.dev_labels_learned != replaced
-    assert lessons[0] is data
-    assert [list(one.labelled.ids) for one in lessons[1:]] == (
+    assert fitted_to[0] is data
+    assert [list(one.labelled.ids) for one in fitted_to[1:]] == (
         [] if replaced else [["0-0", "0-1", "0-2", "0-3", "2-0", "2-1"]]
     )
     of_classifier = model.classifier_names()
@@ -118,17 +116,17 @@ def test_a_teacher_is_replaced_by_what_is_clearly_better(
     assert bool(head.any()) and any(p.any() for p in model.head_y.parameters()) == replaced
 
 
-def test_a_resumed_run_is_not_taught_again(lessons: list[Prepared]) -> None:
+def test_a_resumed_run_fits_no_teacher_again(fitted_to: list[Prepared]) -> None:
     """That it was taught is saved; the frozen weights come from the checkpoint."""
     data, settings = prepared(), config(training__teacher=True, data__dev_fraction=0.0)
     whole = train(settings, data)
     asked = iter(range(100))
     first = train(settings, data, should_stop=lambda: next(asked) >= 6)
-    assert len(lessons) == 2 + (whole.progress.dev_labels_learned)
+    assert len(fitted_to) == 2 + (whole.progress.dev_labels_learned)
     checkpoint = first.state()
-    lessons.clear()
+    fitted_to.clear()
     second = train(settings, data, checkpoint=checkpoint)
-    assert second.progress.taught and data not in lessons
+    assert second.progress.taught and data not in fitted_to
     weights = second.model.state_dict()
     kept = [n for n in weights if not n.startswith("ngrams.")]
     assert all(torch.equal(weights[n], whole.model.state_dict()[n]) for n in kept)

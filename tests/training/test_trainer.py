@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from seqssvae.config import Config
-from seqssvae.data.prepare import Prepared
 from seqssvae.errors import Diverged
 from seqssvae.model.build import build
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
@@ -23,9 +21,13 @@ from tests.support.faults import spoil
 from tests.support.training import assert_same_bits, config, prepared
 
 
-def trained(settings: Config, data: Prepared | None = None) -> Trainer:
-    data = data or prepared()
-    trainer = Trainer(settings, build(settings, data), data)
+def make(**changes: Any) -> Trainer:
+    data, settings = prepared(), config(**changes)
+    return Trainer(settings, build(settings, data), data)
+
+
+def trained(**changes: Any) -> Trainer:
+    trainer = make(**changes)
     trainer.train()
     return trainer
 
@@ -34,14 +36,8 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
 
-def test_the_same_seed_gives_the_same_weights() -> None:
-    first, second, other = (weights(trained(config(training__seed=s))) for s in (1, 1, 2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
-
-
 def plain(trainer: Trainer, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """All that a resumed run must share with an unbroken one, the clock left out."""
+    """All that a resumed run must share with an uninterrupted one: everything but the time."""
     state = copy.deepcopy(trainer.state())
     del state["progress"]["minutes"]
     return {**state, "records": [dict(record) for record in records]}
@@ -64,8 +60,15 @@ RESUMED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def check_resumed(changes: dict[str, Any], stops: Sequence[int], tmp_path: Path) -> None:
-    """Weights, optimiser, baselines, best weights and records; the state goes over the disk."""
+@pytest.mark.parametrize("stops", [[3, 4], pytest.param(range(8), marks=pytest.mark.faults)])
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=list(RESUMED))
+def test_a_stopped_run_is_resumed_to_the_same_bits(
+    changes: dict[str, Any], stops: Sequence[int], tmp_path: Path
+) -> None:
+    """Weights, optimiser, baselines, best weights and records; the state is saved and loaded.
+
+    It stops between evaluations, in the middle of a pass, and where an evaluation is due.
+    """
     torch.set_default_dtype(torch.float32)
     data, settings = prepared(), config(**changes)
     records: list[dict[str, Any]] = []
@@ -87,7 +90,7 @@ def check_resumed(changes: dict[str, Any], stops: Sequence[int], tmp_path: Path)
     for stop in stops:
         records.clear()
         asked = itertools.count()
-        # the question comes twice a step: before an evaluation and after it
+        # it is asked twice a step: before an evaluation and after it
         first = make(lambda stop=stop, asked=asked: next(asked) // 2 >= stop)  # type: ignore[misc]
         first.train()
         assert not first.progress.metrics and first.progress.stopped_by is None
@@ -101,28 +104,10 @@ def check_resumed(changes: dict[str, Any], stops: Sequence[int], tmp_path: Path)
         assert_same_bits(want, plain(second, records))
 
 
-@pytest.mark.parametrize("changes", RESUMED.values(), ids=list(RESUMED))
-def test_a_run_that_was_stopped_ends_in_the_same_bits(
-    changes: dict[str, Any], tmp_path: Path
-) -> None:
-    """Between evaluations and in the middle of a pass; and where an evaluation is due."""
-    check_resumed(changes, [3, 4], tmp_path)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("changes", RESUMED.values(), ids=list(RESUMED))
-def test_a_run_that_is_stopped_after_any_step_ends_in_the_same_bits(
-    changes: dict[str, Any], tmp_path: Path
-) -> None:
-    check_resumed(changes, range(8), tmp_path)
-
-
 def test_training_lowers_the_loss() -> None:
-    settings = config(
+    trainer = make(
         training__num_steps=150, training__evaluate_every=150, training__learning_rate=0.02
     )
-    data = prepared()
-    trainer = Trainer(settings, build(settings, data), data)
     first = np.mean([trainer.step(step) for step in range(10)])
     for step in range(10, 140):
         trainer.step(step)
@@ -131,10 +116,9 @@ def test_training_lowers_the_loss() -> None:
 
 def test_evaluation_moves_no_schedule_and_no_weight() -> None:
     """An evaluation after every step leaves the steps as they were."""
-    data, runs = prepared(), []
+    runs = []
     for every in (1, 100):
-        settings = config(training__evaluate_every=every)
-        trainer = Trainer(settings, build(settings, data), data)
+        trainer = make(training__evaluate_every=every)
         for step in range(6):
             trainer.step(step)
             if every == 1:
@@ -145,9 +129,7 @@ def test_evaluation_moves_no_schedule_and_no_weight() -> None:
 
 def test_no_weight_drifts_when_nothing_counts() -> None:
     """w = 0 and no labelled row: Adam's momentum must not move the weights."""
-    data = prepared()
-    settings = config(objective__w=0.0, training__streams="alternate")
-    trainer = Trainer(settings, build(settings, data), data)
+    trainer = make(objective__w=0.0, training__streams="alternate")
     kinds = []
     for step in range(8):
         before = weights(trainer)
@@ -161,12 +143,10 @@ def test_no_weight_drifts_when_nothing_counts() -> None:
 
 def test_patience_counts_evaluations_after_the_warm_up() -> None:
     """A learning rate so high that the first weights stay the best."""
-    settings = config(
+    progress = trained(
         training__num_steps=200, training__evaluate_every=1, training__patience=2,
         training__learning_rate=5.0, training__early_stopping="elbo", objective__kl_warmup_steps=9,
-    )  # fmt: skip
-    trainer = trained(settings)
-    progress = trainer.progress
+    ).progress  # fmt: skip
     assert progress.stopped_by == "patience" and progress.best_step < 8
     assert progress.step == 9
 
@@ -186,7 +166,7 @@ def test_classifier_and_generator_are_kept_from_their_own_best(
 
     monkeypatch.setattr(Trainer, "_measure", measure)
     trainer = trained(
-        config(training__num_steps=4, training__evaluate_every=1, model__shared_encoder=shared)
+        training__num_steps=4, training__evaluate_every=1, model__shared_encoder=shared
     )
     of_classifier = trainer.model.classifier_names()
     for name, value in weights(trainer).items():
@@ -197,7 +177,7 @@ def test_classifier_and_generator_are_kept_from_their_own_best(
 
 
 def test_time_is_a_limit() -> None:
-    trainer = trained(config(training__max_minutes=0.001, training__num_steps=10**6))
+    trainer = trained(training__max_minutes=0.001, training__num_steps=10**6)
     assert trainer.progress.stopped_by == "time"
 
 
@@ -205,18 +185,18 @@ def test_time_is_a_limit() -> None:
                                   "sum-and-sample", "score-function", "gumbel-softmax",
                                   "straight-through"])  # fmt: skip
 def test_every_estimator_trains(name: str) -> None:
-    assert trained(config(estimator__name=name)).progress.step == 8
+    assert trained(estimator__name=name).progress.step == 8
 
 
 def test_exact_estimators_take_the_same_steps() -> None:
     """With no z there is no noise but dropout's, which is off."""
     runs = []
     for name in ("trace-enum", "trace-enum-sequential", "fused-enum"):
-        settings = config(
+        trainer = trained(
             estimator__name=name, model__latent_size=0, model__dropout=0.0,
             model__word_dropout=0.0, model__encoder_word_dropout=0.0,
         )  # fmt: skip
-        runs.append(weights(trained(settings)))
+        runs.append(weights(trainer))
     for other in runs[1:]:
         for name, value in runs[0].items():
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
@@ -225,10 +205,10 @@ def test_exact_estimators_take_the_same_steps() -> None:
 def test_ignored_variables_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     model = make_model()
     assert ignored_variables({"mutual_information": 2.0, "y_gap": 1.0}, model) == []
-    warnings = ignored_variables({"mutual_information": 0.01, "y_gap": 0.0}, model)
-    assert "free_bits" in warnings[0] and "class_bias" in warnings[1]
+    of_z, of_y = ignored_variables({"mutual_information": 0.01, "y_gap": 0.0}, model)
+    assert "free_bits" in of_z and "class_bias" in of_y
     with caplog.at_level(logging.WARNING):
-        trained(config(model__class_bias=False, model__feed_y=False, training__num_steps=4))
+        trained(model__class_bias=False, model__feed_y=False, training__num_steps=4)
     assert "y is ignored" in caplog.text
 
 
@@ -244,20 +224,19 @@ def test_a_bad_step_is_logged_and_training_continues(caplog: pytest.LogCaptureFi
     assert (progress.skipped_steps, progress.skipped_in_a_row) == (1, 0)
     assert "0-1" in bad[2] and set(progress.bad_ids) == bad[2]
     assert [record["skipped_steps"] for record in records] == [0, 1, 1]
-    skipped = [record.message for record in caplog.records if "skipped" in record.message]
+    logged = [message for message in caplog.messages if "skipped" in message]
     ids = ", ".join(progress.bad_ids)
-    assert skipped == [f"step 2 skipped, 1 in a row: the loss is nan, caused by sequences {ids}"]
+    assert logged == [f"step 2 skipped, 1 in a row: the loss is nan, caused by sequences {ids}"]
 
 
 @pytest.mark.parametrize("first_bad", [0, 3])
 def test_too_many_bad_steps_in_a_row_end_training(first_bad: int) -> None:
-    data, settings = prepared(), config(training__max_bad_steps=3)
-    trainer = Trainer(settings, build(settings, data), data)
+    trainer = make(training__max_bad_steps=3)
     spoil(trainer, at=[1, *range(first_bad, 8)] if first_bad else range(8), ids=None)
     progress = trainer.train()
     assert progress.stopped_by == BAD_NUMBERS and progress.step == first_bad + 3
     assert all(bool(value.isfinite().all()) for value in weights(trainer).values())
-    assert progress.metrics["elbo"] < 0  # what was kept can be evaluated
+    assert progress.metrics["elbo"] < 0  # of the last finite weights
 
 
 def test_first_weights_that_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,10 +246,10 @@ def test_first_weights_that_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Trainer, "_measure", measure)
     with pytest.raises(Diverged, match="metrics of the first weights are not finite"):
-        trained(config())
+        trained()
 
 
-def test_weights_that_cannot_be_evaluated_are_left_for_the_best(
+def test_where_weights_cannot_be_evaluated_the_best_ones_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second evaluation is refused, the third would be fine."""
@@ -282,20 +261,20 @@ def test_weights_that_cannot_be_evaluated_are_left_for_the_best(
         return plain_measure(trainer)
 
     monkeypatch.setattr(Trainer, "_measure", measure)
-    trainer = trained(config(training__teacher=False))
+    trainer = trained(training__teacher=False)
     assert trainer.progress.stopped_by == BAD_NUMBERS and trainer.progress.step == 4
     assert trainer.progress.best_step == 0 and trainer.progress.metrics
 
 
-@pytest.mark.parametrize("name", ["elbo", "accuracy"])
+@pytest.mark.parametrize("metric", ["elbo", "accuracy"])
 def test_metrics_that_are_not_finite_are_never_the_best(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain_measure, calls = Trainer._measure, itertools.count()
 
     def measure(trainer: Trainer) -> dict[str, Any]:
-        spoiled = {name: math.nan, "accuracy": 2.0} if next(calls) == 1 else {}
-        return {**plain_measure(trainer), **spoiled, **({name: math.nan} if spoiled else {})}
+        spoiled = {"accuracy": 2.0} | {metric: math.nan} if next(calls) == 1 else {}
+        return plain_measure(trainer) | spoiled
 
     monkeypatch.setattr(Trainer, "_measure", measure)
-    assert trained(config()).progress.best_step != 4
+    assert trained().progress.best_step != 4
