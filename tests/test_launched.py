@@ -1,4 +1,4 @@
-"""torchrun itself: signals, kills and a network that is cut, and what can be resumed afterwards."""
+"""Trainings under torchrun after signals, kills and a lost network, and how they are resumed."""
 
 import random
 import shutil
@@ -24,27 +24,36 @@ def words(folder: Path, name: str) -> list[object]:
 
 def finish(folder: Path, name: str) -> None:
     """Train to the end."""
-    with job(folder, words(folder, name)) as whole:
-        ended = whole.end()
-    assert ended.status == 0, whole.lines
+    with job(folder, words(folder, name)) as started:
+        ended = started.end()
+    assert ended.status == 0, started.lines
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_two_classes(folder / "rows.jsonl")
+    finish(folder, "run")
+    return folder / "run"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With rows, and a run `whole` that nothing disturbed."""
+    """A folder with the rows of `whole`."""
     write_two_classes(tmp_path / "rows.jsonl")
-    finish(tmp_path, "whole")
     return tmp_path
 
 
-def test_one_of_two_is_killed_ten_times(folder: Path) -> None:
-    """At random moments; gone in 30 s each time, and in the end as a run that nothing disturbed."""
+def test_one_of_two_processes_is_killed_ten_times(folder: Path, whole: Path) -> None:
+    """At random steps: the other ends within 30 s, and the resumed run has the same bits."""
     chance = random.Random(0)
     for number in range(10):
         victim = chance.randrange(2)
         with job(folder, words(folder, "run"), wait=0.1) as started:
-            # before the first exchange torchrun may end the other one while it knows no signals
-            started.wait_for(1 + 2 * number + chance.randrange(3), rank=victim)
+            step = 1 + 2 * number + chance.randrange(3)
+            for rank in (victim, 1 - victim):  # both handle signals once they train
+                started.wait_for(step, rank)
             started.send(signal.SIGKILL, rank=victim)
             ended = started.end()
         assert ended.status == 1 and ended.seconds < 30
@@ -53,41 +62,32 @@ def test_one_of_two_is_killed_ten_times(folder: Path) -> None:
         ), started.lines
         assert ended.lines[-1].endswith("; --resume continues from the last checkpoint")
     finish(folder, "run")
-    assert_same_run(folder / "whole", folder / "run")
+    assert_same_run(whole, folder / "run")
 
 
-def test_signals_are_obeyed_by_all(folder: Path) -> None:
-    """To torchrun or to one of the processes: the step in progress is the last, then the same bits.
+def test_after_a_signal_all_processes_finish_their_step(folder: Path, whole: Path) -> None:
+    """A signal to torchrun, to one process, or, as of a scheduler, to all three at once.
 
-    torchrun itself ends with 1 whatever the processes end with.
+    torchrun itself ends with 1 however its processes end.
     """
     term, interrupt = signal.SIGTERM, signal.SIGINT
-    for step, number, rank in ((3, term, None), (9, interrupt, None), (15, term, 1), (20, term, 0)):
+    for step, number, ranks in (
+        (3, interrupt, [None]), (8, term, [1]), (13, term, [0]), (18, term, [0, 1, None]),
+    ):  # fmt: skip
         with job(folder, words(folder, "run"), wait=0.3) as started:
             started.wait_for(step)
-            started.send(number, rank)
+            for rank in ranks:
+                started.send(number, rank)
             ended = started.end()
         assert ended.status == 1 and ended.seconds < 30
         (line,) = (line for line in ended.lines if "stopped" in line)
         assert line.startswith(f"seqssvae train: stopped by {number.name}; --resume continues from")
         assert step < int(line.split()[-1]) <= step + 3
     finish(folder, "run")
-    assert_same_run(folder / "whole", folder / "run")
+    assert_same_run(whole, folder / "run")
 
 
-def test_a_signal_that_comes_twice_at_once_is_one(folder: Path) -> None:
-    """A scheduler sends it to all processes, and torchrun sends it on."""
-    with job(folder, words(folder, "run"), wait=0.5) as started:
-        started.wait_for(5)
-        for rank in (0, 1, None):
-            started.send(signal.SIGTERM, rank)
-        ended = started.end()
-    assert any("stopped by SIGTERM; --resume" in line for line in ended.lines), started.lines
-    finish(folder, "run")
-    assert_same_run(folder / "whole", folder / "run")
-
-
-def test_one_process_resumes_what_two_began(folder: Path) -> None:
+def test_one_process_resumes_what_two_began(folder: Path, whole: Path) -> None:
     """Bit for bit with two parts to a batch; reported as inexact with one."""
     with job(folder, words(folder, "run"), wait=0.3) as started:
         started.wait_for(10)
@@ -100,18 +100,18 @@ def test_one_process_resumes_what_two_began(folder: Path) -> None:
         with job(folder, settings, launch=alone) as started:
             ended = started.end()
         assert ended.status == 0
-        said = any("same order of rows, other noise" in line for line in ended.lines)
-        assert said == (parts == 1)
-    assert_same_run(folder / "whole", folder / "run")
+        is_inexact = any("same order of rows, other noise" in line for line in ended.lines)
+        assert is_inexact == (parts == 1)
+    assert_same_run(whole, folder / "run")
     with pytest.raises(AssertionError):
-        assert_same_run(folder / "whole", folder / "other")
+        assert_same_run(whole, folder / "other")
 
 
 NAMES = ("seqssvae-a", "seqssvae-b")
 
 
 def ip(*words: str) -> bool:
-    """Run iproute2; whether it could do it."""
+    """Run iproute2; returns whether it succeeded."""
     try:
         done = subprocess.run(["ip", *words], capture_output=True, timeout=20, check=False)
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def ip(*words: str) -> bool:
 
 @pytest.fixture
 def hosts() -> Iterator[tuple[str, str]]:
-    """Two network namespaces with a cable between them."""
+    """Two network namespaces with a link between them."""
     made = all(ip("netns", "add", name) for name in NAMES)
     made = made and ip(
         "link", "add", "veth0", "netns", NAMES[0], "type", "veth", "peer", "name", "veth0",
@@ -139,11 +139,11 @@ def hosts() -> Iterator[tuple[str, str]]:
             ip("netns", "delete", name)
 
 
-def test_a_network_that_is_cut_ends_the_job(folder: Path, hosts: tuple[str, str]) -> None:
-    """Two hosts with a process each; the cable is pulled in the middle, and put back.
+def test_a_lost_network_ends_the_job(folder: Path, whole: Path, hosts: tuple[str, str]) -> None:
+    """Two hosts with a process each, whose link goes down in the middle and up again.
 
-    The processes end when a minute is over. torchrun on the host that lost the other one waits
-    longer, for the place where both would meet again.
+    The processes end after the timeout of a minute. torchrun on the host without the rendezvous
+    waits longer.
     """
 
     def start(number: int, wait: float) -> Job:
@@ -152,13 +152,13 @@ def test_a_network_that_is_cut_ends_the_job(folder: Path, hosts: tuple[str, str]
             "--rdzv-endpoint", "10.77.0.1:29400", "--rdzv-conf", f"is_host={int(number == 0)}",
             "--local-addr", f"10.77.0.{number + 1}",
         ]  # fmt: skip
-        place = folder / f"host-{number}"
-        place.mkdir(exist_ok=True)
+        host = folder / f"host-{number}"
+        host.mkdir(exist_ok=True)
         before = ["ip", "netns", "exec", hosts[number], "env", "GLOO_SOCKET_IFNAME=veth0"]
-        return Job(place, words(folder, "run"), wait=wait, launch=launch, before=before)
+        return Job(host, words(folder, "run"), wait=wait, launch=launch, before=before)
 
     def run(*, cut: bool) -> list[Job]:
-        """Both hosts' jobs, which have ended, but for what torchrun still waits for."""
+        """Both hosts' jobs after their processes have ended; torchrun may have been killed."""
         jobs = [start(number, 0.2 * cut) for number in range(2)]
         try:
             if cut:
@@ -178,7 +178,7 @@ def test_a_network_that_is_cut_ends_the_job(folder: Path, hosts: tuple[str, str]
     for one in run(cut=True):
         assert any("wanted all processes of this job, got: T" in line for line in one.ours())
     run(cut=False)
-    assert_same_run(folder / "whole", folder / "run")
+    assert_same_run(whole, folder / "run")
 
 
 def _first(jobs: list[Job]) -> Job:
