@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,8 +37,13 @@ def write_words(path: Path, num_words: int) -> list[dict[str, str]]:
 
 
 def run_experiment(name: str, *words: object, folder: Path) -> str:
-    """What an experiment prints."""
+    """Run an experiment; returns what it prints."""
     return run_script(EXPERIMENTS / name, *words, folder=folder)
+
+
+def last_json(printed: str) -> Any:
+    """The JSON that an experiment prints last."""
+    return json.loads(printed.splitlines()[-1])
 
 
 def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> None:
@@ -115,7 +121,7 @@ QUICK = [
 
 
 def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
-    """`sets.py` names the best arm of each kind; what it knows is not run again."""
+    """`sets.py` names the best arm of each kind; finished cells are not run again."""
     for name, num_words in (("first", 15), ("second", 12)):
         (tmp_path / name).mkdir()
         write_words(tmp_path / name / "train.jsonl", num_words)
@@ -162,21 +168,12 @@ def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     assert abs(difference - (vae[0] - plain[0])) < 0.011
 
 
-def test_memory_is_watched(tmp_path: Path) -> None:
-    """`soak.py` plays its rounds, and fails where memory grew by more than the limit."""
+def test_growth_of_memory_is_measured(tmp_path: Path) -> None:
+    """`soak.py` runs its rounds, and fails where memory grew by more than the limit."""
     shown = run_experiment(
-        "soak.py",
-        "--minutes",
-        0,
-        "--rows",
-        12,
-        "--steps",
-        2,
-        "--limit",
-        1000,
-        folder=tmp_path,
+        "soak.py", "--minutes", 0, "--rows", 12, "--steps", 2, "--limit", 1000, folder=tmp_path
     )
-    result = json.loads(shown.splitlines()[-1])
+    result = last_json(shown)
     assert result["rounds"] == 4 == shown.count("round ") and result["megabytes"] > 50
     assert result["grew"] is False
 
@@ -223,9 +220,8 @@ def test_the_step_is_measured_beside_its_baselines(tmp_path: Path) -> None:
         "benchmarks/step.py", "--settings", "20,2,3,4,8", "--repeats", 1, "--json", "--markdown",
         folder=tmp_path,
     )  # fmt: skip
-    lines = shown.splitlines()
-    assert lines[2].startswith("| 20, 2, 3, 4, 8 |")
-    (record,) = json.loads(lines[-1])["settings"]
+    assert shown.splitlines()[2].startswith("| 20, 2, 3, 4, 8 |")
+    (record,) = last_json(shown)["settings"]
     assert [record[key] for key in "VKBTH"] == [20, 2, 3, 4, 8]
     wanted = {"ours_s", "pyro_s", "torch_s", "limit_s", "pyro_lstm_s", "pyro_sequential_s"}
     wanted |= {"sum_and_sample_s", "ours_gru_s", "ours_mb", "pyro_mb", "torch_mb"}
@@ -239,7 +235,7 @@ def test_growth_is_measured(tmp_path: Path) -> None:
         "benchmarks/scaling.py", "--start", 30, 2, 2, 4, 4, "--most", 1, "--repeats", 1, "--json",
         folder=tmp_path,
     )  # fmt: skip
-    (record,) = json.loads(shown.splitlines()[-1])["sizes"]
+    (record,) = last_json(shown)["sizes"]
     assert (record["grows"], record["K"], record["V"]) == ("K", 1, 30)
     assert record["ours_s"] > 0 and record["gradients_mb"] > 0
 
@@ -250,24 +246,21 @@ def test_use_is_measured(tmp_path: Path) -> None:
         "benchmarks/use.py", "--rows", 200, "--alone", 100, "--number", 4, "--starts", 1, "--json",
         folder=tmp_path,
     )  # fmt: skip
-    found = json.loads(shown.splitlines()[-1])
-    assert found["start: import torch, s"] > found["start: --help, s"] > 0
-    assert all(value > 0 for value in found.values())
+    figures = last_json(shown)
+    assert figures["start: import torch, s"] > figures["start: --help, s"] > 0
+    assert all(value > 0 for value in figures.values())
 
 
 def test_corpora_are_measured(tmp_path: Path) -> None:
     """`corpora.py` prints a line for each stage, which it starts, and every stage has figures."""
     script = "benchmarks/corpora.py"
     shown = run_experiment(script, "--rows", 60, "--stages", "draw", "--json", folder=tmp_path)
-    *table, last = shown.splitlines()
-    assert [line.split(" | ")[1] for line in table[2:]] == ["draw"]
-    measured = json.loads(last)["stages"]
+    assert [line.split(" | ")[1] for line in shown.splitlines()[2:-1]] == ["draw"]
+    measured = last_json(shown)["stages"]
     assert [(figures["stage"], figures["rows"]) for figures in measured] == [("draw", 60)]
     for stage in ("draw", "prepare", "train", "evaluate", "classify"):
         words = ("--stage", stage, "--folder", tmp_path, "--rows", 60)
-        measured.append(
-            json.loads(run_experiment(script, *words, folder=tmp_path).splitlines()[-1])
-        )
+        measured.append(last_json(run_experiment(script, *words, folder=tmp_path)))
     for figures in measured:
         assert figures["seconds"] > 0
         assert 5 < figures["megabytes"] < 2000 or not Path("/proc/self/status").exists()
@@ -301,13 +294,13 @@ def test_processes_are_measured_together(tmp_path: Path) -> None:
         "benchmarks/distributed.py", "--rounds", 1, "--steps", 2, "--rows", 6, "--length", 6,
         "--classes", 2, "--symbols", 5, "--size", 4, "--json", folder=tmp_path,
     )  # fmt: skip
-    found = json.loads(shown.splitlines()[-1])
+    figures = last_json(shown)
     for kind in ("one", "weak", "strong", "alone"):
-        assert found[f"{kind}_rows_per_s"] > 0 and f"| {kind} | " in shown
-    assert len(found["weak_ratios"]) == 1 and found["bytes"] % 4 == 0 < found["bytes"]
-    one, eight, many = found["plan"]
+        assert figures[f"{kind}_rows_per_s"] > 0 and f"| {kind} | " in shown
+    assert len(figures["weak_ratios"]) == 1 and figures["bytes"] % 4 == 0 < figures["bytes"]
+    one, eight, many = figures["plan"]
     assert one["exchange_s"] == 0 and one["efficiency"] == 1
-    assert one["hours"] * 3600 == pytest.approx(1e8 / found["one_rows_per_s"])
-    sent = 2 * 7 * (found["bytes"] / 8 / 1.25e9 + 5e-5)
+    assert one["hours"] * 3600 == pytest.approx(1e8 / figures["one_rows_per_s"])
+    sent = 2 * 7 * (figures["bytes"] / 8 / 1.25e9 + 5e-5)
     assert eight["exchange_s"] == pytest.approx(sent) and eight["hours"] > one["hours"] / 8
     assert many["efficiency"] < eight["efficiency"] < 1

@@ -27,30 +27,40 @@ QUICK = (
 Run = Callable[..., str]
 
 
+def call(program: str | Path, *words: object, folder: Path = ROOT) -> str:
+    """Run a program without this tree on its path; returns what it prints."""
+    done = subprocess.run(
+        [program, *map(str, words)], cwd=folder, env=OUTSIDE, capture_output=True,
+        encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def install(environment: Path, *words: object) -> None:
+    """Install packages in the versions of constraints.txt."""
+    pip = (environment / "bin" / "python", "-m", "pip", "install", "--quiet")
+    call(*pip, *words, "--constraint", ROOT / "constraints.txt")
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel and the sdist."""
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
-        cwd=ROOT,
-        env=OUTSIDE,
-        check=True,
-        capture_output=True,
-    )
+    call(sys.executable, "-m", "hatchling", "build", "-d", folder)
     return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
 
 
 @pytest.fixture(scope="module")
 def environment(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with the wheel and what it needs, in the versions of constraints.txt."""
+    """A new environment with the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
-    install(folder, str(built["wheel"]), "--constraint", str(ROOT / "constraints.txt"))
+    install(folder, built["wheel"])
     return folder
 
 
-WITH_EXTRA = {  # what each extra is for, in words of a command line
+WITH_EXTRA = {  # arguments of python that use each extra
     "words": [f"{ROOT}/data/prepare_words.py --words 5 --test 2 --languages en,fi --out words"],
     "plots": ["-m seqssvae plot run --out plots"],
     "report": ["-m seqssvae report run --out report.html"],
@@ -93,7 +103,7 @@ assert b"seqssvae" in page, page
 
 
 @pytest.mark.parametrize("extra", WITH_EXTRA)
-def test_an_extra_brings_what_it_is_for(
+def test_an_extra_installs_all_that_its_commands_need(
     extra: str, built: dict[str, Path], environment: Path, tmp_path: Path
 ) -> None:
     """In a copy of the environment that has this extra and no other."""
@@ -105,27 +115,10 @@ def test_an_extra_brings_what_it_is_for(
     )
     copied = tmp_path / "environment"
     shutil.copytree(environment, copied, symlinks=True, copy_function=os.link)
-    wheel = f"{built['wheel']}[{extra}]"
-    install(copied, wheel, "--constraint", str(ROOT / "constraints.txt"))
+    install(copied, f"{built['wheel']}[{extra}]")
     train = f"-m seqssvae train --data rows.jsonl --out run {' '.join(QUICK)}"
     for line in [train, *WITH_EXTRA[extra]]:
-        done = subprocess.run(
-            [copied / "bin" / "python", *line.split()],
-            cwd=tmp_path,
-            env=OUTSIDE,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-
-def install(environment: Path, *words: str) -> None:
-    subprocess.run(
-        [environment / "bin" / "python", "-m", "pip", "install", "--quiet", *words],
-        env=OUTSIDE,
-        check=True,
-    )
+        call(copied / "bin" / "python", *line.split(), folder=tmp_path)
 
 
 def write_pairs(path: Path) -> None:
@@ -137,22 +130,9 @@ def write_pairs(path: Path) -> None:
 def run(
     request: pytest.FixtureRequest, built: dict[str, Path], environment: Path, tmp_path: Path
 ) -> Run:
-    """Run a program of an environment with that package installed, outside of the tree."""
-    install(environment, "--force-reinstall", "--no-deps", str(built[request.param]))
-
-    def call(program: str, *words: str) -> str:
-        done = subprocess.run(
-            [environment / "bin" / program, *words],
-            cwd=tmp_path,
-            env=OUTSIDE,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return call
+    """Run a program of an environment with that package, in a folder outside of the tree."""
+    install(environment, "--force-reinstall", "--no-deps", built[request.param])
+    return lambda program, *words: call(environment / "bin" / program, *words, folder=tmp_path)
 
 
 def test_the_installed_package_trains_and_classifies(run: Run, tmp_path: Path) -> None:
@@ -177,7 +157,7 @@ def test_the_package_is_typed_licensed_and_needs_no_extra(run: Run, environment:
     assert not {"pytest", "matplotlib", "sphinx"} & {row["name"].lower() for row in listed}
 
 
-def test_the_wheel_holds_the_package_alone_and_the_sdist_what_tests_it(
+def test_the_wheel_holds_only_the_package_and_the_sdist_its_tests_too(
     built: dict[str, Path],
 ) -> None:
     names = zipfile.ZipFile(built["wheel"]).namelist()

@@ -13,13 +13,12 @@ import torch
 
 import seqssvae
 from seqssvae.cli import main
-from seqssvae.config import Config, ModelConfig
+from seqssvae.config import Config
 from seqssvae.data.batches import collate
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary, build_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.export.onnx import EncoderForExport, export_onnx
-from seqssvae.model.build import build_model
 from seqssvae.nn.words import tabulate_words
 from seqssvae.trained import TrainedModel
 from tests.support.factories import SMALL, make_batch, make_model
@@ -38,17 +37,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def untrained(vocabulary: Any, **changes: Any) -> TrainedModel:
     """A model of three classes with random weights."""
-    settings = {"ngram_buckets": 64, **changes}
-    config: ModelConfig = dataclasses.replace(SMALL, **settings)
-    model = build_model(config, vocabulary_size=len(vocabulary), num_classes=3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
+    model = make_model(vocabulary_size=len(vocabulary), **changes)
     if model.ngrams is not None and model.ngrams.words is not None:
         model.ngrams.words.copy_(torch.from_numpy(tabulate_words(vocabulary)))
     return TrainedModel(
-        model=model.eval(),
-        config=dataclasses.replace(Config(), model=config),
+        model=model,
+        config=dataclasses.replace(Config(), model=dataclasses.replace(SMALL, **changes)),
         vocabulary=vocabulary,
         labels=Labels(("u", "v", "w")),
         manifest={},
@@ -58,8 +52,7 @@ def untrained(vocabulary: Any, **changes: Any) -> TrainedModel:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_exported_network_is_the_model(kind: str) -> None:
     """In torch, to all digits: rows of unsorted lengths, one of length 0, padding of any kind."""
-    changes = {"ngram_buckets": 64, **KINDS[kind]}
-    model, batch = make_model(**changes), make_batch([-1] * 7, extra_padding=3)
+    model, batch = make_model(**KINDS[kind]), make_batch([-1] * 7, extra_padding=3)
     lengths = batch.lengths.clone()
     lengths[3] = 0
     x = batch.x.masked_fill(torch.arange(8) >= lengths.unsqueeze(1), 5)
@@ -122,10 +115,10 @@ def test_the_example_runs_without_torch(
         [sys.executable, "-c", blocked], capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stderr
-    found = [line.split("\t") for line in done.stdout.splitlines()]
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
     wanted = seqssvae.load(small_run[0]).classify(["abab", "cdcdcd"])
-    assert [label for label, _ in found] == [row["label"] for row in wanted] == ["left", "right"]
-    for (_, probability), row in zip(found, wanted, strict=True):
+    assert [label for label, _ in lines] == [row["label"] for row in wanted] == ["left", "right"]
+    for (_, probability), row in zip(lines, wanted, strict=True):
         assert float(probability) == pytest.approx(row["probability"], abs=1e-4)
 
 

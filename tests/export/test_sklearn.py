@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from seqssvae.config import Config, override
 from seqssvae.errors import InputError
 from seqssvae.export.sklearn import (
     LabelledKFold,
@@ -24,24 +23,17 @@ from seqssvae.export.sklearn import (
     is_unlabelled,
     labelled_scorer,
 )
+from tests.support.training import quick_config
 
-TINY = override(
-    Config(),
-    {
-        "model.embedding_size": 4,
-        "model.encoder_size": 4,
-        "model.decoder_size": 4,
-        "model.latent_size": 2,
-        "model.dropout": 0.0,
-        "model.encoder_word_dropout": 0.0,
-        "model.ngram_buckets": 512,
-        "objective.kl_warmup_steps": 1,
-        "training.num_steps": 4,
-        "training.labelled_batch_size": 128,
-        "training.teacher": False,
-        "training.learning_rate": 0.05,
-        "training.num_threads": 1,
-    },
+TINY = quick_config(
+    model__dropout=0.0,
+    model__encoder_word_dropout=0.0,
+    model__ngram_buckets=512,
+    objective__kl_warmup_steps=1,
+    training__labelled_batch_size=128,
+    training__teacher=False,
+    training__learning_rate=0.05,
+    data__max_length=128,
 )
 Check = Callable[[Any], None]
 REFUSED = {"check_classifiers_classes": "its classes are -1 and 1; -1 means unlabelled here"}
@@ -62,12 +54,9 @@ def rows(num_classes: int = 2, num_rows: int = 40, num_labelled: int = 20) -> tu
     """Texts whose letters depend on the class; the first ones are labelled."""
     generator = random.Random(0)
     letters = ["ab", "cd", "ef"]
-    texts, y = [], []
-    for i in range(num_rows):
-        place = i % num_classes
-        texts.append("".join(generator.choices(letters[place], k=3 + i % 4)))
-        y.append("uvw"[place] if i < num_labelled else None)
-    return texts, y
+    classes = [i % num_classes for i in range(num_rows)]
+    texts = ["".join(generator.choices(letters[k], k=3 + i % 4)) for i, k in enumerate(classes)]
+    return texts, ["uvw"[k] if i < num_labelled else None for i, k in enumerate(classes)]
 
 
 def as_symbols(texts: list[str]) -> Any:
@@ -124,11 +113,8 @@ def test_parameters_override_settings() -> None:
         dev_fraction=0.5, teacher=False, vocabulary="characters", max_minutes=1, config=TINY,
     ).fit(texts, y)  # fmt: skip
     config = fitted.model_.config
-    assert (config.training.num_steps, config.model.latent_size, config.data.max_length) == (
-        2,
-        3,
-        5,
-    )
+    assert (config.training.num_steps, config.model.latent_size) == (2, 3)
+    assert config.data.max_length == 5
     assert config.estimator.name == "sum-and-sample" and config.model.encoder_size == 4
     again = clone(fitted).fit(texts, y)
     np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))
