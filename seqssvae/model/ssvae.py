@@ -78,9 +78,9 @@ class SSVAE(PyroModule):
         ngrams: NGramLogits | None = None,
     ) -> None:
         super().__init__()
-        self.z_reads_y = factorisation == "z-given-y"
-        self.y_reads_z = factorisation == "y-given-z"
         self.num_classes, self.latent_size = decoder.num_classes, decoder.latent_size
+        self.z_reads_y = factorisation == "z-given-y"
+        self.y_reads_z = factorisation == "y-given-z" and self.latent_size > 0
         self.vocabulary_size = decoder.vocabulary_size
         self.decoder = decoder
         self.encoder_y, self.encoder_z = encoders

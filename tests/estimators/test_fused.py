@@ -4,12 +4,8 @@ import pytest
 import torch
 
 from seqssvae.estimators import FusedEnum
-from tests.support.estimators import (
-    CASES,
-    MIXED,
-    assert_equals_the_loop,
-)
-from tests.support.factories import make_batch, make_model
+from tests.support.estimators import CASES, MIXED, assert_equals_the_loop
+from tests.support.factories import FACTORISATIONS, make_batch, make_model
 from tests.support.fixtures import FixNoise
 
 
@@ -22,7 +18,7 @@ def test_value_and_gradient_equal_the_loop(case: str, kl: str, fix_noise: FixNoi
     assert_equals_the_loop(elbo, model, make_batch(**rows), noise, fix_noise, kl)
 
 
-@pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
 def test_particles_equal_the_loop(factorisation: str, fix_noise: FixNoise) -> None:
     model, elbo = make_model(factorisation=factorisation), FusedEnum(num_particles=4)
     noise = torch.randn(4, 2)

@@ -9,12 +9,10 @@ from torch.distributions import Normal, kl_divergence
 
 from seqssvae.estimators import FusedEnum, TraceEnum
 from seqssvae.estimators.terms import Estimator, normal_kl, parts, sampled_kl
-from tests.support.estimators import (
-    MIXED,
-    gradients_of,
-)
+from tests.support.estimators import MIXED
 from tests.support.factories import brute_force_loss, make_batch, make_model
 from tests.support.fixtures import FixNoise
+from tests.support.gradients import gradients
 
 EXACT = [TraceEnum(), TraceEnum(expand=True), TraceEnum(strategy="sequential"), FusedEnum()]
 
@@ -25,12 +23,12 @@ def test_svi_gets_the_gradients(elbo: Estimator, fix_noise: FixNoise) -> None:
     noise = torch.randn(1, model.latent_size)
     fix_noise(noise)
     want = brute_force_loss(model, batch, noise, kl="analytic", kl_weight=1.0)
-    gradients = gradients_of(want, model)
+    wanted = gradients(want, model.parameters())
     pyro.clear_param_store()
     svi = SVI(model.model, model.guide, PyroOptim(torch.optim.SGD, {"lr": 0.1}), loss=elbo)
     value = svi.loss_and_grads(model.model, model.guide, batch)
     assert value == pytest.approx(want.item(), abs=1e-10)
-    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
         found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(found, gradient, rtol=0, atol=1e-10)
 

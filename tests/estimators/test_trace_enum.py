@@ -6,12 +6,8 @@ import pytest
 import torch
 
 from seqssvae.estimators import FusedEnum, TraceEnum
-from tests.support.estimators import (
-    CASES,
-    MIXED,
-    assert_equals_the_loop,
-)
-from tests.support.factories import make_batch, make_model
+from tests.support.estimators import CASES, MIXED, assert_equals_the_loop
+from tests.support.factories import FACTORISATIONS, make_batch, make_model
 from tests.support.fixtures import FixNoise
 
 EXACT: dict[str, dict[str, Any]] = {
@@ -34,7 +30,7 @@ def test_value_and_gradient_equal_the_loop(
     assert_equals_the_loop(elbo, model, make_batch(**rows), noise, fix_noise, kl)
 
 
-@pytest.mark.parametrize("factorisation", ["z-given-y", "independent", "y-given-z"])
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
 @pytest.mark.parametrize("name", ["parallel", "parallel, expanded"])
 def test_particles_equal_the_loop(name: str, factorisation: str, fix_noise: FixNoise) -> None:
     model = make_model(factorisation=factorisation)

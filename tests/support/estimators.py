@@ -11,6 +11,7 @@ from seqssvae.estimators.terms import Estimator
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import brute_force_loss, make_batch, make_model
 from tests.support.fixtures import FixNoise
+from tests.support.gradients import assert_same_gradients, gradients
 
 NUM_PARTICLES, LEAST_REPEATS, MOST_REPEATS = 800, 30, 200
 MIXED = [2, -1, 0, -1]
@@ -29,6 +30,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "independent": ({"factorisation": "independent"}, {"labels": MIXED}),
     "y given z": ({"factorisation": "y-given-z"}, {"labels": MIXED}),
     "no z": ({"latent_size": 0}, {"labels": MIXED}),
+    "y given no z": ({"factorisation": "y-given-z", "latent_size": 0}, {"labels": MIXED}),
     "weights": (
         {},
         {
@@ -48,20 +50,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def gradients_of(loss: Tensor, model: SSVAE) -> list[Tensor]:
-    """The gradient of every parameter, zeros where there is none."""
-    parameters = list(model.parameters())
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return [
-        torch.zeros_like(parameter) if gradient is None else gradient
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-    ]
-
-
 def value_and_gradient(elbo: Estimator, model: SSVAE, batch: Batch) -> Tensor:
     """The loss and the gradient of every parameter, one vector."""
     loss = elbo.differentiable_loss(model.model, model.guide, batch, 0.7)
-    return torch.cat([part.detach().reshape(-1) for part in (loss, *gradients_of(loss, model))])
+    return torch.cat(
+        [part.detach().reshape(-1) for part in (loss, *gradients(loss, model.parameters()))]
+    )
 
 
 def variance(elbo: Estimator, model: SSVAE, batch: Batch) -> float:
@@ -92,8 +86,7 @@ def assert_equals_the_loop(
     want = brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.7)
     got = elbo.differentiable_loss(model.model, model.guide, batch, 0.7)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
-    for mine, theirs in zip(gradients_of(got, model), gradients_of(want, model), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    assert_same_gradients(got, want, model.parameters())
     torch.testing.assert_close(
         torch.tensor(elbo.loss(model.model, model.guide, batch, 0.7)), want, rtol=0, atol=1e-10
     )

@@ -24,6 +24,15 @@ SMALL = ModelConfig(
     encoder_word_dropout=0.0,
 )
 
+FACTORISATIONS = ["z-given-y", "independent", "y-given-z"]
+DECODERS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "gru, 2 layers": {"cell": "gru", "decoder_layers": 2},
+    "tied": {"tied_embeddings": True},
+    "nothing fed": {"feed_y": False, "feed_z": False, "class_bias": False},
+    "no z": {"latent_size": 0},
+}
+
 
 def make_model(
     num_classes: int = 3, *, vocabulary_size: int = 7, prior: Tensor | None = None, **changes: Any
@@ -37,6 +46,14 @@ def make_model(
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
     return model.eval()
+
+
+def sharpen(model: SSVAE) -> SSVAE:
+    """Multiply the decoder's weights, so that z and y change what is decoded."""
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(4)
+    return model
 
 
 def make_batch(
