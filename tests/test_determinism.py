@@ -13,18 +13,16 @@ import torch
 import seqssvae
 import seqssvae.inference.decode
 from seqssvae.cli import main
-from seqssvae.inference.predict import encode_table
 from seqssvae.trained import TrainedModel
-
-Small = tuple[Path, Path]
+from tests.support.fixtures import SmallRun
 
 
 @pytest.fixture(scope="module")
-def model(small_run: Small) -> TrainedModel:
+def model(small_run: SmallRun) -> TrainedModel:
     return seqssvae.load(small_run[0])
 
 
-def test_two_processes_train_the_same_weights(small_run: Small, tmp_path: Path) -> None:
+def test_two_processes_train_the_same_weights(small_run: SmallRun, tmp_path: Path) -> None:
     """Under any hash seed and with any cache; teacher, dropout and early stopping included."""
     words = (
         f"--data {small_run[1]} --model.encoder_size=8 --model.decoder_size=8 "
@@ -75,16 +73,3 @@ def test_z_is_drawn_from_the_prior(model: TrainedModel, monkeypatch: pytest.Monk
     z = np.concatenate(seen)
     assert np.abs(z.mean(0)).max() < 4 / np.sqrt(2000)
     assert np.abs(np.cov(z.T) - np.eye(2)).max() < 4 * np.sqrt(2 / 2000)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_encode_does_not_depend_on_the_batch_or_the_order(
-    model: TrainedModel, batch_size: int
-) -> None:
-    texts = ["ab", "cdcdcdcd", "a", "dcba" * 5, "abab", "cd", "bb"]
-    found = model.encode(texts)
-    order = np.random.default_rng(0).permutation(len(texts))
-    rows = model.read_sequences([texts[i] for i in order])
-    again = encode_table(model.model, rows, batch_size=batch_size)
-    for name, value in found.items():
-        np.testing.assert_allclose(again[name], value[order], atol=1e-6)

@@ -11,22 +11,13 @@ from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, draw, evaluation_mode, greedy, sample
 from seqssvae.model.ssvae import SSVAE
-from tests.support.factories import make_model, stepwise_log_prob
-
-KINDS: dict[str, dict[str, Any]] = {
-    "lstm": {},
-    "gru, 2 layers": {"cell": "gru", "decoder_layers": 2},
-    "nothing fed": {"feed_y": False, "feed_z": False, "class_bias": False},
-    "no z": {"latent_size": 0},
-}
+from tests.support.factories import DECODERS, make_model, sharpen, stepwise_log_prob
 
 
 def _sharp_model(num_classes: int, **changes: Any) -> SSVAE:
     """A model whose likeliest paths are not the shortest ones, some with EOS and some without."""
-    model = make_model(num_classes, **changes)
+    model = sharpen(make_model(num_classes, **changes))
     with torch.no_grad():
-        for parameter in model.decoder.parameters():
-            parameter.mul_(4)
         model.decoder.output.bias[EOS] -= 2
     return model
 
@@ -60,11 +51,11 @@ def _without_eos(path: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("prefix", [(), (5,), (4, 6)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DECODERS)
 def test_a_beam_of_full_width_finds_the_best_of_all_paths(
     kind: str, prefix: tuple[int, ...]
 ) -> None:
-    model = _sharp_model(2, **KINDS[kind])
+    model = _sharp_model(2, **DECODERS[kind])
     z, y = _rows(model, 6)
     found = beam(model.decoder, z, y, max_length=4, width=500, prefix=prefix)
     for row in range(6):
@@ -93,14 +84,11 @@ def test_a_score_is_the_log_probability_of_its_path(width: int, num_classes: int
         assert float(found.log_prob[row]) == pytest.approx(want, abs=1e-10)
 
 
-def test_a_beam_of_width_one_is_greedy_and_full_width_is_never_worse() -> None:
+def test_a_beam_of_width_one_is_greedy() -> None:
     model = _sharp_model(3, vocabulary_size=6)
     z, y = _rows(model, 40)
     narrow = beam(model.decoder, z, y, max_length=6, width=1)
     assert narrow.sequences == greedy(model.decoder, z, y, max_length=6)
-    best = beam(model.decoder, z, y, max_length=6, width=500)
-    assert bool((best.log_prob >= narrow.log_prob - 1e-12).all())
-    assert bool((best.log_prob > narrow.log_prob + 1e-6).any())
 
 
 def test_beams_do_not_depend_on_their_neighbours() -> None:
@@ -264,10 +252,9 @@ def test_lengths_and_prefixes_at_their_limits() -> None:
             beam(model.decoder, z, y, max_length=2, prefix=prefix).sequences,
         ):
             assert all(len(path) <= 2 and path[: len(prefix)] == prefix for path in paths)
-    assert greedy(model.decoder, z[:0], y[:0] if y is not None else None, max_length=3) == []
-    assert (
-        beam(model.decoder, z[:0], y[:0] if y is not None else None, max_length=3).sequences == []
-    )
+    no_rows = z[:0], torch.zeros(0, dtype=torch.int64)
+    assert greedy(model.decoder, *no_rows, max_length=3) == []
+    assert beam(model.decoder, *no_rows, max_length=3).sequences == []
 
 
 @pytest.mark.parametrize(

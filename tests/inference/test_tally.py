@@ -75,16 +75,6 @@ def test_a_tally_in_portions_equals_whole_columns(sizes: list[int]) -> None:
     )
 
 
-@pytest.mark.parametrize(("num_classes", "y"), [(0, -1), (3, -1), (1, 0)])
-def test_what_cannot_be_measured_is_none(num_classes: int, y: int) -> None:
-    columns = _columns(5, num_classes=1) | {"y": np.full(5, y), "predicted": np.zeros(5, np.int64)}
-    found = _tally(columns, [2], num_classes).labelled_metrics()
-    assert found["num_labelled"] == 5 * (y + 1)
-    assert found["y_gap"] is None
-    for name in ("accuracy", "macro_f1", "calibration_error"):
-        assert (found[name] is None) == (y < 0)
-
-
 @pytest.mark.parametrize("num_classes", [0, 4])
 def test_processes_send_all_of_it(monkeypatch: pytest.MonkeyPatch, num_classes: int) -> None:
     """Through JSON's types, added in the order of the ranks; a rank may have no rows."""

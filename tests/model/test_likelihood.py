@@ -1,5 +1,4 @@
 import itertools
-from typing import Any
 
 import pytest
 import torch
@@ -8,29 +7,27 @@ from torch import Tensor
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from seqssvae.model.likelihood import ExpandedBatch, Pairs, SequenceLikelihood
 from seqssvae.model.ssvae import SSVAE
-from seqssvae.nn.decoder import Decoder
-from tests.support.factories import make_batch, make_model, stepwise_log_prob
-
-KINDS: dict[str, dict[str, Any]] = {
-    "lstm": {},
-    "gru, 2 layers": {"cell": "gru", "decoder_layers": 2},
-    "tied": {"tied_embeddings": True},
-    "nothing fed": {"feed_y": False, "feed_z": False, "class_bias": False},
-    "no z": {"latent_size": 0},
-}
+from tests.support.factories import DECODERS, make_batch, make_model, stepwise_log_prob
+from tests.support.gradients import assert_same_gradients
 
 
-def _pairs(model: SSVAE, num_rows: int, num_examples: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random example, z and y for each decoder row."""
+def _pairs(
+    model: SSVAE, num_rows: int, num_examples: int, *, relaxed: bool
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Random example, z and y for each decoder row, and what has a gradient."""
     example = torch.randint(num_examples, (num_rows,))
-    z = torch.randn(num_rows, model.latent_size)
-    return example, z, torch.randint(model.num_classes, (num_rows,))
+    z = torch.randn(num_rows, model.latent_size, requires_grad=True)
+    inputs = [z, *model.decoder.parameters()]
+    if not relaxed:
+        return example, z, torch.randint(model.num_classes, (num_rows,)), inputs
+    y = torch.randn(num_rows, model.num_classes).softmax(-1).requires_grad_()
+    return example, z, y, [*inputs, y]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DECODERS)
 def test_all_sequences_and_the_unfinished_mass_sum_to_one(kind: str) -> None:
     """Over every sequence of at most 3 symbols; UNK is a symbol as any, PAD and BOS are not."""
-    model = make_model(2, vocabulary_size=6, **KINDS[kind])
+    model = make_model(2, vocabulary_size=6, **DECODERS[kind])
     symbols = [UNK, *range(NUM_SPECIAL, 6)]
     rows = [
         [*inner, EOS] for length in range(3) for inner in itertools.product(symbols, repeat=length)
@@ -47,31 +44,30 @@ def test_all_sequences_and_the_unfinished_mass_sum_to_one(kind: str) -> None:
     torch.testing.assert_close(log_prob.exp().sum(-1), torch.ones(2), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_rows_equal_the_decoder_step_by_step(kind: str) -> None:
-    model = make_model(3, **KINDS[kind])
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_values_and_gradients_equal_the_decoder_step_by_step(kind: str, relaxed: bool) -> None:
+    """`Decoder.step` knows no padding, no other rows and no later symbols."""
+    model = make_model(3, **DECODERS[kind])
     batch = make_batch([0, 0, 0, 0])
-    example, z, y = _pairs(model, 9, 4)
+    example, z, y, inputs = _pairs(model, 9, 4, relaxed=relaxed)
     got = ExpandedBatch(model.decoder, batch.x, batch.lengths, example, z, y).log_prob()
-    for row, b in enumerate(example.tolist()):
-        symbols = batch.x[b, : int(batch.lengths[b])].tolist()
-        want = stepwise_log_prob(model, symbols, z[row], int(y[row]))
-        torch.testing.assert_close(got[row], want, rtol=0, atol=1e-12)
+    steps = [
+        stepwise_log_prob(model, batch.x[b, : int(batch.lengths[b])].tolist(), z[row], y[row])
+        for row, b in enumerate(example.tolist())
+    ]
+    torch.testing.assert_close(got, torch.stack(steps), rtol=0, atol=1e-12)
+    assert_same_gradients(got.sum(), torch.stack(steps).sum(), inputs)
 
 
 @pytest.mark.parametrize("chunk_elements", [7 * 64, 2**21])
 @pytest.mark.parametrize("relaxed", [False, True])
 def test_weighted_sum_and_its_gradient_equal_autograd(relaxed: bool, chunk_elements: int) -> None:
-    """Against the unfused path, which is compared with plain autograd below; one chunk and more."""
+    """Against the unfused path, which is compared with plain autograd above; one chunk and more."""
     model = make_model(3)
     batch = make_batch([0] * 40, max_length=6)
-    example, z, y = _pairs(model, 120, 40)
-    if relaxed:
-        y = torch.randn(120, 3).softmax(-1).requires_grad_()
+    example, z, y, inputs = _pairs(model, 120, 40, relaxed=relaxed)
     weights = torch.randn(120, requires_grad=True)
-    inputs = [z.requires_grad_(), weights, *model.decoder.parameters()]
-    if relaxed:
-        inputs.append(y)
     arguments = (model.decoder, batch.x, batch.lengths, example, z, y)
     fused, plain = (ExpandedBatch(*arguments, chunk_elements=chunk_elements) for _ in range(2))
     total, rows = fused.weighted_log_prob(weights)
@@ -79,10 +75,7 @@ def test_weighted_sum_and_its_gradient_equal_autograd(relaxed: bool, chunk_eleme
     want = (weights * reference).sum()
     torch.testing.assert_close(total, want, rtol=0, atol=1e-9)
     torch.testing.assert_close(rows, reference.detach(), rtol=0, atol=1e-9)
-    for mine, theirs in zip(
-        torch.autograd.grad(3 * total, inputs), torch.autograd.grad(3 * want, inputs), strict=True
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)
+    assert_same_gradients(3 * total, 3 * want, [*inputs, weights], atol=1e-9)
 
 
 @pytest.mark.parametrize("relaxed", [False, True])
@@ -91,12 +84,9 @@ def test_threads_change_nothing(relaxed: bool) -> None:
     model = make_model(3, vocabulary_size=80, decoder_size=96)
     batch = make_batch([0] * 70, max_length=12)
     assert 3 * int(batch.lengths.sum()) * 80 * 96 > 2**22  # fewer products need one thread
-    example, z, y = _pairs(model, 210, 70)
-    if relaxed:
-        y = torch.randn(210, 3).softmax(-1).requires_grad_()
-    inputs = [z.requires_grad_(), *model.decoder.parameters(), *([y] if relaxed else [])]
+    example, z, y, inputs = _pairs(model, 210, 70, relaxed=relaxed)
     weights = torch.randn(210)
-    arguments, found = (model.decoder, batch.x, batch.lengths, example, z, y), []
+    arguments, results = (model.decoder, batch.x, batch.lengths, example, z, y), []
     before = torch.get_num_threads()
     try:
         for num_threads in (1, 3):
@@ -104,35 +94,13 @@ def test_threads_change_nothing(relaxed: bool) -> None:
             expanded = ExpandedBatch(*arguments, chunk_elements=2**15)
             total, rows = expanded.weighted_log_prob(weights)
             plain = expanded.log_prob()
-            gradients = torch.autograd.grad(total + (weights * plain).sum(), inputs)
-            found.append((total, rows, plain, *gradients))
+            loss = total + (weights * plain).sum()
+            results.append((total, rows, plain, *torch.autograd.grad(loss, inputs)))
     finally:
         torch.set_num_threads(before)
-    for one, three in zip(*found, strict=True):
+    for one, three in zip(*results, strict=True):
         torch.testing.assert_close(one, three, rtol=0, atol=1e-10)
-    assert any(not torch.equal(*pair) for pair in zip(*found, strict=True)), "nothing was shared"
-
-
-@pytest.mark.parametrize("relaxed", [False, True])
-def test_gradient_equals_plain_autograd(relaxed: bool) -> None:
-    """Against `Decoder.step`, whose softmax is torch's own."""
-    model = make_model(3)
-    batch = make_batch([0, 0])
-    z = torch.randn(2, 2, requires_grad=True)
-    y = torch.randn(2, 3).softmax(-1).requires_grad_() if relaxed else torch.tensor([2, 1])
-    expanded = ExpandedBatch(model.decoder, batch.x, batch.lengths, torch.arange(2), z, y)
-    got = expanded.log_prob().sum()
-    want = torch.stack(
-        [
-            stepwise_log_prob(model, batch.x[b, : int(batch.lengths[b])].tolist(), z[b], y[b])
-            for b in range(2)
-        ]
-    ).sum()
-    inputs = [z, *model.decoder.parameters(), *([y] if relaxed else [])]
-    for mine, theirs in zip(
-        torch.autograd.grad(got, inputs), torch.autograd.grad(want, inputs), strict=True
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    assert any(not torch.equal(*pair) for pair in zip(*results, strict=True)), "nothing was shared"
 
 
 def test_leading_dims_equal_a_loop() -> None:
@@ -187,19 +155,6 @@ def test_more_padding_changes_nothing() -> None:
     torch.testing.assert_close(other, plain, rtol=0, atol=1e-12)
 
 
-def test_the_decoder_sees_no_future() -> None:
-    """Logits at t do not depend on x after t - 1."""
-    decoder = make_model(2).decoder
-    state = decoder.start(torch.randn(1, 2), torch.tensor([1]))
-    before, _ = decoder.step(torch.tensor([BOS]), state)
-    x = torch.tensor([[4, 5, 6, EOS], [4, 6, 5, EOS]])
-    z = torch.zeros(2, 2)
-    lengths = torch.tensor([1, 1])
-    first = SequenceLikelihood(decoder, z, torch.tensor([1, 1]), lengths).log_prob(x)
-    torch.testing.assert_close(first[0], first[1], rtol=0, atol=0)
-    assert before.shape == (1, 7)
-
-
 def test_an_empty_row_has_log_probability_zero() -> None:
     model = make_model(2)
     x = torch.tensor([[4, EOS], [PAD, PAD]])
@@ -217,15 +172,6 @@ def test_word_dropout_and_dropout_are_off_in_evaluation() -> None:
     assert (model.log_likelihood(batch.x, batch.lengths, z, y) - first).abs().max() > 1e-6
 
 
-def test_pad_and_bos_have_no_probability() -> None:
-    decoder: Decoder = make_model(2).decoder
-    logits, _ = decoder.step(
-        torch.tensor([BOS]), decoder.start(torch.randn(1, 2), torch.tensor([0]))
-    )
-    probability = logits.softmax(-1)[0]
-    assert probability[PAD] == 0 and probability[BOS] == 0 and probability[EOS] > 0
-
-
 def test_samples_come_as_often_as_log_prob_says() -> None:
     """Every sequence of at most 2 symbols, for two labels; a cut one has no EOS."""
     model = make_model(2, vocabulary_size=6)
@@ -240,8 +186,8 @@ def test_samples_come_as_often_as_log_prob_says() -> None:
     for sequence in every:
         x = torch.tensor([sequence, sequence])
         lengths = torch.full((2,), 2 - sequence.count(PAD))
-        wanted = SequenceLikelihood(model.decoder, z, y, lengths).log_prob(x).detach().exp()
-        found = (drawn == x).all(-1).double().mean(0)
-        assert ((found - wanted).abs() < 4 * (wanted / num_draws).sqrt()).all()
-        total += wanted
+        probability = SequenceLikelihood(model.decoder, z, y, lengths).log_prob(x).detach().exp()
+        share = (drawn == x).all(-1).double().mean(0)
+        assert ((share - probability).abs() < 4 * (probability / num_draws).sqrt()).all()
+        total += probability
     torch.testing.assert_close(total, torch.ones(2))

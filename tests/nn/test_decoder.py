@@ -31,16 +31,6 @@ def test_row_n_depends_on_one_label_and_example() -> None:
         torch.testing.assert_close(logits[row], alone[0], rtol=0, atol=1e-12)
 
 
-def test_selected_rows_go_on_as_they_were() -> None:
-    decoder = make_model().decoder
-    state = decoder.start(torch.randn(3, 2), torch.tensor([0, 1, 2]))
-    logits, state = decoder.step(torch.tensor([4, 5, 6]), state)
-    index = torch.tensor([2, 0, 2])
-    picked, _ = decoder.step(torch.tensor([5, 5, 5]), state.select(index))
-    whole, _ = decoder.step(torch.tensor([5, 5, 5]), state)
-    torch.testing.assert_close(picked, whole[index], rtol=0, atol=1e-12)
-
-
 def test_what_is_fed_is_an_option() -> None:
     fed = make_model(feed_y=True, feed_z=True).decoder
     bare = make_model(feed_y=False, feed_z=False, class_bias=False).decoder

@@ -6,13 +6,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
-from torch import Tensor
 
-from seqssvae.data.vocabulary import EOS, PAD
+from seqssvae.data.vocabulary import EOS
 from seqssvae.nn.ngram_logits import NGramLogits, build_ngrams
 from seqssvae.nn.ngrams import SYMBOL_NGRAMS, WORD_NGRAMS, NGrams, count_ngrams
 from seqssvae.teacher.student import fit_student
-from tests.support.rows import make_rows
+from tests.support.rows import make_rows, padded
+
+# of the symbols 4 to 7, one is a mark and one begins words
+WORDS = torch.tensor([[50, 1, 1], [60, 2, 1], [0, 0, 0], [70, 1, 2]])
 
 
 def make_sequences(num_rows: int = 12) -> list[list[int]]:
@@ -24,20 +26,12 @@ def make_sequences(num_rows: int = 12) -> list[list[int]]:
     return [*rows[:2], [], *rows[2:]]
 
 
-def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[Tensor, Tensor]:
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    x = torch.full((len(sequences), int(lengths.max()) + 1), padding)
-    for row, sequence in enumerate(sequences):
-        x[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
-    return x, lengths
-
-
 def make_module(
     num_buckets: int = 32, blocks: tuple[NGrams, ...] = (NGrams(1, 2), NGrams(3))
 ) -> NGramLogits:
     module = NGramLogits(num_buckets=num_buckets, num_classes=5, blocks=blocks, vocabulary_size=8)
-    if module.words is not None:  # of the symbols 4 to 7, one is a mark and one begins words
-        module.words[4:] = torch.tensor([[50, 1, 1], [60, 2, 1], [0, 0, 0], [70, 1, 2]])
+    if module.words is not None:
+        module.words[4:] = WORDS
     num_features = num_buckets * len(blocks)
     module.assign(torch.randn(num_features, 5), torch.randn(5), 1 + torch.rand(num_features))
     return module
@@ -66,7 +60,7 @@ def test_logits_are_those_of_scikit_learns_features(
     module = make_module(num_buckets, blocks).to(dtype)
     counts = count_ngrams(make_rows(sequences), blocks, num_buckets=num_buckets, words=module.words)
     expected = logits_by_scikit_learn(module, counts)
-    result = module(*make_batch(sequences)).detach()
+    result = module(*padded(sequences)).detach()
     assert result.dtype == dtype
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
     assert torch.equal(result[2], module.bias)  # the row without symbols
@@ -78,20 +72,20 @@ def test_a_fitted_student_gives_the_same_logits_in_the_module() -> None:
     counts = count_ngrams(make_rows(sequences), SYMBOL_NGRAMS, num_buckets=100)
     weight, bias, idf = fit_student(counts, y, np.zeros((0, 2)))
     module = NGramLogits(num_buckets=100, num_classes=2)
-    assert not module(*make_batch(sequences)).any()  # with its first weights
+    assert not module(*padded(sequences)).any()  # with its first weights
     module.assign(*map(torch.from_numpy, (weight, bias, idf)))
     features = [TfidfTransformer(sublinear_tf=True).fit_transform(block) for block in counts]
     expected = hstack(features) @ weight + bias
-    np.testing.assert_allclose(module(*make_batch(sequences)).detach(), expected, atol=1e-5)
+    np.testing.assert_allclose(module(*padded(sequences)).detach(), expected, atol=1e-5)
 
 
 def test_padding_order_and_neighbours_of_rows_change_nothing() -> None:
     sequences, module = make_sequences(), make_module()
-    together = module(*make_batch(sequences))
-    torch.testing.assert_close(module(*make_batch(sequences, padding=6)), together)
-    torch.testing.assert_close(module(*make_batch(sequences[::-1])).flip(0), together)
+    together = module(*padded(sequences))
+    torch.testing.assert_close(module(*padded(sequences, padding=6)), together)
+    torch.testing.assert_close(module(*padded(sequences[::-1])).flip(0), together)
     for row, sequence in enumerate(sequences):
-        torch.testing.assert_close(module(*make_batch([sequence]))[0], together[row])
+        torch.testing.assert_close(module(*padded([sequence]))[0], together[row])
 
 
 def test_a_batch_may_have_no_rows_or_no_symbols() -> None:
@@ -105,7 +99,7 @@ def test_a_batch_may_have_no_rows_or_no_symbols() -> None:
 
 def test_gradients_are_those_of_the_dense_product() -> None:
     sequences, module = make_sequences(), make_module()
-    x, lengths = make_batch(sequences)
+    x, lengths = padded(sequences)
     buckets, rows, values = module.features(x, lengths)
     dense = torch.zeros(len(x), 64).index_put((rows, buckets), values)
     norms = dense.unflatten(1, (2, 32)).norm(dim=2)  # of each block
@@ -121,7 +115,7 @@ def test_gradients_are_those_of_the_dense_product() -> None:
 def test_its_weights_are_saved() -> None:
     module, other = make_module(), make_module()
     other.load_state_dict(module.state_dict())
-    batch = make_batch(make_sequences())
+    batch = padded(make_sequences())
     assert torch.equal(other(*batch), module(*batch))
 
 
@@ -144,10 +138,10 @@ def test_many_classes_get_fewer_buckets() -> None:
 def test_words_are_read_where_there_is_a_table_of_them() -> None:
     module = build_ngrams(100, 2, vocabulary_size=8)
     assert module is not None and module.words is not None
-    x, lengths = make_batch([[4, 5, 6, 7, EOS]])
+    x, lengths = padded([[4, 5, 6, 7, EOS]])
     is_of_words = module.features(x, lengths)[0] >= 300
     assert not is_of_words.any()
-    module.words[4:] = torch.tensor([[50, 1, 1], [60, 2, 1], [0, 0, 0], [70, 1, 2]])
+    module.words[4:] = WORDS
     is_of_words = module.features(x, lengths)[0] >= 300
     assert is_of_words.sum() == 6  # two words, and in the other block also each with the one before
     without = build_ngrams(100, 2)

@@ -9,19 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqssvae.data.vocabulary import BOS, EOS, PAD
+from seqssvae.data.vocabulary import BOS, EOS
 from seqssvae.nn.ngrams import NGrams, count_ngrams, hash_ngrams, row_chunks
-from tests.support.rows import make_rows
+from tests.support.rows import make_rows, padded
 
 MANY = 2**31 - 1  # buckets: as many as there are hashes
-
-
-def make_batch(sequences: list[list[int]], padding: int = PAD) -> tuple[torch.Tensor, torch.Tensor]:
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    x = torch.full((len(sequences), int(lengths.max()) + 2), padding)
-    for row, sequence in enumerate(sequences):
-        x[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
-    return x, lengths
 
 
 def list_ngrams(sequence: list[int], order: int, num_positions: int) -> list[tuple[Any, ...]]:
@@ -71,7 +63,7 @@ def hash_by_hand(gram: tuple[Any, ...]) -> int:
 def test_buckets_are_those_of_the_ngrams_of_plain_loops(
     sequences: list[list[int]], order: int, num_positions: int, num_buckets: int
 ) -> None:
-    x, lengths = make_batch(sequences)
+    x, lengths = padded(sequences)
     ((buckets, rows),) = hash_ngrams(
         x, lengths, [NGrams(order, num_positions)], num_buckets=num_buckets
     )
@@ -85,13 +77,13 @@ def test_buckets_are_those_of_the_ngrams_of_plain_loops(
 def test_no_two_ngrams_of_a_small_vocabulary_share_a_hash() -> None:
     sequences = [[a, b, c, EOS] for a in range(4, 24) for b in range(4, 24) for c in range(4, 24)]
     grams = {gram for row in sequences for gram in list_ngrams(row, 4, 4)}
-    x, lengths = make_batch(sequences)
+    x, lengths = padded(sequences)
     ((buckets, _),) = hash_ngrams(x, lengths, [NGrams(4, 4)], num_buckets=MANY)
     assert len(grams) - 2 <= len(set(buckets.tolist())) <= len(grams)
 
 
 def test_buckets_are_about_evenly_filled() -> None:
-    x, lengths = make_batch([[a, b, EOS] for a in range(4, 104) for b in range(4, 104)])
+    x, lengths = padded([[a, b, EOS] for a in range(4, 104) for b in range(4, 104)])
     ((distinct, _),) = hash_ngrams(x, lengths, [NGrams(3)], num_buckets=MANY)
     per_bucket = torch.bincount(distinct.unique() % 64, minlength=64).double()
     # counts of a uniform hash have a standard deviation of about the mean's square root
@@ -104,7 +96,7 @@ def test_counts_of_a_corpus_are_those_of_its_batches(
 ) -> None:
     random = np.random.default_rng(0)
     sequences = [random.integers(3, 9, size).tolist() for size in (5, 0, 1, 30, 0, 2, 17)]
-    x, lengths = make_batch(sequences)
+    x, lengths = padded(sequences)
     block = NGrams(3, num_positions)
     ((buckets, rows),) = hash_ngrams(x, lengths, [block], num_buckets=50)
     expected = torch.zeros(len(sequences), 50)
@@ -125,10 +117,10 @@ def test_ngrams_of_words_are_those_of_rows_whose_symbols_are_the_words(num_posit
     as_words = [[80, both], [], [], [70, both]]
     of_words, of_symbols = NGrams(3, num_positions, of_words=True), NGrams(3, num_positions)
     blocks = [of_symbols, of_words]
-    plain, result = hash_ngrams(*make_batch(sequences), blocks, num_buckets=MANY, words=table)
-    (expected,) = hash_ngrams(*make_batch(as_words), [of_symbols], num_buckets=MANY)
+    plain, result = hash_ngrams(*padded(sequences), blocks, num_buckets=MANY, words=table)
+    (expected,) = hash_ngrams(*padded(as_words), [of_symbols], num_buckets=MANY)
     assert all(map(torch.equal, result, expected))
-    (beside,) = hash_ngrams(*make_batch(sequences), [of_symbols], num_buckets=MANY)
+    (beside,) = hash_ngrams(*padded(sequences), [of_symbols], num_buckets=MANY)
     assert all(map(torch.equal, plain, beside))
     (counts,) = count_ngrams(make_rows(sequences), [of_words], num_buckets=40, words=table)
     (as_counts,) = count_ngrams(make_rows(as_words), [of_symbols], num_buckets=40)
@@ -148,17 +140,6 @@ def test_chunks_are_no_larger_than_wanted_but_for_single_rows() -> None:
     offsets = np.cumsum([0, 4, 4, 21, 1, 2, 5, 5])
     assert list(row_chunks(offsets, 8)) == [(0, 2), (2, 3), (3, 6), (6, 7)]
     assert list(row_chunks(offsets[:1], 8)) == []
-
-
-def test_padding_and_neighbours_change_nothing() -> None:
-    sequences = [[5, 6, EOS], [7, 7, 7, 8, EOS]]
-    blocks = [NGrams(3, 2)]
-    (together,) = hash_ngrams(*make_batch(sequences), blocks, num_buckets=MANY)
-    (others,) = hash_ngrams(*make_batch(sequences, padding=9), blocks, num_buckets=MANY)
-    assert all(map(torch.equal, together, others))
-    for row, sequence in enumerate(sequences):
-        ((alone, _),) = hash_ngrams(*make_batch([sequence]), blocks, num_buckets=MANY)
-        assert torch.equal(together[0][together[1] == row], alone)
 
 
 def test_a_batch_without_symbols_has_no_ngrams() -> None:

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from seqssvae.nn.recurrent import Packing, pack, packed_rnn
+from tests.support.gradients import assert_same_gradients
 
 LENGTHS = torch.tensor([2, 5, 0, 5, 1])
 EXAMPLE = torch.tensor([0, 1, 2, 3, 4, 0, 1, 3, 3])
@@ -59,24 +60,7 @@ def test_equals_torch_row_by_row(cell: str, num_layers: int, dtype: torch.dtype)
     time = torch.cat([torch.full((size,), t) for t, size in enumerate(packing.sizes)])
     total = (hidden * weight[packing.order[packing.row], time]).sum()
     parameters = [*rnn.parameters(), *values]
-    for got, want in zip(
-        torch.autograd.grad(total, parameters),
-        torch.autograd.grad(expected, parameters),
-        strict=True,
-    ):
-        torch.testing.assert_close(got, want, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_no_context(cell: str) -> None:
-    rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(3, 4)
-    embedded = torch.randn(2, 3, 3)
-    states = tuple(torch.randn(1, 2, 4) for _ in range(2 if cell == "lstm" else 1))
-    packing = pack(torch.arange(6).reshape(2, 3), torch.tensor([3, 3]), torch.arange(2))
-    inputs = embedded.reshape(6, 3)
-    got = packed_rnn(rnn, inputs, packing.position, None, states, packing)
-    want, _ = rnn(embedded.transpose(0, 1), states if cell == "lstm" else states[0])
-    torch.testing.assert_close(got, want.reshape(6, 4), rtol=0, atol=1e-12)
+    assert_same_gradients(total, expected, parameters, atol=tolerance)
 
 
 def test_packing_reads_no_padding_and_sums_by_row() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from seqssvae.data.batches import Batch
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.vocabulary import EOS, NUM_SPECIAL
+from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, PAD
 
 
 def make_rows(
@@ -34,6 +36,15 @@ def make_rows(
         candidates=candidates or {},
         ids=tuple(ids or (f"row-{row}" for row in range(len(lengths)))),
     )
+
+
+def padded(sequences: Sequence[Sequence[int]], padding: int = PAD) -> tuple[Tensor, Tensor]:
+    """Symbol ids `[B, T]`, at least one column of padding among them, and lengths `[B]`."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    x = torch.full((len(sequences), int(lengths.max()) + 1), padding)
+    for row, sequence in enumerate(sequences):
+        x[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.int64)
+    return x, lengths
 
 
 def numbered_rows(

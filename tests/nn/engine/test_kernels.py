@@ -1,6 +1,4 @@
 import os
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +7,7 @@ import torch
 
 from seqssvae.nn.engine import kernels
 from seqssvae.nn.engine.kernels import kernels_for
-
-HAS_COMPILER = sys.platform == "linux" and shutil.which(os.environ.get("CC", "cc")) is not None
-needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler on this machine")
+from tests.support.compiler import needs_compiler
 
 
 @pytest.fixture(autouse=True)
@@ -65,13 +61,13 @@ def test_other_dtypes_and_devices_have_no_kernels() -> None:
     assert kernels_for(fine, torch.zeros(1, dtype=torch.float32, device="meta")) is None
 
 
-def test_the_environment_switches_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEQSSVAE_KERNELS", "off")
-    assert kernels_for(torch.zeros(1, dtype=torch.float32)) is None
-
-
-def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", "no-such-compiler")
+@pytest.mark.parametrize(
+    ("name", "value"), [("SEQSSVAE_KERNELS", "off"), ("CC", "no-such-compiler")]
+)
+def test_the_environment_switches_kernels_off(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
     assert kernels_for(torch.zeros(1, dtype=torch.float32)) is None
 
 
