@@ -149,18 +149,15 @@ def add_columns(
     import datasets
 
     numbers = datasets.List(datasets.Value("float32"))
-    columns: dict[str, Any] = {"loc": list(table["loc"]), "scale": list(table["scale"])}
-    features: dict[str, Any] = {"loc": numbers, "scale": numbers}
+    columns: dict[str, tuple[list[Any], Any]] = {
+        name: (list(table[name]), numbers) for name in ("loc", "scale")
+    }
     if labels:
-        probabilities = table["probabilities"]
-        columns.update(
-            predicted_label=probabilities.argmax(1).tolist(), probabilities=list(probabilities)
-        )
-        features.update(
-            predicted_label=datasets.ClassLabel(names=list(labels)), probabilities=numbers
-        )
-    taken = sorted(set(columns) & set(data.column_names))
-    if taken:
-        raise InputError(f"dataset: wanted no column {taken[0]!r}, got one")
-    more = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    return datasets.concatenate_datasets([data, more], axis=1)
+        best = table["probabilities"].argmax(1).tolist()
+        columns["predicted_label"] = (best, datasets.ClassLabel(names=list(labels)))
+        columns["probabilities"] = (list(table["probabilities"]), numbers)
+    for name, (column, feature) in columns.items():
+        if name in data.column_names:
+            raise InputError(f"dataset: wanted no column {name!r}, got one")
+        data = data.add_column(name, column, feature=feature)
+    return data

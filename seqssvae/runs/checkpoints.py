@@ -66,9 +66,8 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
             seal(staging)
             numbers = _numbers(folder)
             os.rename(staging, path / str(max(numbers, default=0) + 1))
-        except BaseException:
+        finally:
             shutil.rmtree(staging, ignore_errors=True)
-            raise
         flush(path)
         for number in numbers[: -(KEPT - 1)]:
             # first the name goes, then the files: under its name a checkpoint is whole
@@ -156,10 +155,8 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         case Mapping():
             if not all(isinstance(key, str | int) for key in value):
                 raise TypeError(f"{where}: wanted strings or integers for keys, got others")
-            pairs = (
-                (key, _pack(item, f"{where}[{key!r}]", tensors)) for key, item in value.items()
-            )
-            return {"dict": [[key, item] for key, item in pairs]}
+            names = {key: f"{where}[{key!r}]" for key in value}
+            return {"dict": [[key, _pack(value[key], names[key], tensors)] for key in value]}
         case list() | tuple():
             items = [_pack(item, f"{where}[{i}]", tensors) for i, item in enumerate(value)]
             return items if isinstance(value, list) else {"tuple": items}

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: an evaluation a line, without times, so that a resumed run's is the same."""
+"""`metrics.jsonl`: an evaluation per line, without times, so that a resumed run has the same."""
 
 import math
 import os
@@ -14,36 +14,30 @@ METRICS = "metrics.jsonl"
 
 
 def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
-    """Add a line to `metrics.jsonl`, and have it on the disk before returning.
+    """Append a line to `metrics.jsonl`, and flush it to the disk.
 
     Args:
-        folder: Made if it is not there.
-        record: Plain values; what is not finite becomes null. `step` orders the records.
+        folder: Folder of the run; created if it does not exist.
+        record: Plain values; numbers that are not finite become null. `step` orders the records.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    line = to_json(record, indent=None)
     path = folder / METRICS
     with writable(path):
         folder.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file:
-            file.seek(0)
-            content = file.read()
-            if not content.endswith(b"\n"):  # the last line was cut short by a kill
-                file.truncate(content.rfind(b"\n") + 1)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        with path.open("ab") as file:
+            file.write(to_json(record, indent=None))
+        flush(path)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The evaluations of a run, in the order of their steps; none if there is no file.
 
-    A last line that was cut short by a kill is left out.
+    A last line that a kill left incomplete is skipped.
 
     Raises:
-        InputError: another line is no JSON object; file and line are named.
+        InputError: a line is no JSON object; file and line are named.
     """
     path = folder / METRICS
     records: list[dict[str, Any]] = []
@@ -70,18 +64,18 @@ def measure_metrics(folder: Path) -> dict[str, Any]:
     return {"size": size, "sha256": sha256(path) if size else ""}
 
 
-def cut_metrics(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Make the file what it was when it was measured: leave out what came after.
+def cut_metrics(folder: Path, measured: Mapping[str, Any]) -> None:
+    """Remove the lines that were appended after a call of `measure_metrics`.
 
     Args:
-        folder: The run's.
-        facts: Of `measure_metrics`.
+        folder: Folder of the run.
+        measured: Result of `measure_metrics`.
 
     Raises:
-        InputError: it does not begin with what was measured, or cannot be written to.
+        InputError: the lines before are not the same, or the file cannot be written to.
     """
     path = folder / METRICS
-    size = int(facts["size"])
+    size = int(measured["size"])
     if not size:
         with writable(path):
             path.unlink(missing_ok=True)
@@ -90,5 +84,5 @@ def cut_metrics(folder: Path, facts: Mapping[str, Any]) -> None:
         if path.stat().st_size > size:
             os.truncate(path, size)
             flush(path)
-    if measure_metrics(folder) != facts:
+    if measure_metrics(folder) != measured:
         raise InputError(f"{path}: wanted the evaluations before the checkpoint, got others")

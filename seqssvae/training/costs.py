@@ -4,7 +4,6 @@ Floating-point operations are counted and divided by the speed of a matrix produ
 A real step takes one and a half to three times as long.
 """
 
-import itertools
 import logging
 import time
 from typing import NamedTuple
@@ -34,17 +33,7 @@ def choose_estimator(config: Config, prepared: Prepared) -> EstimatorName:
     """The estimator of a config; for "auto" an exact one, if its steps are cheap enough."""
     if config.estimator.name != "auto":
         return config.estimator.name
-    labelled, unlabelled = prepared.labelled, prepared.unlabelled
-    num_rows = len(labelled) + len(unlabelled)
-    chunks = itertools.chain(labelled.parts(), unlabelled.parts())
-    cost = estimate(
-        config,
-        num_states=max(1, len(prepared.labels.names)),
-        vocabulary_size=len(prepared.vocabulary),
-        mean_length=sum(int(rows.lengths.sum()) for rows in chunks) / max(1, num_rows),
-        has_labelled=len(labelled) > 0,
-        has_unlabelled=len(unlabelled) > 0,
-    )
+    cost = estimate(config, prepared)
     seconds = cost.operations / flops_per_second()
     fits = cost.megabytes < MAX_MEMORY_SHARE * available_megabytes()
     name: EstimatorName = "fused-enum" if fits and seconds <= MAX_SECONDS else "sum-and-sample"
@@ -58,29 +47,16 @@ def choose_estimator(config: Config, prepared: Prepared) -> EstimatorName:
     return name
 
 
-def estimate(
-    config: Config,
-    *,
-    num_states: int,
-    vocabulary_size: int,
-    mean_length: float,
-    has_labelled: bool = True,
-    has_unlabelled: bool = True,
-) -> Cost:
-    """Count a step's operations and memory.
-
-    Args:
-        config: Sizes of the networks and of the batches.
-        num_states: Values of y that the decoder sees for each unlabelled row.
-        vocabulary_size: V.
-        mean_length: Symbols of a row, EOS included.
-        has_labelled: Whether there are labelled rows.
-        has_unlabelled: Whether there are unlabelled rows.
-    """
+def estimate(config: Config, prepared: Prepared) -> Cost:
+    """Operations and memory of a training step that enumerates y."""
     model, training = config.model, config.training
-    labelled = training.labelled_batch_size * has_labelled
-    unlabelled = training.unlabelled_batch_size * has_unlabelled
-    decoder_rows = config.estimator.num_particles * (labelled + num_states * unlabelled)
+    num_classes, vocabulary_size = max(1, len(prepared.labels.names)), len(prepared.vocabulary)
+    streams = (prepared.labelled, prepared.unlabelled)
+    num_symbols = sum(int(rows.lengths.sum()) for stream in streams for rows in stream.parts())
+    mean_length = num_symbols / max(1, sum(map(len, streams)))
+    labelled = training.labelled_batch_size * (len(prepared.labelled) > 0)
+    unlabelled = training.unlabelled_batch_size * (len(prepared.unlabelled) > 0)
+    decoder_rows = config.estimator.num_particles * (labelled + num_classes * unlabelled)
     loops = (1 if model.shared_encoder else 2) * (2 if model.bidirectional else 1)
     read, written = (labelled + unlabelled) * mean_length * loops, decoder_rows * mean_length
     gates = {"lstm": 4, "gru": 3}[model.cell]

@@ -221,8 +221,7 @@ def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
     if finished.manifest.get("identity") != checksum_identity(identify(config, prepared)):
         raise InputError(f"{out}: wanted the settings and rows of the finished run, got others")
     distributed.from_writer(lambda: remove_checkpoints(out))
-    summary: dict[str, Any] = finished.manifest["summary"]
-    return summary
+    return dict(finished.manifest["summary"])
 
 
 def _warn_of_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
@@ -230,11 +229,8 @@ def _warn_of_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
     before, now = checkpoint["shards"], num_shards(config)
     if before != now:
         logger.warning(
-            "steps are split into %d shards and were into %d: same order of rows, other noise; "
-            "processes times training.accumulate = %d resumes exactly",
-            now,
-            before,
-            before,
+            f"steps have {now} shards and had {before}: same order of rows, other noise; "
+            f"processes times training.accumulate = {before} would resume exactly"
         )
 
 
@@ -277,21 +273,14 @@ def _save(
 
 
 def _log_sizes(config: Config, prepared: Prepared) -> None:
+    labelled, unlabelled, dev = prepared.labelled, prepared.unlabelled, prepared.dev
     logger.info(
-        "%d labelled rows, %d unlabelled, %d held out; %d classes, %d symbols",
-        len(prepared.labelled),
-        len(prepared.unlabelled),
-        len(prepared.dev),
-        len(prepared.labels.names),
-        len(prepared.vocabulary),
+        f"{len(labelled)} labelled rows, {len(unlabelled)} unlabelled, {len(dev)} held out; "
+        f"{len(prepared.labels.names)} classes, {len(prepared.vocabulary)} symbols"
     )
-    num_truncated = prepared.labelled.num_truncated + prepared.unlabelled.num_truncated
-    if num_truncated:
-        logger.info(
-            "%d rows are longer than data.max_length = %d and were cut",
-            num_truncated,
-            config.data.max_length,
-        )
+    if num_truncated := labelled.num_truncated + unlabelled.num_truncated:
+        limit = config.data.max_length
+        logger.info("%d rows are longer than data.max_length = %d: truncated", num_truncated, limit)
     for warning in prepared.warnings:
         logger.warning(warning)
 

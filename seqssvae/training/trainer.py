@@ -33,26 +33,26 @@ OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is; with the model's and the optimiser's state, all that resuming needs.
+    """Progress of a run; saved in checkpoints with the state of model and optimiser.
 
     Attributes:
-        taught: Whether q(y | x) started from a teacher.
-        step: Steps done, skipped ones included.
-        evaluated_step: The step of the last evaluation; -1 before the first.
-        first_accuracy: On labelled dev rows, before the first step.
-        best_score: The score and the ELBO of the evaluation with the best score.
-        best_step: Its step.
-        best_weights: What was kept of the weights then: those of q(y | x), or all.
-        best_elbo: The best ELBO.
-        best_elbo_weights: The weights then, without those that q(y | x) alone reads.
-        evaluations_since: Evaluations since the last improvement of either.
-        metrics: Of the weights that were kept in the end; empty while training.
-        dev_labels_learned: Whether q(y | x) was taught the labels of dev rows after training.
-        skipped_steps: Steps that were skipped because of numbers that are not finite.
-        skipped_in_a_row: Those of them since the last good step.
-        bad_ids: Ids of the sequences that caused it, without duplicates.
-        minutes: Time spent in the loop, over all parts of a run.
-        stopped_by: "steps", "patience", "time" or "bad-numbers"; None while training, and after
+        taught: Whether q(y | x) was initialised by a teacher.
+        step: Number of steps, skipped ones included.
+        evaluated_step: Step of the last evaluation; -1 before the first.
+        first_accuracy: Accuracy on labelled dev rows before the first step.
+        best_score: Score and ELBO of the evaluation with the best score.
+        best_step: Step of that evaluation.
+        best_weights: Weights of that evaluation: those of q(y | x), or all.
+        best_elbo: Best ELBO.
+        best_elbo_weights: Weights with the best ELBO, without those that only q(y | x) reads.
+        evaluations_since: Evaluations since the last improvement of score or ELBO.
+        metrics: Metrics of the final weights; empty during training.
+        dev_labels_learned: Whether the labels of dev rows were used after training.
+        skipped_steps: Number of steps skipped because of numbers that are not finite.
+        skipped_in_a_row: Number of steps skipped since the last good step.
+        bad_ids: Ids of the sequences that caused skipped steps, without duplicates.
+        minutes: Time in the training loop, including that before a run was resumed.
+        stopped_by: "steps", "patience", "time" or "bad-numbers"; None during training, and after
             `should_stop`.
     """
 
@@ -76,7 +76,7 @@ class Progress:
 
     @property
     def teacher_kept(self) -> bool:
-        """Whether no step made a taught q(y | x) clearly better."""
+        """Whether q(y | x) was initialised by a teacher, and no step made it clearly better."""
         return self.taught and self.best_step == 0
 
 
@@ -84,10 +84,10 @@ class Trainer:
     """Trains a model on prepared rows.
 
     It keeps the weights of q(y | x) from the evaluation with the best score (accuracy, say), and
-    all others from the one with the best ELBO; with a shared encoder all from the former. A taught
-    q(y | x) is replaced only by one that is more accurate by more than two standard errors,
-    because labelled dev rows are few and each evaluation asks them again. If it is never replaced,
-    all other weights are those of the best ELBO, also with a shared encoder.
+    all others from the one with the best ELBO; with a shared encoder all from the former. A teacher
+    is replaced only by a q(y | x) that is more accurate by more than two standard errors, because
+    labelled dev rows are few and every evaluation uses them. If it is never replaced, all other
+    weights are those of the best ELBO, also with a shared encoder.
 
     A step whose loss, gradient or weights hold a NaN or an infinity is skipped and logged; after
     `training.max_bad_steps` of them in a row training ends, with weights that are finite.
@@ -99,7 +99,7 @@ class Trainer:
         config: The settings.
         model: Its weights are changed in place.
         prepared: The rows.
-        taught: Whether q(y | x) started from a teacher.
+        taught: Whether q(y | x) was initialised by a teacher.
         show_bar: Draw a progress bar on stderr, if that is a terminal; on rank 0 only.
         on_evaluation: Called with the metrics of each evaluation and the state to resume from; on
             rank 0 only.
@@ -133,10 +133,10 @@ class Trainer:
         return {**self.stepper.state(), "progress": dataclasses.asdict(self.progress)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Resume from a state, as if the loop had never stopped.
+        """Resume from a state, exactly.
 
         Raises:
-            KeyError, RuntimeError, TypeError, ValueError: a state of something else.
+            KeyError, RuntimeError, TypeError, ValueError: a state of another model.
         """
         self.stepper.restore(state)
         self.progress = Progress(**state["progress"])
@@ -222,9 +222,9 @@ class Trainer:
         """Measure the held-out rows, and keep the weights if they are the best so far."""
         progress = self.progress
         progress.evaluated_step = progress.step
-        with not_finite_allowed() as refusals:
+        with not_finite_allowed() as errors:
             metrics = self._measure()
-        if refusals:
+        if errors:
             if not progress.best_weights:
                 raise Diverged("metrics of the first weights are not finite")
             progress.stopped_by = BAD_NUMBERS
@@ -241,7 +241,7 @@ class Trainer:
             distributed.from_writer(lambda: report(record, self.state()))
 
     def _measure(self) -> dict[str, Any]:
-        """Metrics of the held-out rows, or of some training rows where none were held out."""
+        """Metrics of the held-out rows, or of some training rows if none were held out."""
         rows = self.prepared.dev
         if not len(rows):
             rows = self.prepared.unlabelled or self.prepared.labelled
@@ -252,7 +252,7 @@ class Trainer:
         progress, score = self.progress, self._score(metrics)
         of_classifier = self.model.classifier_names()
         progress.evaluations_since += 1
-        if score > progress.best_score and self._outdoes_teacher(metrics):
+        if score > progress.best_score and self._beats_teacher(metrics):
             is_teacher = progress.taught and progress.step == 0
             whole = self.model.shares_encoder and not is_teacher
             progress.best_score, progress.best_step = score, progress.step
@@ -269,8 +269,8 @@ class Trainer:
         """A copy of some weights."""
         return {n: w.clone() for n, w in self.model.state_dict().items() if is_kept(n)}
 
-    def _outdoes_teacher(self, metrics: Mapping[str, Any]) -> bool:
-        """Whether q(y | x) is clearly better than the teacher that it started from, if any."""
+    def _beats_teacher(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether q(y | x) is clearly better than its teacher, if it has one."""
         first = self.progress.first_accuracy
         if not self.progress.taught or first is None or metrics.get("accuracy") is None:
             return True
@@ -278,7 +278,7 @@ class Trainer:
         return bool(metrics["accuracy"] > first + CLEARLY * error)
 
     def _score(self, metrics: Mapping[str, Any]) -> tuple[float, float]:
-        """What early stopping compares; the ELBO decides between equals."""
+        """The score of early stopping, and the ELBO for ties."""
         key = self.config.training.early_stopping.replace("-", "_")
         first = metrics["elbo"] if metrics.get(key) is None else metrics[key]
         score = (float(first), float(metrics["elbo"]))

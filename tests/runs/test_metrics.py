@@ -27,17 +27,14 @@ def test_metrics(tmp_path: Path) -> None:
     ]
 
 
-def test_every_torn_last_line_is_left_out_and_then_replaced(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_skipped(tmp_path: Path) -> None:
     append_metrics(tmp_path, {"step": 1})
     whole = (tmp_path / "metrics.jsonl").read_bytes()
     append_metrics(tmp_path, {"step": 2, "elbo": -1.0})
     both = (tmp_path / "metrics.jsonl").read_bytes()
     for size in range(len(both)):
         (tmp_path / "metrics.jsonl").write_bytes(both[:size])
-        expected = [{"step": 1}] if size >= len(whole) else []
-        assert read_metrics(tmp_path) == expected
-        append_metrics(tmp_path, {"step": 3})
-        assert read_metrics(tmp_path) == [*expected, {"step": 3}]
+        assert read_metrics(tmp_path) == ([{"step": 1}] if size >= len(whole) else [])
 
 
 def test_metrics_after_a_resumed_run(tmp_path: Path) -> None:
@@ -47,25 +44,25 @@ def test_metrics_after_a_resumed_run(tmp_path: Path) -> None:
     assert found == [(1, 0), (2, 1), (3, 1), (4, 1)]
 
 
-def test_a_damaged_line_of_metrics_is_told(tmp_path: Path) -> None:
+def test_a_damaged_line_of_metrics_is_reported(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(InputError, match="metrics.jsonl:2: wanted JSON, got"):
         read_metrics(tmp_path)
 
 
-def test_metrics_are_cut_back_to_what_a_checkpoint_knew(tmp_path: Path) -> None:
+def test_metrics_are_truncated_to_those_of_a_checkpoint(tmp_path: Path) -> None:
     nothing = measure_metrics(tmp_path)
     append_metrics(tmp_path, {"step": 1})
-    facts = measure_metrics(tmp_path)
+    measured = measure_metrics(tmp_path)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     append_metrics(tmp_path, {"step": 2})
-    cut_metrics(tmp_path, facts)
+    cut_metrics(tmp_path, measured)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
     for damaged in (before.replace(b"1", b"3"), before[:-1]):
         (tmp_path / "metrics.jsonl").write_bytes(damaged)
         with pytest.raises(InputError, match="metrics.jsonl: wanted the evaluations before"):
-            cut_metrics(tmp_path, facts)
+            cut_metrics(tmp_path, measured)
     cut_metrics(tmp_path, nothing)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="metrics.jsonl: wanted to write it, got No such file"):
-        cut_metrics(tmp_path, facts)
+        cut_metrics(tmp_path, measured)

@@ -1,32 +1,34 @@
 import dataclasses
 import logging
+from typing import Any
 
 import pytest
 
 from seqssvae.config import Config, EstimatorConfig
+from seqssvae.data.labels import Labels
 from seqssvae.training import costs
 from seqssvae.training.costs import Cost, choose_estimator, estimate
+from tests.support.rows import random_rows
 from tests.support.training import config, prepared
 
-DEFAULT = Config()
 
-
-def cost(num_states: int, settings: Config = DEFAULT, **changes: bool) -> Cost:
-    return estimate(
-        settings, num_states=num_states, vocabulary_size=8000, mean_length=40, **changes
-    )
+def cost(num_classes: int, settings: Config | None = None, **changes: Any) -> Cost:
+    labels = Labels(tuple(map(str, range(num_classes))))
+    data = dataclasses.replace(prepared(), labels=labels, **changes)
+    return estimate(settings or Config(), data)
 
 
 def test_rows_of_the_expanded_batch() -> None:
     """32 labelled rows, and 64 unlabelled ones for each label."""
+    none = random_rows([], 0)
     assert cost(4).decoder_rows == 32 + 4 * 64
-    assert cost(4, has_labelled=False).decoder_rows == 4 * 64
-    assert cost(4, has_unlabelled=False).decoder_rows == 32
+    assert cost(4, labelled=none).decoder_rows == 4 * 64
+    assert cost(4, unlabelled=none).decoder_rows == 32
     three = dataclasses.replace(Config(), estimator=EstimatorConfig(num_particles=3))
     assert cost(4, three).decoder_rows == 3 * (32 + 4 * 64)
 
 
-def test_operations_grow_with_the_labels() -> None:
+def test_operations_grow_with_the_number_of_labels() -> None:
     assert cost(1000).operations > 20 * cost(20).operations
     assert cost(20).megabytes > cost(2).megabytes
 
