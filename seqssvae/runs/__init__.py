@@ -1,1 +1,1 @@
-"""The folder of a run, its checkpoints and figures, and the Hugging Face hub."""
+"""The folder of a run, its checkpoints and metrics, and the Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""Checkpoints: what an unfinished run resumes from, each a folder, whole or absent.
+"""Checkpoints: states to resume an unfinished run from, each a folder, whole or absent.
 
 `RUN/checkpoints/N/` holds `tensors.safetensors`, `state.json` and `SHA256SUMS`; the greatest N is
 the newest. Each is written as a folder with a dot before its name, flushed, and renamed: a kill
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 STATE, TENSORS = "state.json", "tensors.safetensors"
 STAGING, DISCARDED = ".unfinished", ".discarded"
-KEPT = 2  # the one before replaces a corrupt newest one
+KEPT = 2  # the second is loaded if the newest is corrupt
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
             shutil.rmtree(staging, ignore_errors=True)
         flush(path)
         for number in numbers[: -(KEPT - 1)]:
-            # first the name goes, then the files: under its name a checkpoint is whole
+            # renamed before its files are deleted, so that a numbered folder is always whole
             shutil.rmtree(path / DISCARDED, ignore_errors=True)
             os.rename(path / str(number), path / DISCARDED)
             shutil.rmtree(path / DISCARDED, ignore_errors=True)

@@ -12,7 +12,7 @@ FOLDER = "tensorboard"  # of a run
 
 
 def check_tensorboard() -> None:
-    """Make sure, before the work begins, that the package is there.
+    """Check, before training, that the package is installed.
 
     Raises:
         InputError: it is not.
@@ -23,10 +23,10 @@ def check_tensorboard() -> None:
 
 
 def write_scalars(run: Path, record: Mapping[str, Any]) -> None:
-    """Add an evaluation to a run's event files, and have it on the disk before returning.
+    """Add an evaluation to a run's event files, and flush it to the disk.
 
     Each evaluation is a file of its own, which no kill can tear, and a step that is measured again
-    after `--resume` takes the place of what was measured before.
+    after `--resume` replaces the earlier measurement.
 
     Args:
         run: The run's folder.

@@ -1,1 +1,1 @@
-"""Files: whole or absent, sealed, cached, written slice by slice. Knows no model."""
+"""Files: whole or absent, with checksums, cached, written slice by slice. Knows no model."""

@@ -19,7 +19,7 @@ def cache_folder() -> Path:
 
 
 def fingerprint(*parts: object) -> str:
-    """A checksum of numbers, texts and tuples of them, for the name of a cached file."""
+    """A checksum of numbers, strings and tuples of them, for the name of a cached file."""
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -16,9 +16,9 @@ from seqssvae.errors import InputError
 from seqssvae.storage.files import flush, read_bytes, readable, write_new
 
 SUMS = "SHA256SUMS"
-LINE = re.compile(rb'([0-9a-f]{64})  ([^/\\:"\0-\x1f]+)\n')  # names that are plain on every system
+LINE = re.compile(rb'([0-9a-f]{64})  ([^/\\:"\0-\x1f]+)\n')  # names valid on every system
 PICKLES = (".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pt2", ".pth")
-MAX_BYTES = 2**28  # of a file that lists others
+MAX_BYTES = 2**28  # of a file that lists other files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CheckedFolder:
         return cls(folder, parse_sums(read_small(path), path))
 
     def check(self, name: str) -> None:
-        """Make sure that a file is the one that was written.
+        """Check that a file is the one that was written.
 
         Raises:
             InputError: it is not listed, missing, no regular file, or damaged; its name is in the
@@ -86,8 +86,8 @@ def seal(folder: Path, *others: Path) -> list[str]:
     """Write `SHA256SUMS` of all files in a folder, and flush all of them to the disk.
 
     Args:
-        folder: Without folders in it.
-        others: Files that will be beside them.
+        folder: Folder without subfolders.
+        others: Files that will be moved into the same folder.
 
     Returns:
         Names of the folder's files, `SHA256SUMS` last.
@@ -110,7 +110,7 @@ def parse_sums(content: bytes, where: Path) -> dict[str, str]:
 
     Args:
         content: Lines as `sha256sum` writes them.
-        where: Named in errors.
+        where: File, for errors.
 
     Raises:
         InputError: another line, or a name that leads out of the folder.
@@ -138,7 +138,7 @@ def sha256(path: Path) -> str:
 
 
 def read_small(path: Path) -> bytes:
-    """The content of a regular file that lists others.
+    """The content of a regular file that lists other files.
 
     Raises:
         InputError: it cannot be read, or is too large for that.
@@ -169,7 +169,7 @@ def refuse_unsafe(folder: Path) -> None:
 def _check_regular(path: Path) -> int:
     """The size of a regular file in bytes."""
     with readable(path):
-        facts = path.lstat()
-        if not stat.S_ISREG(facts.st_mode):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{path}: wanted a regular file, got a link or a device")
-    return facts.st_size
+    return status.st_size

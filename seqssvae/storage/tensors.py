@@ -30,7 +30,7 @@ def from_bytes(content: bytes, where: Path) -> dict[str, Tensor]:
     """
     try:
         return {name: value.clone() for name, value in safetensors.torch.load(content).items()}
-    except (SafetensorError, KeyError, ValueError) as error:  # a type that torch has not
+    except (SafetensorError, KeyError, ValueError) as error:  # a dtype unknown to torch
         raise InputError(f"{where}: wanted safetensors, got {_describe(content, error)}") from error
 
 

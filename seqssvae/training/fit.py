@@ -35,8 +35,8 @@ from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer, ignore
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # of a checkpoint's content
-SAME_SIGNAL = 2.0  # seconds in which a signal reaches a rank from several senders
+FORMAT = 3  # of checkpoints
+SAME_SIGNAL = 2.0  # seconds in which several senders may send one signal to a rank
 RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", "datasets")
 
 
@@ -210,7 +210,7 @@ def _check(config: Config, out: Path, *, resume: bool) -> None:
         check_tensorboard()
     if config.training.device == "cuda" and not torch.cuda.is_available():
         raise InputError("training.device: wanted a GPU that torch can use, got none")
-    if distributed.is_writer():  # others may come when rank 0 has begun to write
+    if distributed.is_writer():  # rank 0 may already write when others get here
         (check_old_run if resume else check_new_run)(out)
 
 

@@ -49,5 +49,5 @@ class StopSignals:
             os.kill(os.getpid(), number)
         if not self.same_within:
             for other in self._before:
-                # the system's own way: it ends the process in the middle of a step too
+                # the system's default ends the process in the middle of a step too
                 signal.signal(other, signal.SIG_DFL)
