@@ -1,6 +1,7 @@
 """What ends a command before its time: a user's mistake, a signal, numbers that are not finite."""
 
 import numbers
+import signal
 
 
 class InputError(ValueError):
@@ -11,18 +12,18 @@ class InputError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that was obeyed in good order.
+    """A signal, after which the state was saved.
 
     Args:
-        number: The signal.
+        number: Number of the signal.
         message: What was saved, in a line.
 
     Attributes:
-        status: What the process ends with, 128 and the signal's number: 143 or 130.
+        status: Exit status, 128 plus the number of the signal: 143 or 130.
     """
 
     def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{signal.Signals(number).name}; {message}")
         self.status = 128 + number
 
 

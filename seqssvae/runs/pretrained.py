@@ -103,8 +103,7 @@ class Pretrained(ABC):
             InputError: no such model, or one that is damaged, or has an unknown setting.
         """
         if Path(name).is_dir():
-            contents = load_run(Path(name), check_weights=True)
-            return cls.from_contents(contents, str(name))
+            return cls.from_contents(load_run(Path(name), check_weights=True), str(name))
         from huggingface_hub import snapshot_download
 
         try:

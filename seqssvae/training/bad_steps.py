@@ -22,13 +22,12 @@ class LastGood:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        weights = {
+        self._weights = {
             n: w for n, w in model.state_dict().items() if w.is_floating_point() and w.numel()
         }
-        moving = {n for n, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
-        self._weights = weights
-        self._moving = [n for n in weights if n in moving]
-        self._copies = {name: weight.clone() for name, weight in weights.items()}
+        trained = {n for n, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+        self._trained = trained & self._weights.keys()
+        self._copies = {name: weight.clone() for name, weight in self._weights.items()}
         bad = self.bad_weights()
         if bad:
             raise ValueError(f"wanted finite weights, got others in {', '.join(bad)}")
@@ -47,7 +46,7 @@ class LastGood:
     @torch.no_grad()
     def keep(self) -> None:
         """Copy the weights that training changes; the others were copied once."""
-        for name in self._moving:
+        for name in self._trained:
             self._copies[name].copy_(self._weights[name])
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ A real step takes one and a half to three times as long.
 
 import logging
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -83,10 +84,8 @@ def flops_per_second() -> float:
 def available_megabytes() -> float:
     """Available memory of this machine; 4 GB where it is unknown."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable"):
-                    return int(line.split()[1]) / 1e3
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
-        pass
-    return 4e3
+        lines = []
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable")]
+    return int(available[0]) / 1e3 if available else 4e3

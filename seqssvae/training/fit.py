@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import logging
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -196,11 +195,11 @@ def _fit(
         received = next(filter(None, distributed.gather(signals.received)), None)
         if received is not None and not trainer.progress.metrics:
             distributed.from_writer(lambda: save(trainer.state()))
-            raise _interrupted(received, f"--resume continues from step {trainer.progress.step}")
+            raise Interrupted(received, f"--resume continues from step {trainer.progress.step}")
         summary = distributed.from_writer(lambda: _save(out, prepared, trainer, identity))
         received = signals.received if received is None else received
     if received is not None:
-        raise _interrupted(received, "the run is finished")
+        raise Interrupted(received, "the run is finished")
     return summary
 
 
@@ -297,7 +296,3 @@ def _checkpoint(out: Path) -> dict[str, Any] | None:
 def _with_estimator(config: Config, name: str) -> Config:
     """The estimator that a run started with, where the setting is "auto": machines differ."""
     return override(config, {"estimator.name": name}) if config.estimator.name == "auto" else config
-
-
-def _interrupted(number: int, state: str) -> Interrupted:
-    return Interrupted(number, f"{signal.Signals(number).name}; {state}")

@@ -242,10 +242,8 @@ class Trainer:
 
     def _measure(self) -> dict[str, Any]:
         """Metrics of the held-out rows, or of some training rows if none were held out."""
-        rows = self.prepared.dev
-        if not len(rows):
-            rows = self.prepared.unlabelled or self.prepared.labelled
-            rows = rows.slice(0, 256)
+        prepared = self.prepared
+        rows = prepared.dev or (prepared.unlabelled or prepared.labelled).slice(0, 256)
         return evaluate(self.model, rows, num_samples=1, seed=self.config.training.seed)
 
     def _keep_best(self, metrics: Mapping[str, Any]) -> None:
