@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.data.columns import ColumnChoice, class_names
-from seqssvae.data.labels import Labels
+from seqssvae.data.labels import Classes, Labels
 from seqssvae.data.readers import arrow_rows, is_readable, iterate_rows
 from seqssvae.data.rows import Row, RowChecker, join_rows
 from seqssvae.data.tables import cached_table, iterate_column, table_of
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-Integers = NDArray[np.int64]
 Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
 
 HUB_PREFIX = "hub:"
@@ -84,13 +83,13 @@ class Corpus:
         """
         return self.table.column("sequence")[row].as_py()
 
-    def sequences(self, rows: Integers | None = None) -> Iterator[Any]:
+    def sequences(self, mask: NDArray[np.bool_] | None = None) -> Iterator[Any]:
         """Texts or lists of tokens.
 
         Args:
-            rows: Row numbers, ascending; None for all rows.
+            mask: Which rows, `[n]`; None for all of them.
         """
-        return iterate_column(self.table.column("sequence"), rows)
+        return iterate_column(self.table.column("sequence"), mask)
 
     def label_names(self) -> tuple[str, ...]:
         """All labels, sorted; those of partial labels included."""
@@ -99,15 +98,15 @@ class Corpus:
         names = compute.unique(compute.list_flatten(self.table.column("label")))
         return tuple(sorted(names.to_pylist()))
 
-    def classes(self, labels: Labels) -> tuple[Integers, dict[int, tuple[int, ...]]]:
+    def classes(self, labels: Labels) -> tuple[Classes, dict[int, tuple[int, ...]]]:
         """The class of each row.
 
         Args:
             labels: All classes.
 
         Returns:
-            y, -1 where there is no label or more than one, `[n]`; and the possible classes, sorted,
-            of the rows that have more than one.
+            y, -1 where there is no label or more than one, int32 `[n]`; and the possible classes,
+            sorted, of the rows that have more than one.
 
         Raises:
             InputError: a label that is not in `labels`, with the row and the nearest known label.
@@ -115,22 +114,23 @@ class Corpus:
         import pyarrow
         from pyarrow import compute
 
-        column, names = self.table.column("label"), pyarrow.array(labels.names, pyarrow.string())
-        codes = compute.index_in(compute.list_flatten(column), value_set=names)
-        sizes = compute.list_value_length(column).to_numpy()
-        ends = np.cumsum(sizes)
-        if codes.null_count:
-            first = compute.index(compute.is_null(codes), True).as_py()
-            row = int(np.searchsorted(ends, first, side="right"))
-            for name in column[row].as_py():
-                labels.index(name, self.where(row))
-        known = codes.to_numpy()
-        y = np.full(len(self), -1, dtype=np.int64)
-        y[sizes == 1] = known[ends[sizes == 1] - 1]
-        candidates = {
-            row: tuple(sorted(known[ends[row] - sizes[row] : ends[row]].tolist()))
-            for row in np.flatnonzero(sizes > 1).tolist()
-        }
+        names = pyarrow.array(labels.names, pyarrow.string())
+        y, candidates, start = np.full(len(self), -1, dtype=np.int32), {}, 0
+        for chunk in self.table.column("label").chunks:
+            codes = compute.index_in(chunk.flatten(), value_set=names)
+            sizes = chunk.value_lengths().to_numpy()
+            ends = np.cumsum(sizes)
+            if codes.null_count:
+                first = compute.index(compute.is_null(codes), True).as_py()
+                row = int(np.searchsorted(ends, first, side="right"))
+                for name in chunk[row].as_py():
+                    labels.index(name, self.where(start + row))
+            known = codes.to_numpy()
+            y[start : start + len(chunk)][sizes == 1] = known[ends[sizes == 1] - 1]
+            for row in np.flatnonzero(sizes > 1).tolist():
+                possible = known[ends[row] - sizes[row] : ends[row]].tolist()
+                candidates[start + row] = tuple(sorted(possible))
+            start += len(chunk)
         return y, candidates
 
     def where(self, row: int) -> str:

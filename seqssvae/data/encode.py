@@ -1,6 +1,7 @@
 """Encoding: from the sequences of a corpus to symbol ids, cached in a file where there are many."""
 
 import logging
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -178,14 +179,15 @@ def _in_a_file(
     """Ids that are mapped from a file of the cache: n + 1 offsets, then M symbols."""
 
     def write(path: Path) -> None:
-        lengths = []
         with path.open("xb") as file:
-            file.seek(8 * (num_rows + 1))
-            for symbols, some_lengths in chunks:
+            file.truncate(8 * (num_rows + 1))
+            offsets = np.memmap(path, np.int64, "r+", shape=(num_rows + 1,))
+            file.seek(0, os.SEEK_END)
+            row = 0
+            for symbols, lengths in chunks:
                 file.write(symbols.tobytes())
-                lengths.append(some_lengths)
-            file.seek(0)
-            file.write(offsets_of(np.concatenate(lengths)).tobytes())
+                offsets[row : row + len(lengths) + 1] = offsets[row] + offsets_of(lengths)
+                row += len(lengths)
 
     path = cached_file(f"{key}.ids", write, is_whole=lambda path: _is_whole(path, num_rows))
     offsets = _mapped_offsets(path, num_rows)

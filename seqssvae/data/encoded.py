@@ -1,6 +1,7 @@
 """Encoded rows: the symbol ids of all rows in one flat array, and selections of these rows.
 
-The flat array may be mapped from a file. A selection shares it and costs 8 bytes a row.
+The flat array may be mapped from a file. A selection shares it and costs 4 bytes a row, or 8 beyond
+2**31 rows.
 """
 
 import functools
@@ -10,6 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqssvae.data.labels import Classes
 from seqssvae.data.vocabulary import EOS, UNK
 
 Integers = NDArray[np.int64]
@@ -30,7 +32,6 @@ class EncodedRows:
         index: Which of the N rows are selected, `[n]`; None for all of them.
 
     Attributes:
-        y: See above.
         candidates: See above.
         index: See above; never None.
     """
@@ -39,19 +40,27 @@ class EncodedRows:
         self,
         symbols: NDArray[np.int32],
         offsets: Integers,
-        y: Integers | None = None,
+        y: Classes | None = None,
         candidates: Mapping[int, tuple[int, ...]] | None = None,
         ids: Sequence[Any] = (),
         *,
-        index: Integers | None = None,
+        index: NDArray[np.signedinteger] | None = None,
     ) -> None:
         self._symbols, self._offsets, self._ids = symbols, offsets, ids
-        self.index = np.arange(len(offsets) - 1) if index is None else index
-        self.y = np.broadcast_to(np.int64(-1), len(self.index)) if y is None else y
+        if index is None:
+            num_rows = len(offsets) - 1
+            index = np.arange(num_rows, dtype=np.int32 if num_rows < 2**31 else np.int64)
+        self.index = index
+        self._y = y
         self.candidates = {} if candidates is None else candidates
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def y(self) -> Classes:
+        """Class of each row, -1 for an unlabelled one, `[n]`."""
+        return np.broadcast_to(np.int64(-1), len(self)) if self._y is None else self._y
 
     @property
     def ids(self) -> list[str]:
@@ -78,7 +87,8 @@ class EncodedRows:
     @functools.cached_property
     def lengths(self) -> Integers:
         """Number of symbols of each row, EOS included, int64, `[n]`."""
-        return self._offsets[self.index + 1] - self._offsets[self.index]
+        lengths: Integers = self._offsets[self.index + 1] - self._offsets[self.index]
+        return lengths
 
     @property
     def num_truncated(self) -> int:
@@ -135,6 +145,7 @@ class EncodedRows:
         """
         chosen = np.asarray(numbers)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        y = None if self._y is None else self._y[chosen].astype(np.int64)
         index = self.index[chosen]
         candidates: dict[int, tuple[int, ...]] = {}
         if self.candidates:
@@ -144,9 +155,7 @@ class EncodedRows:
                 int(new): self.candidates[int(old[new])]
                 for new in np.flatnonzero(np.isin(old, partial))
             }
-        return EncodedRows(
-            self._symbols, self._offsets, self.y[chosen], candidates, self._ids, index=index
-        )
+        return EncodedRows(self._symbols, self._offsets, y, candidates, self._ids, index=index)
 
     def slice(self, start: int, stop: int) -> "EncodedRows":
         """The rows from `start` to `stop` - 1."""
@@ -158,7 +167,7 @@ class EncodedRows:
             yield self.slice(start, start + size)
 
     def with_labels(
-        self, y: Integers | None, candidates: Mapping[int, tuple[int, ...]] | None = None
+        self, y: Classes | None, candidates: Mapping[int, tuple[int, ...]] | None = None
     ) -> "EncodedRows":
         """The same rows with other labels, or with none; arguments as for the class."""
         return EncodedRows(self._symbols, self._offsets, y, candidates, self._ids, index=self.index)

@@ -15,6 +15,9 @@ from seqssvae.data.rows import list_names
 from seqssvae.errors import InputError
 
 Integers = NDArray[np.int64]
+Classes = NDArray[np.signedinteger]
+
+CHUNK_ROWS = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +106,7 @@ def choose_labels(
     """
     if per_class is not None and total is not None:
         raise ValueError("wanted per_class or total, got both")
-    y = np.asarray(labels, dtype=np.int64)
+    y = np.asarray(labels, dtype=np.int32)
     sizes = class_sizes(y)
     if per_class is not None:
         quotas = np.minimum(sizes, per_class)
@@ -114,13 +117,23 @@ def choose_labels(
     return draw_rows(y, ids, quotas, seed, "label")
 
 
-def class_sizes(y: Integers) -> Integers:
+def class_sizes(y: Classes) -> Integers:
     """Number of labelled rows of each class, `[K]`, up to the largest class there is."""
-    return np.bincount(y[y >= 0])
+    sizes = np.zeros(int(y.max(initial=-1)) + 1, dtype=np.int64)
+    for start in range(0, len(y), CHUNK_ROWS):
+        part = y[start : start + CHUNK_ROWS]
+        sizes += np.bincount(part[part >= 0], minlength=len(sizes))
+    return sizes
 
 
 def draw_rows(
-    y: Integers, ids: Iterable[str], quotas: Integers, seed: int, purpose: str
+    y: Classes,
+    ids: Iterable[str],
+    quotas: Integers,
+    seed: int,
+    purpose: str,
+    *,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> Integers:
     """Draw rows of each class: those with the smallest hashes.
 
@@ -130,26 +143,38 @@ def draw_rows(
         quotas: Number of rows of each class, at most its size, `[K]`.
         seed: Part of the hash, as are the purpose and the row's id.
         purpose: What the rows are drawn for.
+        chunk_rows: Rows whose hashes are in memory at once, beside twice those that are drawn.
 
     Returns:
         Row numbers, ascending.
     """
-    rows = np.flatnonzero(y >= 0)
-    rows = rows[quotas[y[rows]] > 0]
-    classes, sizes = y[rows], class_sizes(y)
-    is_drawn = (quotas < sizes)[classes]  # of the other classes all rows are taken
-    hashes = np.zeros(len(rows), dtype=np.uint64)
-    if is_drawn.any():
-        mask = np.zeros(len(y), dtype=np.bool_)
-        mask[rows[is_drawn]] = True
-        drawn = (hash_bytes(seed, purpose, id)[:8] for id in itertools.compress(ids, mask))
-        numbers = (int.from_bytes(one, "big") for one in drawn)
-        hashes[is_drawn] = np.fromiter(numbers, np.uint64, int(is_drawn.sum()))
-    rows = rows[np.lexsort((hashes, classes))]
-    sizes[quotas == 0] = 0
-    starts = np.cumsum(sizes) - sizes
-    taken = [rows[start : start + quota] for start, quota in zip(starts, quotas, strict=True)]
-    return np.sort(np.concatenate([rows[:0], *taken]))
+    sizes = class_sizes(y)
+    is_whole = np.append(quotas == sizes, False)  # by class; the last entry is that of y = -1
+    is_drawn = np.append((quotas > 0) & (quotas < sizes), False)
+    is_chosen = np.zeros(len(y), dtype=np.bool_)
+    rows, hashes = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+
+    def keep_smallest() -> tuple[Integers, NDArray[np.uint64]]:
+        order = np.lexsort((hashes, y[rows]))
+        classes = y[rows[order]]
+        rank = np.arange(len(order)) - np.searchsorted(classes, classes)
+        order = order[rank < quotas[classes]]
+        return rows[order], hashes[order]
+
+    iterator = iter(ids)
+    for start in range(0, len(y), chunk_rows):
+        part = y[start : start + chunk_rows]
+        is_chosen[start : start + chunk_rows] = is_whole[part]
+        if not is_drawn.any():
+            continue
+        drawn = itertools.compress(itertools.islice(iterator, len(part)), is_drawn[part])
+        numbers = (int.from_bytes(hash_bytes(seed, purpose, id)[:8], "big") for id in drawn)
+        hashes = np.concatenate([hashes, np.fromiter(numbers, np.uint64)])
+        rows = np.concatenate([rows, start + np.flatnonzero(is_drawn[part])])
+        if len(rows) > 2 * quotas.sum():
+            rows, hashes = keep_smallest()
+    is_chosen[keep_smallest()[0]] = True
+    return np.flatnonzero(is_chosen)
 
 
 def hash_bytes(seed: int, purpose: str, id: str) -> bytes:

@@ -88,18 +88,20 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         y, corpus.ids(), per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
     )
     train, dev = split_dev(seen, y, corpus.ids(), settings.dev_fraction, seed)
-    labelled = np.sort(np.concatenate([train, np.fromiter(partial, np.int64, len(partial))]))
-    is_free = np.ones(len(corpus), dtype=np.bool_)
-    is_free[labelled] = is_free[dev] = False
-    num_held_out = min(DEV_UNLABELLED_ROWS, int(is_free.sum() * DEV_UNLABELLED_FRACTION))
-    dev_unlabelled = hold_out(is_free, corpus.ids(), num_held_out, seed)
-    is_free[dev_unlabelled] = False
+    warnings = tuple(find_warnings(corpus, labels.names, y, seen=seen))
+    del y, seen  # memory that grows with the rows
     everything = _joined(corpus, unlabelled_source, settings)
-    is_free = np.pad(is_free, (0, len(everything) - len(corpus)), constant_values=True)
-    unlabelled = np.flatnonzero(is_free)
+    is_labelled = np.zeros(len(everything), dtype=np.bool_)
+    is_labelled[train] = is_labelled[list(partial)] = True
+    is_free = ~is_labelled
+    is_free[dev] = False
+    of_corpus = is_free[: len(corpus)]
+    num_held_out = min(DEV_UNLABELLED_ROWS, int(of_corpus.sum() * DEV_UNLABELLED_FRACTION))
+    dev_unlabelled = hold_out(of_corpus, corpus.ids(), num_held_out, seed)
+    is_free[dev_unlabelled] = False
     vocabulary = build_vocabulary(
         vocabulary_kind(settings, corpus),
-        itertools.chain(everything.sequences(labelled), everything.sequences(unlabelled)),
+        everything.sequences(is_labelled | is_free),
         size=settings.vocabulary_size,
         min_count=settings.min_count,
     )
@@ -113,11 +115,11 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     return Prepared(
         vocabulary=vocabulary,
         labels=labels,
-        labelled=rows.take(labelled),
-        unlabelled=rows.take(unlabelled).with_labels(None),
-        dev=EncodedRows.concatenate([rows.take(dev), rows.take(dev_unlabelled).with_labels(None)]),
+        labelled=rows.take(is_labelled),
+        unlabelled=rows.with_labels(None).take(is_free),
+        dev=EncodedRows.concatenate([rows.take(dev), rows.with_labels(None).take(dev_unlabelled)]),
         corpus=everything,
-        warnings=tuple(find_warnings(corpus, labels.names, y, seen=seen)),
+        warnings=warnings,
     )
 
 

@@ -168,7 +168,8 @@ class UniqueIds:
         self._recent.add(hashed)
         if len(self._recent) == self._max_recent:
             recent = np.fromiter(self._recent, np.int64, len(self._recent))
-            self._older = np.sort(np.concatenate([self._older, recent]))
+            self._older = np.concatenate([self._older, recent])
+            self._older.sort()
             self._recent.clear()
         return True
 

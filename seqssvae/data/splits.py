@@ -31,7 +31,7 @@ def split_dev(
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction: wanted a number from 0 to 1, got {fraction}")
-    chosen, known = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
+    chosen, known = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int32)
     y = np.full_like(known, -1)
     y[chosen] = known[chosen]
     if (y[chosen] < 0).any():
@@ -46,7 +46,8 @@ def split_dev(
     )
     quotas[unfilled[: max(missing, 0)]] += 1
     dev = draw_rows(y, ids, quotas, seed, "dev")
-    return np.setdiff1d(chosen, dev), dev
+    y[dev] = -1
+    return np.flatnonzero(y >= 0), dev
 
 
 def hold_out(is_free: NDArray[np.bool_], ids: Iterable[str], num_rows: int, seed: int) -> Integers:
@@ -61,6 +62,6 @@ def hold_out(is_free: NDArray[np.bool_], ids: Iterable[str], num_rows: int, seed
     Returns:
         Row numbers, ascending.
     """
-    y = is_free.astype(np.int64) - 1
+    y = is_free.astype(np.int8) - 1
     quotas = np.minimum(class_sizes(y), num_rows)
     return draw_rows(y, ids, quotas, seed, "held out")

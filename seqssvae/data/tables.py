@@ -68,19 +68,21 @@ def cached_table(
 
 
 def iterate_column(
-    column: "pyarrow.ChunkedArray", rows: NDArray[np.int64] | None = None
+    column: "pyarrow.ChunkedArray", mask: NDArray[np.bool_] | None = None
 ) -> Iterator[Any]:
     """The Python values of a column.
 
     Args:
         column: Values of n rows.
-        rows: Row numbers, ascending; None for all rows.
+        mask: Which rows, `[n]`; None for all of them.
     """
+    import pyarrow
+
     start = 0
     for chunk in column.chunks:
         stop = start + len(chunk)
-        if rows is not None:
-            chunk = chunk.take(rows[slice(*np.searchsorted(rows, (start, stop)))] - start)
+        if mask is not None:
+            chunk = chunk.filter(pyarrow.array(mask[start:stop]))
         yield from chunk.to_pylist()
         start = stop
 

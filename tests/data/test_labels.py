@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqssvae.data.labels import Labels, choose_labels
+from seqssvae.data.labels import Labels, choose_labels, class_sizes, draw_rows
 from seqssvae.errors import InputError
 
 label_lists = st.lists(st.integers(-1, 4), max_size=60)
@@ -107,6 +107,22 @@ def test_rows_with_the_smallest_hashes_are_chosen_in_any_order_of_rows(
     assert chosen.tolist() == sorted(expected)
     backwards = choose_labels(labels[::-1], ids[::-1], **{budget: number}, seed=seed)
     assert {ids[::-1][row] for row in backwards} == {ids[row] for row in chosen}
+
+
+@given(
+    labels=st.lists(st.integers(-1, 2), min_size=1, max_size=40),
+    quotas=st.lists(st.integers(0, 4), min_size=3, max_size=3),
+    chunk_rows=st.integers(1, 9),
+)
+def test_draws_do_not_depend_on_the_size_of_chunks(
+    labels: list[int], quotas: list[int], chunk_rows: int
+) -> None:
+    y, ids = np.array(labels), make_ids(len(labels))
+    sizes = class_sizes(y)
+    counts = np.minimum(sizes, quotas[: len(sizes)])
+    drawn = draw_rows(y, iter(ids), counts, 0, "label", chunk_rows=chunk_rows)
+    assert np.bincount(y[drawn], minlength=len(sizes)).tolist() == counts.tolist()
+    assert drawn.tolist() == draw_rows(y, ids, counts, 0, "label").tolist()
 
 
 def test_without_a_budget_all_labels_are_kept() -> None:
