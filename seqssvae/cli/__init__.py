@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqssvae import distributed
-from seqssvae.cli.completion import SHELLS, completion_script
-from seqssvae.cli.parser import Parser
+from seqssvae.cli.parser import SHELLS, Parser, completion_script
 from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
 
 __all__ = ["COMMANDS", "main"]
@@ -96,13 +95,13 @@ def _run(arguments: argparse.Namespace) -> int:
             if rank is not None and arguments.command not in SHARE_WORK:
                 wanted = f"{', '.join(SHARE_WORK[:-1])} or {SHARE_WORK[-1]}"
                 raise InputError(f"wanted {wanted} under torchrun, got {arguments.command}")
-            if rank:
+            if rank or (arguments.json and arguments.command != "explore"):  # which prints its URL
                 stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             stack.enter_context(distributed.joined())
             result: dict[str, Any] = arguments.execute(arguments)
-            if arguments.json:
-                print(json.dumps(result, ensure_ascii=False, allow_nan=False))
-            sys.stdout.flush()
+        if arguments.json and not rank:
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        sys.stdout.flush()
     except WriterFailed:
         return 2
     except RankLost as error:

@@ -42,18 +42,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         num_particles=arguments.particles,
         seed=arguments.seed,
     )
-    if not arguments.json:
+    print(
+        f"{'estimator':40s} {'value':>11s} {'error':>10s} {'s.e.':>9s} "
+        f"{'gradient':>9s} {'s.e.':>9s} {'ms':>7s}"
+    )
+    for row in table:
+        mark = "" if row.agrees() else "  DISAGREES"
         print(
-            f"{'estimator':40s} {'value':>11s} {'error':>10s} {'s.e.':>9s} "
-            f"{'gradient':>9s} {'s.e.':>9s} {'ms':>7s}"
+            f"{row.estimator:40s} {row.value:11.4f} {row.error:10.2e} "
+            f"{row.standard_error:9.2e} {row.relative_gradient_error:9.2e} "
+            f"{row.relative_gradient_standard_error:9.2e} {1000 * row.seconds:7.1f}{mark}"
         )
-        for row in table:
-            mark = "" if row.agrees() else "  DISAGREES"
-            print(
-                f"{row.estimator:40s} {row.value:11.4f} {row.error:10.2e} "
-                f"{row.standard_error:9.2e} {row.relative_gradient_error:9.2e} "
-                f"{row.relative_gradient_standard_error:9.2e} {1000 * row.seconds:7.1f}{mark}"
-            )
     return {
         "num_rows": batch.num_rows,
         "estimators": [{**dataclasses.asdict(row), "agrees": row.agrees()} for row in table],

@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"num_rows": len(rows), "out": str(arguments.out)}
     options = {"num_samples": arguments.num_samples, "seed": arguments.seed}
     predictions = model.classify_rows(rows, mode=arguments.mode, **options)
-    if not arguments.json:
-        for row in predictions:
-            print(f"{row['label']}\t{row['probability']:.4f}")
-        return {"num_rows": len(rows)}
-    return {"num_rows": len(rows), "predictions": list(predictions)}
+    if arguments.json:
+        return {"num_rows": len(rows), "predictions": list(predictions)}
+    for row in predictions:
+        print(f"{row['label']}\t{row['probability']:.4f}")
+    return {"num_rows": len(rows)}
 
 
 def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namespace) -> None:

@@ -74,20 +74,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
         figure = draw_comparison(records, summary)
         write_atomically(arguments.picture, figure_to_bytes(figure, arguments.picture.suffix[1:]))
-    if not arguments.json:
+    print(
+        f"{'labels':>6s}  {'arm':22s} {'accuracy':>8s} {'macro-F1':>8s} {'ECE':>6s} "
+        f"{'seconds':>8s}  SS-VAE minus arm, 95 %"
+    )
+    for row in summary:
+        difference = ""
+        if row["difference"] is not None:
+            difference = f"{100 * row['difference']:+.1f}"
+        if row["low"] is not None:
+            difference += f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
         print(
-            f"{'labels':>6s}  {'arm':22s} {'accuracy':>8s} {'macro-F1':>8s} {'ECE':>6s} "
-            f"{'seconds':>8s}  SS-VAE minus arm, 95 %"
+            f"{row['num_labels']:6d}  {row['arm']:22s} {100 * row['accuracy']:7.1f}% "
+            f"{100 * row['macro_f1']:7.1f}% {row['calibration_error']:6.3f} "
+            f"{row['seconds']:8.1f}  {difference}"
         )
-        for row in summary:
-            difference = ""
-            if row["difference"] is not None:
-                difference = f"{100 * row['difference']:+.1f}"
-            if row["low"] is not None:
-                difference += f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
-            print(
-                f"{row['num_labels']:6d}  {row['arm']:22s} {100 * row['accuracy']:7.1f}% "
-                f"{100 * row['macro_f1']:7.1f}% {row['calibration_error']:6.3f} "
-                f"{row['seconds']:8.1f}  {difference}"
-            )
     return {"cells": records, "summary": summary}

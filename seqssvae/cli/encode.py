@@ -41,8 +41,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         make=lambda some: table(model, rows.take(np.arange(some.start, some.stop))),
         join=join,
     )
-    if not arguments.json:
-        print(f"{len(rows)} rows written to {arguments.out}")
+    print(f"{len(rows)} rows written to {arguments.out}")
     return {"num_rows": len(rows), "out": str(arguments.out)}
 
 

@@ -27,7 +27,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         from seqssvae.compare.swaps import measure_swaps
 
         figures |= measure_swaps(model, arguments.data, arguments.judge, seed=arguments.seed)
-    if not arguments.json:
-        for name, value in figures.items():
-            print(f"{name:20s} {value:.4f}" if isinstance(value, float) else f"{name:20s} {value}")
+    for name, value in figures.items():
+        print(f"{name:20s} {value:.4f}" if isinstance(value, float) else f"{name:20s} {value}")
     return figures

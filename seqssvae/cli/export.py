@@ -20,6 +20,5 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     out = Path(arguments.run) / "onnx" if arguments.out is None else arguments.out
     summary = export_onnx(load(arguments.run), out)
-    if not arguments.json:
-        print(f"written to {out}, largest difference of a probability {summary['difference']:.1e}")
+    print(f"written to {out}, largest difference of a probability {summary['difference']:.1e}")
     return summary

@@ -40,7 +40,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         max_length=arguments.max_length,
         seed=arguments.seed,
     )
-    if not arguments.json:
-        for sequence in sequences:
-            print(sequence if isinstance(sequence, str) else " ".join(sequence))
+    for sequence in sequences:
+        print(sequence if isinstance(sequence, str) else " ".join(sequence))
     return {"label": arguments.label, "sequences": sequences}

@@ -25,7 +25,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load(arguments.run)
     a, b = model.split_texts([arguments.a, arguments.b])
     sequences = model.interpolate(a, b, arguments.steps, label=arguments.label)
-    if not arguments.json:
-        for sequence in sequences:
-            print(sequence if isinstance(sequence, str) else " ".join(sequence))
+    for sequence in sequences:
+        print(sequence if isinstance(sequence, str) else " ".join(sequence))
     return {"sequences": sequences}

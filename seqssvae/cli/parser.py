@@ -1,11 +1,17 @@
-"""The argument parser of commands and scripts: a mistake is one line, and exit status 2."""
+"""The argument parser of commands and scripts: a mistake is one line, and exit status 2.
+
+Shell completion of commands, flags, settings and their values is by shtab.
+"""
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from seqssvae import distributed
+from seqssvae.config import list_settings
+
+SHELLS = ("bash", "zsh")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -49,3 +55,25 @@ class Parser(argparse.ArgumentParser):
         """Exit with 2 after a line on stderr, which the first of several processes prints."""
         is_first = not distributed.launched_rank()
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n" if is_first else None)
+
+
+def completion_script(parser: Parser, commands: Mapping[str, Parser], shell: str) -> str:
+    """The script that makes a shell complete `seqssvae`.
+
+    Args:
+        parser: Parser of the whole command line; not to be used afterwards.
+        commands: Parser of each command.
+        shell: One of `SHELLS`.
+    """
+    import shtab
+
+    choices = {one.key: one.choices for one in list_settings()}
+    for command in commands.values():
+        for action in command._actions:
+            action.choices = choices.get(action.dest) or action.choices
+            if str(action.metavar).startswith("FILE"):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif action.metavar == "RUN":
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    script: str = shtab.complete(parser, shell)
+    return script

@@ -38,6 +38,5 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         path = folder / f"{name}.{arguments.format}"
         write_atomically(path, figure_to_bytes(figure, arguments.format))
         files.append(str(path))
-    if not arguments.json:
-        print("\n".join(files))
+    print("\n".join(files))
     return {"files": files}

@@ -28,6 +28,5 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     page = write_report(portray(arguments.run, arguments.data, seed=arguments.seed))
     path = arguments.out or Path(arguments.run) / "report.html"
     write_atomically(path, page.encode())
-    if not arguments.json:
-        print(path)
+    print(path)
     return {"out": str(path)}

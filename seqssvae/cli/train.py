@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     if arguments.test is not None:
         summary["test"] = load(arguments.out).evaluate(arguments.test)
-    if not arguments.json:
-        print(f"saved to {arguments.out}")
-        if arguments.test is not None:
-            print(f"test accuracy {summary['test']['accuracy']}")
+    print(f"saved to {arguments.out}")
+    if arguments.test is not None:
+        print(f"test accuracy {summary['test']['accuracy']}")
     return summary

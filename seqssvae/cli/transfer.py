@@ -14,7 +14,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     model = load(arguments.run)
     sequences = model.transfer(model.split_texts(arguments.texts), to=arguments.to)
-    if not arguments.json:
-        for sequence in sequences:
-            print(sequence if isinstance(sequence, str) else " ".join(sequence))
+    for sequence in sequences:
+        print(sequence if isinstance(sequence, str) else " ".join(sequence))
     return {"to": arguments.to, "sequences": sequences}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqssvae.cli import COMMANDS, main
-from seqssvae.cli.completion import SHELLS
+from seqssvae.cli.parser import SHELLS
 from seqssvae.config import list_settings
 
 Complete = Callable[..., list[str]]
