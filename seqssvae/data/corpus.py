@@ -1,6 +1,5 @@
 """Corpora: rows of a file, a data set or a program, in an Arrow table."""
 
-import contextlib
 import dataclasses
 import glob
 from collections.abc import Iterable, Iterator, Sequence
@@ -254,30 +253,20 @@ def _label_of(names: list[str]) -> str | tuple[str, ...] | None:
     return names[0] if names else None
 
 
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep `datasets` from drawing progress bars on stderr."""
-    import datasets
-
-    had_bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if had_bars:
-            datasets.enable_progress_bars()
-
-
 def _read_hub(source: str, choice: ColumnChoice) -> Corpus:
     import datasets
 
     name, _, split = source.removeprefix(HUB_PREFIX).partition(":")
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     try:
-        with _no_progress_bars():
-            dataset = datasets.load_dataset(name, split=split or "train")
+        dataset = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # a hub, a cache or a builder may raise anything
         got = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{source}: wanted a data set that can be loaded, got {got}") from error
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
     return _read_dataset(dataset, source, choice)
 
 

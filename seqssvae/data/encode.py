@@ -56,7 +56,6 @@ def encode_corpus(
     Raises:
         InputError: a label that is not in `labels`, with the row and the nearest known label.
     """
-    _check_length(max_length)
     y, candidates = corpus.classes(labels) if labels and labels.names else (None, None)
     chunks = (
         _encode(vocabulary, chunk, max_length, num_threads)
@@ -83,7 +82,6 @@ def encode_sequences(
     Raises:
         InputError: a lone surrogate, or a million symbols or more, with the sequence's number.
     """
-    _check_length(max_length)
     for number, sequence in enumerate(sequences, 1):
         where = f"sequence {number}"
         if len(sequence) >= MAX_SYMBOLS:
@@ -126,11 +124,6 @@ def warn_of_losses(rows: EncodedRows, max_length: int) -> None:
         logger.warning("%d symbols are not in the vocabulary: read as UNK", rows.num_unknown)
     if rows.num_truncated:
         logger.warning("%d rows are longer than %d symbols: cut", rows.num_truncated, max_length)
-
-
-def _check_length(max_length: int) -> None:
-    if max_length < 1:
-        raise ValueError(f"max_length: wanted at least 1, got {max_length}")
 
 
 def _encode(

@@ -90,23 +90,16 @@ class EncodedRows:
         lengths: Integers = self._offsets[self.index + 1] - self._offsets[self.index]
         return lengths
 
-    @property
+    @functools.cached_property
     def num_truncated(self) -> int:
         """Number of rows that were truncated, and so have no EOS."""
-        return self._counts[0]
-
-    @property
-    def num_unknown(self) -> int:
-        """Number of symbols that are UNK."""
-        return self._counts[1]
+        lasts = (self._symbols[self._offsets[part.index + 1] - 1] for part in self.parts())
+        return sum(int((last != EOS).sum()) for last in lasts)
 
     @functools.cached_property
-    def _counts(self) -> tuple[int, int]:
-        truncated = unknown = 0
-        for part in self.parts():
-            truncated += int((part.symbols[part.offsets[1:] - 1] != EOS).sum())
-            unknown += int((part.symbols == UNK).sum())
-        return truncated, unknown
+    def num_unknown(self) -> int:
+        """Number of symbols that are UNK."""
+        return sum(int((part.symbols == UNK).sum()) for part in self.parts())
 
     def row(self, number: int) -> NDArray[np.int32]:
         """The symbols of one row, EOS included, a view, `[lengths[number]]`.

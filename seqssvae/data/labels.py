@@ -1,4 +1,4 @@
-"""Classes, and which rows keep their label: chosen by row id, whatever the order of the rows."""
+"""Classes, and which rows keep their label or are held out: drawn by row id."""
 
 import dataclasses
 import difflib
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqssvae.data.rows import list_names
 from seqssvae.errors import InputError
+from seqssvae.storage.files import parse_json, read_bytes
 
 Integers = NDArray[np.int64]
 Classes = NDArray[np.signedinteger]
@@ -70,13 +71,11 @@ class Labels:
         Raises:
             InputError: the file is missing or damaged.
         """
+        names = parse_json(read_bytes(path), list, path)
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path}: wanted a list of labels, got other values in it")
         try:
-            names = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ValueError("no list of names")
             return cls(tuple(names))
-        except OSError as error:
-            raise InputError(f"{path}: wanted a readable file, got: {error.strerror}") from error
         except ValueError as error:
             raise InputError(f"{path}: wanted a list of labels, got: {error}") from error
 
@@ -115,6 +114,46 @@ def choose_labels(
     else:
         quotas = sizes
     return draw_rows(y, ids, quotas, seed, "label")
+
+
+def split_dev(
+    rows: ArrayLike, labels: ArrayLike, ids: Iterable[str], fraction: float, seed: int
+) -> tuple[Integers, Integers]:
+    """Split labelled rows into train and dev, each class in proportion.
+
+    Args:
+        rows: Row numbers to split; their y is not -1.
+        labels: y of every row of the corpus, `[n]`.
+        ids: Ids of every row of the corpus, `[n]`.
+        fraction: Share of the rows that goes to dev, rounded to whole rows over all classes; every
+            class keeps a row in train.
+        seed: Seed of the split.
+
+    Returns:
+        Ascending row numbers of train and of dev.
+
+    Raises:
+        ValueError: the fraction is not from 0 to 1, or a row is unlabelled.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction: wanted a number from 0 to 1, got {fraction}")
+    chosen, known = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int32)
+    y = np.full_like(known, -1)
+    y[chosen] = known[chosen]
+    if (y[chosen] < 0).any():
+        raise ValueError("wanted labelled rows, got some with y = -1")
+    sizes = class_sizes(y)
+    # largest remainders: the whole rows of every class first, then the rest by what is left over
+    quotas = np.minimum((fraction * sizes).astype(np.int64), np.maximum(sizes - 1, 0))
+    missing = round(fraction * len(chosen)) - int(quotas.sum())
+    unfilled = sorted(
+        np.flatnonzero(quotas < sizes - 1).tolist(),
+        key=lambda k: (quotas[k] - fraction * sizes[k], hash_bytes(seed, "dev class", str(k))),
+    )
+    quotas[unfilled[: max(missing, 0)]] += 1
+    dev = draw_rows(y, ids, quotas, seed, "dev")
+    y[dev] = -1
+    return np.flatnonzero(y >= 0), dev
 
 
 def class_sizes(y: Classes) -> Integers:

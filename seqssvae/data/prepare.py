@@ -12,8 +12,7 @@ from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import Corpus, Source, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.labels import Labels, choose_labels
-from seqssvae.data.splits import hold_out, split_dev
+from seqssvae.data.labels import Labels, choose_labels, draw_rows, split_dev
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary, has_words
 from seqssvae.errors import InputError
 
@@ -90,14 +89,22 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     train, dev = split_dev(seen, y, corpus.ids(), settings.dev_fraction, seed)
     warnings = tuple(find_warnings(corpus, labels.names, y, seen=seen))
     del y, seen  # memory that grows with the rows
-    everything = _joined(corpus, unlabelled_source, settings)
+    everything = corpus
+    if unlabelled_source is not None:
+        more = _read(unlabelled_source, settings, read_labels=False)
+        if more.is_tokens != corpus.is_tokens:
+            wanted = "tokens" if corpus.is_tokens else "text"
+            raise InputError(
+                f"{more.source}: wanted {wanted} as in {corpus.source}, got the other kind"
+            )
+        everything = corpus.joined(more)
     is_labelled = np.zeros(len(everything), dtype=np.bool_)
     is_labelled[train] = is_labelled[list(partial)] = True
     is_free = ~is_labelled
     is_free[dev] = False
-    of_corpus = is_free[: len(corpus)]
-    num_held_out = min(DEV_UNLABELLED_ROWS, int(of_corpus.sum() * DEV_UNLABELLED_FRACTION))
-    dev_unlabelled = hold_out(of_corpus, corpus.ids(), num_held_out, seed)
+    y = is_free[: len(corpus)].astype(np.int8) - 1  # one class
+    num_held_out = min(DEV_UNLABELLED_ROWS, int((y == 0).sum() * DEV_UNLABELLED_FRACTION))
+    dev_unlabelled = draw_rows(y, corpus.ids(), np.array([num_held_out]), seed, "held out")
     is_free[dev_unlabelled] = False
     vocabulary = build_vocabulary(
         vocabulary_kind(settings, corpus),
@@ -121,19 +128,6 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         corpus=everything,
         warnings=warnings,
     )
-
-
-def _joined(corpus: Corpus, source: Source | None, settings: DataConfig) -> Corpus:
-    """The rows of a corpus, then those of `--unlabelled`, of the same kind."""
-    if source is None:
-        return corpus
-    more = _read(source, settings, read_labels=False)
-    if more.is_tokens != corpus.is_tokens:
-        wanted = "tokens" if corpus.is_tokens else "text"
-        raise InputError(
-            f"{more.source}: wanted {wanted} as in {corpus.source}, got the other kind"
-        )
-    return corpus.joined(more)
 
 
 def read_like(

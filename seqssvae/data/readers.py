@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae.data.columns import LABEL_NAMES, ColumnChoice, Columns
-from seqssvae.data.rows import Row, RowChecker, list_names, row_error, unreadable
+from seqssvae.data.rows import Row, RowChecker, list_names, row_error
 from seqssvae.errors import InputError
+from seqssvae.storage.files import line_of, readable
 
 MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -118,8 +119,8 @@ def _lines(path: Path) -> Iterator[str]:
     """Lines with their ends, decoded one by one so that an error can name its line."""
     number = 0
     opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with opener(path, "rb") as stream:
+    with readable(path), opener(path, "rb") as stream:
+        try:
             while raw := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(raw) > MAX_LINE_BYTES:
@@ -130,14 +131,13 @@ def _lines(path: Path) -> Iterator[str]:
                 try:
                     line = raw.decode()
                 except UnicodeDecodeError as error:
-                    got = f"the byte 0x{raw[error.start]:02x} at byte {error.start + 1} of the line"
+                    byte, position = raw[error.start], error.start + 1
+                    got = f"the byte 0x{byte:02x} at byte {position} of the line"
                     raise row_error(path, number, "UTF-8", got) from error
                 yield line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        got = f"damage after line {number}: {error}"
-        raise row_error(path, number + 1, "a whole gzip file", got) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            got = f"damage after line {number}: {error}"
+            raise row_error(path, number + 1, "a whole gzip file", got) from error
 
 
 def _txt_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
@@ -269,16 +269,15 @@ def _parquet_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     import pyarrow
     from pyarrow import parquet
 
-    try:
-        with path.open("rb") as stream:  # Python's errors are shorter than Arrow's
-            if not stream.read(1):
-                raise row_error(path, 1, "a row", "an empty file")
-        file = parquet.ParquetFile(path)
-    except pyarrow.ArrowException as error:
-        got = f"another or a damaged one: {_one_line(error)}"
-        raise row_error(path, 1, "a parquet file", got) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
+    with readable(path):
+        try:
+            with path.open("rb") as stream:  # Python's errors are shorter than Arrow's
+                if not stream.read(1):
+                    raise row_error(path, 1, "a row", "an empty file")
+            file = parquet.ParquetFile(path)
+        except pyarrow.ArrowException as error:
+            got = f"another or a damaged one: {line_of(error)}"
+            raise row_error(path, 1, "a parquet file", got) from error
     columns = choice.of_names(file.schema_arrow.names, f"{path}:1")
     number = 0
     try:
@@ -287,7 +286,7 @@ def _parquet_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             number = row.number
             yield row
     except (pyarrow.ArrowException, OSError) as error:
-        got = f"a damaged one: {_one_line(error)}"
+        got = f"a damaged one: {line_of(error)}"
         raise row_error(path, number + 1, "a whole parquet file", got) from error
 
 
@@ -316,10 +315,6 @@ def _name_label(label: Any, names: Sequence[str], source: object, number: int) -
         wanted = f"a label from 0 to {len(names) - 1}, or -1"
         raise row_error(source, number, wanted, str(label))
     return names[label]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 READERS: dict[str, Callable[[Path, ColumnChoice], Iterator[Row]]] = {

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -188,11 +187,6 @@ def join_rows(files: Iterable[Iterable[Row]]) -> Iterator[Row]:
 def row_error(source: object, number: int, wanted: str, got: str) -> InputError:
     """`SOURCE:NUMBER: wanted ..., got ...`."""
     return InputError(f"{source}:{number}: wanted {wanted}, got {got}")
-
-
-def unreadable(path: Path, error: OSError) -> InputError:
-    """The error for a file that the system cannot read."""
-    return InputError(f"{path}: wanted a readable file, got: {error.strerror or error}")
 
 
 def list_names(names: Sequence[str], limit: int = 20) -> str:

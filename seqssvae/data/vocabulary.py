@@ -26,6 +26,7 @@ from seqssvae.data.sentencepieces import (
     train_pieces,
 )
 from seqssvae.errors import InputError
+from seqssvae.storage.files import parse_json, read_bytes
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 NUM_SPECIAL = 4
@@ -301,14 +302,14 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         InputError: a file is missing or damaged; the message names it.
     """
     path = folder / JSON_NAME
+    content = parse_json(read_bytes(path), dict, path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if content.get("format") != FORMAT:
             raise ValueError(f"wanted format {FORMAT}")
         kind = content["kind"]
         if kind == SentencePieceVocabulary.kind:
             path = folder / PIECES_NAME
-            pieces = SentencePieceVocabulary(path.read_bytes())
+            pieces = SentencePieceVocabulary(read_bytes(path))
             if len(pieces) != content["size"]:
                 raise ValueError(f"wanted {content['size']} pieces, got {len(pieces)}")
             return pieces
@@ -320,11 +321,11 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         if kind == TokenVocabulary.kind:
             return TokenVocabulary(symbols)
         raise ValueError(f"unknown kind {kind!r}")
-    except OSError as error:
-        raise InputError(f"{path}: wanted a readable file, got {error.strerror}") from error
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(f"{path}: wanted a vocabulary, got one without {error}") from error
-    except ValueError as error:  # broken UTF-8 and JSON included
+    except ValueError as error:
         raise InputError(f"{path}: wanted a vocabulary, got a damaged file: {error}") from error
 
 

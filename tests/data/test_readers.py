@@ -214,7 +214,7 @@ def test_bad_files_are_errors_of_one_line(
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.parquet", "a.txt"])
 def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name}: wanted a readable file, got: No such file"):
+    with pytest.raises(InputError, match=f"{name}: wanted a readable file, got No such file"):
         read(tmp_path / name)
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"{name}.*: wanted a .*file, got"):
