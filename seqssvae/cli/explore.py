@@ -15,11 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from seqssvae.show.explorer import open_run
-    from seqssvae.show.explorer_page import serve
     from seqssvae.show.plots import require
 
     require("dash", "explore")
+    from seqssvae.show.explorer import open_run
+    from seqssvae.show.explorer_page import serve
+
     exploration = open_run(arguments.run, arguments.data, seed=arguments.seed)
     with serve(exploration, arguments.port) as server:
         url = f"http://{server.host}:{server.port}/"

@@ -11,14 +11,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategy", choices=("sample", "greedy", "beam"), default="sample", help="decoding"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="temperature")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="below 1: more probable symbols"
+    )
     parser.add_argument(
         "--top-k", type=int, default=0, metavar="K", help="keep the K most probable symbols; 0: all"
     )
     parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="keep symbols of total probability P"
+        "--top-p", type=float, default=1.0, metavar="P", help="keep the most probable, P in total"
     )
-    parser.add_argument("--width", type=int, default=8, metavar="W", help="beam width")
+    parser.add_argument("--width", type=int, default=8, metavar="W", help="width of the beam")
     parser.add_argument("--max-length", type=int, metavar="N", help="largest number of symbols")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
 

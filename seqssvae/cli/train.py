@@ -18,16 +18,14 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", required=True, metavar="FILE|hub:NAME", help="file of training rows"
+        "--data", required=True, metavar="FILE|hub:NAME", help="training rows, or a data set"
     )
     parser.add_argument("--test", metavar="FILE", help="file of rows to evaluate on after training")
     parser.add_argument("--unlabelled", metavar="FILE", help="file of more rows, without labels")
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in RUN"
     )
-    parser.add_argument(
-        "--out", required=True, metavar="RUN", type=Path, help="output folder; it must be new"
-    )
+    parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="new output folder")
     add_settings(parser, budget=True)
 
 

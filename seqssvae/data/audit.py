@@ -45,20 +45,11 @@ def find_warnings(
     counts = np.bincount(y[seen], minlength=len(names))
     if len(names) == 1:
         yield f"all labels are {names[0]!r}: a classifier needs at least two classes"
-    without = [name for name, count in zip(names, counts, strict=True) if not count]
-    if without:
-        verb = "has" if len(without) == 1 else "have"
-        yield (
-            f"{len(without)} of {len(names)} classes {verb} no labelled row left: "
-            f"{list_names(without, SHOWN)}"
-        )
-    single = [name for name, count in zip(names, counts, strict=True) if count == 1]
-    if single:
-        verb = "has" if len(single) == 1 else "have"
-        yield (
-            f"{len(single)} of {len(names)} classes {verb} one labelled row only, not held "
-            f"out: {list_names(single, SHOWN)}"
-        )
+    for number, what in ((0, "no labelled row left"), (1, "one labelled row only, not held out")):
+        few = [name for name, count in zip(names, counts, strict=True) if count == number]
+        if few:
+            verb = "has" if len(few) == 1 else "have"
+            yield f"{len(few)} of {len(names)} classes {verb} {what}: {list_names(few, SHOWN)}"
 
 
 def count_shared(test: Corpus, training: Iterable[Corpus]) -> int:

@@ -183,32 +183,28 @@ def _weights(value: Weights, index: Indices) -> Tensor | None:
 
 def concatenate(first: Batch, second: Batch) -> Batch:
     """The rows of two batches, those of the first one first, padded to the longer T."""
-    longest = max(first.x.shape[1], second.x.shape[1])
-    candidates: Tensor | None = None
+    both = (first, second)
+    longest = max(batch.x.shape[1] for batch in both)
     known = second.candidates if first.candidates is None else first.candidates
-    if known is not None:
-        tables = [batch.possible_labels(known.shape[-1]) for batch in (first, second)]
-        candidates = torch.cat(tables)
-    x = [torch.nn.functional.pad(b.x, (0, longest - b.x.shape[1])) for b in (first, second)]
+    x = [torch.nn.functional.pad(b.x, (0, longest - b.x.shape[1])) for b in both]
     return Batch(
         x=torch.cat(x),
-        lengths=torch.cat([first.lengths, second.lengths]),
-        y=torch.cat([first.y, second.y]),
-        candidates=candidates,
-        w=_join_weights(first.w, second.w, first.num_rows, second.num_rows),
-        alpha=_join_weights(first.alpha, second.alpha, first.num_rows, second.num_rows),
+        lengths=torch.cat([batch.lengths for batch in both]),
+        y=torch.cat([batch.y for batch in both]),
+        candidates=None
+        if known is None
+        else torch.cat([batch.possible_labels(known.shape[-1]) for batch in both]),
+        w=_join_weights([(batch.w, batch.num_rows) for batch in both]),
+        alpha=_join_weights([(batch.alpha, batch.num_rows) for batch in both]),
     )
 
 
-def _join_weights(
-    first: Tensor | None, second: Tensor | None, num_first: int, num_second: int
-) -> Tensor | None:
-    known = second if first is None else first
+def _join_weights(parts: Sequence[tuple[Tensor | None, int]]) -> Tensor | None:
+    """Weights of several batches, each with its number of rows; None if all are None."""
+    known = next((weights for weights, _ in parts if weights is not None), None)
     if known is None:
         return None
-    first = known.new_ones(num_first) if first is None else first
-    second = known.new_ones(num_second) if second is None else second
-    return torch.cat([first, second])
+    return torch.cat([known.new_ones(num) if one is None else one for one, num in parts])
 
 
 def evaluation_batches(

@@ -171,11 +171,9 @@ class EncodedRows:
 
         Symbols are copied unless all parts are selections of the same rows.
 
-        Raises:
-            ValueError: there are no parts.
+        Args:
+            parts: At least one.
         """
-        if not parts:
-            raise ValueError("wanted at least one part, got none")
         starts = np.cumsum([0, *map(len, parts)])
         y = np.concatenate([part.y for part in parts])
         candidates = {

@@ -4,8 +4,7 @@ No order needs to be saved: a run that resumes at step s gets the batches of an 
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import TypeVar
+import functools
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,7 @@ from seqssvae.data.encoded import EncodedRows
 
 BATCHES_PER_WINDOW = 50  # rows are sorted by length within the rows of 50 batches
 LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
-NUM_CACHED = 2  # orders and windows, since a batch may end one and begin the next
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+NUM_CACHED = 2  # orders, and windows
 
 
 class Stream:
@@ -47,7 +43,7 @@ class Stream:
         num_rows: Rows of a pass.
 
     Raises:
-        ValueError: no rows, a size below 1, a rank out of range, a negative seed.
+        ValueError: no rows.
     """
 
     def __init__(
@@ -65,12 +61,6 @@ class Stream:
         self.lengths = np.asarray(lengths)
         if not len(self.lengths):
             raise ValueError("wanted a stream of at least one row, got none")
-        if not 0 <= rank < world:
-            raise ValueError(f"rank: wanted 0 to {world - 1}, got {rank}")
-        if size < 1:
-            raise ValueError(f"size: wanted at least 1, got {size}")
-        if seed < 0:
-            raise ValueError(f"seed: wanted 0 or more, got {seed}")
         self.size, self.seed, self.number = size, seed, number
         self.rank, self.world = rank, world
         self._rows_per_window = size * batches_per_window
@@ -78,8 +68,9 @@ class Stream:
         self.num_rows = len(self.lengths)
         if self._groups is not None:
             self.num_rows = sum(quota for _, quota in self._groups)
-        self._orders: dict[int, Indices] = {}
-        self._windows: dict[tuple[int, int], Indices] = {}
+        # kept, since a batch may end one and begin the next
+        self._order = functools.lru_cache(NUM_CACHED)(self._make_order)
+        self._window = functools.lru_cache(NUM_CACHED)(self._make_window)
 
     def indices(self, step: int) -> Indices:
         """This rank's rows of a batch, `[size / world]`, rounded up on the first ranks."""
@@ -98,19 +89,14 @@ class Stream:
         # batch, there are whole batches
         head = min(self.num_rows, -number * self.num_rows % self.size)
         tail = self.num_rows - (self.num_rows - head) % self.size
-        order = _cached(self._orders, number, lambda: self._make_order(number))
         if offset < head:
-            return order[offset:head]
+            return self._order(number)[offset:head]
         if offset >= tail:
-            return order[offset:]
+            return self._order(number)[offset:]
         window, skipped = divmod(offset - head, self._rows_per_window)
         start = head + window * self._rows_per_window
         stop = min(start + self._rows_per_window, tail)
-        return _cached(
-            self._windows,
-            (number, window),
-            lambda: self._make_window(order[start:stop], number, window),
-        )[skipped:]
+        return self._window(number, window, start, stop)[skipped:]
 
     def _make_order(self, number: int) -> Indices:
         """All rows of a pass, `[num_rows]`."""
@@ -120,8 +106,9 @@ class Stream:
             return generator.permutation(np.concatenate(drawn))
         return generator.permutation(self.num_rows)
 
-    def _make_window(self, rows: Indices, number: int, window: int) -> Indices:
-        """Whole batches, rows of similar length together."""
+    def _make_window(self, number: int, window: int, start: int, stop: int) -> Indices:
+        """Whole batches of a pass, from `start` to `stop`, rows of similar length together."""
+        rows = self._order(number)[start:stop]
         generator = self._generator(0, number, window)
         jitter = generator.uniform(1, 1 + LENGTH_JITTER, len(rows))
         by_length = rows[np.argsort(self.lengths[rows] * jitter)]
@@ -149,15 +136,6 @@ class Stream:
     def _generator(self, purpose: int, *numbers: int) -> np.random.Generator:
         key = (self.number, purpose, *numbers)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
-
-
-def _cached(cache: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """The value of a key, made now unless it is one of the last two."""
-    if key not in cache:
-        while len(cache) >= NUM_CACHED:
-            del cache[next(iter(cache))]
-        cache[key] = make()
-    return cache[key]
 
 
 def _groups(labels: Indices) -> list[tuple[Indices, int]]:
@@ -188,14 +166,13 @@ class TwoStreams:
         balanced: Draw labelled classes equally often.
         w: Weights of labelled and of unlabelled rows; None is 1 for all.
         alpha: Weight of every row; None is 1.
-        rank: Share of each batch that `batch` returns.
+        rank: Share of each batch that `part` returns.
         world: Number of shares.
         parts: Number of parts that a share is cut into. The rows of part p of rank r are those of
             rank `r + p * world` of `parts * world` ranks.
 
     Raises:
-        ValueError: no rows at all, a labelled row among the unlabelled or the other way round, an
-            unknown mode, or as `Stream`.
+        ValueError: no rows at all, or a labelled row among the unlabelled or the other way round.
     """
 
     def __init__(
@@ -214,73 +191,62 @@ class TwoStreams:
         world: int = 1,
         parts: int = 1,
     ) -> None:
-        if mode not in ("both", "alternate"):
-            raise ValueError(f"mode: wanted both or alternate, got {mode}")
         _check_kinds(labelled, unlabelled)
         self.mode, self.parts = mode, parts
+        self.num_classes, self.alpha = num_classes, alpha
 
         def source(
             rows: EncodedRows, size: int, number: int, classes: Indices | None
         ) -> _Source | None:
             if not len(rows):
                 return None
-            stream = Stream(
-                rows.lengths,
-                size,
-                seed=seed,
-                number=number,
-                classes=classes,
-                rank=rank,
-                world=world,
-            )
-            return _Source(rows, stream, num_classes, None if w is None else w[number], alpha)
+            order = {"seed": seed, "number": number, "rank": rank, "world": world}
+            stream = Stream(rows.lengths, size, classes=classes, **order)
+            return _Source(rows, stream, None if w is None else w[number])
 
         self.labelled = source(labelled, sizes[0], 0, labelled.y if balanced else None)
         self.unlabelled = source(unlabelled, sizes[1], 1, None)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, labelled rows first; steps are counted from 0.
+    def part(self, step: int, part: int = 0) -> Batch | None:
+        """A part of the batch of a step, labelled rows first; None if it has no row.
 
-        Raises:
-            ValueError: this rank has no row of it.
+        Args:
+            step: Number of the step, from 0.
+            part: Number of the part, from 0.
         """
-        batch = self._batch(step, slice(None))
-        if batch is None:
-            raise ValueError(f"step {step}: wanted a row for this rank, got none")
-        return batch
-
-    def part(self, step: int, part: int) -> Batch | None:
-        """A part of the batch of a step; None if it has no row."""
-        return self._batch(step, slice(part, None, self.parts))
+        batches = [
+            collate(
+                source.rows, indices, num_classes=self.num_classes, w=source.w, alpha=self.alpha
+            )
+            for source, indices in self._shares(step, part)
+            if len(indices)
+        ]
+        if len(batches) == 2:
+            return concatenate(*batches)
+        return batches[0] if batches else None
 
     def ids(self, step: int, part: int = 0) -> list[str]:
         """Ids of the rows of `part(step, part)`, in its order."""
-        return [
-            id
-            for source, number in self._parts(step)
-            for id in source.rows.take(source.stream.indices(number)[part :: self.parts]).ids
-        ]
+        shares = self._shares(step, part)
+        return [id for source, indices in shares for id in source.rows.take(indices).ids]
 
     def num_rows(self, step: int) -> int:
         """Rows of a step, over all ranks."""
         return sum(source.stream.size for source, _ in self._parts(step))
 
-    def _batch(self, step: int, share: slice) -> Batch | None:
-        """A share of the rows of each stream."""
-        shares = (
-            (source, source.stream.indices(number)[share]) for source, number in self._parts(step)
-        )
-        batches = [source.batch(indices) for source, indices in shares if len(indices)]
-        if len(batches) == 2:
-            return concatenate(*batches)
-        return batches[0] if batches else None
+    def _shares(self, step: int, part: int) -> list[tuple["_Source", Indices]]:
+        """The row numbers of a part in each stream of a step."""
+        return [
+            (source, source.stream.indices(number)[part :: self.parts])
+            for source, number in self._parts(step)
+        ]
 
     def _parts(self, step: int) -> list[tuple["_Source", int]]:
         """The one or two streams of a step, and the number of each one's batch."""
         labelled, unlabelled = self.labelled, self.unlabelled
         if labelled is None or unlabelled is None:
             source = labelled or unlabelled
-            assert source is not None  # _check_kinds saw rows
+            assert source is not None  # _check_kinds refuses no rows
             return [(source, step)]
         if self.mode == "both":
             return [(labelled, step), (unlabelled, step)]
@@ -295,17 +261,12 @@ class _Source:
 
     rows: EncodedRows
     stream: Stream
-    num_classes: int
     w: float | None
-    alpha: float | None
 
     @property
     def num_batches(self) -> int:
         """Batches of a pass, rounded up, so never 0."""
         return -(-self.stream.num_rows // self.stream.size)
-
-    def batch(self, indices: Indices) -> Batch:
-        return collate(self.rows, indices, num_classes=self.num_classes, w=self.w, alpha=self.alpha)
 
 
 def _check_kinds(labelled: EncodedRows, unlabelled: EncodedRows) -> None:

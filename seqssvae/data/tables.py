@@ -127,16 +127,8 @@ def _blocks(
 
     schema, block, num_symbols = _schema(is_tokens), list[dict[str, Any]](), 0
     for row in rows:
-        block.append(
-            {
-                "number": row.number,
-                "sequence": row.sequence,
-                "label": _names(row.label),
-                "id": row.id,
-                "repeats_id": row.repeats_id,
-                "file": row.file,
-            }
-        )
+        values = {name: getattr(row, name) for name in schema.names}
+        block.append(values | {"label": _names(row.label)})
         num_symbols += len(row.sequence)
         if len(block) == block_rows or num_symbols > block_symbols:
             yield pyarrow.RecordBatch.from_pylist(block, schema=schema)

@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -344,21 +345,14 @@ def has_words(sequences: Iterable[str | Sequence[str]], min_words: float = 3.0) 
 
 def _as_text(sequence: str | Sequence[str], kind: str) -> str:
     if not isinstance(sequence, str):
-        raise InputError(f"data.vocabulary = {kind}: wanted texts, got {_shorten(sequence)}")
+        raise InputError(f"data.vocabulary = {kind}: wanted texts, got {brief(sequence)}")
     return sequence
 
 
 def _as_tokens(sequence: str | Sequence[str]) -> Sequence[str]:
     if isinstance(sequence, str):
-        raise InputError(
-            f"data.vocabulary = tokens: wanted lists of tokens, got {_shorten(sequence)}"
-        )
+        raise InputError(f"data.vocabulary = tokens: wanted lists of tokens, got {brief(sequence)}")
     return sequence
-
-
-def _shorten(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
 def _visible(ids: Iterable[int], size: int) -> Iterator[int]:

@@ -1,22 +1,19 @@
-"""The explorer's page by Dash: its layout, its callbacks and its server."""
+"""The explorer's page by Dash, an optional dependency: layout, callbacks and server."""
 
 import contextlib
-import html as markup
 import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import Any
+
+from dash import Dash, Input, Output, State, dcc, html
+from werkzeug.serving import BaseWSGIServer, make_server
 
 from seqssvae.errors import InputError
+from seqssvae.show.explorer import Exploration
 from seqssvae.show.maps import MAP_CONFIG
-from seqssvae.show.plots import require
 from seqssvae.show.report import render
-
-if TYPE_CHECKING:
-    from dash import Dash
-    from werkzeug.serving import BaseWSGIServer
-
-    from seqssvae.show.explorer import Exploration
 
 HOST = "127.0.0.1"
 MAX_INPUT = 10_000  # characters of a text field
@@ -29,15 +26,10 @@ POLICY = (
 )
 
 
-def make_page(exploration: "Exploration") -> Any:
-    """A `dash.Dash` application whose page makes no request to another machine.
-
-    Raises:
-        InputError: Dash is not installed.
-    """
-    dash = require("dash", "explore")
-    title = markup.escape(f"seqssvae: {exploration.name}")
-    app = dash.Dash("seqssvae", title=title, update_title=None, serve_locally=True)
+def make_page(exploration: Exploration) -> Dash:
+    """A Dash application whose page makes no request to another machine."""
+    title = escape(f"seqssvae: {exploration.name}")
+    app = Dash("seqssvae", title=title, update_title="", serve_locally=True)
     app.index_string = render("explorer.html")
 
     def add_policy(response: Any) -> Any:
@@ -50,9 +42,7 @@ def make_page(exploration: "Exploration") -> Any:
     return app
 
 
-def _add_callbacks(app: "Dash", exploration: "Exploration") -> None:
-    from dash import Input, Output, State
-
+def _add_callbacks(app: Dash, exploration: Exploration) -> None:
     @app.callback(Output("classified", "children"), Input("text", "value"))
     def classify(text: str | None) -> Any:
         return _answer(lambda: _classification(*exploration.classify(text or "")), if_given=[text])
@@ -96,7 +86,7 @@ def _add_callbacks(app: "Dash", exploration: "Exploration") -> None:
 
 
 @contextlib.contextmanager
-def serve(exploration: "Exploration", port: int) -> Iterator["BaseWSGIServer"]:
+def serve(exploration: Exploration, port: int) -> Iterator[BaseWSGIServer]:
     """A server of the page, bound to 127.0.0.1: other machines cannot reach it.
 
     Args:
@@ -107,11 +97,8 @@ def serve(exploration: "Exploration", port: int) -> Iterator["BaseWSGIServer"]:
         The server, its `port` bound; `serve_forever` handles one request at a time.
 
     Raises:
-        InputError: Dash is not installed, or the port is not available.
+        InputError: the port is not available.
     """
-    require("dash", "explore")
-    from werkzeug.serving import make_server
-
     app = make_page(exploration)
     # against DNS rebinding: a page of another site that resolves its name to 127.0.0.1
     app.server.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
@@ -136,10 +123,8 @@ def serve(exploration: "Exploration", port: int) -> Iterator["BaseWSGIServer"]:
             logging.getLogger(name).setLevel(level)
 
 
-def _layout(exploration: "Exploration") -> Any:
+def _layout(exploration: Exploration) -> Any:
     """The page; sections of classes or of z are hidden if the model has none."""
-    from dash import dcc, html
-
     labels, has_z = list(exploration.labels), bool(exploration.trained.model.latent_size)
     hidden = {"display": "none"}
     with_labels, with_z = {} if labels else hidden, {} if has_z else hidden
@@ -189,16 +174,12 @@ def _layout(exploration: "Exploration") -> Any:
 
 def _field(name: str, title: str, value: str = "") -> Any:
     """A text field; its callbacks run when typing pauses."""
-    from dash import dcc, html
-
     field = dcc.Input(id=name, type="text", value=value, debounce=0.4, maxLength=MAX_INPUT,
                       autoComplete="off")  # fmt: skip
     return html.Div([html.Label(title, htmlFor=name), field], className="field")
 
 
 def _slider(name: str, title: str, low: float, high: float, step: float, value: float) -> Any:
-    from dash import dcc
-
     marks = {low: str(low), high: str(high)}
     return _group(
         title, dcc.Slider(id=name, min=low, max=high, step=step, value=value, marks=marks)
@@ -206,16 +187,12 @@ def _slider(name: str, title: str, low: float, high: float, step: float, value: 
 
 
 def _choice(name: str, title: str, options: Any, value: str | None) -> Any:
-    from dash import dcc
-
     buttons = dcc.RadioItems(id=name, options=options, value=value, inline=True, className="choice")
     return _group(title, buttons)
 
 
 def _group(title: str, child: Any) -> Any:
     """A control of several elements under a title, for screen readers too."""
-    from dash import html
-
     label: Any = {"aria-label": title}
     parts = [html.Div(title, className="soft"), child]
     return html.Div(parts, className="field", role="group", **label)
@@ -223,8 +200,6 @@ def _group(title: str, child: Any) -> Any:
 
 def _answer(compute: Callable[[], Any], *, if_given: Sequence[Any]) -> Any:
     """The result, or the line of an `InputError`; nothing while an input is empty."""
-    from dash import html
-
     if not all(if_given):
         return ""
     try:
@@ -234,8 +209,6 @@ def _answer(compute: Callable[[], Any], *, if_given: Sequence[Any]) -> Any:
 
 
 def _classification(table: list[tuple[str, float, float]], details: dict[str, float]) -> Any:
-    from dash import html
-
     line = (
         f"Novelty {details['novelty']:.3f}: the share of held-out rows with a higher likelihood "
         f"per symbol ({details['nats_per_symbol']:.2f} nats per symbol here)."
@@ -258,8 +231,6 @@ def _classification(table: list[tuple[str, float, float]], details: dict[str, fl
 
 
 def _list(sequences: list[str], *, selected: int | None = None) -> Any:
-    from dash import html
-
     return html.Ol(
         [
             html.Li(text or "(empty)", className=f"sequence{' selected' * (i == selected)}")
@@ -269,8 +240,6 @@ def _list(sequences: list[str], *, selected: int | None = None) -> Any:
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> Any:
-    from dash import html
-
     return html.Table(
         [
             html.Tr([html.Th(name, scope="row"), html.Td(text or "(empty)", className="sequence")])

@@ -108,8 +108,6 @@ def test_parts_are_concatenated_in_order(parts: list[list[list[int]]]) -> None:
         assert as_lists(some) == as_lists(part)
         assert some.y.tolist() == part.y.tolist()
         assert some.candidates == part.candidates
-    with pytest.raises(ValueError, match="at least one part"):
-        EncodedRows.concatenate([])
 
 
 def test_labels_can_be_replaced() -> None:

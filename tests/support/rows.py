@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seqssvae.data.batches import Batch
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.streams import TwoStreams
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, PAD
 
 
@@ -90,3 +91,10 @@ def write_two_classes(path: Path, num_unlabelled: int = 30, symbols: str = "abcd
     ]
     rows += [{"text": symbols[i % 4] * (1 + i % 5), "id": f"u{i}"} for i in range(num_unlabelled)]
     return write_rows(path, rows)
+
+
+def batch_of(streams: TwoStreams, step: int) -> Batch:
+    """The rows of a step, of streams that are not cut into parts."""
+    batch = streams.part(step)
+    assert batch is not None
+    return batch

@@ -12,6 +12,7 @@ from seqssvae.estimators import ScoreFunction
 from seqssvae.model.build import build
 from seqssvae.training.step import Stepper, stream_weights
 from tests.support.faults import spoil
+from tests.support.rows import batch_of
 from tests.support.training import assert_same_bits, config, prepared
 
 
@@ -35,7 +36,7 @@ def test_ids_are_those_of_the_batch() -> None:
     data, both = prepared(), (make().streams, make(training__streams="alternate").streams)
     for step in range(9):
         for streams in both:
-            batch, ids = streams.batch(step), streams.ids(step)
+            batch, ids = batch_of(streams, step), streams.ids(step)
             assert len(ids) == batch.num_rows
             for row, id in enumerate(ids):
                 part = data.labelled if id.startswith("0-") else data.unlabelled

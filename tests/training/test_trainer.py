@@ -18,6 +18,7 @@ from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
 from seqssvae.training.trainer import BAD_NUMBERS, Trainer, ignored_variables
 from tests.support.factories import make_model
 from tests.support.faults import spoil
+from tests.support.rows import batch_of
 from tests.support.training import assert_same_bits, config, prepared
 
 
@@ -135,7 +136,7 @@ def test_no_weight_drifts_when_nothing_counts() -> None:
         before = weights(trainer)
         trainer.step(step)
         moved = any(not torch.equal(before[k], v) for k, v in weights(trainer).items())
-        labelled = bool(trainer.stepper.streams.batch(step).is_labelled.any())
+        labelled = bool(batch_of(trainer.stepper.streams, step).is_labelled.any())
         kinds.append(labelled)
         assert moved == labelled
     assert set(kinds) == {True, False}
