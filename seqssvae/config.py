@@ -271,14 +271,14 @@ def _parts(hint: Any) -> list[Any]:
 @functools.cache
 def list_settings() -> tuple[Setting, ...]:
     """Every setting, section by section."""
-    found = []
+    listed = []
     for section, cls in typing.get_type_hints(Config).items():
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
             default = field.default if isinstance(field.default, str) else json.dumps(field.default)
             names = section, field.name, hints[field.name], default
-            found.append(Setting(*names, **field.metadata))
-    return tuple(found)
+            listed.append(Setting(*names, **field.metadata))
+    return tuple(listed)
 
 
 def to_mapping(config: Config) -> dict[str, dict[str, Any]]:

@@ -53,7 +53,7 @@ def find_warnings(
 
 
 def count_shared(test: Corpus, training: Iterable[Corpus]) -> int:
-    """Count the test rows whose sequence is also a training row's, whatever their labels.
+    """Count the test rows whose sequence is also a training row's, with any label.
 
     Sequences are compared by 64-bit checksums.
     """

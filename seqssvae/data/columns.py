@@ -93,7 +93,7 @@ class ColumnChoice:
     def of_dataset(self, dataset: "datasets.Dataset", where: str) -> Columns:
         """Choose columns by name, or the only ones of their type.
 
-        A string is a text and a list of strings is tokens, whatever the column's name; without a
+        A string is a text and a list of strings is tokens, under any column name; without a
         usual name the only column of strings is the text, else the only one of lists of strings
         the tokens. The label is the column with a usual name, else the only `ClassLabel`.
 

@@ -1,4 +1,4 @@
-"""One row of a corpus, and the checks that every row passes, whatever file it comes from."""
+"""One row of a corpus, and the checks that rows of all kinds of files pass."""
 
 import dataclasses
 import hashlib

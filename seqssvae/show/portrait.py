@@ -109,11 +109,12 @@ def load_held_out(
     """
     trained, split = load_with_split(run)
     source = str(trained.manifest.get("source", "") if data is None else data)
-    if data is None and not source.startswith("hub:") and not _exists(source):
-        raise InputError(
-            f"{run}: wanted the data that it was trained on, got no file {source or '(no name)'}; "
-            "--data FILE says where it is now, or names other rows to show"
-        )
+    if data is None and not source.startswith("hub:"):
+        if not source or not (Path(source).exists() or glob.glob(source, recursive=True)):
+            raise InputError(
+                f"{run}: wanted the data that it was trained on, got no file "
+                f"{source or '(no name)'}; --data FILE says where it is now, or names other rows"
+            )
     corpus = read_corpus_like(
         source, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
     )
@@ -219,11 +220,6 @@ def show_sequence(sequence: str | Sequence[str]) -> str:
     """
     text = sequence if isinstance(sequence, str) else " ".join(sequence)
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
-
-
-def _exists(source: str) -> bool:
-    """Whether a path or a glob pattern names a file."""
-    return bool(source) and (Path(source).exists() or bool(glob.glob(source, recursive=True)))
 
 
 def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:
