@@ -66,7 +66,7 @@ class RowChecker:
                 lone surrogate, or a million symbols or more.
         """
         self._number = number
-        checked = self._tokens(sequence) if self._is_tokens else self._text(sequence)
+        checked = self._sequence(sequence)
         known = None if label is None or label == "" else self._label(label)
         has_id = id is not None and id != ""
         base = _checksum(checked, known)
@@ -75,20 +75,19 @@ class RowChecker:
         unique = self._unique(base)
         return Row(number, checked, known, unique, has_id and unique != base)
 
-    def _text(self, value: Any) -> str:
-        if not isinstance(value, str):
-            raise self._error("a text", _describe(value))
+    def _sequence(self, value: Any) -> Any:
+        wanted, unit = "a text", "characters"
+        if self._is_tokens:
+            wanted, unit = "a list of tokens", "tokens"
+        is_right: bool = isinstance(value, list if self._is_tokens else str)
+        if not is_right:
+            raise self._error(wanted, _describe(value))
         if not value:
-            raise self._error("a text", "an empty one")
-        self._check_size(len(value), "characters")
-        return self._unicode(value)
-
-    def _tokens(self, value: Any) -> list[str]:
-        if not isinstance(value, list):
-            raise self._error("a list of tokens", _describe(value))
-        if not value:
-            raise self._error("a list of tokens", "an empty one")
-        self._check_size(len(value), "tokens")
+            raise self._error(wanted, "an empty one")
+        if len(value) >= MAX_SYMBOLS:
+            raise self._error(f"a sequence of fewer than {MAX_SYMBOLS:,} {unit}", f"{len(value):,}")
+        if not self._is_tokens:
+            return self._unicode(value)
         try:
             joined = "".join(value)
         except TypeError:
@@ -124,10 +123,6 @@ class RowChecker:
             got = f"the lone surrogate U+{ord(text[position]):04X} as character {position + 1}"
             raise self._error("Unicode text", got)
         return text
-
-    def _check_size(self, size: int, unit: str) -> None:
-        if size >= MAX_SYMBOLS:
-            raise self._error(f"a sequence of fewer than {MAX_SYMBOLS:,} {unit}", f"{size:,}")
 
     def _error(self, wanted: str, got: str) -> InputError:
         return row_error(self._source, self._number, wanted, got)
