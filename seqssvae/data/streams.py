@@ -89,10 +89,11 @@ class Stream:
         # batch, there are whole batches
         head = min(self.num_rows, -number * self.num_rows % self.size)
         tail = self.num_rows - (self.num_rows - head) % self.size
+        order = self._order(number)
         if offset < head:
-            return self._order(number)[offset:head]
+            return order[offset:head]
         if offset >= tail:
-            return self._order(number)[offset:]
+            return order[offset:]
         window, skipped = divmod(offset - head, self._rows_per_window)
         start = head + window * self._rows_per_window
         stop = min(start + self._rows_per_window, tail)

@@ -119,7 +119,9 @@ def parse_json(content: bytes, kind: type, where: object) -> Any:
     """
     try:
         value = json.loads(content)
-    except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError
+    except RecursionError as error:
+        raise InputError(f"{where}: wanted JSON, got brackets too deep") from error
+    except ValueError as error:  # bad UTF-8 too
         raise InputError(f"{where}: wanted JSON, got {line_of(error)}") from error
     if not isinstance(value, kind):
         raise InputError(f"{where}: wanted a JSON {kind.__name__}, got {type(value).__name__}")

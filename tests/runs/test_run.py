@@ -255,7 +255,7 @@ def test_a_pipe_instead_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
 def test_invalid_files_with_valid_checksums(tmp_path: Path) -> None:
     for name, content, message in (
         ("weights.safetensors", b"abc", "weights.safetensors: wanted safetensors, got"),
-        ("labels.json", b"{}", "labels.json: wanted a list of labels, got"),
+        ("labels.json", b"{}", "labels.json: wanted a JSON list, got dict"),
         ("split.json", b"[]", "split.json: wanted a JSON dict, got list"),
         ("config.json", b'{"model": {"cel": "gru"}}', "config.json: unknown setting model.cel"),
         ("config.json", b'{"modal": {}}', "config.json: unknown setting modal"),
