@@ -129,8 +129,6 @@ def test_without_a_budget_all_labels_are_kept() -> None:
     assert choose_labels(np.array([0, -1, 1, 0]), make_ids(4), seed=0).tolist() == [0, 2, 3]
 
 
-
-
 known_lists = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
