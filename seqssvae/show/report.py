@@ -51,7 +51,7 @@ def write_report(portrait: Portrait) -> str:
 
     def plot(id: str, points: plots.Floats) -> Markup:
         figure = draw_map(points, y, labels, portrait.sequences, predicted)
-        options = {"full_html": False, "include_plotlyjs": False, "config": MAP_CONFIG}
+        options = {"full_html": False, "include_plotlyjs": False, "config": dict(MAP_CONFIG)}
         return Markup(figure.to_html(div_id=id, **options))
 
     z_maps = classification = None
