@@ -32,11 +32,11 @@ class Diverged(ArithmeticError):
 
 
 class RankLost(RuntimeError):
-    """Another rank is gone, or was silent for too long."""
+    """Another rank is gone, or did not answer for too long."""
 
 
 class WriterFailed(RuntimeError):
-    """Rank 0 met an error, which it tells itself."""
+    """Rank 0 failed; it reports its error itself."""
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:

@@ -135,7 +135,7 @@ def test_every_estimator_and_command_has_its_line() -> None:
 
 
 def test_figures_are_those_of_the_experiments() -> None:
-    """Each percentage, and each row of a table with figures, stands where its command does."""
+    """Each percentage, and each row of a table with figures, is also beside its command."""
     measured = "".join(
         (ROOT / name).read_text(encoding="utf-8") for name in ("experiments/README.md", "README.md")
     )

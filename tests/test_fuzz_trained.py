@@ -199,6 +199,6 @@ def test_a_generator_of_sequences_is_read_once(model: TrainedModel) -> None:
     assert len(model.classify(text for text in ["ab", "cd"])) == 2  # type: ignore[arg-type]
 
 
-def test_a_label_of_another_type_is_told(model: TrainedModel) -> None:
+def test_a_label_of_another_type_is_reported(model: TrainedModel) -> None:
     with pytest.raises(InputError, match="got 5"):
         model.generate(5)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What stands beside the code agrees with it."""
+"""Metadata, hooks and pins agree with the code."""
 
 import subprocess
 import sys

@@ -1,9 +1,6 @@
 """Functions of packages: what is read of them, the choice against plain loops, the command."""
 
 import ast
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from data.prepare_code import (
     syntax_of,
 )
 from seqssvae.errors import InputError
-from tests.support.refusals import refusal
+from tests.support.scripts import assert_refused, read_train_and_test, run_data_script
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,27 +93,18 @@ def test_rows_of_one_package_are_chosen() -> None:
 
 @pytest.mark.parametrize(("kind", "column"), [("docstrings", "text"), ("syntax", "tokens")])
 def test_the_command(packages: Path, tmp_path: Path, kind: str, column: str) -> None:
-    script = [sys.executable, "-W", "error", str(ROOT / "data" / "prepare_code.py")]
     code = "def f():\n    pass\n    " + "\n    ".join(f"{name} = 1" for name in "ab")
     for package, body in (("aa_code", code), ("bb_code", code + "\n    return a")):
         lines = [f"{body}{f'{chr(10)}    b += 1' * i}\n" for i in range(5)]
         (packages / package / "more.py").write_text("\n".join(lines))
-    options = ["--packages", "aa_code,bb_code", "--kind", kind, "--train", "3", "--test", "2"]
-    result = subprocess.run(
-        [*script, *options, "--out", str(tmp_path / "out")],
-        cwd=tmp_path,
-        env={"PYTHONPATH": f"{packages}:{ROOT}"},
-        capture_output=True,
+    options = ["--packages", "aa_code,bb_code", "--kind", kind, "--train", 3, "--test", 2]
+    run_data_script(
+        "prepare_code.py", *options, "--out", tmp_path / "out", folder=tmp_path, path=packages
     )
-    assert (result.returncode, result.stderr) == (0, b"")
-    rows = {
-        name: list(map(json.loads, (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()))
-        for name in ("train", "test")
-    }
-    assert [len(rows[name]) for name in ("train", "test")] == [6, 4]
-    everything = [str(row[column]) for name in rows for row in rows[name]]
-    assert len(set(everything)) == 10
-    assert {row["label"] for row in rows["test"]} == {"aa_code", "bb_code"}
+    train, test = read_train_and_test(tmp_path / "out")
+    assert [len(train), len(test)] == [6, 4]
+    assert len({str(row[column]) for row in train + test}) == 10
+    assert {row["label"] for row in test} == {"aa_code", "bb_code"}
 
 
 @pytest.mark.parametrize(
@@ -137,5 +125,4 @@ def test_mistakes_are_one_line_and_write_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert message in refusal(main, ["--out", str(tmp_path / "new"), *options], capsys)
-    assert not (tmp_path / "new").exists()
+    assert_refused(main, options, message, tmp_path / "new", capsys)

@@ -6,8 +6,6 @@ Every sum here is in float64 and of few terms.
 import itertools
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from data.prepare_grammar import (
     prepare,
 )
 from tests.support.refusals import refusal
+from tests.support.scripts import assert_refused, run_data_script
 
 ROOT = Path(__file__).parent.parent
 FILES = ["test.jsonl", "test_log_prob.jsonl", "train.jsonl", "truth.json"]
@@ -253,8 +252,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 def test_mistakes_are_one_line_and_write_nothing(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in refusal(main, ["--out", str(tmp_path / "new"), *options], capsys)
-    assert not (tmp_path / "new").exists()
+    assert_refused(main, options, message, tmp_path / "new", capsys)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,10 +263,5 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_runs_as_a_script(tmp_path: Path) -> None:
-    script = [sys.executable, "-W", "error", str(ROOT / "data" / "prepare_grammar.py")]
-    options = ["--out", str(tmp_path), "--train", "4", "--test", "4", "--kind", "markov"]
-    result = subprocess.run(
-        [*script, *options], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True
-    )
-    assert (result.returncode, result.stderr) == (0, b"")
-    assert b"bayes_accuracy" in result.stdout
+    options = ["--out", tmp_path, "--train", 4, "--test", 4, "--kind", "markov"]
+    assert "bayes_accuracy" in run_data_script("prepare_grammar.py", *options, folder=tmp_path)

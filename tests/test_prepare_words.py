@@ -1,9 +1,6 @@
 """Words of one language only: the choice against plain loops, the files, the command."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,7 @@ from hypothesis import strategies as st
 
 from data.prepare_words import choose_words, main, read_lists, write_rows
 from seqssvae.errors import InputError
-from tests.support.refusals import refusal
+from tests.support.scripts import assert_refused, read_train_and_test, run_data_script
 
 ROOT = Path(__file__).parent.parent
 LISTS = {
@@ -103,8 +100,7 @@ def test_a_language_list_is_the_whole_of_it() -> None:
 def test_mistakes_are_one_line_and_write_nothing(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in refusal(main, ["--out", str(tmp_path / "new"), *options], capsys)
-    assert not (tmp_path / "new").exists()
+    assert_refused(main, options, message, tmp_path / "new", capsys)
 
 
 def test_a_write_that_fails_leaves_the_old_file(
@@ -125,21 +121,10 @@ def test_a_write_that_fails_leaves_the_old_file(
 
 
 def test_runs_as_a_script(tmp_path: Path) -> None:
-    script = [sys.executable, "-W", "error", str(ROOT / "data" / "prepare_words.py")]
-    options = ["--languages", "lt,hu", "--words", "40", "--test", "10", "--out", str(tmp_path)]
+    options = ["--languages", "lt,hu", "--words", 40, "--test", 10, "--out", tmp_path]
     for _ in range(2):  # a second run replaces the files with the same ones
-        result = subprocess.run(
-            [*script, *options], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True
-        )
-        assert (result.returncode, result.stderr) == (0, b"")
-    rows = {
-        name: [
-            json.loads(line)
-            for line in (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-        for name in ("train", "test")
-    }
-    assert [len(rows[name]) for name in ("train", "test")] == [80, 20]
-    texts = [row["text"] for name in rows for row in rows[name]]
-    assert len(set(texts)) == 100
-    assert {row["label"] for row in rows["test"]} == {"lt", "hu"}
+        run_data_script("prepare_words.py", *options, folder=tmp_path)
+    train, test = read_train_and_test(tmp_path)
+    assert [len(train), len(test)] == [80, 20]
+    assert len({row["text"] for row in train + test}) == 100
+    assert {row["label"] for row in test} == {"lt", "hu"}

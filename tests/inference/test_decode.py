@@ -37,13 +37,13 @@ def _rows(model: SSVAE, num_rows: int) -> tuple[Tensor, Tensor | None]:
 def _all_paths(model: SSVAE, max_length: int, prefix: tuple[int, ...] = ()) -> list[list[int]]:
     """Every path that may be written: with EOS, or cut at `max_length`."""
     symbols = range(NUM_SPECIAL, model.vocabulary_size)
-    room = max_length - len(prefix)
+    free = max_length - len(prefix)
     finished = [
         [*prefix, *inner, EOS]
-        for length in range(room)
+        for length in range(free)
         for inner in itertools.product(symbols, repeat=length)
     ]
-    return finished + [[*prefix, *inner] for inner in itertools.product(symbols, repeat=room)]
+    return finished + [[*prefix, *inner] for inner in itertools.product(symbols, repeat=free)]
 
 
 def _without_eos(path: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Checkpoints: round trips, rot, full disks and kills at every moment."""
+"""Checkpoints: round trips, corruption, full disks and kills at every moment."""
 
 import math
 import os
@@ -167,7 +167,7 @@ folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 random.seed(0)
 reached = leftover = torn = 0
 for number in range(kills):
-    ready, told = os.pipe()
+    ready, written = os.pipe()
     child = os.fork()
     if child == 0:
         step = reached
@@ -177,7 +177,7 @@ for number in range(kills):
             weights = torch.full((20000,), float(step))
             facts = measure_metrics(folder)
             save_checkpoint(folder, {"step": step, "weights": weights, "metrics": facts})
-            os.write(told, b".")
+            os.write(written, b".")
     os.read(ready, 1)  # one is saved in any case; the next one is under way
     time.sleep(random.uniform(0.0, 0.03))
     os.kill(child, signal.SIGKILL)

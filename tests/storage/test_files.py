@@ -50,7 +50,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"{", b"[" * 200_000, b'{"a": ' * 200_000])
-def test_what_is_no_json_is_told_in_a_line(content: bytes) -> None:
+def test_what_is_not_json_is_reported_in_one_line(content: bytes) -> None:
     with pytest.raises(InputError, match="x.json: wanted JSON, got") as caught:
         parse_json(content, dict, "x.json")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300

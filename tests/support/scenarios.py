@@ -4,8 +4,8 @@ Each scenario is a function that one process runs alone, with two parts to a bat
 together, with one part each; what it returns must be the same.
 """
 
-import sys
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ def make(**changes: Any) -> Stepper:
     return Stepper(settings, build_shared(settings, data), data)
 
 
+def make_trainer(changes: Mapping[str, Any], **options: Any) -> Trainer:
+    """A trainer whose steps have two parts, by the processes or by itself."""
+    data = prepared()
+    settings = config(training__accumulate=2 // distributed.size(), **changes)
+    return Trainer(settings, build_shared(settings, data), data, **options)
+
+
 def build_shared(settings: Config, data: Prepared) -> SSVAE:
     """A model, whose weights are shared by the first process: all others begin with wrong ones."""
     model = build(settings, data)
@@ -44,7 +51,7 @@ def build_shared(settings: Config, data: Prepared) -> SSVAE:
     return model
 
 
-def steps(num_steps: int, **changes: Any) -> Any:
+def steps(*, num_steps: int = 4, **changes: Any) -> Any:
     """Losses, and the state after some steps."""
     stepper = make(**changes)
     losses = [stepper.step(step)[0] for step in range(num_steps)]
@@ -52,35 +59,9 @@ def steps(num_steps: int, **changes: Any) -> Any:
     return losses, dict(state["model"]), state["optimizer"]["state"], state["estimator"]
 
 
-def fifty() -> Any:
-    return steps(50, training__labelled_batch_size=4, training__unlabelled_batch_size=7, **NOISY)
-
-
-def learned() -> Any:
-    return steps(4, estimator__name="score-function", estimator__num_particles=2)
-
-
-def running_mean() -> Any:
-    return steps(4, estimator__name="score-function", estimator__baseline="running-mean")
-
-
-def pyro() -> Any:
-    return steps(4, estimator__name="trace-enum", **NOISY)
-
-
-def one_row() -> Any:
-    """The second process has no row in any step; neither has a weight in some."""
-    sizes = {"training__labelled_batch_size": 1, "training__unlabelled_batch_size": 1}
-    return steps(8, training__streams="alternate", objective__w=0.0, **sizes)
-
-
-def one_label() -> Any:
-    return steps(4, training__labelled_batch_size=1, training__unlabelled_batch_size=3)
-
-
 def bad_rows() -> Any:
     """A row of the second shard is bad; all skip the step, and name the row."""
-    found = []
+    results = []
     for kind in ("loss", "gradient", "refusal"):
         stepper, here = make(estimator__name="score-function"), [0]
         last = stepper.streams.part(2, 2 // distributed.size() - 1)
@@ -98,8 +79,8 @@ def bad_rows() -> Any:
             steps_done.append(stepper.step(here[0]))
         problem = steps_done[2][1]
         assert problem is not None and problem.ids
-        found.append((steps_done[3], problem.reason, problem.ids, dict(stepper.state()["model"])))
-    return found
+        results.append((steps_done[3], problem.reason, problem.ids, dict(stepper.state()["model"])))
+    return results
 
 
 def bad_weight() -> Any:
@@ -116,13 +97,9 @@ def bad_weight() -> Any:
 
 def train() -> Any:
     """A whole training, whose records the first process alone passes on."""
-    data, records = prepared(), []
-    settings = config(training__accumulate=2 // distributed.size(), training__teacher=False)
-    trainer = Trainer(
-        settings,
-        build_shared(settings, data),
-        data,
-        on_evaluation=lambda record, state: records.append(dict(record)),
+    records: list[Any] = []
+    trainer = make_trainer(
+        {"training__teacher": False}, on_evaluation=lambda record, _: records.append(dict(record))
     )
     progress = trainer.train()
     assert bool(records) == distributed.is_writer()
@@ -140,26 +117,21 @@ def evaluated() -> Any:
 
 def stopped() -> Any:
     """The last process alone asks to stop, before its step 3; the step is finished."""
-    data = prepared()
-    settings = config(training__accumulate=2 // distributed.size())
     trainer: Trainer
 
     def asks() -> bool:
         return distributed.rank() == distributed.size() - 1 and trainer.progress.step >= 3
 
-    trainer = Trainer(settings, build_shared(settings, data), data, should_stop=asks)
+    trainer = make_trainer({}, should_stop=asks)
     trainer.train()
-    assert trainer.progress.step == 3 + (
-        distributed.size() > 1
-    )  # alone it is asked before the step
+    later = distributed.size() > 1  # alone it is asked before the step
+    assert trainer.progress.step == 3 + later
     return trainer.progress.stopped_by
 
 
 def spent() -> Any:
     """The first process's clock counts, whatever the others' say."""
-    data = prepared()
-    settings = config(training__accumulate=2 // distributed.size(), training__max_minutes=5.0)
-    trainer = Trainer(settings, build_shared(settings, data), data)
+    trainer = make_trainer({"training__max_minutes": 5.0})
     trainer._minutes = lambda: 6.0 if distributed.is_writer() else 0.0  # type: ignore[method-assign]
     trainer.train()
     return trainer.progress.stopped_by, trainer.progress.step
@@ -167,13 +139,13 @@ def spent() -> Any:
 
 def errors() -> Any:
     """Errors of one process are those of all, in three ways."""
-    found: list[str] = []
+    messages: list[str] = []
     try:
         with distributed.together():
             if distributed.rank() == distributed.size() - 1:
                 raise ValueError("no such row")
     except ValueError as error:
-        found.append(str(error))
+        messages.append(str(error))
 
     def fail() -> None:
         raise OSError("disk full")
@@ -186,26 +158,30 @@ def errors() -> Any:
     assert distributed.gather({"rank": distributed.rank()}) == [
         {"rank": n} for n in range(distributed.size())
     ]
-    return found
+    return messages
 
 
+ROWS = ("training__labelled_batch_size", "training__unlabelled_batch_size")
+STEPS: dict[str, dict[str, Any]] = {  # settings of a few steps, and how many
+    "fifty": {"num_steps": 50, **dict(zip(ROWS, (4, 7), strict=True)), **NOISY},
+    "learned": {"estimator__name": "score-function", "estimator__num_particles": 2},
+    "running_mean": {
+        "estimator__name": "score-function",
+        "estimator__baseline": "running-mean",
+    },
+    "pyro": {"estimator__name": "trace-enum", **NOISY},
+    "one_row": {  # the second process has no row in any step; neither has a weight in some
+        "num_steps": 8,
+        "training__streams": "alternate",
+        "objective__w": 0.0,
+        **dict.fromkeys(ROWS, 1),
+    },
+    "one_label": dict(zip(ROWS, (1, 3), strict=True)),
+}
 SCENARIOS: dict[str, Callable[[], Any]] = {
-    one.__name__: one
-    for one in (
-        fifty, learned, running_mean, pyro, one_row, one_label, bad_rows, bad_weight, train,
-        evaluated, stopped, spent, errors,
-    )
-}  # fmt: skip
-
-
-def main(folder: str) -> None:
-    """Run all scenarios, and save their results."""
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-    with distributed.joined():
-        results = {name: scenario() for name, scenario in SCENARIOS.items()}
-        torch.save(results, Path(folder) / f"{distributed.rank()}.pt")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+    **{name: functools.partial(steps, **settings) for name, settings in STEPS.items()},
+    **{
+        one.__name__: one
+        for one in (bad_rows, bad_weight, train, evaluated, stopped, spent, errors)
+    },
+}
