@@ -224,7 +224,7 @@ def _choose_pool(features: Features, y: Int64, *, seed: int, limits: Limits) -> 
 
 
 def _num_first(features: Features, least: int, num_symbols: int, num_classes: int) -> int:
-    """How many rows, from the first on, have at most this number of main symbols; at least `least`."""
+    """How many leading rows have at most this number of main symbols; at least `least`."""
     ends = features.rows["main"].offsets[1:]
     return max(least, int(np.searchsorted(ends, _scale(num_symbols, num_classes), side="right")))
 
