@@ -4,14 +4,9 @@ import signal
 
 import pytest
 
-from seqssvae.errors import InputError, Interrupted
+from seqssvae.errors import Interrupted
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_gives_the_status_that_a_shell_expects(number: int, status: int) -> None:
     assert Interrupted(number, "saved").status == status
-
-
-def test_whoever_catches_value_errors_catches_a_users_mistake() -> None:
-    with pytest.raises(ValueError, match="^rows.jsonl:2: wanted a text, got 7$"):
-        raise InputError("rows.jsonl:2: wanted a text, got 7")

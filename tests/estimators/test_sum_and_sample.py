@@ -9,7 +9,6 @@ from torch import Tensor
 from seqssvae.estimators import FusedEnum, SumAndSample
 from seqssvae.model.likelihood import Pairs
 from tests.support.estimators import (
-    assert_labelled_rows_are_exact,
     assert_mean_is_the_exact_sum,
     problem,
     value_and_gradient,
@@ -30,11 +29,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_mean_is_the_exact_sum(name: str, factorisation: str, fix_noise: FixNoise) -> None:
     assert_mean_is_the_exact_sum(SumAndSample, OPTIONS[name], factorisation, fix_noise)
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_labelled_rows_are_exact(name: str, fix_noise: FixNoise) -> None:
-    assert_labelled_rows_are_exact(SumAndSample(num_particles=2, **OPTIONS[name]), fix_noise)
 
 
 def test_sum_and_sample_of_all_labels_is_exact(fix_noise: FixNoise) -> None:

@@ -15,10 +15,9 @@ from seqssvae.runs.run import WEIGHTS
 from seqssvae.training.fit import fit
 from tests.support.rows import random_rows, write_rows
 
-SMALL = {
-    "model.embedding_size": 4,
-    "model.encoder_size": 4,
-    "model.decoder_size": 4,
+SIZES = dict.fromkeys(map("model.{}_size".format, ("embedding", "encoder", "decoder")), 4)
+SMALL: dict[str, Any] = {
+    **SIZES,
     "model.latent_size": 2,
     "model.ngram_buckets": 64,
     "objective.kl_warmup_steps": 3,
@@ -28,11 +27,9 @@ SMALL = {
     "training.labelled_batch_size": 3,
     "training.unlabelled_batch_size": 5,
 }
-QUICK = {  # for `fit`, with a teacher
+QUICK: dict[str, Any] = {  # for `fit`, with a teacher
+    **SIZES,
     "data.max_length": 12,
-    "model.embedding_size": 4,
-    "model.encoder_size": 4,
-    "model.decoder_size": 4,
     "model.latent_size": 2,
     "objective.kl_warmup_steps": 2,
     "training.num_steps": 4,
