@@ -25,6 +25,29 @@ HOVER_WIDTH, HOVER_LINES = 60, 6  # characters per line, and lines, of a sequenc
 TEXT = "#8a8a8a"  # readable on light and on dark; style.css overrides it
 NAME_WIDTH = 24  # characters of a label in the legend
 
+AXIS: dict[str, Any] = {
+    "showticklabels": False,
+    "zeroline": False,
+    "showgrid": False,
+    "showline": True,
+    "mirror": True,
+    "linecolor": TEXT,
+}
+LAYOUT: dict[str, Any] = {
+    "template": "none",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": TEXT, "family": "system-ui, sans-serif", "size": 13},
+    "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+    "xaxis": AXIS,
+    "yaxis": AXIS,
+    "legend": {"orientation": "h", "yanchor": "top", "y": -0.03, "x": 0},
+    "height": 460,
+    "dragmode": "pan",
+    "hoverlabel": {"align": "left"},
+    "showlegend": True,
+}
+
 
 def draw_map(
     points: NDArray[np.floating],
@@ -66,28 +89,7 @@ def draw_map(
             hovertext=[_hover(sequences[i], name, predicted[i]) for i in chosen],
             hoverinfo="text",
         )
-    axis: dict[str, Any] = {
-        "showticklabels": False,
-        "zeroline": False,
-        "showgrid": False,
-        "showline": True,
-        "mirror": True,
-        "linecolor": TEXT,
-    }
-    figure.update_layout(
-        template="none",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": TEXT, "family": "system-ui, sans-serif", "size": 13},
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        xaxis=axis,
-        yaxis=axis,
-        legend={"orientation": "h", "yanchor": "top", "y": -0.03, "x": 0},
-        height=460,
-        dragmode="pan",
-        hoverlabel={"align": "left"},
-        showlegend=True,
-    )
+    figure.update_layout(LAYOUT)
     return figure
 
 

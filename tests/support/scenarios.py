@@ -5,6 +5,7 @@ together, with one part each; what it returns must be the same.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -165,10 +166,7 @@ ROWS = ("training__labelled_batch_size", "training__unlabelled_batch_size")
 STEPS: dict[str, dict[str, Any]] = {  # settings of a few steps, and how many
     "fifty": {"num_steps": 50, **dict(zip(ROWS, (4, 7), strict=True)), **NOISY},
     "learned": {"estimator__name": "score-function", "estimator__num_particles": 2},
-    "running_mean": {
-        "estimator__name": "score-function",
-        "estimator__baseline": "running-mean",
-    },
+    "running_mean": {"estimator__name": "score-function", "estimator__baseline": "running-mean"},
     "pyro": {"estimator__name": "trace-enum", **NOISY},
     "one_row": {  # the second process has no row in any step; neither has a weight in some
         "num_steps": 8,
@@ -178,10 +176,20 @@ STEPS: dict[str, dict[str, Any]] = {  # settings of a few steps, and how many
     },
     "one_label": dict(zip(ROWS, (1, 3), strict=True)),
 }
-SCENARIOS: dict[str, Callable[[], Any]] = {
-    **{name: functools.partial(steps, **settings) for name, settings in STEPS.items()},
-    **{
-        one.__name__: one
-        for one in (bad_rows, bad_weight, train, evaluated, stopped, spent, errors)
-    },
+OTHERS = (bad_rows, bad_weight, train, evaluated, stopped, spent, errors)
+SCENARIOS: dict[str, Callable[[], Any]] = {one.__name__: one for one in OTHERS} | {
+    name: functools.partial(steps, **settings) for name, settings in STEPS.items()
 }
+
+
+def main(folder: str) -> None:
+    """Run all scenarios, and save their results."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    with distributed.joined():
+        results = {name: scenario() for name, scenario in SCENARIOS.items()}
+        torch.save(results, Path(folder) / f"{distributed.rank()}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
