@@ -26,11 +26,8 @@ def test_the_hooks_are_ones_that_pre_commit_takes() -> None:
     config = ROOT / ".pre-commit-config.yaml"
     subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", config], check=True)
     hooks = yaml.safe_load(config.read_text(encoding="utf-8"))["repos"][0]["hooks"]
-    assert [hook["entry"].split()[0] for hook in hooks] == [
-        ".venv/bin/ruff",
-        ".venv/bin/ruff",
-        ".venv/bin/mypy",
-    ]
+    programs = [hook["entry"].split()[0] for hook in hooks]
+    assert programs == [".venv/bin/ruff", ".venv/bin/ruff", ".venv/bin/mypy"]
 
 
 def test_every_requirement_is_pinned() -> None:

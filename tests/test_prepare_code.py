@@ -16,7 +16,7 @@ from data.prepare_code import (
     syntax_of,
 )
 from seqssvae.errors import InputError
-from tests.support.scripts import assert_refused, read_train_and_test, run_data_script
+from tests.support.commands import assert_refused, read_train_and_test, run_data_script
 
 ROOT = Path(__file__).parent.parent
 

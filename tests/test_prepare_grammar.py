@@ -20,8 +20,7 @@ from data.prepare_grammar import (
     measure,
     prepare,
 )
-from tests.support.refusals import refusal
-from tests.support.scripts import assert_refused, run_data_script
+from tests.support.commands import assert_refused, refusal, run_data_script
 
 ROOT = Path(__file__).parent.parent
 FILES = ["test.jsonl", "test_log_prob.jsonl", "train.jsonl", "truth.json"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data.prepare_words import choose_words, main, read_lists, write_rows
 from seqssvae.errors import InputError
-from tests.support.scripts import assert_refused, read_train_and_test, run_data_script
+from tests.support.commands import assert_refused, read_train_and_test, run_data_script
 
 ROOT = Path(__file__).parent.parent
 LISTS = {

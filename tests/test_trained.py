@@ -21,8 +21,8 @@ from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.trained import EXTRA_LENGTH, TrainedModel, load
+from tests.support.commands import refusal
 from tests.support.fixtures import SmallRun
-from tests.support.refusals import refusal
 from tests.support.rows import write_rows
 from tests.support.training import TEXTS, quick_config, train
 

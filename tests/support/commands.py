@@ -1,4 +1,4 @@
-"""Scripts of data/: run as a user would, and refused without a trace."""
+"""Commands and scripts, run as a user would; a refusal is one line, exit status 2."""
 
 import json
 import subprocess
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.support.refusals import refusal
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +32,19 @@ def read_train_and_test(folder: Path) -> tuple[list[Any], list[Any]]:
         for name in ("train", "test")
     )
     return train, test
+
+
+def refusal(
+    main: Callable[[Sequence[str]], int], options: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> str:
+    """Run a command that must refuse its options, and return its message."""
+    try:
+        status: object = main(options)
+    except SystemExit as stop:
+        status = stop.code
+    message = capsys.readouterr().err
+    assert status == 2 and message.count("\n") == 1, (status, message)
+    return message
 
 
 def assert_refused(
