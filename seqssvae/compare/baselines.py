@@ -21,6 +21,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 
 from seqssvae.teacher.features import Sequences
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
+from seqssvae.teacher.partial import possible_classes
 
 Float64 = NDArray[np.float64]
 Predict = Callable[[Sequences], Float64]  # from n sequences to probabilities `[n, K]`
@@ -166,13 +167,13 @@ class NaiveBayes(Baseline):
         """Fit; without dev rows the weight is the one in the middle."""
         vectorizer = CountVectorizer(analyzer=ngrams(self.unit, self.longest), dtype=np.float64)
         counts = vectorizer.fit_transform([*task.labelled, *task.unlabelled])
+        labelled = np.arange(len(task.y))
+        possible = possible_classes(counts.shape[0], labelled, task.y, task.num_classes)
 
         def predictor(weight: float) -> Predict:
             log_probs = fit_naive_bayes(
                 counts,
-                np.arange(len(task.y)),
-                task.y,
-                task.num_classes,
+                possible,
                 unlabelled_weight=weight,
                 num_steps=self.num_steps if weight else 0,
                 learn_prior=False,

@@ -16,9 +16,10 @@ from seqssvae.teacher.features import Features
 from seqssvae.teacher.logistic import fit_logistic
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
 from seqssvae.teacher.ngram_models import ClassNGrams
+from seqssvae.teacher.partial import set_cross_entropy
 
 Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 STRONG, WEAK = (30.0, 100.0), (3.0, 10.0)  # pseudo-counts
 LITTLE = 0.05  # a small weight of unlabelled rows
@@ -57,16 +58,12 @@ class Classifier(abc.ABC):
     unlabelled_weight: float
 
     @abc.abstractmethod
-    def fit(
-        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
-    ) -> FittedClassifier:
+    def fit(self, features: Features, possible: Bools, num_steps: int) -> FittedClassifier:
         """Fit to rows.
 
         Args:
             features: N rows.
-            labelled: Those with a label, `[n]`.
-            y: Their classes, `[n]`.
-            num_classes: K.
+            possible: Which classes each row may have, `[N, K]`; see `partial`.
             num_steps: Maximum number of steps of EM.
         """
 
@@ -86,7 +83,7 @@ class NGramClassifier(Classifier):
     usual_temperature: float = 3.0
 
     def fit(  # noqa: D102
-        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
+        self, features: Features, possible: Bools, num_steps: int
     ) -> FittedClassifier:
         model = ClassNGrams(
             features.index(self.level, self.by_position),
@@ -95,9 +92,7 @@ class NGramClassifier(Classifier):
             share=self.share,
         )
         own_scores = model.fit(
-            labelled,
-            y,
-            num_classes,
+            possible,
             unlabelled_weight=self.unlabelled_weight,
             num_steps=num_steps,
         )
@@ -117,17 +112,19 @@ class LogisticClassifier(Classifier):
     unlabelled_weight: float = 0.0
 
     def fit(  # noqa: D102
-        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
+        self, features: Features, possible: Bools, num_steps: int
     ) -> FittedClassifier:
         matrix = features.matrix(self.level, self.ngrams)
         # a single n-gram has no singular vectors
         transformer, own = matrix.lsa if self.lsa and len(matrix.columns) > 1 else matrix.tfidf
+        known = np.flatnonzero(~possible.all(1))
         weight, bias = fit_logistic(
-            own[labelled],
-            np.eye(num_classes)[y],
-            np.ones(len(y)),
+            own[known],
+            possible[known],
+            np.ones(len(known)),
             penalty=LOGISTIC_PENALTY,
             num_steps=LOGISTIC_STEPS,
+            cross_entropy=set_cross_entropy,
         )
 
         def score(other: Features) -> Float32:
@@ -150,14 +147,12 @@ class BayesClassifier(Classifier):
     unlabelled_weight: float = 0.1
 
     def fit(  # noqa: D102
-        self, features: Features, labelled: Int64, y: Int64, num_classes: int, num_steps: int
+        self, features: Features, possible: Bools, num_steps: int
     ) -> FittedClassifier:
         matrix = features.matrix(self.level, self.ngrams)
         log_probs = fit_naive_bayes(
             matrix.counts,
-            labelled,
-            y,
-            num_classes,
+            possible,
             unlabelled_weight=self.unlabelled_weight,
             num_steps=min(num_steps, BAYES_STEPS),
             learn_prior=True,

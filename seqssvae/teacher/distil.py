@@ -28,9 +28,11 @@ def distil(
 
     Args:
         ngrams: N-gram part of the encoder, whose weights are replaced.
-        prepared: The rows, at least one of them with a label; dev rows are not read.
+        prepared: The rows, at least one of them with a label; dev rows are not read. A set of
+            possible labels limits the posterior of its row.
         seed: Seed of the choice of rows and of the teacher.
-        max_labelled: Labelled rows that are read; of more, a random part.
+        max_labelled: Rows with a label, or with a set of possible labels, that are read; of more,
+            a random part, those with a label first.
         max_unlabelled: Unlabelled rows that are read; of more, a random part.
 
     Returns:
@@ -38,19 +40,24 @@ def distil(
     """
     known = np.flatnonzero(prepared.labelled.y >= 0)
     labelled = known[_draw(len(known), max_labelled, "labelled", seed)]
+    partial = np.flatnonzero(prepared.labelled.y < 0)
+    partial = partial[_draw(len(partial), max_labelled - len(labelled), "partly labelled", seed)]
     unlabelled = _draw(len(prepared.unlabelled), max_unlabelled, "unlabelled", seed)
-    rows = [prepared.labelled.take(labelled), prepared.unlabelled.take(unlabelled)]
-    y = rows[0].y
+    parts = [prepared.labelled.take(labelled), prepared.labelled.take(partial)]
+    parts.append(prepared.unlabelled.take(unlabelled))
+    rows = EncodedRows.concatenate(parts)
+    y = rows.y[: len(labelled)]
     teacher = fit_teacher(
-        [sequence for part in rows for sequence in prepared.sequences(part)],
+        [sequence for part in parts for sequence in prepared.sequences(part)],
         np.arange(len(y)),
         y,
         num_classes=len(prepared.labels.names),
+        candidates=rows.candidates,
         seed=seed,
     )
     student = fit_student(
         count_ngrams(
-            EncodedRows.concatenate(rows),
+            rows,
             ngrams.blocks,
             num_buckets=ngrams.num_buckets,
             words=ngrams.words,

@@ -1,5 +1,8 @@
 """Logistic regression with soft targets, which scikit-learn's does not take."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -7,6 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 
 Float64 = NDArray[np.float64]
+CrossEntropy = Callable[[Float64, NDArray[Any], Float64], tuple[float, Float64]]
 
 
 def soft_cross_entropy(
@@ -30,9 +34,10 @@ def soft_cross_entropy(
 def logistic_loss(
     parameters: Float64,
     features: csr_matrix | Float64,
-    targets: Float64,
+    targets: NDArray[Any],
     row_weights: Float64,
     penalty: float,
+    cross_entropy: CrossEntropy = soft_cross_entropy,
 ) -> tuple[float, Float64]:
     """sum_i w_i H(target_i, softmax(x_i W + b)) + penalty / 2 |W|^2, and its gradient.
 
@@ -42,24 +47,26 @@ def logistic_loss(
         targets: Distributions, `[n, K]`.
         row_weights: w, `[n]`.
         penalty: Strength of the penalty.
+        cross_entropy: Loss of the logits, its gradient, and what `targets` are for it.
 
     Returns:
         The loss in nats and the gradient, `[(F + 1) K]`.
     """
     table = parameters.reshape(-1, targets.shape[1])
     weight, bias = table[:-1], table[-1]
-    loss, residuals = soft_cross_entropy(features @ weight + bias, targets, row_weights)
+    loss, residuals = cross_entropy(features @ weight + bias, targets, row_weights)
     gradient = np.concatenate((features.T @ residuals + penalty * weight, residuals.sum(0)[None]))
     return loss + penalty / 2 * float((weight**2).sum()), gradient.ravel()
 
 
 def fit_logistic(
     features: csr_matrix | Float64,
-    targets: Float64,
+    targets: NDArray[Any],
     row_weights: Float64,
     *,
     penalty: float,
     num_steps: int,
+    cross_entropy: CrossEntropy = soft_cross_entropy,
 ) -> tuple[Float64, Float64]:
     """The minimum of `logistic_loss`, by L-BFGS.
 
@@ -69,6 +76,7 @@ def fit_logistic(
         row_weights: Weights of the rows, `[n]`.
         penalty: Strength of the penalty on W; b has none.
         num_steps: Maximum number of steps of L-BFGS.
+        cross_entropy: As in `logistic_loss`.
 
     Returns:
         W `[F, K]` and b `[K]`.
@@ -80,7 +88,7 @@ def fit_logistic(
     result = minimize(
         logistic_loss,
         np.zeros((len(used) + 1) * num_classes),
-        args=(features[:, used].astype(np.float64), targets, row_weights, penalty),
+        args=(features[:, used].astype(np.float64), targets, row_weights, penalty, cross_entropy),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": num_steps, "maxcor": 5},

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.nn.ngrams import row_chunks
+from seqssvae.teacher.partial import EMWeights
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -172,43 +172,36 @@ class ClassNGrams:
 
     def fit(
         self,
-        labelled: Int64,
-        y: Int64,
-        num_classes: int,
+        possible: NDArray[np.bool_],
         *,
         unlabelled_weight: float,
         num_steps: int,
         tol: float = 0.002,
     ) -> Float32:
-        """EM in which the labelled rows keep their labels.
+        """EM in which rows keep their labels, or one of their possible labels.
 
         Args:
-            labelled: Rows with a label, `[n]`.
-            y: Their classes, `[n]`.
-            num_classes: K.
-            unlabelled_weight: Weight of a row without a label; with 0 there is no EM.
+            possible: Which classes each row may have, `[N, K]`; see `partial`.
+            unlabelled_weight: Weight of a row without a label; with 0 such rows are not used.
             num_steps: Maximum number of steps of EM.
             tol: EM ends when posteriors change by less, in mean total variation.
 
         Returns:
             Leave-one-out scores of all rows, in nats, `[N, K]`.
         """
-        weights = np.zeros((num_classes, self.index.num_rows), np.float32)
-        weights[y, labelled] = 1
-        is_unlabelled = np.ones(self.index.num_rows, bool)
-        is_unlabelled[labelled] = False
+        em = EMWeights(possible, unlabelled_weight)
+        weights = np.ascontiguousarray(em.first.T, np.float32)
         self.count(weights)
         scores = self.leave_one_out(weights)
-        if unlabelled_weight:
-            for _ in range(num_steps):
-                before = weights[:, is_unlabelled]
-                after = unlabelled_weight * softmax(scores[is_unlabelled], axis=1).T
-                weights[:, is_unlabelled] = after
-                change = np.abs(after - before).sum() / 2
-                if change <= tol * unlabelled_weight * is_unlabelled.sum():
-                    break
-                self.count(weights)
-                scores = self.leave_one_out(weights)
+        for _ in range(num_steps if len(em.open) else 0):
+            before = weights[:, em.open]
+            after = em.expect(scores[em.open]).T
+            weights[:, em.open] = after
+            change = np.abs(after - before).sum() / 2
+            if change <= tol * em.total:
+                break
+            self.count(weights)
+            scores = self.leave_one_out(weights)
         return scores
 
     def count(self, weights: Float32) -> None:

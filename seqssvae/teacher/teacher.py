@@ -6,6 +6,7 @@ that a linear student inside q(y | x) can learn from them (see `student`).
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from scipy.special import softmax
 from seqssvae.nn.ngrams import row_chunks
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier, list_classifiers
 from seqssvae.teacher.features import Analyzer, Features, Sequences
+from seqssvae.teacher.partial import possible_classes
 from seqssvae.teacher.pool import Pool, assign_folds, fit_pool, reestimate_prior
 
+Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -51,9 +54,9 @@ class Teacher:
     """A fitted pool; made by `fit_teacher`.
 
     Attributes:
-        posteriors: p(y | x) of the N rows it was fitted to, float32 `[N, K]`; 0 for a class without
-            labels. A labelled row's is computed without its label, unless it is the only one of
-            its class.
+        posteriors: p(y | x) of the N rows it was fitted to, float32 `[N, K]`; 0 for a class that is
+            not known, and for one that is not possible for the row. A labelled row's is computed
+            without its label, unless it is the only one of its class.
         held_out_accuracy: Accuracy on labelled rows while they were held out; NaN if none were. A
             little too high, since the pool was chosen on these rows.
         accuracy_without_unlabelled: The same of a pool of classifiers that use labelled rows alone.
@@ -72,13 +75,20 @@ class Teacher:
     _pool: Pool
     _classifiers: list[FittedClassifier]
     _shift: Float64  # of log posteriors, from the labelled rows' prior to the estimated one
-    _seen: Int64  # classes with labels
+    _seen: Int64  # known classes: those with a label, or possible for some row with a set of labels
 
-    def predict(self, sequences: Sequences, *, chunk_size: int = 10_000_000) -> Float32:
+    def predict(
+        self,
+        sequences: Sequences,
+        *,
+        possible: Bools | None = None,
+        chunk_size: int = 10_000_000,
+    ) -> Float32:
         """p(y | x) of other rows.
 
         Args:
             sequences: n texts or lists of tokens; n may be 0, and rows may be empty.
+            possible: Which classes each row may have, `[n, K]`; any known one when None.
             chunk_size: About how many characters or tokens, times classes, are scored at once.
 
         Returns:
@@ -91,6 +101,8 @@ class Teacher:
             features = self._analyzer.encode(sequences[first:last])
             scores = [classifier.score(features) for classifier in self._classifiers]
             logits = self._pool.log_posteriors(scores) + self._shift
+            if possible is not None:
+                logits = np.where(possible[first:last, self._seen], logits, -np.inf)
             result[first:last, self._seen] = softmax(logits, axis=1)
         return result
 
@@ -101,42 +113,43 @@ def fit_teacher(
     y: Int64,
     *,
     num_classes: int,
+    candidates: Mapping[int, Sequence[int]] | None = None,
     seed: int = 0,
     limits: Limits | None = None,
 ) -> Teacher:
     """Fit a pool to rows of which some have labels.
 
     If there are more rows, symbols or labels than `limits`, the pool is fitted to a random part of
-    them, and the other rows are predicted.
+    them, rows with labels first and then those with candidates, and the other rows are predicted.
 
     Args:
         sequences: N texts or N lists of tokens; empty ones are allowed.
         labelled: Distinct rows that have a label, `[n]`, n at least 1.
         y: Their classes, `[n]`; a class may have one label or none.
         num_classes: K.
+        candidates: Possible classes of other rows that have a set of them.
         seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
             rows give the same teacher.
         limits: Bounds on what is read.
     """
-    limits = limits or Limits()
-    random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(len(y))[: limits.labels])
-    unlabelled = random.permutation(np.setdiff1d(np.arange(len(sequences)), labelled))
-    rows = np.concatenate((labelled[chosen], unlabelled))[: max(limits.rows, len(chosen))]
-    seen, classes = np.unique(y[chosen], return_inverse=True)
-
+    limits, candidates = limits or Limits(), candidates or {}
+    chosen, rows = _draw_rows(len(sequences), labelled, candidates, seed, limits)
+    seen = np.unique(np.concatenate([y[chosen], *map(np.array, candidates.values())]))
+    classes = np.searchsorted(seen, y[chosen])
     analyzer = Analyzer([sequences[row] for row in rows])
     features = analyzer.encode([sequences[row] for row in rows])
     num_kept = _num_first(features, len(chosen), limits.symbols, len(seen))
     features, rows = features.take(np.arange(num_kept)), rows[:num_kept]
-    choice = _choose_pool(features, classes, seed=seed, limits=limits)
-    fitted = [
-        classifier.fit(features, np.arange(len(classes)), classes, len(seen), NUM_STEPS)
-        for classifier in choice.weights
-    ]
+    of_sets = possible_classes(len(sequences), labelled[:0], y[:0], num_classes, candidates)
+    allowed = of_sets[np.ix_(rows, seen)]
+    possible = allowed.copy()
+    possible[: len(chosen)] = np.arange(len(seen)) == classes[:, None]
+    choice = _choose_pool(features, classes, possible, seed=seed, limits=limits)
+    fitted = [classifier.fit(features, possible, NUM_STEPS) for classifier in choice.weights]
     logits = choice.pool.log_posteriors([classifier.own_scores for classifier in fitted])
     is_held_out = np.isfinite(choice.held_out[:, 0])
     logits[: len(chosen)][is_held_out] = choice.held_out[is_held_out]
+    logits = np.where(allowed, logits, -np.inf)
     posteriors = softmax(logits[len(chosen) :], axis=1)
     shift = np.log(reestimate_prior(posteriors, choice.prior) / choice.prior)
     teacher = Teacher(
@@ -153,8 +166,28 @@ def fit_teacher(
     )
     teacher.posteriors[np.ix_(rows, seen)] = softmax(logits + shift, axis=1)
     rest = np.setdiff1d(np.arange(len(sequences)), rows)
-    teacher.posteriors[rest] = teacher.predict([sequences[row] for row in rest])
+    teacher.posteriors[rest] = teacher.predict(
+        [sequences[row] for row in rest], possible=of_sets[rest]
+    )
     return teacher
+
+
+def _draw_rows(
+    num_rows: int,
+    labelled: Int64,
+    candidates: Mapping[int, Sequence[int]],
+    seed: int,
+    limits: Limits,
+) -> tuple[Int64, Int64]:
+    """Which labels are read, `[n]`, and the rows: those with these labels, with candidates, others.
+
+    The last two are in random order.
+    """
+    random = np.random.default_rng(seed)
+    chosen = np.sort(random.permutation(len(labelled))[: limits.labels])
+    others = random.permutation(np.setdiff1d(np.arange(num_rows), labelled))
+    others = others[np.argsort(~np.isin(others, list(candidates)), kind="stable")]
+    return chosen, np.concatenate((labelled[chosen], others))[: max(limits.rows, len(chosen))]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,16 +202,19 @@ class _Choice:
     unlabelled_help: bool
 
 
-def _choose_pool(features: Features, y: Int64, *, seed: int, limits: Limits) -> _Choice:
+def _choose_pool(
+    features: Features, y: Int64, possible: Bools, *, seed: int, limits: Limits
+) -> _Choice:
     """The pool of all classifiers or, if it is no better, of those that use labelled rows alone.
 
     Args:
         features: N rows, the labelled ones first.
-        y: Classes of the first n, each from 0 to K - 1 at least once, `[n]`.
+        y: Classes of the first n, below K, `[n]`.
+        possible: Which classes each row may have, `[N, K]`.
         seed: Seed of the bootstrap samples.
         limits: Bounds on what is read.
     """
-    counts = np.bincount(y) + 0.5
+    counts = np.bincount(y, minlength=possible.shape[1]) + 0.5
     prior = counts / counts.sum()
     num_rows, num_classes, folds = len(y), len(prior), assign_folds(y)
     max_characters = _scale(limits.characters, num_classes)
@@ -191,11 +227,13 @@ def _choose_pool(features: Features, y: Int64, *, seed: int, limits: Limits) -> 
     is_held_out = folds >= 0
     if is_held_out.any():
         num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
-        features = features.take(np.arange(min(num_kept, num_rows + limits.fold_rows)))
+        num_kept = min(num_kept, num_rows + limits.fold_rows)
+        features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
         for fold in range(folds.max() + 1):
-            train, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
+            without_fold[held_out] = True
             for number, classifier in enumerate(classifiers):
-                fitted = classifier.fit(features, train, y[train], num_classes, FOLD_STEPS)
+                fitted = classifier.fit(features, without_fold, FOLD_STEPS)
                 scores[number, held_out] = fitted.own_scores[held_out]
     has_prior = np.array([classifier.has_prior for classifier in classifiers])
     fit = functools.partial(

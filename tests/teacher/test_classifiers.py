@@ -14,6 +14,7 @@ from seqssvae.teacher.classifiers import (
 from seqssvae.teacher.features import Analyzer, Features
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
 from seqssvae.teacher.ngram_models import ClassNGrams, NGramIndex
+from seqssvae.teacher.partial import possible_classes
 
 RANDOM = np.random.default_rng(0)
 Y = np.arange(40) % 3
@@ -34,6 +35,7 @@ def make_sentences(y: np.ndarray[tuple[int, ...], np.dtype[np.int64]], seed: int
 ANALYZER = Analyzer(make_sentences(Y, 0))
 CLASSIFIERS = list_classifiers(has_words=True, long_characters=True)
 LABELLED = np.arange(9)
+POSSIBLE = possible_classes(40, LABELLED, Y[LABELLED], 3)
 
 
 @pytest.fixture
@@ -50,8 +52,8 @@ def others() -> Features:
 def test_a_classifier_learns_the_classes(
     classifier: Classifier, features: Features, others: Features
 ) -> None:
-    fitted = classifier.fit(features, LABELLED, Y[LABELLED], 3, 5)
-    fewer = classifier.fit(features, LABELLED, Y[LABELLED], 3, 0)  # no step of EM
+    fitted = classifier.fit(features, POSSIBLE, 5)
+    fewer = classifier.fit(features, POSSIBLE, 0)  # no step of EM
     uses_unlabelled = classifier.unlabelled_weight > 0
     assert np.allclose(fitted.own_scores, fewer.own_scores) != uses_unlabelled
     assert fitted.own_scores.shape == (40, 3)
@@ -70,7 +72,7 @@ def test_classifiers_on_positions_learn_classes_that_differ_by_positions_alone()
     classifiers = list_classifiers(has_words=False, long_characters=False)
     for classifier in classifiers:
         if "positions" in classifier.name:
-            fitted = classifier.fit(features, np.arange(4), y[:4], 2, 5)
+            fitted = classifier.fit(features, possible_classes(60, np.arange(4), y[:4], 2), 5)
             assert (fitted.own_scores.argmax(1) == y).all()
             assert (fitted.score(features).argmax(1) == y).all()
 
@@ -80,11 +82,11 @@ def test_an_ngram_classifier_is_the_ngram_model(
     level: str, features: Features, others: Features
 ) -> None:
     classifier = NGramClassifier("", level, 2, (3.0, 10.0), 0.5, 0.05)
-    fitted = classifier.fit(features, LABELLED, Y[LABELLED], 3, 4)
+    fitted = classifier.fit(features, POSSIBLE, 4)
     size = features.vocabulary_sizes[level]
     index = NGramIndex(features.rows[level], vocabulary_size=size, order=2)
     model = ClassNGrams(index, order=2, pseudo_counts=(3.0, 10.0), share=0.5)
-    expected = model.fit(LABELLED, Y[LABELLED], 3, unlabelled_weight=0.05, num_steps=4)
+    expected = model.fit(POSSIBLE, unlabelled_weight=0.05, num_steps=4)
     np.testing.assert_allclose(fitted.own_scores, expected, atol=1e-4)
     np.testing.assert_allclose(fitted.score(others), model.score(others.rows[level]), atol=1e-4)
 
@@ -94,7 +96,7 @@ def test_a_logistic_classifier_is_scikit_learns(
     lsa: bool, features: Features, others: Features
 ) -> None:
     classifier = LogisticClassifier("", "characters", "5-grams", lsa)
-    fitted = classifier.fit(features, LABELLED, Y[LABELLED], 3, 0)
+    fitted = classifier.fit(features, POSSIBLE, 0)
     matrix = features.matrix("characters", "5-grams")
     transformer, own = matrix.lsa if lsa else matrix.tfidf
     other = transformer.transform(others.counts("characters", "5-grams")[:, matrix.columns])
@@ -106,13 +108,11 @@ def test_a_logistic_classifier_is_scikit_learns(
 
 def test_a_bayes_classifier_is_naive_bayes(features: Features, others: Features) -> None:
     classifier = BayesClassifier("", "main", "bigrams")
-    fitted = classifier.fit(features, LABELLED, Y[LABELLED], 3, 2)
+    fitted = classifier.fit(features, POSSIBLE, 2)
     matrix = features.matrix("main", "bigrams")
     log_probs = fit_naive_bayes(
         matrix.counts,
-        LABELLED,
-        Y[LABELLED],
-        3,
+        POSSIBLE,
         unlabelled_weight=0.1,
         num_steps=2,
         learn_prior=True,

@@ -7,6 +7,7 @@ import torch
 
 from seqssvae.config import Config, override
 from seqssvae.data.batches import collate
+from seqssvae.data.encode import encode_sequences
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.teacher.distil import distil
@@ -39,6 +40,24 @@ def test_the_ngram_part_learns_the_teachers_posteriors(tmp_path: Path) -> None:
     truth = torch.tensor([int(text[:2] in ("ab", "ca")) for text in texts])
     assert (result == truth).double().mean() > 0.95
     assert (torch.from_numpy(teacher.predict(texts)).argmax(1) == result).double().mean() > 0.95
+
+
+def test_sets_of_possible_labels_are_learned(tmp_path: Path) -> None:
+    """Rows with "cc" are known not to be "x", of which all labelled rows with a "c" are."""
+    texts = [("abc", "x"), ("bab", "y"), ("dad", "z")] * 6
+    rows: list[dict[str, object]] = [{"text": text, "label": label} for text, label in texts]
+    part, without = (NGramLogits(num_buckets=512, num_classes=3) for _ in range(2))
+    path = write_rows(tmp_path / "rows.jsonl", rows + [{"text": "cc", "label": None}] * 150)
+    data = prepare(override(Config(), {"data.dev_fraction": 0.0}), path)
+    distil(without, data, seed=0)
+    path = write_rows(tmp_path / "sets.jsonl", rows + [{"text": "cc", "label": ["y", "z"]}] * 150)
+    data = prepare(override(Config(), {"data.dev_fraction": 0.0}), path)
+    teacher = distil(part, data, seed=0)
+    assert teacher.posteriors.shape == (168, 3) and (teacher.posteriors[18:, 0] == 0).all()
+    new = encode_sequences(["ccc", "abc"], data.vocabulary, max_length=9)
+    batch = collate(new, range(2), num_classes=3)
+    shares, before = (one(batch.x, batch.lengths).softmax(1)[:, 0] for one in (part, without))
+    assert before[0] > 0.6 and shares[0] < 0.2 < 0.5 < shares[1]
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

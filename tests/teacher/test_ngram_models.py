@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from seqssvae.data.vocabulary import EOS
 from seqssvae.teacher.ngram_models import BACKGROUND, LAST_POSITION, ClassNGrams, NGramIndex
+from seqssvae.teacher.partial import possible_classes
 from tests.support.rows import make_rows
 
 Sequences = Sequence[Sequence[int]]
@@ -131,32 +132,44 @@ def test_other_rows_are_scored_with_all_counts(
 
 
 ROWS = [[4, 5, EOS], [4, 5, 4, 5, EOS], [6, 7, EOS], [6, 6, 7, EOS], [5, 4, EOS], [7, EOS]]
-LABELLED, Y = np.array([0, 2]), np.array([0, 1])
+LABELLED = np.array([0, 2])
+POSSIBLE = possible_classes(6, LABELLED, np.array([0, 1]), 2)
 
 
+@pytest.mark.parametrize("with_set", [False, True])
 @pytest.mark.parametrize("weight", [0.0, 0.05, 1.0])
-def test_em_is_the_plain_loop_over_steps_rows_and_classes(weight: float) -> None:
-    result = make_model(ROWS).fit(LABELLED, Y, 2, unlabelled_weight=weight, num_steps=2)
+def test_em_is_the_plain_loop_over_steps_rows_and_classes(weight: float, with_set: bool) -> None:
+    """Row 1 may have a set of labels, of 3 classes; nothing else is known of the third."""
+    num_classes, row_weights = 3 if with_set else 2, [weight] * 6
+    possible = possible_classes(
+        6, LABELLED, np.array([0, 1]), num_classes, {1: (1, 2)} if with_set else {}
+    )
+    result = make_model(ROWS).fit(possible, unlabelled_weight=weight, num_steps=2)
     table = [[float(number == of_class) for number in range(6)] for of_class in LABELLED]
+    if with_set:
+        information = 1 - math.log(2) / math.log(3)
+        table[1][1] = information / 2
+        table.append([0.0, information / 2, 0.0, 0.0, 0.0, 0.0])
+        row_weights[1] = weight + (1 - weight) * information
     for step in range(3):
         scores = []
         for n, row in enumerate(ROWS):
             others = [other for i, other in enumerate(ROWS) if i != n]
-            weights = ([w for i, w in enumerate(table[y]) if i != n] for y in range(2))
+            weights = ([w for i, w in enumerate(of_class) if i != n] for of_class in table)
             weighted = (list(zip(others, of_class, strict=True)) for of_class in weights)
             scores.append([score_by_loops(one, others, row, order=2) for one in weighted])
         for n in range(6):
             if n not in LABELLED and step < 2:
-                total = sum(map(math.exp, scores[n]))
-                for y in range(2):
-                    table[y][n] = weight * math.exp(scores[n][y]) / total
+                odds = np.exp(scores[n]) * possible[n]
+                for y in range(num_classes):
+                    table[y][n] = row_weights[n] * odds[y] / odds.sum()
     np.testing.assert_allclose(result, scores, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_do_not_depend_on_the_chunks() -> None:
     together, in_chunks = (
         make_model(ROWS, order=3, chunk_size=chunk_size).fit(
-            LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=2
+            POSSIBLE, unlabelled_weight=1.0, num_steps=2
         )
         for chunk_size in (2**17, 6)
     )
@@ -169,7 +182,9 @@ def test_unlabelled_rows_separate_symbols_without_labels() -> None:
     model = make_model(rows, order=1)
     for weight in (0.0, 1.0):
         scores = model.fit(
-            np.array([0, 1]), np.array([0, 1]), 2, unlabelled_weight=weight, num_steps=5
+            possible_classes(len(rows), np.arange(2), np.arange(2), 2),
+            unlabelled_weight=weight,
+            num_steps=5,
         )
         margin = scores[-2:, 0] - scores[-2:, 1]
         assert (margin[0] > 1 and margin[1] < -1) == (weight > 0)
@@ -179,7 +194,7 @@ def test_em_ends_when_posteriors_no_longer_change(monkeypatch: pytest.MonkeyPatc
     model = make_model(ROWS)
     count = Mock(wraps=model.count)
     monkeypatch.setattr(model, "count", count)
-    settled = model.fit(LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=100)
+    settled = model.fit(POSSIBLE, unlabelled_weight=1.0, num_steps=100)
     assert 2 < count.call_count < 50
-    to_the_end = model.fit(LABELLED, Y, 2, unlabelled_weight=1.0, num_steps=100, tol=-1.0)
+    to_the_end = model.fit(POSSIBLE, unlabelled_weight=1.0, num_steps=100, tol=-1.0)
     np.testing.assert_allclose(softmax(settled, 1), softmax(to_the_end, 1), atol=0.02)

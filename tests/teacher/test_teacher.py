@@ -174,6 +174,28 @@ def test_posteriors_of_all_rows_hold_those_shares(monkeypatch: pytest.MonkeyPatc
     assert fitted.predict(rows)[:, 1].max() < 0.5
 
 
+def test_a_label_that_rows_rule_out_is_no_longer_given() -> None:
+    """Only labelled rows of class 0 have "s" and "t"; those of 150 rows are of 1, 2 or 4, not 0."""
+    labels = [*["a s t"] * 6, *["b b d"] * 6, *["c e e"] * 6]
+    rows = [text.split() for text in [*labels, *["s t", "t s s"] * 75, "a a s"]]
+    labelled, y = np.arange(18), np.arange(18) // 6
+    candidates = {row: (1, 2, 4) for row in range(18, 168)}
+    without, fitted = (
+        fit_teacher(rows, labelled, y, num_classes=5, candidates=known, limits=Limits(rows=120))
+        for known in ({}, candidates)
+    )  # some rows are beyond the limit
+    for posteriors in (fitted.posteriors, without.posteriors):
+        check_posteriors(posteriors, (169, 5))
+    assert (fitted.posteriors[18:168][:, [0, 3]] == 0).all()
+    assert (fitted.posteriors[:, 3] == 0).all()  # of which nothing is known
+    others = [["s", "t", "t"], ["t", "s"]]
+    assert without.predict(others)[:, 0].min() > 0.6
+    assert fitted.predict(others)[:, 0].max() < 0.2
+    assert fitted.predict([["a", "s"], ["b", "d"], ["c", "e"]]).argmax(1).tolist() == [0, 1, 2]
+    of_sets = fitted.predict(others, possible=np.eye(5, dtype=np.bool_)[[0, 2]])
+    assert of_sets[:, [0, 2]].tolist() == [[1, 0], [0, 1]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Oracle(Classifier):
     """Knows the class of a row with some probability."""
@@ -186,7 +208,7 @@ class Oracle(Classifier):
     usual_temperature: float = 1.0
 
     def fit(
-        self, features: Features, labelled: Integers, y: Integers, num_classes: int, num_steps: int
+        self, features: Features, possible: NDArray[np.bool_], num_steps: int
     ) -> FittedClassifier:
         random = np.random.default_rng(int(100 * self.knows))
         truth = np.where(random.random(len(TRUTH)) < self.knows, TRUTH, 1 - TRUTH)
