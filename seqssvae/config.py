@@ -63,6 +63,9 @@ class DataConfig:
     max_length: int = setting(
         256, "Largest length of a row, end symbol included; longer rows are cut.", 2, 10**6
     )
+    ngram_reach: int = setting(
+        16, "N-gram features of q(y|x) read rows up to this many times max_length.", 1, 10**6
+    )
     labels_per_class: int | None = setting(None, "Labels to use per class; null: all.", 1)
     num_labels: int | None = setting(None, "Labels to use in total; null: all.", 1)
     dev_fraction: float = setting(0.2, "Fraction of labels held out for early stopping.", 0, 0.9)
@@ -195,6 +198,11 @@ class Config:
     objective: ObjectiveConfig = ObjectiveConfig()
     estimator: EstimatorConfig = EstimatorConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @property
+    def whole_length(self) -> int:
+        """Symbols of a row that are kept: `data.max_length`, more with n-gram features."""
+        return self.data.max_length * (self.data.ngram_reach if self.model.ngram_buckets else 1)
 
     def __post_init__(self) -> None:
         """Check limits, and settings that exclude each other.

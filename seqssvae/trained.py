@@ -285,7 +285,7 @@ class TrainedModel(Pretrained):
     def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
         """Rows of a file, encoded for this model, with their labels if `labels`."""
         rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
-        warn_of_losses(rows, self.config.data.max_length)
+        warn_of_losses(rows, self.config)
         return rows
 
     def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
@@ -294,8 +294,13 @@ class TrainedModel(Pretrained):
         Raises:
             InputError: a sequence of the wrong kind.
         """
-        rows = encode_given(sequences, self.vocabulary, max_length=self.config.data.max_length)
-        warn_of_losses(rows, self.config.data.max_length)
+        rows = encode_given(
+            sequences,
+            self.vocabulary,
+            max_length=self.config.data.max_length,
+            whole_length=self.config.whole_length,
+        )
+        warn_of_losses(rows, self.config)
         return rows
 
     def to_contents(self) -> RunContents:

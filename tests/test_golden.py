@@ -75,6 +75,8 @@ def test_the_format_of_today_is_kept() -> None:
 def test_golden_runs_load_and_say_what_they_said(path: Path) -> None:
     torch.set_default_dtype(torch.float32)  # what they were trained in
     wanted, found = json.loads(path.read_text(encoding="utf-8")), answers(path.with_suffix(""))
+    config = seqssvae.load(path.with_suffix("")).config
+    assert config.whole_length == config.data.max_length  # as when they were trained
     table = wanted["probabilities"]
     assert len(table) == len(TEXTS) and table[0]["left"] > 0.6 and table[2]["right"] > 0.6
     for one, other in zip(found["probabilities"], table, strict=True):

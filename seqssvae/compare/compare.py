@@ -122,7 +122,11 @@ def _draw(
         raise InputError(f"{source}: wanted rows with labels to compare on, got none")
     corpus = read_corpus_like(test_source, config, prepared.vocabulary, read_labels=True)
     rows = encode_corpus(
-        corpus, prepared.vocabulary, prepared.labels, max_length=config.data.max_length
+        corpus,
+        prepared.vocabulary,
+        prepared.labels,
+        max_length=config.data.max_length,
+        whole_length=config.whole_length,
     )
     if not (rows.y >= 0).any():
         raise InputError(f"{test_source}: wanted test rows with labels, got none")

@@ -210,7 +210,7 @@ def _train(
 
 def _cross_entropy(model: SSVAE, batch: Batch) -> Tensor:
     """Cross-entropy of q(y | x), under "y-given-z" at the mean of q(z | x)."""
-    features = model.encode(batch.x, batch.lengths)
+    features = model.encode(batch.x, batch.lengths, batch.whole)
     log_prob = label_log_prob(model, features, torch.zeros(1, 1, model.latent_size))
     return nn.functional.nll_loss(log_prob[0], batch.y)
 

@@ -27,6 +27,8 @@ class Batch:
             unlabelled one, some for a partial label. None unless some row has a partial label.
         w: Weights of L(x, y) and U(x), `[B]`; None is 1 each.
         alpha: Weights of log q(y | x), `[B]`; None is 1 each.
+        whole: Symbol ids `[B, T']` and lengths `[B]` of the whole rows, which n-gram features read;
+            None if no row is longer than in `x`.
     """
 
     x: Tensor
@@ -35,6 +37,7 @@ class Batch:
     candidates: Tensor | None = None
     w: Tensor | None = None
     alpha: Tensor | None = None
+    whole: tuple[Tensor, Tensor] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -67,6 +70,7 @@ class Batch:
         def moved(value: Tensor | None) -> Tensor | None:
             return None if value is None else value.to(device=device, dtype=dtype)
 
+        whole = self.whole
         return Batch(
             x=self.x.to(device),
             lengths=self.lengths.to(device),
@@ -74,6 +78,7 @@ class Batch:
             candidates=None if self.candidates is None else self.candidates.to(device),
             w=moved(self.w),
             alpha=moved(self.alpha),
+            whole=None if whole is None else (whole[0].to(device), whole[1].to(device)),
         )
 
     def select(self, index: Tensor) -> "Batch":
@@ -83,17 +88,20 @@ class Batch:
             index: Which rows, int64 `[M]`, or bool `[B]`.
         """
         y, lengths = self.y[index], self.lengths[index]
-        longest = int(lengths.max()) if len(lengths) else 0
         candidates = None if self.candidates is None else self.candidates[index]
         if candidates is not None and not bool(((y < 0) & ~candidates.all(-1)).any()):
             candidates = None  # none of these rows has a partial label
+        whole = None if self.whole is None else _cut(*(part[index] for part in self.whole))
+        if whole is not None and torch.equal(whole[1], lengths):
+            whole = None
         return Batch(
-            x=self.x[index][:, :longest],
+            x=_cut(self.x[index], lengths)[0],
             lengths=lengths,
             y=y,
             candidates=candidates,
             w=None if self.w is None else self.w[index],
             alpha=None if self.alpha is None else self.alpha[index],
+            whole=whole,
         )
 
     def possible_labels(self, num_classes: int) -> Tensor:
@@ -139,6 +147,10 @@ def collate(
     if lengths.min() < 1:
         row = index[lengths.argmin()]
         raise ValueError(f"row {row}: wanted at least one symbol, EOS included, got none")
+    whole = None
+    if rows.are_longer(index).any():
+        whole_x, whole_lengths = rows.padded(index, whole=True)
+        whole = torch.from_numpy(whole_x), torch.from_numpy(whole_lengths)
     y, candidates = _labels(rows, index, num_classes)
     return Batch(
         x=torch.from_numpy(x),
@@ -147,7 +159,13 @@ def collate(
         candidates=candidates,
         w=_weights(w, index),
         alpha=_weights(alpha, index),
+        whole=whole,
     )
+
+
+def _cut(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows padded no further than the longest of them, and their lengths."""
+    return x[:, : int(lengths.max()) if len(lengths) else 0], lengths
 
 
 def _labels(rows: EncodedRows, index: Indices, num_classes: int) -> tuple[Indices, Tensor | None]:
@@ -184,11 +202,13 @@ def _weights(value: Weights, index: Indices) -> Tensor | None:
 def concatenate(first: Batch, second: Batch) -> Batch:
     """The rows of two batches, those of the first one first, padded to the longer T."""
     both = (first, second)
-    longest = max(batch.x.shape[1] for batch in both)
     known = second.candidates if first.candidates is None else first.candidates
-    x = [torch.nn.functional.pad(b.x, (0, longest - b.x.shape[1])) for b in both]
+    whole = None
+    if any(batch.whole is not None for batch in both):
+        pairs = [batch.whole or (batch.x, batch.lengths) for batch in both]
+        whole = _stack([x for x, _ in pairs]), torch.cat([lengths for _, lengths in pairs])
     return Batch(
-        x=torch.cat(x),
+        x=_stack([batch.x for batch in both]),
         lengths=torch.cat([batch.lengths for batch in both]),
         y=torch.cat([batch.y for batch in both]),
         candidates=None
@@ -196,7 +216,14 @@ def concatenate(first: Batch, second: Batch) -> Batch:
         else torch.cat([batch.possible_labels(known.shape[-1]) for batch in both]),
         w=_join_weights([(batch.w, batch.num_rows) for batch in both]),
         alpha=_join_weights([(batch.alpha, batch.num_rows) for batch in both]),
+        whole=whole,
     )
+
+
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    """Rows `[B, T]` of several batches, padded to the longest T."""
+    longest = max(x.shape[1] for x in parts)
+    return torch.cat([torch.nn.functional.pad(x, (0, longest - x.shape[1])) for x in parts])
 
 
 def _join_weights(parts: Sequence[tuple[Tensor | None, int]]) -> Tensor | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqssvae.config import Config
 from seqssvae.data.corpus import Corpus
 from seqssvae.data.encoded import EncodedRows, offsets_of
 from seqssvae.data.labels import Labels
@@ -34,6 +35,7 @@ def encode_corpus(
     labels: Labels | None,
     *,
     max_length: int,
+    whole_length: int | None = None,
     num_threads: int = 0,
     max_rows_in_memory: int = MAX_ROWS_IN_MEMORY,
     chunk_rows: int = CHUNK_ROWS,
@@ -45,11 +47,12 @@ def encode_corpus(
         corpus: Texts for a vocabulary of texts, tokens for one of tokens.
         vocabulary: Symbols that are not in it become UNK and are counted.
         labels: All classes; None, or no classes, leaves all rows unlabelled.
-        max_length: Symbols of a row, EOS included; longer rows are truncated without a false EOS,
-            and counted.
+        max_length: Symbols of a row that recurrent networks read, EOS included; longer rows are
+            truncated for them without a false EOS, and counted.
+        whole_length: Symbols of a row that are kept for n-gram features; `max_length` when None.
         num_threads: Threads of SentencePiece; 0 for one per core. The ids do not depend on it.
         max_rows_in_memory: Ids of more rows of a file or a data set are written to the cache, by a
-            fingerprint of rows, vocabulary and `max_length`, and are mapped into memory.
+            fingerprint of rows, vocabulary and `whole_length`, and are mapped into memory.
         chunk_rows: Rows that are encoded at once, at most.
         chunk_symbols: Characters or tokens at which a chunk is complete.
 
@@ -57,20 +60,26 @@ def encode_corpus(
         InputError: a label that is not in `labels`, with the row and the nearest known label.
     """
     y, candidates = corpus.classes(labels) if labels and labels.names else (None, None)
+    whole_length = max_length if whole_length is None else whole_length
     chunks = (
-        _encode(vocabulary, chunk, max_length, num_threads)
+        _encode(vocabulary, chunk, whole_length, num_threads)
         for chunk in _chunks(corpus.sequences(), chunk_rows, chunk_symbols)
     )
     if corpus.key is None or len(corpus) <= max_rows_in_memory:
         symbols, offsets = _in_memory(chunks)
     else:
-        key = fingerprint(ENCODER_VERSION, corpus.key, vocabulary.fingerprint, max_length)
+        key = fingerprint(ENCODER_VERSION, corpus.key, vocabulary.fingerprint, whole_length)
         symbols, offsets = _in_a_file(chunks, key, len(corpus))
-    return EncodedRows(symbols, offsets, y, candidates, corpus.table.column("id"))
+    ids = corpus.table.column("id")
+    return EncodedRows(symbols, offsets, y, candidates, ids, max_length=max_length)
 
 
 def encode_sequences(
-    sequences: Sequence[str] | Sequence[Sequence[str]], vocabulary: Vocabulary, *, max_length: int
+    sequences: Sequence[str] | Sequence[Sequence[str]],
+    vocabulary: Vocabulary,
+    *,
+    max_length: int,
+    whole_length: int | None = None,
 ) -> EncodedRows:
     """Encode sequences that come from no file; unlabelled, their ids are "1", "2", ...
 
@@ -78,6 +87,7 @@ def encode_sequences(
         sequences: Texts, or lists of tokens; they may be empty.
         vocabulary: As in `encode_corpus`.
         max_length: As in `encode_corpus`.
+        whole_length: As in `encode_corpus`.
 
     Raises:
         InputError: a lone surrogate, or a million symbols or more, with the sequence's number.
@@ -92,12 +102,18 @@ def encode_sequences(
         if find_surrogate(text) is not None:
             raise InputError(f"{where}: wanted Unicode text, got a lone surrogate")
     chunks = _chunks(sequences, CHUNK_ROWS, CHUNK_SYMBOLS)
-    symbols, offsets = _in_memory(_encode(vocabulary, chunk, max_length, 0) for chunk in chunks)
-    return EncodedRows(symbols, offsets, ids=range(1, len(sequences) + 1))
+    whole_length = max_length if whole_length is None else whole_length
+    symbols, offsets = _in_memory(_encode(vocabulary, chunk, whole_length, 0) for chunk in chunks)
+    ids = range(1, len(sequences) + 1)
+    return EncodedRows(symbols, offsets, ids=ids, max_length=max_length)
 
 
 def encode_given(
-    sequences: Iterable[object], vocabulary: Vocabulary, *, max_length: int
+    sequences: Iterable[object],
+    vocabulary: Vocabulary,
+    *,
+    max_length: int,
+    whole_length: int | None = None,
 ) -> EncodedRows:
     """As `encode_sequences`, of arguments whose kind is not known.
 
@@ -115,23 +131,35 @@ def encode_given(
         if wants_text != isinstance(sequence, str) or not is_sequence:
             wanted = "a text" if wants_text else "a list of tokens"
             raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r:.40}")
-    return encode_sequences(checked, vocabulary, max_length=max_length)
+    return encode_sequences(checked, vocabulary, max_length=max_length, whole_length=whole_length)
 
 
-def warn_of_losses(rows: EncodedRows, max_length: int) -> None:
+def warn_of_losses(rows: EncodedRows, config: Config) -> None:
     """Warn of unknown symbols and of rows that were cut."""
     if rows.num_unknown:
         logger.warning("%d symbols are not in the vocabulary: read as UNK", rows.num_unknown)
     if rows.num_truncated:
-        logger.warning("%d rows are longer than %d symbols: cut", rows.num_truncated, max_length)
+        logger.warning(describe_long_rows(rows.num_truncated, config))
+
+
+def describe_long_rows(number: int, config: Config) -> str:
+    """What is read of rows that are longer than `data.max_length`, in a line."""
+    limit, whole_length = config.data.max_length, config.whole_length
+    read = "truncated"
+    if whole_length > limit:
+        read = f"n-grams of q(y|x) are read up to symbol {whole_length}, all else is truncated"
+    return f"{number} rows are longer than data.max_length = {limit}: {read}"
 
 
 def _encode(
-    vocabulary: Vocabulary, sequences: list[str | Sequence[str]], max_length: int, num_threads: int
+    vocabulary: Vocabulary,
+    sequences: list[str | Sequence[str]],
+    whole_length: int,
+    num_threads: int,
 ) -> tuple[Symbols, Integers]:
     """Ids of rows one after the other, EOS after rows that are not truncated, and their lengths."""
     ids, lengths = vocabulary.encode_many(sequences, num_threads=num_threads)
-    sizes = np.minimum(lengths + 1, max_length)
+    sizes = np.minimum(lengths + 1, whole_length)
     row = np.repeat(np.arange(len(sizes)), sizes)
     time = np.arange(len(row)) - offsets_of(sizes)[row]
     symbols = np.full(len(row), EOS, dtype=np.int32)

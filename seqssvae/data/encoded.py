@@ -23,6 +23,8 @@ PART_ROWS = 65_536
 class EncodedRows:
     """Rows of symbol ids and their labels: n rows, selected from N.
 
+    Rows may be longer than what recurrent networks read of them; n-gram features read all symbols.
+
     Args:
         symbols: All N rows one after the other, int32; each ends with EOS or was truncated.
         offsets: Start of each of the N rows in `symbols`, then the size of `symbols`, `[N + 1]`.
@@ -30,9 +32,11 @@ class EncodedRows:
         candidates: Possible classes of the rows with a partial label, whose y is -1.
         ids: Ids of the N rows, strings or Arrow strings.
         index: Which of the N rows are selected, `[n]`; None for all of them.
+        max_length: Symbols that recurrent networks read of a row; all when None.
 
     Attributes:
         candidates: See above.
+        max_length: See above.
         index: See above; never None.
     """
 
@@ -45,13 +49,14 @@ class EncodedRows:
         ids: Sequence[Any] = (),
         *,
         index: NDArray[np.signedinteger] | None = None,
+        max_length: int | None = None,
     ) -> None:
         self._symbols, self._offsets, self._ids = symbols, offsets, ids
         if index is None:
             num_rows = len(offsets) - 1
             index = np.arange(num_rows, dtype=np.int32 if num_rows < 2**31 else np.int64)
         self.index = index
-        self._y = y
+        self._y, self.max_length = y, max_length
         self.candidates = {} if candidates is None else candidates
 
     def __len__(self) -> int:
@@ -75,26 +80,28 @@ class EncodedRows:
         # position in the copy + (start here - start in the copy) of its row = position here
         shift = self._offsets[self.index] - self.offsets[:-1]
         copied: NDArray[np.int32] = self._symbols[
-            np.arange(self.offsets[-1]) + np.repeat(shift, self.lengths)
+            np.arange(self.offsets[-1]) + np.repeat(shift, np.diff(self.offsets))
         ]
         return copied
 
     @functools.cached_property
     def offsets(self) -> Integers:
         """Start of each row in `symbols`, then M, int64, `[n + 1]`."""
-        return offsets_of(self.lengths)
+        return offsets_of(self._whole_lengths(self.index))
 
     @functools.cached_property
     def lengths(self) -> Integers:
-        """Number of symbols of each row, EOS included, int64, `[n]`."""
-        lengths: Integers = self._offsets[self.index + 1] - self._offsets[self.index]
-        return lengths
+        """Number of symbols of each row that recurrent networks read, int64, `[n]`."""
+        return self._read_lengths(self.index)
 
     @functools.cached_property
     def num_truncated(self) -> int:
-        """Number of rows that were truncated, and so have no EOS."""
-        lasts = (self._symbols[self._offsets[part.index + 1] - 1] for part in self.parts())
-        return sum(int((last != EOS).sum()) for last in lasts)
+        """Number of rows of which recurrent networks do not read all, EOS included."""
+        count = 0
+        for part in self.parts():
+            lasts = self._symbols[self._offsets[part.index + 1] - 1]
+            count += int(((lasts != EOS) | part.are_longer(np.arange(len(part)))).sum())
+        return count
 
     @functools.cached_property
     def num_unknown(self) -> int:
@@ -110,17 +117,25 @@ class EncodedRows:
         row = self.index[number]
         return self._symbols[self._offsets[row] : self._offsets[row + 1]]
 
-    def padded(self, numbers: Integers) -> tuple[Integers, Integers]:
+    def are_longer(self, numbers: Integers) -> NDArray[np.bool_]:
+        """Which of some rows have more symbols than recurrent networks read, `[m]`."""
+        rows = self.index[numbers]
+        return self._whole_lengths(rows) > self._read_lengths(rows)
+
+    def padded(self, numbers: Integers, *, whole: bool = False) -> tuple[Integers, Integers]:
         """Rows padded to one length.
 
         Args:
             numbers: Which rows, from 0, `[m]`, at least one.
+            whole: All symbols, not only those that recurrent networks read.
 
         Returns:
             Their symbols, int64 `[m, T]`, PAD after the end of a row, and their lengths, `[m]`.
         """
         rows = self.index[numbers]
-        starts, lengths = self._offsets[rows], self._offsets[rows + 1] - self._offsets[rows]
+        starts, lengths = self._offsets[rows], self._read_lengths(rows)
+        if whole:
+            lengths = self._whole_lengths(rows)
         time = np.arange(lengths.max())
         inside = time < lengths[:, None]  # [m, T]
         x = np.zeros(inside.shape, dtype=np.int64)  # PAD is 0
@@ -148,7 +163,7 @@ class EncodedRows:
                 int(new): self.candidates[int(old[new])]
                 for new in np.flatnonzero(np.isin(old, partial))
             }
-        return EncodedRows(self._symbols, self._offsets, y, candidates, self._ids, index=index)
+        return self._same_symbols(y, candidates, index)
 
     def slice(self, start: int, stop: int) -> "EncodedRows":
         """The rows from `start` to `stop` - 1."""
@@ -163,7 +178,33 @@ class EncodedRows:
         self, y: Classes | None, candidates: Mapping[int, tuple[int, ...]] | None = None
     ) -> "EncodedRows":
         """The same rows with other labels, or with none; arguments as for the class."""
-        return EncodedRows(self._symbols, self._offsets, y, candidates, self._ids, index=self.index)
+        return self._same_symbols(y, candidates, self.index)
+
+    def _same_symbols(
+        self,
+        y: Classes | None,
+        candidates: Mapping[int, tuple[int, ...]] | None,
+        index: NDArray[np.signedinteger],
+    ) -> "EncodedRows":
+        return EncodedRows(
+            self._symbols,
+            self._offsets,
+            y,
+            candidates,
+            self._ids,
+            index=index,
+            max_length=self.max_length,
+        )
+
+    def _whole_lengths(self, rows: NDArray[np.signedinteger]) -> Integers:
+        """Number of symbols of some of the N rows."""
+        lengths: Integers = self._offsets[rows + 1] - self._offsets[rows]
+        return lengths
+
+    def _read_lengths(self, rows: NDArray[np.signedinteger]) -> Integers:
+        """Number of these that recurrent networks read."""
+        lengths = self._whole_lengths(rows)
+        return lengths if self.max_length is None else np.minimum(lengths, self.max_length)
 
     @classmethod
     def concatenate(cls, parts: Sequence["EncodedRows"]) -> "EncodedRows":
@@ -172,7 +213,7 @@ class EncodedRows:
         Symbols are copied unless all parts are selections of the same rows.
 
         Args:
-            parts: At least one.
+            parts: At least one; all with the same `max_length`.
         """
         starts = np.cumsum([0, *map(len, parts)])
         y = np.concatenate([part.y for part in parts])
@@ -183,11 +224,13 @@ class EncodedRows:
         }
         first = parts[0]
         if all(part._symbols is first._symbols for part in parts):
-            index = np.concatenate([part.index for part in parts])
-            return cls(first._symbols, first._offsets, y, candidates, first._ids, index=index)
+            return first._same_symbols(
+                y, candidates, np.concatenate([part.index for part in parts])
+            )
         symbols = np.concatenate([part.symbols for part in parts])
-        offsets = offsets_of(np.concatenate([part.lengths for part in parts]))
-        return cls(symbols, offsets, y, candidates, [id for part in parts for id in part.ids])
+        offsets = offsets_of(np.concatenate([np.diff(part.offsets) for part in parts]))
+        ids = [id for part in parts for id in part.ids]
+        return cls(symbols, offsets, y, candidates, ids, max_length=first.max_length)
 
 
 def offsets_of(lengths: Integers) -> Integers:

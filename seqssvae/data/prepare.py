@@ -117,6 +117,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         vocabulary,
         labels,
         max_length=settings.max_length,
+        whole_length=config.whole_length,
         num_threads=config.training.num_threads,
     )
     return Prepared(
@@ -145,7 +146,13 @@ def read_like(
         InputError: bad input, or a label that is not in `labels`.
     """
     corpus = read_corpus_like(source, config, vocabulary, read_labels=labels is not None)
-    return encode_corpus(corpus, vocabulary, labels, max_length=config.data.max_length)
+    return encode_corpus(
+        corpus,
+        vocabulary,
+        labels,
+        max_length=config.data.max_length,
+        whole_length=config.whole_length,
+    )
 
 
 def read_corpus_like(

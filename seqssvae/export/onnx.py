@@ -35,11 +35,12 @@ class EncoderForExport(nn.Module):
 
     Args:
         model: A model with classes.
+        max_length: Symbols of a row that recurrent layers read; n-gram features read all.
     """
 
-    def __init__(self, model: SSVAE) -> None:
+    def __init__(self, model: SSVAE, max_length: int) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.max_length = model, max_length
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Probabilities of the labels, `[B, K]`.
@@ -48,11 +49,12 @@ class EncoderForExport(nn.Module):
             x: Symbol ids, int64 `[B, T]`; symbols after `lengths` are ignored.
             lengths: Lengths of the rows, EOS included, int64 `[B]`, each from 0 to T.
         """
-        model = self.model
+        model, whole = self.model, (x, lengths)
+        x, lengths = x[:, : self.max_length], lengths.clamp(max=self.max_length)
         for_z = _features(model.encoder_z, x, lengths)
         shared = model.encoder_y is model.encoder_z
         for_y = for_z if shared else _features(model.encoder_y, x, lengths)
-        ngrams = None if model.ngrams is None else _ngram_logits(model.ngrams, x, lengths)
+        ngrams = None if model.ngrams is None else _ngram_logits(model.ngrams, *whole)
         features = Features(for_y, for_z, ngrams)
         z = model.z_posterior(features)[0] if model.y_reads_z else None
         return model.y_logits(features, z).exp()
@@ -119,11 +121,16 @@ def export_onnx(
     longest = trained.config.data.max_length
     with evaluation_mode(trained.model):
         model = copy.deepcopy(trained.model).float()
-        content = _trace(EncoderForExport(model), len(trained.vocabulary), longest)
+        content = _trace(EncoderForExport(model, longest), len(trained.vocabulary), longest)
         difference = _largest_difference(trained, onnxruntime.InferenceSession(content), longest)
     if not difference < tolerance:
         raise RuntimeError(f"wanted the exported encoder to agree with the model, got {difference}")
-    about = {"max_length": longest, "UNK": UNK, "EOS": EOS, "first_symbol": NUM_SPECIAL}
+    about = {
+        "max_length": trained.config.whole_length,
+        "UNK": UNK,
+        "EOS": EOS,
+        "first_symbol": NUM_SPECIAL,
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trained.vocabulary.save(folder)
@@ -179,11 +186,14 @@ def _largest_difference(trained: TrainedModel, session: Any, longest: int) -> fl
     """Largest difference of a probability from the model, for batches of unsorted lengths."""
     generator, model, num_rows = torch.Generator().manual_seed(1), trained.model, 5
     difference = 0.0
-    for size in sorted({min(length, longest) for length in (1, 7, 40)}):
+    sizes = {min(length, longest) for length in (1, 7, 40)}
+    if trained.config.whole_length > longest:
+        sizes.add(longest + 1)
+    for size in sorted(sizes):
         x = torch.randint(UNK, len(trained.vocabulary), (num_rows, size), generator=generator)
         lengths = torch.randint(1, size + 1, (num_rows,), generator=generator)
         lengths[num_rows // 2] = size
-        features = model.encode(x, lengths)
+        features = model.encode(x[:, :longest], lengths.clamp(max=longest), (x, lengths))
         wanted = model.y_logits(features, model.z_posterior(features)[0]).exp().numpy()
         (got,) = session.run(None, {"x": x.numpy(), "lengths": lengths.numpy()})
         difference = max(difference, float(np.abs(got - wanted).max()))

@@ -65,7 +65,8 @@ class SeqSSVAEClassifier(
         num_steps: Training steps. A longer KL warm-up is cut to a third of them.
         max_minutes: Time limit of training.
         latent_size: Z.
-        max_length: The most symbols of a row, EOS included; longer rows are truncated.
+        max_length: The most symbols of a row, EOS included; of longer rows, only n-gram features
+            read more.
         vocabulary: "auto", "sentencepiece", "characters" or "tokens".
         estimator: The estimator of the discrete y: "fused-enum", ...
         teacher: Initialise q(y | x) from n-gram models with EM.

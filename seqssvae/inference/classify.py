@@ -60,7 +60,7 @@ def classify(
         batch = batch.to(model.prior_logits.device)
         noise = common_noise(model, num_samples, generator)  # [S, 1, Z]
         only_y = mode == "q" and not model.y_reads_z
-        features = model.encode(batch.x, batch.lengths, only_y=only_y)
+        features = model.encode(batch.x, batch.lengths, batch.whole, only_y=only_y)
         log_prob = []
         if mode != "posterior":
             log_prob.append(log_mean_exp(label_log_prob(model, features, noise)))  # [B, K]

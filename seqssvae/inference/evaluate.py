@@ -148,7 +148,7 @@ def _measure_rows(
                 continue
             batch = collate(rows, indices, num_classes=model.num_classes)
             batch = batch.to(model.prior_logits.device)
-            features = model.encode(batch.x, batch.lengths)
+            features = model.encode(batch.x, batch.lengths, batch.whole)
             noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
             log_q = _label_log_prob(model, features, noise)
             posterior = _posterior(model, features, log_q)

@@ -35,7 +35,7 @@ def log_prob_per_symbol(
         noise = common_noise(model, num_samples, torch.Generator().manual_seed(seed))
         for indices, batch in evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes):
             batch = batch.to(model.prior_logits.device)
-            features = model.encode(batch.x, batch.lengths)
+            features = model.encode(batch.x, batch.lengths, batch.whole)
             samples = sample_log_likelihood(model, batch, features, noise)
             joint = log_joint(model, *(part.double() for part in samples))  # [K, B]
             log_prob[indices] = (joint.logsumexp(0) / batch.lengths).cpu().numpy()

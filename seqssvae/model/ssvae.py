@@ -101,24 +101,34 @@ class SSVAE(PyroModule):
         self.register_buffer("prior_logits", (weights / weights.sum()).log())
         self.prior_logits: Tensor
 
-    def encode(self, x: Tensor, lengths: Tensor, *, only_y: bool = False) -> Features:
+    def encode(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        whole: tuple[Tensor, Tensor] | None = None,
+        *,
+        only_y: bool = False,
+    ) -> Features:
         """Run the encoder bodies over the sequences.
 
         Args:
             x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
             lengths: `[B]`.
+            whole: Ids `[B, T']` and lengths `[B]` of the whole rows for n-grams, if x has less.
             only_y: Compute features for q(y | x) alone; those for z are the same.
 
         Raises:
             ValueError: a symbol id is not below V.
         """
-        check_below("symbol ids", x[length_mask(lengths, x.shape[1])], self.vocabulary_size)
+        for ids, ends in ((x, lengths), whole or (x[:0], lengths[:0])):
+            check_below("symbol ids", ids[length_mask(ends, ids.shape[1])], self.vocabulary_size)
         for_y = self.encoder_y(x, lengths) if self.num_classes else None
         same = self.shares_encoder or only_y
         for_z = for_y if same and for_y is not None else self.encoder_z(x, lengths)
         if for_y is None:
             return Features(for_z, for_z)
-        return Features(for_y, for_z, None if self.ngrams is None else self.ngrams(x, lengths))
+        ngrams = None if self.ngrams is None else self.ngrams(*(whole or (x, lengths)))
+        return Features(for_y, for_z, ngrams)
 
     def start_from_ngrams(self) -> None:
         """Reset q(y | x) to its n-gram part, and freeze that part."""
@@ -202,7 +212,7 @@ class SSVAE(PyroModule):
         """
         self.announce_parameters()
         plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
-        features = self.encode(batch.x, batch.lengths)
+        features = self.encode(batch.x, batch.lengths, batch.whole)
         if not self.num_classes:
             with _examples(plate, batch, dtype):
                 self._sample_z(features, None, kl_weight)
@@ -255,7 +265,7 @@ class SSVAE(PyroModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """q(y | x) of a batch, `[B, K]`; under "y-given-z" at the mean of q(z | x)."""
-        features = self.encode(batch.x, batch.lengths)
+        features = self.encode(batch.x, batch.lengths, batch.whole)
         return self.y_logits(features, self.z_posterior(features)[0]).exp()
 
 

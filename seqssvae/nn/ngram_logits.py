@@ -10,6 +10,7 @@ from torch.nn import functional
 from seqssvae.nn.ngrams import SYMBOL_NGRAMS, WORD_NGRAMS, NGrams, hash_ngrams
 
 MAX_WEIGHTS = 2**21  # of a block: with more than 32 classes there are fewer buckets
+MAX_SYMBOLS = 2**19  # hashed at once, of a batch of more than one row
 
 
 @final
@@ -72,6 +73,13 @@ class NGramLogits(nn.Module):
 
     def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f(x), sparse: distinct buckets, their rows (ascending) and their values, all `[M]`."""
+        size = max(1, MAX_SYMBOLS // max(1, x.shape[1]))
+        if len(x) > size:
+            starts = range(0, len(x), size)
+            parts = [self.features(x[i : i + size], lengths[i : i + size]) for i in starts]
+            parts = [(b, i + r, v) for i, (b, r, v) in zip(starts, parts, strict=True)]
+            buckets, rows, values = map(torch.cat, zip(*parts, strict=True))
+            return buckets, rows, values
         num_features, num_blocks = len(self.idf), len(self.blocks)
         hashed = hash_ngrams(
             x, lengths, self.blocks, num_buckets=self.num_buckets, words=self.words

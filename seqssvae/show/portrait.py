@@ -119,7 +119,11 @@ def load_held_out(
         source, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
     )
     rows = encode_corpus(
-        corpus, trained.vocabulary, trained.labels, max_length=trained.config.data.max_length
+        corpus,
+        trained.vocabulary,
+        trained.labels,
+        max_length=trained.config.data.max_length,
+        whole_length=trained.config.whole_length,
     )
     chosen = np.arange(len(rows))
     if not {id for ids in split.values() for id in ids}.difference(rows.ids):

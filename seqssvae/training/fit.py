@@ -11,6 +11,7 @@ import torch
 from seqssvae import distributed
 from seqssvae.config import Config, override
 from seqssvae.data.corpus import Source
+from seqssvae.data.encode import describe_long_rows
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.model.build import build
@@ -278,8 +279,7 @@ def _log_sizes(config: Config, prepared: Prepared) -> None:
         f"{len(prepared.labels.names)} classes, {len(prepared.vocabulary)} symbols"
     )
     if num_truncated := labelled.num_truncated + unlabelled.num_truncated:
-        limit = config.data.max_length
-        logger.info("%d rows are longer than data.max_length = %d: truncated", num_truncated, limit)
+        logger.info(describe_long_rows(num_truncated, config))
     for warning in prepared.warnings:
         logger.warning(warning)
 

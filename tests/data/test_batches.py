@@ -15,9 +15,25 @@ from tests.support.rows import numbered_rows, row_numbers
 def same(first: Batch, second: Batch) -> bool:
     for field in dataclasses.fields(Batch):
         a, b = getattr(first, field.name), getattr(second, field.name)
-        if (a is None) != (b is None) or (a is not None and not torch.equal(a, b)):
+        if (a is None) != (b is None):
+            return False
+        pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
+        if a is not None and not all(torch.equal(one, other) for one, other in pairs):
             return False
     return True
+
+
+def test_long_rows_are_cut_with_the_whole_ones_beside() -> None:
+    rows = numbered_rows([6, 1, 3, 4], max_length=3)
+    batch = collate(rows, [1, 3, 0], num_classes=2)
+    assert batch.x.tolist() == [[11, 0, 0], [13] * 3, [10] * 3]
+    assert batch.lengths.tolist() == [1, 3, 3] and batch.whole is not None
+    x, lengths = batch.whole
+    assert x.tolist() == [[11] + [0] * 5, [13] * 4 + [0] * 2, [10] * 6]
+    assert lengths.tolist() == [1, 4, 6]
+    moved = batch.to("meta").whole
+    assert moved is not None and moved[0].device.type == moved[1].device.type == "meta"
+    assert collate(rows, [1, 2], num_classes=2).whole is None  # none of them is longer
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.data())
@@ -58,8 +74,9 @@ def test_partial_labels() -> None:
     assert none.y.tolist() == [-1] * 5 and none.candidates is None
 
 
-def test_select_equals_collate() -> None:
-    rows = numbered_rows([6, 1, 3, 2], [0, 1, -1, -1], candidates={2: (0, 1)})
+@pytest.mark.parametrize("max_length", [None, 2, 5])
+def test_select_equals_collate(max_length: int | None) -> None:
+    rows = numbered_rows([6, 1, 3, 2], [0, 1, -1, -1], {2: (0, 1)}, max_length=max_length)
     weights = np.array([1.0, 2.0, 3.0, 4.0])
     batch = collate(rows, range(4), num_classes=3, w=weights, alpha=0.5)
     for indices in ([1, 3], [2, 0], [1], [3, 2], [0, 1, 2, 3]):
@@ -70,8 +87,9 @@ def test_select_equals_collate() -> None:
     )
 
 
-def test_concatenate_equals_collate() -> None:
-    rows = numbered_rows([2, 5, 3, 1], [0, 1, -1, -1], candidates={2: (0, 1)})
+@pytest.mark.parametrize("max_length", [None, 2, 4])
+def test_concatenate_equals_collate(max_length: int | None) -> None:
+    rows = numbered_rows([2, 5, 3, 1], [0, 1, -1, -1], {2: (0, 1)}, max_length=max_length)
     for first, second in (([0, 1], [2, 3]), ([2, 3], [0, 1]), ([0], [3]), ([3, 2, 1], [0])):
         joined = concatenate(
             collate(rows, first, num_classes=3), collate(rows, second, num_classes=3)

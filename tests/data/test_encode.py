@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqssvae.config import Config, override
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import Corpus, gather_corpus, read_corpus
-from seqssvae.data.encode import encode_corpus
+from seqssvae.data.encode import describe_long_rows, encode_corpus, encode_sequences
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import (
@@ -89,6 +90,31 @@ def test_cached_ids_are_those_made_now(tmp_path: Path, kind: str, max_length: in
     parallel = encode(in_memory, vocabulary, labels, max_length=max_length, num_threads=2)
     check(parallel, expected)
     assert len(cached()) == 1
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_rows_are_kept_past_what_recurrent_networks_read(tmp_path: Path, in_memory: bool) -> None:
+    corpus = read_corpus(write(tmp_path / "a.jsonl", TEXTS))
+    vocabulary = CharacterVocabulary("abc")
+    limits = {"max_length": 3, "whole_length": 8}
+    if in_memory:
+        found = encode_sequences([row.sequence for row in corpus], vocabulary, **limits)
+    else:
+        found = encode(corpus, vocabulary, None, **limits)
+    expected = row_by_row(corpus, vocabulary, 8)
+    assert found.symbols.tolist() == expected.symbols.tolist()
+    assert found.offsets.tolist() == expected.offsets.tolist()
+    assert found.lengths.tolist() == np.minimum(expected.lengths, 3).tolist()
+    assert found.num_truncated == sum(len(text) >= 3 for text in TEXTS)
+
+
+def test_the_log_says_what_is_read_of_long_rows() -> None:
+    config = override(Config(), {"data.max_length": 10, "data.ngram_reach": 3})
+    wanted = "5 rows are longer than data.max_length = 10: "
+    whole = "n-grams of q(y|x) are read up to symbol 30, all else is truncated"
+    assert describe_long_rows(5, config) == wanted + whole
+    for changes in ({"data.ngram_reach": 1}, {"model.ngram_buckets": 0}):
+        assert describe_long_rows(5, override(config, changes)) == wanted + "truncated"
 
 
 def test_cached_ids_are_mapped_and_not_made_again(

@@ -83,6 +83,32 @@ def test_a_selection_equals_a_copy(rows: list[list[int]], data: st.DataObject) -
         assert all(not any(row[n:]) for row, n in zip(x.tolist(), lengths, strict=True))
 
 
+@given(rows=sequences.filter(bool), max_length=st.integers(1, 8), data=st.data())
+def test_long_rows_are_read_in_part_and_kept_whole(
+    rows: list[list[int]], max_length: int, data: st.DataObject
+) -> None:
+    """Also of a selection, with other labels, and concatenated with a copy or without."""
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1))
+    made = make_rows(rows, max_length=max_length)
+    selection = made.take(chosen).with_labels(np.zeros(len(chosen), np.int64))
+    other = data.draw(st.sampled_from([made, make_rows(rows, max_length=max_length)]))
+    found = EncodedRows.concatenate([selection, other])
+    whole = [*(rows[number] for number in chosen), *rows]
+    cut = [row[:max_length] for row in whole]
+    assert as_lists(found) == whole and found.max_length == max_length
+    assert found.symbols.tolist() == [symbol for row in whole for symbol in row]
+    assert np.diff(found.offsets).tolist() == [len(row) for row in whole]
+    assert found.lengths.tolist() == [len(row) for row in cut]
+    assert found.num_truncated == sum(row[-1] != EOS for row in cut)
+    every = np.arange(len(whole))
+    longer = [len(row) > max_length for row in whole]
+    assert found.are_longer(every).tolist() == longer
+    for wanted, lists in ((False, cut), (True, whole)):
+        x, lengths = found.padded(every, whole=wanted)
+        assert [row[:n] for row, n in zip(x.tolist(), lengths, strict=True)] == lists
+        assert x.shape[1] == max(map(len, lists))
+
+
 def test_rows_are_selected_by_lists_and_masks() -> None:
     rows = make_rows([[4, EOS], [5, 5, EOS], [6, EOS]])
     assert rows.take([2, 0]).ids == ["row-2", "row-0"]

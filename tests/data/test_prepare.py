@@ -277,7 +277,8 @@ def test_rows_of_another_file_are_read_as_the_training_rows(tmp_path: Path) -> N
     ]
     found = read_like(write_rows(tmp_path / "rows.jsonl", rows), config, vocabulary, labels)
     assert found.y.tolist() == [1, -1, -1] and found.candidates == {2: (0, 1)}
-    assert [found.row(i).tolist() for i in range(3)] == [[4, 5, EOS], [5, UNK, 5, EOS], [4] * 4]
+    assert found.padded(np.arange(3))[0].tolist() == [[4, 5, EOS, 0], [5, UNK, 5, EOS], [4] * 4]
+    assert found.row(2).tolist() == [4] * 5 + [EOS]  # for n-grams
     unread = read_like(tmp_path / "rows.jsonl", config, vocabulary, None)
     assert unread.y.tolist() == [-1, -1, -1] and not unread.candidates
     assert read_sequences(tmp_path / "rows.jsonl", config) == ["ab", "bxb", "aaaaa"]

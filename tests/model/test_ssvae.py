@@ -12,11 +12,13 @@ from pyro import poutine
 from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.optim import ClippedAdam
 
-from seqssvae.data.batches import Batch
+from seqssvae.data.batches import Batch, collate
+from seqssvae.data.vocabulary import EOS
 from seqssvae.estimators import FusedEnum, SumAndSample, TraceEnum
 from seqssvae.model.ssvae import auxiliary_log_prob, restrict
 from tests.support.factories import FACTORISATIONS, brute_force_loss, make_batch, make_model
 from tests.support.fixtures import FixNoise
+from tests.support.rows import make_rows
 
 
 @pytest.mark.parametrize(("num_classes", "labels"), [(3, [-1, 0]), (0, [-1, -1])])
@@ -126,6 +128,33 @@ def test_padding_and_neighbours_change_no_feature() -> None:
             alone = model.encode(batch.x[row : row + 1, :length], batch.lengths[row : row + 1])
             torch.testing.assert_close(wide.y[row], alone.y[0], rtol=0, atol=1e-12)
             torch.testing.assert_close(wide.z[row], alone.z[0], rtol=0, atol=1e-12)
+
+
+def test_ngrams_are_read_past_what_the_recurrent_layers_read() -> None:
+    """As with a longer `max_length`; the recurrent layers read what the shorter one gives them."""
+    model = make_model()
+    assert model.ngrams is not None
+    torch.nn.init.normal_(model.ngrams.weight)
+    sequences = [[4, 5, 6, 4, 4, 5, EOS], [6, EOS], [5, 5, 4, 6, EOS]]
+    longest, cut, both = (
+        collate(make_rows(rows, max_length=limit), range(3), num_classes=3)
+        for rows, limit in (
+            (sequences, None), ([row[:3] for row in sequences], None), (sequences, 3)
+        )
+    )  # fmt: skip
+    whole, short, found = (
+        model.encode(batch.x, batch.lengths, batch.whole) for batch in (longest, cut, both)
+    )
+    assert found.ngrams is not None and whole.ngrams is not None and short.ngrams is not None
+    torch.testing.assert_close(found.ngrams, whole.ngrams)
+    assert (found.ngrams - short.ngrams).abs().amax(1).gt(1e-3).tolist() == [True, False, True]
+    torch.testing.assert_close(found.y, short.y)
+    torch.testing.assert_close(found.z, short.z)
+    assert (found.y - whole.y)[0].abs().max() > 1e-3
+    assert both.whole is not None
+    both.whole[0][0, 5] = 10**6
+    with pytest.raises(ValueError, match="symbol ids: wanted 0 to"):
+        model.encode(both.x, both.lengths, both.whole)
 
 
 def test_the_observed_label_matters() -> None:

@@ -88,6 +88,16 @@ def test_padding_order_and_neighbours_of_rows_change_nothing() -> None:
         torch.testing.assert_close(module(*padded([sequence]))[0], together[row])
 
 
+def test_rows_are_hashed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences, module = make_sequences(), make_module()
+    x, lengths = padded(sequences)
+    whole = module.features(x, lengths)
+    for size in (1, 3 * x.shape[1], 12 * x.shape[1] + 1):
+        monkeypatch.setattr("seqssvae.nn.ngram_logits.MAX_SYMBOLS", size)
+        for part, wanted in zip(module.features(x, lengths), whole, strict=True):
+            assert torch.equal(part, wanted)
+
+
 def test_a_batch_may_have_no_rows_or_no_symbols() -> None:
     module = make_module()
     assert module(

@@ -20,6 +20,7 @@ def make_rows(
     y: Sequence[int] | None = None,
     candidates: dict[int, tuple[int, ...]] | None = None,
     ids: Sequence[str] | None = None,
+    max_length: int | None = None,
 ) -> EncodedRows:
     """Rows of these symbol ids, which need not end with EOS.
 
@@ -28,6 +29,7 @@ def make_rows(
         y: Label of each row; unlabelled by default.
         candidates: Possible labels of some rows.
         ids: Id of each row; "row-0", "row-1", ... by default.
+        max_length: Symbols that recurrent networks read of a row.
     """
     lengths = [len(sequence) for sequence in sequences]
     return EncodedRows(
@@ -36,6 +38,7 @@ def make_rows(
         y=np.array([-1] * len(lengths) if y is None else y, np.int64),
         candidates=candidates or {},
         ids=tuple(ids or (f"row-{row}" for row in range(len(lengths)))),
+        max_length=max_length,
     )
 
 
@@ -53,12 +56,12 @@ def numbered_rows(
     y: Sequence[int] | None = None,
     candidates: dict[int, tuple[int, ...]] | None = None,
     first: int = 0,
+    max_length: int | None = None,
 ) -> EncodedRows:
     """Row i holds `lengths[i]` times the symbol `10 + first + i`."""
     sequences = [[10 + first + row] * length for row, length in enumerate(lengths)]
-    return make_rows(
-        sequences, y, candidates, [f"row-{first + row}" for row in range(len(lengths))]
-    )
+    ids = [f"row-{first + row}" for row in range(len(lengths))]
+    return make_rows(sequences, y, candidates, ids, max_length)
 
 
 def row_numbers(batch: Batch) -> list[int]:

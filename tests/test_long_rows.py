@@ -1,0 +1,79 @@
+"""Classes that differ past `data.max_length`: n-grams of q(y | x) read them wherever it is used."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqssvae
+from seqssvae.config import Config
+from seqssvae.data.batches import collate
+from seqssvae.export.onnx import export_onnx
+from seqssvae.export.sklearn import SeqSSVAEClassifier
+from seqssvae.inference.classify import classify
+from seqssvae.training.fit import fit
+from tests.support.rows import write_rows
+from tests.support.training import quick_config
+
+
+def make_texts(seed: int, num_rows: int = 120) -> tuple[list[str], list[str]]:
+    """12 random symbols, then four of a class's own, and the classes."""
+    random = np.random.default_rng(seed)
+    labels = ["left", "right"] * (num_rows // 2)
+    tails = {"left": "cdcd", "right": "dccd"}
+    return ["".join(random.choice(list("ab"), 12)) + tails[y] for y in labels], labels
+
+
+def settings(**changes: Any) -> Config:
+    return quick_config(data__max_length=8, data__vocabulary="characters", **changes)
+
+
+WITHOUT_TEACHER = {
+    "training__teacher": False,
+    "training__num_steps": 60,
+    "training__learning_rate": 0.05,
+}
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_a_run_reads_them_in_training_and_in_use(
+    teacher: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from experiments.onnx_classify import OnnxClassifier
+
+    changes = {} if teacher else WITHOUT_TEACHER
+    (texts, labels), (others, truth) = make_texts(0), make_texts(1)
+    known = [label if number < 60 else None for number, label in enumerate(labels)]
+    rows = [{"text": text, "label": y} for text, y in zip(texts, known, strict=True)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    test = write_rows(
+        tmp_path / "test.jsonl",
+        [{"text": text, "label": y} for text, y in zip(others, truth, strict=True)],
+    )
+    caplog.set_level("INFO")
+    fit(settings(**changes), data, tmp_path / "run")
+    expected = (
+        "rows are longer than data.max_length = 8: n-grams of q(y|x) are read up to symbol 128"
+    )
+    assert any(expected in message for message in caplog.messages)
+    trained = seqssvae.load(tmp_path / "run")
+    found = trained.classify(others)
+    assert [row["label"] for row in found] == truth
+    assert trained.evaluate(test, num_samples=1)["accuracy"] == 1
+    table = np.array([list(row["probabilities"].values()) for row in found])
+    batch = collate(trained.read(test), range(len(truth)), num_classes=2)
+    np.testing.assert_allclose(classify(trained.model, batch), table, atol=1e-6)
+    encoded = trained.encode(others)["probabilities"]
+    np.testing.assert_allclose(encoded, table, atol=1e-6)
+    export_onnx(trained, tmp_path / "onnx")
+    by_onnx = OnnxClassifier(tmp_path / "onnx").probabilities(others)
+    np.testing.assert_allclose(by_onnx, table, atol=1e-5)
+
+    fit(settings(data__ngram_reach=1, **changes), data, tmp_path / "cut")
+    assert seqssvae.load(tmp_path / "cut").evaluate(test, num_samples=1)["accuracy"] < 0.8
+
+
+def test_the_scikit_learn_estimator_reads_them() -> None:
+    (texts, labels), (others, truth) = make_texts(0), make_texts(1)
+    assert SeqSSVAEClassifier(config=settings()).fit(texts, labels).score(others, truth) == 1
