@@ -26,7 +26,7 @@ from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
 from seqssvae.inference.predict import classify_table
 from seqssvae.trained import TrainedModel
-from seqssvae.training.fit import train
+from seqssvae.training.fit import summarise, train
 
 Integers = NDArray[np.int64]
 Sequences = Sequence[str | list[str]]
@@ -147,7 +147,7 @@ class SeqSSVAEClassifier(
             config=trainer.config,
             vocabulary=prepared.vocabulary,
             labels=named,
-            manifest={"source": SOURCE, "summary": {"dev": trainer.progress.metrics}},
+            manifest={"source": SOURCE, "summary": summarise(trainer, prepared)},
         )
         return self
 

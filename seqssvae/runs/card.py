@@ -34,10 +34,15 @@ def shared_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_card(contents: RunContents) -> ModelCard:
-    """The card of a run, its metadata included; of the manifest it reads source and summary."""
+    """The card of a run, its metadata included; of the manifest it reads source and summary.
+
+    Where the labels of dev rows were learned after training, the metrics are those of a classifier
+    that was replaced: the text says so, and the metadata has none.
+    """
     summary = contents.manifest.get("summary") or {}
     dev = {key: value for key, value in (summary.get("dev") or {}).items() if value is not None}
     source = str(contents.manifest.get("source", "unknown"))
+    dev_learned = bool(summary.get("dev_labels_learned"))
     results = [
         EvalResult(
             task_type="text-classification",
@@ -47,7 +52,7 @@ def write_card(contents: RunContents) -> ModelCard:
             metric_value=dev[key],
         )
         for key, kind in (("accuracy", "accuracy"), ("macro_f1", "f1"))
-        if key in dev
+        if key in dev and not dev_learned
     ]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("seqssvae.runs"),
@@ -67,10 +72,12 @@ def write_card(contents: RunContents) -> ModelCard:
         source=source,
         summary=summary,
         dev=dev,
+        dev_learned=dev_learned,
         metrics={name: dev[key] for key, name in METRIC_NAMES.items() if key in dev},
         vocabulary=contents.vocabulary,
         labels=contents.labels.names,
         max_labels=MAX_LABELS,
         max_length=contents.config.data.max_length,
+        whole_length=contents.config.whole_length,
     )
     return ModelCard(text)

@@ -35,17 +35,19 @@ PERPLEXITY = 30.0  # of t-SNE, unless there are too few rows (van der Maaten and
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """Rows that training did not learn from.
+    """Rows that training did not learn from, if there are any.
 
     Attributes:
         rows: The encoded rows, with their labels, n of them.
         sequences: The same rows, as in the file.
         source: The file.
+        learned: Whether training learned from them.
     """
 
     rows: EncodedRows
     sequences: list[str | list[str]]
     source: str
+    learned: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Portrait:
         transfers: Rows decoded under every label: the row, its predicted label, and K sequences.
         walks: Interpolations between two rows, under the predicted label of the first.
         samples: Generated sequences by label; without classes the only label is "".
+        learned: Whether training learned from the rows.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Portrait:
     transfers: list[tuple[str, str, list[str]]]
     walks: list[list[str]]
     samples: dict[str, list[str]]
+    learned: bool = False
 
 
 def load_held_out(
@@ -125,33 +129,34 @@ def load_held_out(
         max_length=trained.config.data.max_length,
         whole_length=trained.config.whole_length,
     )
-    chosen = np.arange(len(rows))
+    chosen, learned = np.arange(len(rows)), False
     if not {id for ids in split.values() for id in ids}.difference(rows.ids):
-        held_out = _held_out_ids(trained, split, rows)
+        held_out, learned = _held_out_ids(trained, split, rows)
         inside = np.array([id in held_out for id in rows.ids])
         if inside.any():
             chosen = inside.nonzero()[0]
         else:
             logger.warning("%s has no held-out rows: its training rows are shown", run)
+            learned = True
     if len(chosen) > num_rows:
         sample = np.random.default_rng(seed).permutation(len(chosen))[:num_rows]
         chosen = np.sort(chosen[sample])
     logger.info("showing %d of %d rows of %s", len(chosen), len(rows), source)
     sequences = [corpus.sequence(int(i)) for i in chosen]
-    return trained, HeldOut(rows.take(chosen), sequences, source)
+    return trained, HeldOut(rows.take(chosen), sequences, source, learned)
 
 
 def _held_out_ids(
     trained: TrainedModel, split: Mapping[str, Sequence[str]], rows: EncodedRows
-) -> set[str]:
-    """Ids of the rows that training did not learn from."""
+) -> tuple[set[str], bool]:
+    """Ids of the rows that training held out, and whether it learned their labels in the end."""
     dev, dev_unlabelled = (set(split.get(part, ())) for part in ("dev", "dev_unlabelled"))
     if not trained.manifest.get("summary", {}).get("dev_labels_learned"):
-        return dev | dev_unlabelled
+        return dev | dev_unlabelled, False
     if any(y >= 0 for id, y in zip(rows.ids, rows.y, strict=True) if id in dev_unlabelled):
-        return dev_unlabelled
+        return dev_unlabelled, False
     logger.warning("training learned the labels of the dev rows: metrics on them are optimistic")
-    return dev | dev_unlabelled
+    return dev | dev_unlabelled, True
 
 
 def portray(run: str | Path, data: str | Path | None = None, *, seed: int = 0) -> Portrait:
@@ -173,6 +178,7 @@ def portray(run: str | Path, data: str | Path | None = None, *, seed: int = 0) -
     return Portrait(
         name=str(run),
         source=held_out.source,
+        learned=held_out.learned,
         labels=names,
         metrics=read_metrics(Path(run)),
         figures=evaluate(trained.model, rows, num_samples=4, seed=seed),

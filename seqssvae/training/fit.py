@@ -238,22 +238,7 @@ def _save(
     out: Path, prepared: Prepared, trainer: Trainer, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write the finished run; returns its summary."""
-    progress = trainer.progress
-    summary = {
-        "run": str(out),
-        "num_steps": progress.step,
-        "best_step": progress.best_step,
-        "stopped_by": progress.stopped_by,
-        "skipped_steps": progress.skipped_steps,
-        "bad_ids": progress.bad_ids,
-        "minutes": round(progress.minutes, 3),
-        "num_labelled": len(prepared.labelled),
-        "num_unlabelled": len(prepared.unlabelled),
-        "dev": progress.metrics,
-        "taught": progress.taught,
-        "dev_labels_learned": progress.dev_labels_learned,
-        "warnings": ignored_variables(progress.metrics, trainer.model),
-    }
+    summary = {"run": str(out), **summarise(trainer, prepared)}
     contents = RunContents(
         config=trainer.config,
         vocabulary=prepared.vocabulary,
@@ -270,6 +255,28 @@ def _save(
     save_run(out, contents)
     remove_checkpoints(out)
     return summary
+
+
+def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
+    """What is recorded of a finished training, plain values only.
+
+    Where `dev_labels_learned`, the metrics `dev` are those of q(y | x) before that.
+    """
+    progress = trainer.progress
+    return {
+        "num_steps": progress.step,
+        "best_step": progress.best_step,
+        "stopped_by": progress.stopped_by,
+        "skipped_steps": progress.skipped_steps,
+        "bad_ids": progress.bad_ids,
+        "minutes": round(progress.minutes, 3),
+        "num_labelled": len(prepared.labelled),
+        "num_unlabelled": len(prepared.unlabelled),
+        "dev": progress.metrics,
+        "taught": progress.taught,
+        "dev_labels_learned": progress.dev_labels_learned,
+        "warnings": ignored_variables(progress.metrics, trainer.model),
+    }
 
 
 def _log_sizes(config: Config, prepared: Prepared) -> None:

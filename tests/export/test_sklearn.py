@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from seqssvae.config import override
 from seqssvae.errors import InputError
 from seqssvae.export.sklearn import (
     LabelledKFold,
@@ -136,6 +137,15 @@ def test_pickle_keeps_the_model_and_fit_keeps_the_random_state() -> None:
     assert again.sample("u", 2, seed=3) == fitted.sample("u", 2, seed=3)
     with pytest.raises(NotFittedError):
         clone(fitted).predict(texts)
+
+
+def test_the_model_says_what_it_learned() -> None:
+    """For its card: how many labels, and whether those held out were among them in the end."""
+    texts, y = ["ab" * 4, "cd" * 4] * 15, [0, 1] * 15
+    config = override(TINY, {"training.teacher": True, "training.num_steps": 1})
+    summary = SeqSSVAEClassifier(config=config).fit(texts, y).model_.manifest["summary"]
+    assert summary["num_labelled"] + summary["dev"]["num_labelled"] == 30
+    assert summary["dev_labels_learned"] in (False, True)
 
 
 def test_folds_keep_unlabelled_rows_in_training() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,30 @@ def test_the_card_has_data_labels_metrics_and_limits(tmp_path: Path) -> None:
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
         "Use", "Data", "Labels", "Metrics", "Limits"
     ]  # fmt: skip
+
+
+def test_metrics_of_a_classifier_that_was_replaced_are_named_so(tmp_path: Path) -> None:
+    """After training it learned the labels of the held-out rows: no result of it is published."""
+    write_card(contents(summary={**SUMMARY, "dev_labels_learned": True})).save(tmp_path / "card.md")
+    card = ModelCard.load(tmp_path / "card.md")
+    assert card.data.get("eval_results") is None
+    for wanted in (
+        "20 training rows with a label", "trained anew, with those labels too",
+        "was measured on the classifier before it", "are no longer held out", "| accuracy | 0.75 |",
+    ):  # fmt: skip
+        assert wanted in card.text, wanted
+    untouched = write_card(contents(summary={**SUMMARY, "dev_labels_learned": False})).text
+    assert "16 training rows" in untouched and "trained anew" not in untouched
+
+
+def test_limits_name_what_ngrams_read() -> None:
+    assert "up to 77 symbols, their end included; n-gram features" in write_card(contents()).text
+    assert "n-gram features of the classifier read 1232." in write_card(contents()).text
+    for names in ((), ("de", "en")):
+        one = contents(names)
+        config = override(one.config, {"data.ngram_reach": 1} if names else {})
+        text = write_card(dataclasses.replace(one, config=config)).text
+        assert "up to 77 symbols, their end included." in text
 
 
 def test_nothing_of_this_machine_is_shared() -> None:

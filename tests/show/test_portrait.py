@@ -91,6 +91,7 @@ def test_dev_rows_whose_labels_were_learned_are_left_out(
         shown = load_held_out(run, write_rows(tmp_path / "named.jsonl", named))[1]
     assert len(shown.sequences) == (2 if are_known else 6)
     assert ("are optimistic" in caplog.text) != are_known
+    assert shown.learned != are_known
 
 
 def test_missing_data_is_an_error(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_the_plain_vae_and_a_model_without_z(
     run = train(tmp_path / "plain", [{"text": "ab" * (1 + i % 3)} for i in range(20)])
     with caplog.at_level(logging.WARNING):
         plain = portray(run)
-    assert "has no held-out rows" in caplog.text
+    assert plain.learned and "has no held-out rows" in caplog.text
     assert plain.labels == () and plain.transfers == [] and list(plain.samples) == [""]
     assert plain.probabilities.shape == (20, 0) and np.isfinite(plain.z_tsne).all()
     rows = [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]

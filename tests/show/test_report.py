@@ -47,6 +47,13 @@ def test_texts_are_never_markup() -> None:
     assert "$x_1$ and $" in page.texts
 
 
+def test_the_page_says_that_training_learned_from_the_rows() -> None:
+    wanted = (
+        "Rows of <i>rows.jsonl, from which training learned: what is measured on them is too good"
+    )
+    assert wanted in Page(write_report(make_portrait(learned=True))).texts
+
+
 def test_nothing_is_fetched() -> None:
     page = Page(write_report(make_portrait()))
     for tag, attributes in page.tags:
