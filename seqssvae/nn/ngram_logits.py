@@ -10,7 +10,7 @@ from torch.nn import functional
 from seqssvae.nn.ngrams import SYMBOL_NGRAMS, WORD_NGRAMS, NGrams, hash_ngrams
 
 MAX_WEIGHTS = 2**21  # of a block: with more than 32 classes there are fewer buckets
-MAX_SYMBOLS = 2**19  # hashed at once, of a batch of more than one row
+MAX_SYMBOLS = 2**16  # hashed at once, of a batch of more than one row
 
 
 @final
