@@ -1,6 +1,5 @@
 """Likely mistakes in a corpus: the user is warned, and the rows stay as they are."""
 
-import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.data.corpus import Corpus
-from seqssvae.data.rows import list_names
+from seqssvae.data.rows import hash_sequences, list_names
 
 Integers = NDArray[np.int64]
 
@@ -16,7 +15,12 @@ SHOWN = 5  # labels of a line
 
 
 def find_warnings(
-    corpus: Corpus, names: Sequence[str], y: Integers, *, seen: Integers
+    corpus: Corpus,
+    names: Sequence[str],
+    y: Integers,
+    *,
+    seen: Integers,
+    hashes: NDArray[np.uint64],
 ) -> Iterator[str]:
     """Yield a line for each likely mistake.
 
@@ -25,7 +29,15 @@ def find_warnings(
         names: The classes.
         y: Class of every row, -1 for an unlabelled one, `[n]`.
         seen: Rows whose label is used in training or on dev.
+        hashes: Checksums of the rows' sequences, `[n]`.
     """
+    if num_copies := len(hashes) - len(np.unique(hashes)):
+        yield (
+            f"{num_copies} of {len(hashes)} rows have the sequence of an earlier row: equal ones "
+            "are all trained on, or all held out"
+        )
+    if num_unlike := _count_unlike(hashes, y):
+        yield f"{num_unlike} labelled rows have the sequence of another row and another label"
     repeated = corpus.num_repeated_ids
     if repeated:
         yield f"{repeated} rows repeat an earlier id: -2, -3, ... is added to theirs"
@@ -57,22 +69,20 @@ def count_shared(test: Corpus, training: Iterable[Corpus]) -> int:
 
     Sequences are compared by 64-bit checksums.
     """
-    known, counts = np.unique(_checksums(test.sequences()), return_counts=True)
+    known, counts = np.unique(hash_sequences(test.sequences()), return_counts=True)
     is_shared = np.zeros(len(known), dtype=np.bool_)
     for corpus in training:
-        is_shared |= np.isin(known, _checksums(corpus.sequences()))
+        is_shared |= np.isin(known, hash_sequences(corpus.sequences()))
     return int(counts[is_shared].sum())
 
 
-def _checksums(sequences: Iterable[str | list[str]]) -> NDArray[np.uint64]:
-    def checksum(sequence: str | list[str]) -> int:
-        if isinstance(sequence, str):
-            content = f"text {sequence}"
-        else:
-            content = "".join(f"{len(token)}:{token}" for token in sequence)
-        return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "big")
-
-    return np.fromiter(map(checksum, sequences), np.uint64)
+def _count_unlike(hashes: NDArray[np.uint64], y: Integers) -> int:
+    """Number of labelled rows that are equal to a row of another class."""
+    _, group = np.unique(hashes[y >= 0], return_inverse=True)
+    known = y[y >= 0]
+    order = np.lexsort((known, group))
+    is_unlike = (np.diff(group[order]) == 0) & (np.diff(known[order]) != 0)
+    return int(np.isin(group, group[order][1:][is_unlike]).sum())
 
 
 def _alike(names: Sequence[str]) -> list[list[str]]:

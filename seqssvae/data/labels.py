@@ -112,36 +112,53 @@ def choose_labels(
 
 
 def split_dev(
-    rows: ArrayLike, labels: ArrayLike, ids: Iterable[str], fraction: float, seed: int
+    rows: ArrayLike,
+    labels: ArrayLike,
+    ids: Iterable[str],
+    fraction: float,
+    seed: int,
+    *,
+    hashes: NDArray[np.uint64],
 ) -> tuple[Integers, Integers]:
-    """Split labelled rows into train and dev, each class in proportion.
+    """Split labelled rows into train and dev, each class in proportion; equal rows stay together.
+
+    Of equal rows the first one is drawn for all of them. They are not drawn if they are more than
+    half of its class.
 
     Args:
         rows: Row numbers to split; their y is not -1.
         labels: y of every row of the corpus, `[n]`.
         ids: Ids of every row of the corpus, `[n]`.
         fraction: Share of the rows that goes to dev, rounded to whole rows over all classes; every
-            class keeps a row in train.
+            class keeps a row in train. Equal rows count once.
         seed: Seed of the split.
+        hashes: Checksums of the sequences of every row of the corpus, `[n]`.
 
     Returns:
         Ascending row numbers of train and of dev.
     """
     chosen, known = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int32)
+    _, first, group, count = np.unique(
+        hashes[chosen], return_index=True, return_inverse=True, return_counts=True
+    )
+    firsts, of_chosen = chosen[first], known[chosen]
     y = np.full_like(known, -1)
-    y[chosen] = known[chosen]
+    few = (count == 1) | (2 * count <= class_sizes(of_chosen)[known[firsts]])
+    y[firsts[few]] = known[firsts[few]]
     sizes = class_sizes(y)
     # largest remainders: the whole rows of every class first, then the rest by what is left over
     quotas = np.minimum((fraction * sizes).astype(np.int64), np.maximum(sizes - 1, 0))
-    missing = round(fraction * len(chosen)) - int(quotas.sum())
+    missing = round(fraction * int(few.sum())) - int(quotas.sum())
     unfilled = sorted(
         np.flatnonzero(quotas < sizes - 1).tolist(),
         key=lambda k: (quotas[k] - fraction * sizes[k], hash_bytes(seed, "dev class", str(k))),
     )
     quotas[unfilled[: max(missing, 0)]] += 1
-    dev = draw_rows(y, ids, quotas, seed, "dev")
-    y[dev] = -1
-    return np.flatnonzero(y >= 0), dev
+    is_dev = np.isin(firsts, draw_rows(y, ids, quotas, seed, "dev"))[group]
+    # a class of which no row is left, all being equal to drawn rows of other classes, keeps them
+    lost = ~np.isin(of_chosen, of_chosen[~is_dev])
+    is_dev &= ~np.isin(group, group[lost])
+    return np.sort(chosen[~is_dev]), np.sort(chosen[is_dev])
 
 
 def class_sizes(y: Classes) -> Integers:

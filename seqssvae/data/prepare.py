@@ -13,6 +13,7 @@ from seqssvae.data.corpus import Corpus, Source, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels, choose_labels, draw_rows, split_dev
+from seqssvae.data.rows import hash_sequences
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary, has_words
 from seqssvae.errors import InputError
 
@@ -71,6 +72,9 @@ class Prepared:
 def prepare(config: Config, source: Source, *, unlabelled_source: Source | None = None) -> Prepared:
     """Read the training rows, choose which keep their label, and hold some out.
 
+    Rows that are equal to a held-out row but not held out themselves, for want of a label or
+    because they are in `unlabelled_source`, are left out.
+
     Args:
         config: Settings; the choice depends on `training.seed` and on the rows' ids.
         source: A file, `hub:NAME`, a `datasets.Dataset` or a corpus.
@@ -86,8 +90,9 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     seen = choose_labels(
         y, corpus.ids(), per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
     )
-    train, dev = split_dev(seen, y, corpus.ids(), settings.dev_fraction, seed)
-    warnings = tuple(find_warnings(corpus, labels.names, y, seen=seen))
+    hashes = hash_sequences(corpus.sequences())
+    train, dev = split_dev(seen, y, corpus.ids(), settings.dev_fraction, seed, hashes=hashes)
+    warnings = [*find_warnings(corpus, labels.names, y, seen=seen, hashes=hashes)]
     del y, seen  # memory that grows with the rows
     everything = corpus
     if unlabelled_source is not None:
@@ -98,14 +103,24 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
                 f"{more.source}: wanted {wanted} as in {corpus.source}, got the other kind"
             )
         everything = corpus.joined(more)
+        hashes = np.concatenate([hashes, hash_sequences(more.sequences())])
     is_labelled = np.zeros(len(everything), dtype=np.bool_)
     is_labelled[train] = is_labelled[list(partial)] = True
     is_free = ~is_labelled
     is_free[dev] = False
-    y = is_free[: len(corpus)].astype(np.int8) - 1  # one class
+    y = np.full(len(corpus), -1, dtype=np.int8)  # one class: the first of equal rows, all free
+    y[np.unique(hashes[: len(corpus)], return_index=True)[1]] = 0
+    y[np.isin(hashes[: len(corpus)], hashes[~is_free])] = -1
     num_held_out = min(DEV_UNLABELLED_ROWS, int((y == 0).sum() * DEV_UNLABELLED_FRACTION))
     dev_unlabelled = draw_rows(y, corpus.ids(), np.array([num_held_out]), seed, "held out")
     is_free[dev_unlabelled] = False
+    is_equal = np.isin(hashes, hashes[np.concatenate([dev, dev_unlabelled])])
+    num_left_out = int((is_equal & (is_labelled | is_free)).sum())
+    if num_left_out:
+        warnings.append(f"{num_left_out} rows are equal to held-out rows: left out of training")
+    is_labelled &= ~is_equal
+    is_free &= ~is_equal
+    del hashes, is_equal, y
     vocabulary = build_vocabulary(
         vocabulary_kind(settings, corpus),
         everything.sequences(is_labelled | is_free),
@@ -127,7 +142,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         unlabelled=rows.with_labels(None).take(is_free),
         dev=EncodedRows.concatenate([rows.take(dev), rows.with_labels(None).take(dev_unlabelled)]),
         corpus=everything,
-        warnings=warnings,
+        warnings=tuple(warnings),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqssvae.errors import InputError
 
@@ -177,6 +178,20 @@ def join_rows(files: Iterable[Iterable[Row]]) -> Iterator[Row]:
             has_id = not row.id.startswith(_checksum(row.sequence, row.label))
             repeats = row.repeats_id or (id != row.id and has_id)
             yield dataclasses.replace(row, id=id, repeats_id=repeats, file=file)
+
+
+def hash_sequences(sequences: Iterable[str | Sequence[str]]) -> NDArray[np.uint64]:
+    """64-bit checksums of texts or lists of tokens, equal for equal ones, `[n]`."""
+
+    def checksum(sequence: str | Sequence[str]) -> int:
+        if isinstance(sequence, str):
+            content = f"text {sequence}"
+        else:
+            content = "".join(f"{len(token)}:{token}" for token in sequence)
+        content_bytes = content.encode("utf-8", "surrogatepass")
+        return int.from_bytes(hashlib.blake2b(content_bytes, digest_size=8).digest(), "big")
+
+    return np.fromiter(map(checksum, sequences), np.uint64)
 
 
 def row_error(source: object, number: int, wanted: str, got: str) -> InputError:

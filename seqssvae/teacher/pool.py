@@ -57,17 +57,24 @@ class Pool:
         return result
 
 
-def assign_folds(y: Int64) -> Int64:
+def assign_folds(y: Int64, hashes: NDArray[np.uint64]) -> Int64:
     """The fold in which each labelled row is held out, `[n]`, -1 for a class's only row.
 
-    Six folds for up to 150 rows, three for more; each has about the same share of each class.
+    Six folds for up to 150 rows, three for more; each has about the same share of each class. Rows
+    with equal hashes are in one fold, that of the first of them.
     """
     num_folds = FOLDS_OF_FEW if len(y) <= FEW_LABELS else FOLDS
     folds = np.full(len(y), -1)
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    is_first = np.isin(np.arange(len(y)), first)
     for of_class in np.unique(y):
-        rows = np.flatnonzero(y == of_class)
+        rows = np.flatnonzero((y == of_class) & is_first)
         if len(rows) > 1:
             folds[rows] = (np.arange(len(rows)) + of_class) % num_folds
+    folds = folds[first][group]
+    for of_class in np.unique(y):
+        if len(np.unique(folds[y == of_class])) == 1:  # it would have no row beside this fold
+            folds[np.isin(group, group[y == of_class])] = -1
     return folds
 
 

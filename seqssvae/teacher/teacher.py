@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from seqssvae.data.rows import hash_sequences
 from seqssvae.nn.ngrams import row_chunks
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier, list_classifiers
 from seqssvae.teacher.features import Analyzer, Features, Sequences
@@ -144,7 +145,8 @@ def fit_teacher(
     allowed = of_sets[np.ix_(rows, seen)]
     possible = allowed.copy()
     possible[: len(chosen)] = np.arange(len(seen)) == classes[:, None]
-    choice = _choose_pool(features, classes, possible, seed=seed, limits=limits)
+    hashes = hash_sequences(sequences[row] for row in rows)
+    choice = _choose_pool(features, classes, possible, hashes, seed=seed, limits=limits)
     fitted = [classifier.fit(features, possible, NUM_STEPS) for classifier in choice.weights]
     logits = choice.pool.log_posteriors([classifier.own_scores for classifier in fitted])
     is_held_out = np.isfinite(choice.held_out[:, 0])
@@ -203,7 +205,13 @@ class _Choice:
 
 
 def _choose_pool(
-    features: Features, y: Int64, possible: Bools, *, seed: int, limits: Limits
+    features: Features,
+    y: Int64,
+    possible: Bools,
+    hashes: NDArray[np.uint64],
+    *,
+    seed: int,
+    limits: Limits,
 ) -> _Choice:
     """The pool of all classifiers or, if it is no better, of those that use labelled rows alone.
 
@@ -211,12 +219,13 @@ def _choose_pool(
         features: N rows, the labelled ones first.
         y: Classes of the first n, below K, `[n]`.
         possible: Which classes each row may have, `[N, K]`.
+        hashes: Checksums of the rows' sequences, `[N]`; equal rows are held out together.
         seed: Seed of the bootstrap samples.
         limits: Bounds on what is read.
     """
     counts = np.bincount(y, minlength=possible.shape[1]) + 0.5
     prior = counts / counts.sum()
-    num_rows, num_classes, folds = len(y), len(prior), assign_folds(y)
+    num_rows, num_classes, folds = len(y), len(prior), assign_folds(y, hashes[: len(y)])
     max_characters = _scale(limits.characters, num_classes)
     classifiers = list_classifiers(
         has_words=features.has_words,
@@ -229,9 +238,10 @@ def _choose_pool(
         num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
         num_kept = min(num_kept, num_rows + limits.fold_rows)
         features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
+        hashes = hashes[:num_kept]
         for fold in range(folds.max() + 1):
             held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
-            without_fold[held_out] = True
+            without_fold[np.isin(hashes, hashes[held_out])] = True  # rows with a set of labels too
             for number, classifier in enumerate(classifiers):
                 fitted = classifier.fit(features, without_fold, FOLD_STEPS)
                 scores[number, held_out] = fitted.own_scores[held_out]

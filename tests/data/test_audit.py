@@ -60,7 +60,18 @@ PLAIN = labelled("a", "a", "b", "b")
             {},
             ["2 rows repeat an earlier id: -2, -3, ... is added to theirs"],
         ),
-        (PLAIN + PLAIN, {}, []),  # the same content without ids is no repeated id
+        (
+            PLAIN + PLAIN,  # the same content without ids is no repeated id
+            {},
+            ["4 of 8 rows have the sequence of an earlier row: equal ones are all trained on, or "
+             "all held out"],
+        ),
+        (
+            [*PLAIN, {"text": "t0", "label": "b"}, {"text": "t1", "label": "a"}, {"text": "t2"}],
+            {},
+            ["3 of 7 rows have the sequence of an earlier row: equal ones are all trained on",
+             "2 labelled rows have the sequence of another row and another label"],
+        ),
         ([{"text": "a"}, {"text": "b"}], {}, []),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from seqssvae.data.labels import Labels, choose_labels, class_sizes, draw_rows, split_dev
 from seqssvae.errors import InputError
@@ -18,6 +19,11 @@ label_lists = st.lists(st.integers(-1, 4), max_size=60)
 
 def make_ids(n: int) -> list[str]:
     return [f"row-{i}" for i in range(n)]
+
+
+def unequal(labels: list[int]) -> NDArray[np.uint64]:
+    """Hashes of rows that all differ."""
+    return np.arange(len(labels), dtype=np.uint64)
 
 
 def test_an_unknown_label_is_an_error_with_the_nearest_known_one() -> None:
@@ -138,7 +144,9 @@ def hashed(seed: int, purpose: str, id: str) -> bytes:
 
 @given(labels=known_lists, fraction=st.floats(0, 1), seed=st.integers(0, 3))
 def test_dev_is_a_part_in_proportion(labels: list[int], fraction: float, seed: int) -> None:
-    train, dev = split_dev(range(len(labels)), labels, make_ids(len(labels)), fraction, seed)
+    train, dev = split_dev(
+        range(len(labels)), labels, make_ids(len(labels)), fraction, seed, hashes=unequal(labels)
+    )
     assert sorted([*train, *dev]) == list(range(len(labels)))
     for y, n in collections.Counter(labels).items():
         held = sum(labels[i] == y for i in dev)
@@ -156,7 +164,7 @@ def test_rows_with_the_smallest_hashes_are_dev_in_any_order_of_rows(
     random.Random(seed).shuffle(ids)
     rows = sorted(data.draw(st.sets(st.sampled_from(range(len(labels))))))
     known = [label if row in rows else -1 for row, label in enumerate(labels)]
-    train, dev = split_dev(rows, known, ids, fraction, seed)
+    train, dev = split_dev(rows, known, ids, fraction, seed, hashes=unequal(labels))
     expected: list[int] = []
     for y in sorted({labels[row] for row in rows}):
         of_class = [row for row in rows if labels[row] == y]
@@ -165,15 +173,44 @@ def test_rows_with_the_smallest_hashes_are_dev_in_any_order_of_rows(
     assert dev.tolist() == sorted(expected)
     assert train.tolist() == sorted(set(rows) - set(expected))
     last = len(labels) - 1
-    backwards = split_dev([last - row for row in rows], known[::-1], ids[::-1], fraction, seed)[1]
+    rows = [last - row for row in rows]
+    backwards = split_dev(rows, known[::-1], ids[::-1], fraction, seed, hashes=unequal(labels))[1]
     assert sorted(last - backwards) == dev.tolist()
 
 
 @pytest.mark.parametrize(("per_class", "expected"), [(1, 0), (2, 3), (5, 7), (30, 42)])
 def test_dev_is_a_fifth_over_all_classes(per_class: int, expected: int) -> None:
     labels = [y for y in range(7) for _ in range(per_class)]
-    dev = split_dev(range(len(labels)), labels, make_ids(len(labels)), 0.2, 0)[1]
+    dev = split_dev(
+        range(len(labels)), labels, make_ids(len(labels)), 0.2, 0, hashes=unequal(labels)
+    )[1]
     assert len(dev) == expected
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 8)), min_size=1, max_size=60),
+    fraction=st.floats(0, 0.9),
+    seed=st.integers(0, 3),
+)
+def test_equal_rows_are_all_train_or_all_dev(
+    rows: list[tuple[int, int]], fraction: float, seed: int
+) -> None:
+    y, sequences = np.array(rows).T
+    known = np.flatnonzero(y >= 0)
+    train, dev = split_dev(
+        known, y, make_ids(len(y)), fraction, seed, hashes=sequences.astype(np.uint64)
+    )
+    assert sorted([*train, *dev]) == known.tolist()
+    assert not set(sequences[train]) & set(sequences[dev])
+    assert set(y[train]) == set(y[known])
+
+
+def test_a_share_of_the_different_rows_is_dev() -> None:
+    """Every row is there four times; one that is most of its class is not held out."""
+    labels, hashes = [0] * 40 + [1] * 9, np.array([*range(10)] * 4 + [99] * 6 + [77] * 3, np.uint64)
+    for seed in range(9):
+        dev = split_dev(range(49), labels, make_ids(49), 0.2, seed, hashes=hashes)[1]
+        assert len(dev) == 8 and set(hashes[dev]) <= set(range(10))
 
 
 @given(

@@ -201,6 +201,42 @@ def test_more_unlabelled_rows_come_without_labels(tmp_path: Path) -> None:
     assert (prepared.unlabelled.y == -1).all() and not prepared.unlabelled.candidates
 
 
+def test_equal_rows_are_on_one_side_of_the_split(tmp_path: Path) -> None:
+    """Whatever their labels, and in the file of unlabelled rows too."""
+    generator = random.Random(1)
+    rows: list[dict[str, Any]] = [
+        {"text": f"a{i}", "label": generator.choice("uv")} for i in range(40)
+    ]
+    rows += (
+        rows + [{"text": f"a{i}"} for i in range(60)] * 2 + [{"text": f"b{i}"} for i in range(99)]
+    )
+    rows += [{"text": f"a{i}", "label": ["u", "v"]} for i in range(9)]
+    rows.append({"text": "a0", "label": {"u": "v", "v": "u"}[rows[0]["label"]]})
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    more = write_rows(
+        tmp_path / "more.jsonl", [{"text": f"{c}{i}"} for c in "abc" for i in range(60)]
+    )
+    prepared = prepare(settings(data__num_labels=60), source, unlabelled_source=more)
+    train = {
+        text
+        for rows in (prepared.labelled, prepared.unlabelled)
+        for text in prepared.sequences(rows)
+    }
+    dev = prepared.sequences(prepared.dev)
+    unlabelled_dev = dev[len(prepared.labelled_dev) :]
+    assert len(set(prepared.sequences(prepared.labelled_dev))) > 4 and len(unlabelled_dev) > 1
+    assert not train & set(dev)
+    everything = {row["text"] for row in rows} | {f"c{i}" for i in range(60)}
+    assert train | set(dev) == everything  # no sequence is lost
+    num_rows = len(prepared.labelled) + len(prepared.unlabelled) + len(dev)
+    assert prepared.warnings == (
+        "150 of 309 rows have the sequence of an earlier row: equal ones are all trained on, or "
+        "all held out",
+        "3 labelled rows have the sequence of another row and another label",
+        f"{len(rows) + 180 - num_rows} rows are equal to held-out rows: left out of training",
+    )
+
+
 def test_labels_that_are_not_read_may_be_absent(tmp_path: Path) -> None:
     source = write_rows(
         tmp_path / "rows.jsonl", [{"text": "ab", "kind": label} for label in "uuvv"]
@@ -261,7 +297,7 @@ def test_settings_reach_the_vocabulary_and_the_rows(tmp_path: Path) -> None:
 
 
 def test_no_labels_at_all(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "rows.jsonl", [{"text": "ab"}] * 60)
+    source = write_rows(tmp_path / "rows.jsonl", [{"text": f"ab{i}"} for i in range(60)])
     prepared = prepare(settings(), source)
     assert prepared.labels.names == () and len(prepared.labelled) == 0
     assert len(prepared.unlabelled) == 59 and len(prepared.dev) == 1

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
@@ -39,13 +41,31 @@ def fit(
 
 def test_folds_are_stratified() -> None:
     y = np.array([0] * 12 + [1] * 7 + [2] * 2 + [3])
-    folds = assign_folds(y)
+    folds = assign_folds(y, np.arange(len(y), dtype=np.uint64))
     assert folds[-1] == -1  # its class's only row is never held out
     assert folds[:-1].min() == 0 and folds.max() == 5
     for of_class in range(3):
         per_fold = np.bincount(folds[y == of_class], minlength=6)
         assert per_fold.max() - per_fold.min() <= 1
-    assert assign_folds(np.zeros(151, np.int64)).max() == 2
+    assert assign_folds(np.zeros(151, np.int64), np.arange(151, dtype=np.uint64)).max() == 2
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), min_size=1, max_size=40),
+)
+def test_equal_rows_are_in_one_fold_and_every_class_is_left(rows: list[tuple[int, int]]) -> None:
+    y, sequences = np.array(rows).T
+    folds = assign_folds(y, sequences.astype(np.uint64))
+    for one in np.unique(sequences):
+        assert len(set(folds[sequences == one])) == 1
+    for fold in set(folds) - {-1}:
+        assert set(y[folds != fold]) == set(y)
+
+
+def test_a_class_of_copies_is_never_held_out() -> None:
+    y = np.array([0, 0, 0, 1, 1, 1])
+    hashes = np.array([7, 7, 7, 1, 2, 2], np.uint64)
+    assert assign_folds(y, hashes).tolist() == [-1, -1, -1, 1, 2, 2]
 
 
 def test_posteriors_are_the_weighted_mean_of_log_posteriors() -> None:

@@ -79,6 +79,17 @@ def test_a_labelled_rows_posterior_does_not_use_its_label() -> None:
     assert fitted.posteriors[labelled[3]].argmax() == y[labelled[3]]
 
 
+def test_copies_of_a_row_do_not_tell_its_label() -> None:
+    """Labels are random, and every row is there six times: nothing can be learned."""
+    rows = make_rows(np.zeros(60, np.int64), 3) * 6
+    y = np.tile(np.random.default_rng(5).integers(0, 2, 60), 6)
+    fitted = fit_teacher(rows, np.arange(360), y, num_classes=2)
+    assert 0.25 < fitted.held_out_accuracy < 0.75
+    sets = {row: (int(y[row]), 2) for row in range(60, 360)}  # copies that leave one other class
+    fitted = fit_teacher(rows, np.arange(60), y[:60], num_classes=3, candidates=sets)
+    assert fitted.held_out_accuracy < 0.75
+
+
 def test_texts_are_read_as_words() -> None:
     y = np.arange(60) % 2
     rows = [" ".join(row) for row in make_rows(y, 0)]
@@ -225,7 +236,9 @@ def test_where_unlabelled_rows_do_not_help_they_are_not_used(
 ) -> None:
     classifiers = [Oracle("em", with_unlabelled, 1.0), Oracle("labels", without, 0.0)]
     monkeypatch.setattr(module, "list_classifiers", lambda *_, **__: classifiers)
-    fitted = fit_teacher([["a"]] * 60, np.arange(40), TRUTH[:40], num_classes=2)
+    fitted = fit_teacher(
+        [[str(row)] for row in range(60)], np.arange(40), TRUTH[:40], num_classes=2
+    )
     helps = with_unlabelled > without
     assert fitted.unlabelled_help == helps
     assert ("em" in fitted.weights) == helps
