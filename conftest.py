@@ -29,14 +29,14 @@ def _doctest_names(request: pytest.FixtureRequest, doctest_namespace: dict[str, 
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A trained model of "ab", "abab", ... and "cd", "cdcd", ..., and the file of its rows."""
+    """A trained model of "ab", "aab", "abab", ... and "cd", ..., and the file of its rows."""
     import seqssvae
     from seqssvae.config import override
 
     folder = tmp_path_factory.mktemp("small")
     data = folder / "data.jsonl"
     rows = [
-        {"text": part * times, "label": label, "id": f"{label}{times}{copy}"}
+        {"text": part[0] * copy + part * times, "label": label, "id": f"{label}{times}{copy}"}
         for part, label in (("ab", "left"), ("cd", "right"))
         for times in range(1, 6)
         for copy in range(4)

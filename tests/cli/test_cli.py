@@ -78,7 +78,7 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
 def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:
     """Tokens in a gzipped file, of whose labels four are seen; the split is saved."""
     rows = [
-        {"tokens": [letter] * (1 + i % 3), "label": letter, "id": f"{letter}{i}"}
+        {"tokens": [letter] * (1 + i), "label": letter, "id": f"{letter}{i}"}
         for letter in "xy"
         for i in range(10)
     ]

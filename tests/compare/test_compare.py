@@ -45,7 +45,11 @@ class Call:
 
 def write(path: Path, num_rows: int, letters: str = "xy") -> Path:
     rows = [
-        {"text": letters[i % 2] * (1 + i % 5), "label": letters[i % 2], "id": f"{letters}{i}"}
+        {
+            "text": f"{letters[i % 2] * (1 + i % 5)}{i:b}",
+            "label": letters[i % 2],
+            "id": f"{letters}{i}",
+        }
         for i in range(num_rows)
     ]
     return write_rows(path, rows)

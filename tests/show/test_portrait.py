@@ -76,11 +76,11 @@ def test_dev_rows_whose_labels_were_learned_are_left_out(
 ) -> None:
     """If the file has labels for other held-out rows; otherwise there is a warning."""
     rows: list[dict[str, Any]] = [
-        {"text": part * (1 + i % 4), "label": label, "id": f"{label}{i}"}
+        {"text": part * (1 + i % 4) + str(i), "label": label, "id": f"{label}{i}"}
         for i in range(10)
         for part, label in (("ab", "u"), ("cd", "v"))
     ]
-    rows += [{"text": "ab" * (1 + i % 4), "id": f"free{i}"} for i in range(100)]
+    rows += [{"text": f"{i}" + "ab" * (1 + i % 4), "id": f"free{i}"} for i in range(100)]
     run = train(tmp_path, rows, **{"training.num_steps": 2})
     trained, split = load_with_split(run)
     trained.manifest["summary"]["dev_labels_learned"] = True
