@@ -1,12 +1,13 @@
 """Baselines: TF-IDF, LSA, self-training, and naive Bayes with and without EM.
 
 All but the EM are scikit-learn's. Each is fitted to labelled and unlabelled sequences; settings
-are chosen on dev rows.
+are chosen on dev rows, whose labels are learned after that.
 """
 
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from seqssvae.teacher.partial import possible_classes
 
 Float64 = NDArray[np.float64]
 Predict = Callable[[Sequences], Float64]  # from n sequences to probabilities `[n, K]`
+Setting = TypeVar("Setting")
 
 SELF_TRAINING_FEATURES, SELF_TRAINING_ROWS = 20_000, 4_000  # fewer, since it fits many times
 SELF_TRAINING_ROUNDS = 4
@@ -40,7 +42,7 @@ class Task:
         y: Their classes, `[n]`.
         num_classes: K.
         unlabelled: Training sequences without a label.
-        dev: Held-out labelled sequences, to choose settings.
+        dev: Held-out labelled sequences, to choose settings; learned once these are chosen.
         dev_y: Their classes.
     """
 
@@ -51,13 +53,23 @@ class Task:
     dev: Sequences = ()
     dev_y: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
+    @property
+    def sequences(self) -> list[str | Sequence[str]]:
+        """All of them: labelled, dev, unlabelled."""
+        return [*self.labelled, *self.dev, *self.unlabelled]
+
+    @property
+    def all_y(self) -> NDArray[np.int64]:
+        """Classes of the labelled sequences, then of dev."""
+        return np.concatenate([self.y, self.dev_y])
+
 
 class Baseline(abc.ABC):
     """A classifier and its settings."""
 
     @abc.abstractmethod
     def fit(self, task: Task, seed: int) -> Predict:
-        """Fit to a task; returns the function that predicts other sequences."""
+        """Choose settings on dev, fit to all labels; returns what predicts other sequences."""
 
 
 def ngrams(unit: str, longest: int) -> Callable[[str | Sequence[str]], list[str]]:
@@ -107,51 +119,41 @@ class Logistic(Baseline):
             sublinear_tf=True,
             max_features=SELF_TRAINING_FEATURES if self.self_trained else None,
         )
-        features = vectorizer.fit_transform([*task.labelled, *task.unlabelled])
+        features = vectorizer.fit_transform(task.sequences)
         transform = vectorizer.transform
         if self.lsa_size:
             size = max(1, min(self.lsa_size, min(features.shape) - 1))
             lsa = make_pipeline(TruncatedSVD(size, random_state=seed), Normalizer())
             features = lsa.fit_transform(features)
             transform = make_pipeline(vectorizer, lsa).transform
-        classes = np.unique(task.y)
-        if len(classes) == 1:
-            return lambda sequences: np.eye(task.num_classes)[np.repeat(classes, len(sequences))]
-        labelled = features[: len(task.y)]
         model = LogisticRegression(C=10.0, max_iter=1000)
-        self_trains = self.self_trained and len(task.unlabelled) > 0
-        # a feature that no labelled row has gets the weight 0
-        has_weight = np.asarray(abs(labelled).sum(0)).ravel() > 0
-        used = np.arange(features.shape[1]) if self_trains else np.flatnonzero(has_weight)
+        chosen = np.random.default_rng(seed).permutation(len(task.unlabelled))[:SELF_TRAINING_ROWS]
+        self_trains = self.self_trained and len(chosen) > 0
 
-        def predictor(model: LogisticRegression | SelfTrainingClassifier) -> Predict:
+        def fit(y: NDArray[np.int64], criterion: dict[str, object]) -> Predict:
+            classes, labelled = np.unique(y), features[: len(y)]
+            if len(classes) == 1:
+                return lambda rows: np.eye(task.num_classes)[np.repeat(classes, len(rows))]
+            if self_trains:
+                used = np.arange(features.shape[1])
+                rows = np.concatenate([np.arange(len(y)), len(task.all_y) + chosen])
+                fitted = SelfTrainingClassifier(
+                    clone(model), max_iter=SELF_TRAINING_ROUNDS, **criterion
+                ).fit(features[rows], np.concatenate([y, np.full(len(chosen), -1)]))
+            else:  # a feature that no labelled row has gets the weight 0
+                used = np.flatnonzero(np.asarray(abs(labelled).sum(0)).ravel() > 0)
+                fitted = clone(model).fit(labelled[:, used], y)
+
             def predict(sequences: Sequences) -> Float64:
                 result = np.zeros((len(sequences), task.num_classes))
-                result[:, model.classes_] = model.predict_proba(transform(sequences)[:, used])
+                result[:, fitted.classes_] = fitted.predict_proba(transform(sequences)[:, used])
                 return result
 
             return predict
 
-        if not self_trains:
-            return predictor(model.fit(labelled[:, used], task.y))
-        chosen = np.random.default_rng(seed).permutation(len(task.unlabelled))[:SELF_TRAINING_ROWS]
-        rows = np.concatenate([np.arange(len(task.y)), len(task.y) + chosen])
-        y = np.concatenate([task.y, np.full(len(chosen), -1)])
-        criteria = (
-            {"threshold": 0.9},
-            {"criterion": "k_best", "k_best": -(-len(chosen) // SELF_TRAINING_ROUNDS)},
-        )
-        return _best_on_dev(
-            [
-                predictor(
-                    SelfTrainingClassifier(
-                        clone(model), max_iter=SELF_TRAINING_ROUNDS, **criterion
-                    ).fit(features[rows], y)
-                )
-                for criterion in criteria
-            ],
-            task,
-        )
+        part = -(-len(chosen) // SELF_TRAINING_ROUNDS)
+        criteria = ({"criterion": "k_best", "k_best": part}, {"threshold": 0.9})
+        return _choose_and_fit(fit, criteria if self_trains else ({},), task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,31 +168,38 @@ class NaiveBayes(Baseline):
     def fit(self, task: Task, seed: int) -> Predict:
         """Fit; without dev rows the weight is the one in the middle."""
         vectorizer = CountVectorizer(analyzer=ngrams(self.unit, self.longest), dtype=np.float64)
-        counts = vectorizer.fit_transform([*task.labelled, *task.unlabelled])
-        labelled = np.arange(len(task.y))
-        possible = possible_classes(counts.shape[0], labelled, task.y, task.num_classes)
+        counts = vectorizer.fit_transform(task.sequences)
+        unlabelled = np.arange(len(task.all_y), counts.shape[0])
 
-        def predictor(weight: float) -> Predict:
+        def fit(y: NDArray[np.int64], weight: float) -> Predict:
+            labelled = np.arange(len(y))
+            rows = np.concatenate([labelled, unlabelled])
             log_probs = fit_naive_bayes(
-                counts,
-                possible,
+                counts[rows],
+                possible_classes(len(rows), labelled, y, task.num_classes),
                 unlabelled_weight=weight,
                 num_steps=self.num_steps if weight else 0,
                 learn_prior=False,
             )
             return lambda sequences: softmax(vectorizer.transform(sequences) @ log_probs, axis=1)
 
-        weights = self.unlabelled_weights if len(task.unlabelled) else (0.0,)
-        if not len(task.dev):
-            return predictor(weights[len(weights) // 2])
-        return _best_on_dev([predictor(weight) for weight in weights], task)
+        return _choose_and_fit(fit, self.unlabelled_weights if len(unlabelled) else (0.0,), task)
 
 
-def _best_on_dev(candidates: Sequence[Predict], task: Task) -> Predict:
-    """The candidate with the best `dev_score`, the first one without dev rows."""
-    if not len(task.dev):
-        return candidates[0]
-    return max(candidates, key=lambda predict: dev_score(predict(task.dev), task.dev_y))
+def _choose_and_fit(
+    fit: Callable[[NDArray[np.int64], Setting], Predict], settings: Sequence[Setting], task: Task
+) -> Predict:
+    """Fit to all labels with the setting that has the best `dev_score` without those of dev.
+
+    Args:
+        fit: Fits to the first n of `Task.sequences`, given their classes, and to the unlabelled.
+        settings: What to choose from; the one in the middle without dev rows.
+        task: The data.
+    """
+    best = settings[len(settings) // 2]
+    if len(settings) > 1 and len(task.dev):
+        best = max(settings, key=lambda one: dev_score(fit(task.y, one)(task.dev), task.dev_y))
+    return fit(task.all_y, best)
 
 
 BASELINES: dict[str, Baseline] = {

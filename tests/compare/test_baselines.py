@@ -117,13 +117,13 @@ def test_dev_scores() -> None:
 
 @pytest.mark.parametrize(("weight", "num_steps"), [(0.0, 10), (0.1, 1), (0.1, 10), (1.0, 10)])
 def test_naive_bayes_is_scikit_learns_with_weighted_rows(weight: float, num_steps: int) -> None:
-    """p(y) is uniform, whatever the numbers of labelled rows."""
-    task, test = make_task(10, 20), sentences([0, 1, 2, 0, 1], 7)
-    vectorizer = CountVectorizer(analyzer=ngrams("words", 2))
-    vectorizer.fit([*task.labelled, *task.unlabelled])
-    labelled, unlabelled, other = map(vectorizer.transform, (task.labelled, task.unlabelled, test))
+    """p(y) is uniform, whatever the numbers of labelled rows; dev rows are labelled ones."""
+    task, test = make_task(4, 20, 2), sentences([0, 1, 2, 0, 1], 7)
+    vectorizer = CountVectorizer(analyzer=ngrams("words", 2)).fit(task.sequences)
+    known = [*task.labelled, *task.dev]
+    labelled, unlabelled, other = map(vectorizer.transform, (known, task.unlabelled, test))
     log_probs = em_by_scikit_learn(
-        labelled, task.y, unlabelled, weight=weight, num_steps=num_steps, learn_prior=False
+        labelled, task.all_y, unlabelled, weight=weight, num_steps=num_steps, learn_prior=False
     )
     result = NaiveBayes("words", 2, (weight,), num_steps).fit(task, 0)(test)
     np.testing.assert_allclose(result, softmax(other @ log_probs.T, axis=1), atol=1e-12)
@@ -134,15 +134,15 @@ def test_naive_bayes_is_scikit_learns_with_weighted_rows(weight: float, num_step
 @pytest.mark.parametrize("swapped", [False, True])
 def test_the_weight_of_unlabelled_rows_is_what_is_best_on_dev(swapped: bool) -> None:
     """Unlabelled rows show which words occur together; dev rows, whether that helps."""
-    test = ["other0", "other1"]
     task = Task(
         labelled=["seed0", "seed1"],
         y=np.arange(2),
-        unlabelled=["seed0 other0", "seed1 other1"] * 10,
-        dev=test,
+        unlabelled=["seed0 other0 test0", "seed1 other1 test1"] * 10,
+        dev=["other0", "other1"],
         dev_y=np.array([1, 0]) if swapped else np.array([0, 1]),
         num_classes=2,
     )
+    test = ["test0", "test1"]
     result = BASELINES["nb-em-words"].fit(task, 0)(test)
     plain = BASELINES["nb-words"].fit(task, 0)(test)
     np.testing.assert_allclose(plain, 0.5)  # no labelled row holds a test word
@@ -156,16 +156,28 @@ def test_every_weight_is_tried_and_the_best_on_dev_is_taken() -> None:
     """Accuracy first, then likelihood: as a plain loop over the weights chooses."""
     task, test = make_task(3, 30, 12), sentences([0, 1, 2, 1], 7)
     chosen = NaiveBayes("words", 1, EM_WEIGHTS).fit(task, 0)(test)
+    train = dataclasses.replace(task, dev=(), dev_y=task.y[:0])
     scores = []
     for weight in EM_WEIGHTS:
-        predict = NaiveBayes("words", 1, (weight,)).fit(task, 0)
-        on_dev = predict(task.dev)
+        one = NaiveBayes("words", 1, (weight,))
+        on_dev = one.fit(train, 0)(task.dev)
         likelihood = np.log(on_dev[np.arange(12), task.dev_y]).mean()
         accuracy = (on_dev.argmax(1) == task.dev_y).mean()
-        scores.append((accuracy, likelihood, predict(test)))
+        scores.append((accuracy, likelihood, one.fit(task, 0)(test)))
     best = max(scores, key=lambda score: score[:2])
     np.testing.assert_array_equal(chosen, best[2])
     assert sum(np.array_equal(chosen, score[2]) for score in scores) == 1
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_labels_of_dev_rows_are_learned_in_the_end(name: str) -> None:
+    """A class that only dev rows have; nothing else could tell of it."""
+    dev = sentences([2] * 6, 8, 0)
+    task = dataclasses.replace(make_task(), dev=dev, dev_y=np.full(6, 2))
+    is_other = task.y < 2
+    labelled = [row for row, other in zip(task.labelled, is_other, strict=True) if other]
+    task = dataclasses.replace(task, labelled=labelled, y=task.y[is_other])
+    assert BASELINES[name].fit(task, 0)(dev).argmax(1).tolist() == [2] * 6
 
 
 def test_unlabelled_rows_reach_those_that_use_them() -> None:
