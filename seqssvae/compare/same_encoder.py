@@ -1,11 +1,16 @@
 """Baselines with the SS-VAE's encoder of y and no decoder.
 
-It is trained on labels alone, by self-training, or after pretraining as a language model.
+It is trained on labels alone, by self-training, or after pretraining as a language model. The
+number of steps is chosen on labelled dev rows; then it is trained again for as many steps with the
+labels of dev rows too, by the same schedule of the rate, from the same start, and with the same
+limit on the minutes.
 """
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +32,13 @@ from seqssvae.training.schedules import learning_rate
 SHARES = (1 / 3, 2 / 3, 1.0)  # of the unlabelled rows, most confident first, in each round
 
 
+class Best(NamedTuple):
+    """The best evaluation on labelled dev rows; random weights are never the best."""
+
+    score: tuple[float, float] = (-math.inf, -math.inf)
+    num_steps: int = 0
+
+
 def fit_supervised(config: Config, prepared: Prepared) -> SSVAE:
     """q(y | x) by cross-entropy on the rows with one label.
 
@@ -35,12 +47,11 @@ def fit_supervised(config: Config, prepared: Prepared) -> SSVAE:
         prepared: The rows.
 
     Returns:
-        A model whose q(y | x) has the best weights by labelled dev rows; its other weights are
-        untrained.
+        A model with a trained q(y | x); its other weights are untrained.
     """
     model = build(config, prepared)
-    _train(config, model, prepared, None, _end(config))
-    return model
+    best = _train(config, model, prepared, None, _end(config))
+    return _learn_all_labels(config, model, build(config, prepared), prepared, best)
 
 
 def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
@@ -54,11 +65,12 @@ def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
         prepared: The rows.
 
     Returns:
-        The model of the best round by labelled dev rows; the first round is `fit_supervised`.
+        The model of the best round by labelled dev rows, whose pseudo-labels it learns again with
+        all labels; the first round has none.
     """
-    end, best = _end(config), build(config, prepared)
-    best_score = _train(config, best, prepared, None, end)
-    last = best
+    end, model = _end(config), build(config, prepared)
+    best, pseudo_of_best = _train(config, model, prepared, None, end), None
+    last = model
     for share in SHARES:
         if time.monotonic() >= end or not len(prepared.unlabelled):
             break
@@ -68,14 +80,15 @@ def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
         pseudo_labels = probabilities.argmax(1)[confident]
         pseudo_labelled = prepared.unlabelled.take(confident).with_labels(pseudo_labels, {})
         last = build(config, prepared)
-        score = _train(config, last, prepared, pseudo_labelled, end)
-        if score > best_score:
-            best, best_score = last, score
-    return best
+        of_round = _train(config, last, prepared, pseudo_labelled, end)
+        if of_round.score > best.score:
+            model, best, pseudo_of_best = last, of_round, pseudo_labelled
+    start = build(config, prepared)
+    return _learn_all_labels(config, model, start, prepared, best, pseudo_of_best)
 
 
 def fit_pretrained(config: Config, prepared: Prepared) -> SSVAE:
-    """Language modelling of all rows, then `fit_supervised` (Dai and Le 2015).
+    """Language modelling of all rows, then as `fit_supervised` (Dai and Le 2015).
 
     Args:
         config: As in `fit_supervised`; pretraining gets at most half of the time.
@@ -84,8 +97,9 @@ def fit_pretrained(config: Config, prepared: Prepared) -> SSVAE:
     end, model = _end(config), build(config, prepared)
     rows = EncodedRows.concatenate([prepared.labelled, prepared.unlabelled])
     pretrain(config, model.encoder_y, rows, (time.monotonic() + end) / 2)
-    _train(config, model, prepared, None, end)
-    return model
+    pretrained = copy.deepcopy(model)
+    best = _train(config, model, prepared, None, end)
+    return _learn_all_labels(config, model, pretrained, prepared, best)
 
 
 def pretrain(
@@ -172,8 +186,9 @@ def _train(
     prepared: Prepared,
     pseudo_labelled: EncodedRows | None,
     end: float,
-) -> tuple[float, float]:
-    """Train q(y | x), keep the best weights, and return their score on dev rows."""
+    num_steps: int | None = None,
+) -> Best:
+    """Train q(y | x) for a number of steps; with None, as many as are best on labelled dev rows."""
     settings = config.training
     torch.manual_seed(settings.seed)
     sources = [
@@ -195,17 +210,35 @@ def _train(
         ]
         return torch.stack([_cross_entropy(model, batch) for batch in batches]).sum()
 
-    best, best_weights, since = _score(model, prepared), copy.deepcopy(model.state_dict()), 0
+    best, best_weights, since = Best(), model.state_dict(), 0
     for step, is_last in _steps(config, parameters, loss_of, end):
-        if is_last or step % settings.evaluate_every == 0:
+        if num_steps is None and (is_last or step % settings.evaluate_every == 0):
             score = _score(model, prepared)
             since += 1
-            if score > best or not len(prepared.labelled_dev):
-                best, best_weights, since = score, copy.deepcopy(model.state_dict()), 0
-        if settings.patience and since >= settings.patience:
+            if score > best.score or not len(prepared.labelled_dev):
+                best, since = Best(score, step), 0
+                best_weights = copy.deepcopy(model.state_dict())
+        if step == num_steps or (settings.patience and since >= settings.patience):
             break
-    model.load_state_dict(best_weights)
+    if num_steps is None:
+        model.load_state_dict(best_weights)
     return best
+
+
+def _learn_all_labels(
+    config: Config,
+    chosen: SSVAE,
+    start: SSVAE,
+    prepared: Prepared,
+    best: Best,
+    pseudo_labelled: EncodedRows | None = None,
+) -> SSVAE:
+    """The chosen model, or where dev rows have labels one trained on these too, from `start`."""
+    everything = prepared.with_dev_labels()
+    if everything is prepared or not best.num_steps:
+        return chosen
+    _train(config, start, everything, pseudo_labelled, _end(config), best.num_steps)
+    return start
 
 
 def _cross_entropy(model: SSVAE, batch: Batch) -> Tensor:

@@ -1,7 +1,9 @@
+import dataclasses
 import functools
 import itertools
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from seqssvae.compare import same_encoder
 from seqssvae.compare.same_encoder import (
+    Best,
     fit_pretrained,
     fit_self_trained,
     fit_supervised,
@@ -118,14 +121,14 @@ def test_the_time_limit_ends_it(prepared: Prepared, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(same_encoder, "_score", score)
     fit_supervised(config(training__max_minutes=5.5), prepared)
-    assert evaluated == [60, 420]  # before the first step, and once the time is over
+    assert evaluated == [420]  # once the time is over
 
 
 def test_rounds_of_self_training_use_more_and_more_pseudo_labels(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of which the last round was most confident; the best round by dev is kept."""
-    scores = iter([(0.5, -1.0), (0.9, -2.0), (0.9, -1.0), (0.6, -1.0)])
+    scores = iter([(0.5, -1.0), (0.9, -2.0), (0.9, -1.0), (0.6, -1.0), (0.0, 0.0)])
     calls: list[tuple[SSVAE, EncodedRows | None]] = []
 
     def train(
@@ -134,16 +137,20 @@ def test_rounds_of_self_training_use_more_and_more_pseudo_labels(
         prepared: Prepared,
         pseudo_labelled: EncodedRows | None,
         end: float,
-    ) -> tuple[float, float]:
+        num_steps: int | None = None,
+    ) -> Best:
         calls.append((model, pseudo_labelled))
+        assert num_steps == (3 if len(calls) == 5 else None)
         with torch.no_grad():
             for parameter in model.encoder_y.parameters():  # so that rounds differ
                 parameter.mul_(1 + len(calls))
-        return next(scores)
+        return Best(next(scores), len(calls))
 
     monkeypatch.setattr(same_encoder, "_train", train)
     best = fit_self_trained(config(), prepared)
-    assert best is calls[2][0] and calls[0][1] is None
+    last = calls.pop()  # on all labels, with the pseudo-labels of the third round
+    assert best is last[0] and last[1] is calls[2][1] and calls[0][1] is None
+    assert len(calls) == 4 and all(best is not model for model, _ in calls)
     total = len(prepared.unlabelled)
     for number, (_, pseudo) in enumerate(calls[1:]):
         assert pseudo is not None and len(pseudo) == int((number + 1) * total / 3)
@@ -154,20 +161,51 @@ def test_rounds_of_self_training_use_more_and_more_pseudo_labels(
         assert min(confidence) >= np.sort(table.max(1))[-len(pseudo)]
 
 
-def test_the_best_weights_by_dev_are_kept(
+def test_the_best_number_of_steps_by_dev_is_taken_again_with_all_labels(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scores are lower after the third evaluation: its weights are restored."""
-    scores = iter([(0.1, 0.0), (0.2, 0.0), (0.7, 0.0), (0.6, 0.0), (0.7, -1.0)])
-    seen = []
+    """Scores are lower after the second evaluation; weights are those of a plain second training.
 
-    def score(model: SSVAE, prepared: Prepared) -> tuple[float, float]:
-        seen.append({name: weight.clone() for name, weight in model.state_dict().items()})
-        return next(scores)
+    Without labelled dev rows the last weights are kept.
+    """
+    scores = iter([(0.2, 0.0), (0.7, 0.0), (0.6, 0.0), (0.7, -1.0)])
+    monkeypatch.setattr(same_encoder, "_score", lambda model, prepared: next(scores))
+    weights = fit_supervised(config(), prepared).state_dict()
+    assert next(scores, None) is None
+    monkeypatch.setattr(same_encoder, "_score", lambda model, prepared: (0.0, 0.0))
+    everything = dataclasses.replace(
+        prepared.with_dev_labels(), dev=prepared.dev.take(np.flatnonzero(prepared.dev.y < 0))
+    )
+    steps = same_encoder._steps
+    monkeypatch.setattr(same_encoder, "_steps", lambda *args: itertools.islice(steps(*args), 20))
+    plain = fit_supervised(config(), everything).state_dict()
+    assert list(weights) == list(plain)
+    for name, weight in weights.items():
+        assert torch.equal(weight, plain[name]), name
 
-    monkeypatch.setattr(same_encoder, "_score", score)
-    model = fit_supervised(config(), prepared)
-    assert len(seen) == 5  # before the first step and every 10
-    assert any(not torch.equal(seen[2][name], seen[3][name]) for name in seen[2])
-    for name, weight in model.state_dict().items():
-        assert torch.equal(weight, seen[2][name]), name
+
+def test_both_trainings_start_from_the_pretrained_encoder(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretrain(config: Config, encoder: SequenceEncoder, *_: object) -> None:
+        torch.nn.init.constant_(encoder.embedding.weight, 3.0)
+
+    def train(config: Config, model: SSVAE, *_: object) -> Best:
+        weight = model.encoder_y.embedding.weight
+        assert (weight == 3.0).all()
+        models.append(torch.nn.init.constant_(weight, 4.0))
+        return Best((0.0, 0.0), 40)
+
+    models: list[torch.Tensor] = []
+    monkeypatch.setattr(same_encoder, "pretrain", pretrain)
+    monkeypatch.setattr(same_encoder, "_train", train)
+    assert fit_pretrained(config(), prepared).encoder_y.embedding.weight is models[1]
+
+
+def test_without_labels_on_dev_there_is_one_training(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Mock(return_value=Best((0.0, 0.0), 40))
+    monkeypatch.setattr(same_encoder, "_train", train)
+    bare = dataclasses.replace(prepared, dev=prepared.dev.with_labels(None))
+    assert fit_supervised(config(), bare) is train.call_args.args[1] and train.call_count == 1
