@@ -7,7 +7,7 @@ are chosen on dev rows, whose labels are learned after that.
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +130,7 @@ class Logistic(Baseline):
         chosen = np.random.default_rng(seed).permutation(len(task.unlabelled))[:SELF_TRAINING_ROWS]
         self_trains = self.self_trained and len(chosen) > 0
 
-        def fit(y: NDArray[np.int64], criterion: dict[str, object]) -> Predict:
+        def fit(y: NDArray[np.int64], criterion: dict[str, Any]) -> Predict:
             classes, labelled = np.unique(y), features[: len(y)]
             if len(classes) == 1:
                 return lambda rows: np.eye(task.num_classes)[np.repeat(classes, len(rows))]
@@ -152,8 +152,11 @@ class Logistic(Baseline):
             return predict
 
         part = -(-len(chosen) // SELF_TRAINING_ROUNDS)
-        criteria = ({"criterion": "k_best", "k_best": part}, {"threshold": 0.9})
-        return _choose_and_fit(fit, criteria if self_trains else ({},), task)
+        criteria: list[dict[str, Any]] = [
+            {"criterion": "k_best", "k_best": part},
+            {"threshold": 0.9},
+        ]
+        return _choose_and_fit(fit, criteria if self_trains else criteria[:1], task)
 
 
 @dataclasses.dataclass(frozen=True)

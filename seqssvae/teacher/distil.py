@@ -1,4 +1,4 @@
-"""Start q(y | x) from a teacher: the n-gram part of the encoder learns its posteriors."""
+"""The teacher of prepared rows; and q(y | x) started from it: its n-gram part learns from it."""
 
 import logging
 
@@ -16,6 +16,45 @@ from seqssvae.teacher.teacher import Teacher, fit_teacher
 logger = logging.getLogger(__name__)
 
 
+def fit_prepared(
+    prepared: Prepared,
+    seed: int,
+    *,
+    max_labelled: int = 120_000,
+    max_unlabelled: int = 20_000,
+) -> tuple[Teacher, EncodedRows]:
+    """Fit a teacher to prepared rows.
+
+    Args:
+        prepared: The rows, at least one of them with a label; dev rows are not read. A set of
+            possible labels limits the posterior of its row.
+        seed: Seed of the choice of rows and of the teacher.
+        max_labelled: Rows with a label, or with a set of possible labels, that are read; of more,
+            a random part, those with a label first.
+        max_unlabelled: Unlabelled rows that are read; of more, a random part.
+
+    Returns:
+        The teacher, and the rows that it was fitted to: those with a label come first.
+    """
+    known = np.flatnonzero(prepared.labelled.y >= 0)
+    labelled = known[_draw(len(known), max_labelled, "labelled", seed)]
+    partial = np.flatnonzero(prepared.labelled.y < 0)
+    partial = partial[_draw(len(partial), max_labelled - len(labelled), "partly labelled", seed)]
+    unlabelled = _draw(len(prepared.unlabelled), max_unlabelled, "unlabelled", seed)
+    parts = [prepared.labelled.take(labelled), prepared.labelled.take(partial)]
+    parts.append(prepared.unlabelled.take(unlabelled))
+    rows = EncodedRows.concatenate(parts)
+    teacher = fit_teacher(
+        [sequence for part in parts for sequence in prepared.sequences(part)],
+        np.arange(len(labelled)),
+        rows.y[: len(labelled)],
+        num_classes=len(prepared.labels.names),
+        candidates=rows.candidates,
+        seed=seed,
+    )
+    return teacher, rows
+
+
 def distil(
     ngrams: NGramLogits,
     prepared: Prepared,
@@ -28,33 +67,18 @@ def distil(
 
     Args:
         ngrams: N-gram part of the encoder, whose weights are replaced.
-        prepared: The rows, at least one of them with a label; dev rows are not read. A set of
-            possible labels limits the posterior of its row.
-        seed: Seed of the choice of rows and of the teacher.
-        max_labelled: Rows with a label, or with a set of possible labels, that are read; of more,
-            a random part, those with a label first.
-        max_unlabelled: Unlabelled rows that are read; of more, a random part.
+        prepared: As in `fit_prepared`, like the other arguments.
+        seed: See there.
+        max_labelled: See there.
+        max_unlabelled: See there.
 
     Returns:
         The teacher.
     """
-    known = np.flatnonzero(prepared.labelled.y >= 0)
-    labelled = known[_draw(len(known), max_labelled, "labelled", seed)]
-    partial = np.flatnonzero(prepared.labelled.y < 0)
-    partial = partial[_draw(len(partial), max_labelled - len(labelled), "partly labelled", seed)]
-    unlabelled = _draw(len(prepared.unlabelled), max_unlabelled, "unlabelled", seed)
-    parts = [prepared.labelled.take(labelled), prepared.labelled.take(partial)]
-    parts.append(prepared.unlabelled.take(unlabelled))
-    rows = EncodedRows.concatenate(parts)
-    y = rows.y[: len(labelled)]
-    teacher = fit_teacher(
-        [sequence for part in parts for sequence in prepared.sequences(part)],
-        np.arange(len(y)),
-        y,
-        num_classes=len(prepared.labels.names),
-        candidates=rows.candidates,
-        seed=seed,
+    teacher, rows = fit_prepared(
+        prepared, seed, max_labelled=max_labelled, max_unlabelled=max_unlabelled
     )
+    y = rows.y[rows.y >= 0]
     student = fit_student(
         count_ngrams(
             rows,

@@ -1,15 +1,19 @@
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
+from sklearn.semi_supervised import SelfTrainingClassifier
 
+from seqssvae.compare import baselines, same_encoder
 from seqssvae.compare.baselines import BASELINES
 from seqssvae.compare.compare import (
     ARMS,
@@ -19,10 +23,13 @@ from seqssvae.compare.compare import (
     summarise,
 )
 from seqssvae.config import Config
+from seqssvae.data import streams
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, read_like, read_sequences
 from seqssvae.errors import InputError
+from seqssvae.teacher import distil
 from seqssvae.teacher.features import Sequences
+from seqssvae.training import fit
 from tests.support.rows import write_rows
 from tests.support.training import quick_config
 
@@ -183,7 +190,78 @@ def test_a_baseline_sees_the_rows_that_the_model_sees(
     assert [task.labelled[i][0] for i in range(8)] == ["xy"[k] for k in task.y]
 
 
-@pytest.mark.parametrize("arm", ["supervised", "ssvae", "nb-em-characters"])
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
+    """The labels that each fit was given: its rows' classes, by id where it has ids."""
+    fits: list[dict[str, int]] = []
+    running: list[str] = []
+
+    def spy(owner: Any, name: str, read: Callable[..., None]) -> None:
+        original = getattr(owner, name)
+
+        def spied(*args: Any, **options: Any) -> Any:
+            if name != "fit" or "fit" not in running:  # not those of self-training
+                read(*args, **options)
+            running.append(name)
+            result = original(*args, **options)
+            running.pop()
+            return result
+
+        monkeypatch.setattr(owner, name, spied)
+
+    def add_fit(y: NDArray[np.int64]) -> None:
+        fits.append({str(row): int(k) for row, k in enumerate(y) if k >= 0})
+
+    def add_rows(
+        rows: EncodedRows, numbers: Sequence[int], *, num_classes: int, **options: Any
+    ) -> None:
+        if not num_classes:  # language modelling
+            return
+        chosen = rows.take(np.asarray(numbers))
+        known = zip(chosen.ids, chosen.y.tolist(), strict=True)
+        fits[-1].update({id: k for id, k in known if k >= 0})
+
+    spy(LogisticRegression, "fit", lambda model, features, y: add_fit(y))
+    spy(SelfTrainingClassifier, "fit", lambda model, features, y: add_fit(y))
+    spy(baselines, "fit_naive_bayes", lambda counts, possible, **_: add_fit(
+        np.where(possible.sum(1) == 1, possible.argmax(1), -1)
+    ))  # fmt: skip
+    spy(distil, "fit_teacher", lambda sequences, labelled, y, **_: add_fit(y))
+    spy(same_encoder, "_train", lambda *args: add_fit(np.zeros(0, np.int64)))
+    spy(same_encoder, "collate", add_rows)
+    spy(fit, "Trainer", lambda *args, **options: add_fit(np.zeros(0, np.int64)))
+    spy(streams, "collate", add_rows)
+    return fits
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_learns_all_labels_and_chooses_on_dev_rows_before_that(
+    files: Files, given: list[dict[str, int]], arm: str
+) -> None:
+    """The last fit is given every label; those before it only the labels of training rows."""
+    settings = quick_config(data__num_labels=10, training__evaluate_every=2)
+    prepared = prepare(settings, files[0])
+    everything = prepared.with_dev_labels().labelled
+    known = dict(zip(everything.ids, everything.y.tolist(), strict=True))
+    assert len(known) == 10 and len(prepared.labelled) == 8
+    rows = read_like(files[1], settings, prepared.vocabulary, prepared.labels)
+    ARMS[arm](settings, prepared, (read_sequences(files[1], settings), rows))
+
+    def classes(labels: dict[str, int]) -> list[int]:
+        """Without pseudo-labels."""
+        assert all(labels[id] == known[id] for id in labels.keys() & known.keys())
+        own = [k for id, k in labels.items() if id in known or id.isdigit()]
+        return [own.count(0), own.count(1)]
+
+    counts = [classes(labels) for labels in given if labels]
+    assert counts[-1] == [5, 5]
+    assert all(count == [4, 4] for count in counts[:-1])
+    chooses = arm not in ("tfidf-lr-words", "tfidf-lr-characters", "lsa-lr", "nb-words",
+                          "nb-characters", "teacher")  # fmt: skip
+    assert (len(counts) > 1) == chooses
+
+
+@pytest.mark.parametrize("arm", ["supervised", "m2", "teacher", "ssvae", "nb-em-characters"])
 def test_arms_give_probabilities_of_test_rows(files: Files, arm: str) -> None:
     settings = quick_config(data__num_labels=10, estimator__name="auto")
     prepared = prepare(settings, files[0])
@@ -191,7 +269,7 @@ def test_arms_give_probabilities_of_test_rows(files: Files, arm: str) -> None:
     test = (read_sequences(files[1], settings), rows)
     result = ARMS[arm](settings, prepared, test)
     assert result.shape == (9, 2)
-    np.testing.assert_allclose(result.sum(1), 1)
+    np.testing.assert_allclose(result.sum(1), 1, rtol=1e-6)
     np.testing.assert_array_equal(ARMS[arm](settings, prepared, test), result)
     hidden = rows.with_labels(None)
     np.testing.assert_array_equal(ARMS[arm](settings, prepared, (test[0], hidden)), result)

@@ -1,0 +1,83 @@
+"""The SS-VAE, and its parts alone: the model of the papers (M2), and the teacher.
+
+Each chooses on labelled dev rows, and then learns their labels too.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqssvae.config import Config, list_settings, override
+from seqssvae.data.prepare import Prepared
+from seqssvae.model.ssvae import SSVAE
+from seqssvae.teacher.distil import fit_prepared
+from seqssvae.teacher.features import Sequences
+from seqssvae.training.fit import train
+
+M2 = {"training.teacher": False, "model.ngram_buckets": 0}
+if "model.decoder_ngrams" in {one.key for one in list_settings()}:
+    M2["model.decoder_ngrams"] = 0
+
+
+def fit_ssvae(config: Config, prepared: Prepared) -> SSVAE:
+    """The SS-VAE as `train` trains it, with the labels of dev rows in the end.
+
+    Where `train` does not learn these itself, the number of steps with the best score on dev rows
+    is chosen, and a new model takes as many, with all labels, the same schedules, and no more
+    minutes than the first; its last weights are kept.
+
+    Args:
+        config: The settings.
+        prepared: The rows.
+    """
+    trainer = train(config, prepared)
+    progress, everything = trainer.progress, prepared.with_dev_labels()
+    if progress.dev_labels_learned or everything is prepared or not progress.step:
+        return trainer.model
+    # random weights are not a choice
+    num_steps = progress.best_step or min(config.training.evaluate_every, progress.step)
+    rows = dataclasses.replace(everything, dev=prepared.dev.take(prepared.dev.y < 0))
+    is_over = False
+
+    def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        nonlocal is_over
+        is_over = record["step"] == num_steps
+
+    return train(
+        override(config, {"training.evaluate_every": num_steps}),
+        rows,
+        on_evaluation=on_evaluation,
+        should_stop=lambda: is_over,
+    ).model.cpu()
+
+
+def fit_m2(config: Config, prepared: Prepared) -> SSVAE:
+    """The model of Kingma et al. (2014): recurrent encoders and decoder, the bound, and no n-grams.
+
+    Args:
+        config: The settings, of which `M2` are overridden.
+        prepared: The rows.
+    """
+    return fit_ssvae(override(config, M2), prepared)
+
+
+def predict_by_teacher(
+    config: Config, prepared: Prepared, sequences: Sequences
+) -> NDArray[np.float64]:
+    """p(y | x) of the teacher alone, fitted to the labels of train and dev and the unlabelled rows.
+
+    The weights of its pool are chosen by cross-validation over all of these labels.
+
+    Args:
+        config: The settings.
+        prepared: The rows.
+        sequences: n rows to predict, texts or lists of tokens.
+
+    Returns:
+        `[n, K]`.
+    """
+    teacher, _ = fit_prepared(prepared.with_dev_labels(), config.training.seed)
+    return teacher.predict(sequences).astype(np.float64)
