@@ -1,7 +1,8 @@
 """Does unlabelled data help? Compare the SS-VAE with its baselines, over label budgets and draws.
 
-All arms of a draw are trained on the same rows and evaluated on the same test rows; a fifth of the
-labels is held out for early stopping. The same command resumes an interrupted run.
+All arms of a draw are trained on the same rows and evaluated on the same test rows. Each chooses
+its settings or its number of steps on the labels that are held out (data.dev_fraction), and then
+learns all labels. The same command resumes an interrupted run.
 """
 
 import argparse
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae.cli.settings import add_settings, read_settings
+from seqssvae.compare.arms import MEANINGS
 from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    lines = (f"  {arm:20s} {meaning}" for arm, meaning in MEANINGS.items())
+    parser.epilog = "\n".join(["arms:", *lines])
     parser.add_argument(
         "--data", required=True, metavar="FILE|hub:NAME", help="file of training rows"
     )
@@ -21,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlabelled", metavar="FILE", help="file of more rows, without labels")
     parser.add_argument("--budgets", default="100", metavar="N,N", help="labelled rows in total")
     parser.add_argument("--draws", type=int, default=3, metavar="N", help="draws of the labels")
-    parser.add_argument("--arms", metavar="A,A", help="models to compare (default: all)")
+    parser.add_argument("--arms", metavar="A,A", help="some of the arms below (default: all)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -49,7 +53,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         from seqssvae.show.plots import require
 
         require("matplotlib", "plots")
-    from seqssvae.compare.compare import ARMS, compare, summarise
+    from seqssvae.compare.compare import compare, summarise
 
     of_training = logging.getLogger("seqssvae.training")
     level = of_training.level
@@ -61,7 +65,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.test,
             budgets=budgets,
             num_draws=arguments.draws,
-            arms=arguments.arms.split(",") if arguments.arms else list(ARMS),
+            arms=arguments.arms.split(",") if arguments.arms else list(MEANINGS),
             out=arguments.out,
             unlabelled=arguments.unlabelled,
         )

@@ -7,13 +7,10 @@ Under torchrun the processes share each step; all of them must see the same file
 """
 
 import argparse
-import logging
 from pathlib import Path
 from typing import Any
 
 from seqssvae.cli.settings import add_settings, read_settings
-
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,16 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     config = read_settings(arguments)
-    from seqssvae.data.prepare import count_test_rows_seen
+    from seqssvae.data.prepare import warn_of_test_rows_seen
     from seqssvae.trained import load
     from seqssvae.training.fit import fit
 
     if arguments.test is not None:
-        seen = count_test_rows_seen(
+        warn_of_test_rows_seen(
             config, arguments.data, arguments.test, unlabelled_source=arguments.unlabelled
         )
-        if seen:
-            logger.warning("%d test rows are also training rows: results are optimistic", seen)
     summary = fit(
         config,
         arguments.data,

@@ -23,9 +23,9 @@ from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import (
     Prepared,
-    count_test_rows_seen,
     prepare,
     read_corpus_like,
+    warn_of_test_rows_seen,
 )
 from seqssvae.errors import InputError
 from seqssvae.inference.predict import classify_table
@@ -88,9 +88,7 @@ def compare(
     files = [None if name is None else str(name) for name in (source, test_source, unlabelled)]
     settings = json.dumps([PROTOCOL, to_mapping(config), *files], sort_keys=True)
     done = _read(out)
-    seen = count_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
-    if seen:
-        logger.warning("%d test rows are among the training rows: results are too good", seen)
+    warn_of_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
     records = []
     for num_labels in budgets:
         for draw in range(num_draws):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from seqssvae.data.labels import Labels, choose_labels, draw_rows, split_dev
 from seqssvae.data.rows import hash_sequences
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary, has_words
 from seqssvae.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 DEV_UNLABELLED_FRACTION = 0.02  # of the unlabelled rows, held out to measure the ELBO
 DEV_UNLABELLED_ROWS = 256  # at most
@@ -192,14 +195,17 @@ def read_corpus_like(
     return corpus
 
 
-def count_test_rows_seen(
+def warn_of_test_rows_seen(
     config: Config,
     source: Source,
     test_source: Source,
     *,
     unlabelled_source: Source | None = None,
 ) -> int:
-    """Count the test rows that are among the training rows, with or without their labels.
+    """Log how many test rows are among the training rows, with or without their labels, if any.
+
+    Returns:
+        Their number.
 
     Raises:
         InputError: bad input.
@@ -207,7 +213,10 @@ def count_test_rows_seen(
     training = [_read(source, config.data)]
     if unlabelled_source is not None:
         training.append(_read(unlabelled_source, config.data, read_labels=False))
-    return count_shared(_read(test_source, config.data), training)
+    seen = count_shared(_read(test_source, config.data), training)
+    if seen:
+        logger.warning("%d test rows are also training rows: results are optimistic", seen)
+    return seen
 
 
 def read_sequences(source: Source, config: Config) -> list[str | list[str]]:

@@ -11,7 +11,7 @@ from seqssvae.cli import main
 from seqssvae.config import Config, override
 from seqssvae.data.audit import count_shared
 from seqssvae.data.corpus import Corpus, read_corpus
-from seqssvae.data.prepare import count_test_rows_seen, prepare
+from seqssvae.data.prepare import prepare, warn_of_test_rows_seen
 from tests.support.rows import write_rows
 
 Rows = list[dict[str, Any]]
@@ -90,9 +90,9 @@ def test_rows_in_both_files_are_counted(tmp_path: Path) -> None:
     train = write_rows(tmp_path / "train.jsonl", PLAIN)
     more = write_rows(tmp_path / "more.jsonl", [{"text": "u"}])
     test = write_rows(tmp_path / "test.jsonl", labelled("b", "new")[:1] * 2 + [{"text": "u"}])
-    assert count_test_rows_seen(Config(), train, test) == 2
-    assert count_test_rows_seen(Config(), train, test, unlabelled_source=more) == 3
-    assert count_test_rows_seen(Config(), train, more) == 0
+    assert warn_of_test_rows_seen(Config(), train, test) == 2
+    assert warn_of_test_rows_seen(Config(), train, test, unlabelled_source=more) == 3
+    assert warn_of_test_rows_seen(Config(), train, more) == 0
 
 
 def test_shared_rows_are_counted_as_by_a_loop(tmp_path: Path) -> None:
@@ -113,14 +113,20 @@ def test_shared_rows_are_counted_as_by_a_loop(tmp_path: Path) -> None:
     assert count_shared(test, [one, two]) == expected
 
 
-def test_train_logs_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_train_and_compare_log_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_rows(tmp_path / "rows.jsonl", labelled("A", "A", "a", "a"))
     words = (
         f"train --data {path} --test {path} --out {tmp_path / 'run'} --model.ngram_buckets=0 "
         "--model.encoder_size=2 --model.decoder_size=2 --objective.kl_warmup_steps=1 "
         "--training.num_steps=1 --training.num_threads=1"
     ).split()
-    with caplog.at_level(logging.WARNING):
-        assert main(words) == 0
-    assert "4 test rows are also training rows" in caplog.text
-    assert "the labels 'A', 'a' differ by case" in caplog.text
+    compare = (
+        f"compare --data {path} --test {path} --out {tmp_path / 'results'} --arms nb-words "
+        "--budgets 4 --draws 1"
+    ).split()
+    for command in (words, compare):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert main(command) == 0
+        assert "4 test rows are also training rows: results are optimistic" in caplog.text
+        assert "the labels 'A', 'a' differ by case" in caplog.text
