@@ -221,6 +221,27 @@ def draw_rows(
     return np.flatnonzero(is_chosen)
 
 
+def is_first(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which rows have no equal one before them, `[n]`."""
+    order = np.argsort(hashes, kind="stable")
+    result = np.ones(len(hashes), dtype=np.bool_)
+    for start in range(0, len(hashes), CHUNK_ROWS):
+        some = order[start : start + CHUNK_ROWS + 1]
+        result[some[1:][hashes[some[1:]] == hashes[some[:-1]]]] = False
+    return result
+
+
+def is_among(hashes: NDArray[np.uint64], some: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which rows are equal to one of some rows, `[n]`; as `np.isin`, with less memory."""
+    known = np.unique(some)
+    result = np.zeros(len(hashes), dtype=np.bool_)
+    for start in range(0, len(hashes) if len(known) else 0, CHUNK_ROWS):
+        part = hashes[start : start + CHUNK_ROWS]
+        near = known[np.minimum(np.searchsorted(known, part), len(known) - 1)]
+        result[start : start + CHUNK_ROWS] = near == part
+    return result
+
+
 def hash_bytes(seed: int, purpose: str, id: str) -> bytes:
     """SHA-256 of a seed, a purpose and an id."""
     return hashlib.sha256(f"{seed}:{purpose}:{id}".encode()).digest()

@@ -13,7 +13,7 @@ from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import Corpus, Source, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.labels import Labels, choose_labels, draw_rows, split_dev
+from seqssvae.data.labels import Labels, choose_labels, draw_rows, is_among, is_first, split_dev
 from seqssvae.data.rows import hash_sequences
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary, has_words
 from seqssvae.errors import InputError
@@ -111,13 +111,13 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     is_labelled[train] = is_labelled[list(partial)] = True
     is_free = ~is_labelled
     is_free[dev] = False
-    y = np.full(len(corpus), -1, dtype=np.int8)  # one class: the first of equal rows, all free
-    y[np.unique(hashes[: len(corpus)], return_index=True)[1]] = 0
-    y[np.isin(hashes[: len(corpus)], hashes[~is_free])] = -1
+    # one class: the first of equal rows, all of them free
+    y = is_first(hashes[: len(corpus)]).astype(np.int8) - 1
+    y[is_among(hashes[: len(corpus)], hashes[~is_free])] = -1
     num_held_out = min(DEV_UNLABELLED_ROWS, int((y == 0).sum() * DEV_UNLABELLED_FRACTION))
     dev_unlabelled = draw_rows(y, corpus.ids(), np.array([num_held_out]), seed, "held out")
     is_free[dev_unlabelled] = False
-    is_equal = np.isin(hashes, hashes[np.concatenate([dev, dev_unlabelled])])
+    is_equal = is_among(hashes, hashes[np.concatenate([dev, dev_unlabelled])])
     num_left_out = int((is_equal & (is_labelled | is_free)).sum())
     if num_left_out:
         warnings.append(f"{num_left_out} rows are equal to held-out rows: left out of training")

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from seqssvae.data.labels import Labels, choose_labels, class_sizes, draw_rows, split_dev
+from seqssvae.data.labels import (
+    Labels,
+    choose_labels,
+    class_sizes,
+    draw_rows,
+    is_among,
+    is_first,
+    split_dev,
+)
 from seqssvae.errors import InputError
 
 label_lists = st.lists(st.integers(-1, 4), max_size=60)
@@ -203,6 +211,19 @@ def test_equal_rows_are_all_train_or_all_dev(
     assert sorted([*train, *dev]) == known.tolist()
     assert not set(sequences[train]) & set(sequences[dev])
     assert set(y[train]) == set(y[known])
+
+
+@given(hashes=st.lists(st.integers(0, 9)), some=st.lists(st.integers(0, 9)), size=st.integers(1, 5))
+def test_equal_rows_are_found_in_chunks_as_by_a_loop(
+    hashes: list[int], some: list[int], size: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seqssvae.data.labels.CHUNK_ROWS", size)
+        numbers = np.array(hashes, np.uint64)
+        first = [one not in hashes[:row] for row, one in enumerate(hashes)]
+        assert is_first(numbers).tolist() == first
+        among = is_among(numbers, np.array(some, np.uint64))
+        assert among.tolist() == [one in some for one in hashes]
 
 
 def test_a_share_of_the_different_rows_is_dev() -> None:
