@@ -55,6 +55,11 @@ class DataConfig:
     label_column: str | None = setting(
         None, "Column of the labels; null: label, labels, class or category."
     )
+    quotes: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "Quoted cells in csv and tsv files; auto: a tsv cell with a tab and a line break in it is "
+        "an error, since a quote may be unbalanced; never: a quote is a character.",
+    )
     vocabulary: Literal["auto", "sentencepiece", "characters", "tokens"] = setting(
         "auto", "Kind of symbols; auto: sentencepiece if most texts have spaces."
     )

@@ -48,12 +48,14 @@ class ColumnChoice:
         tokens: Column of tokens, instead of texts; by default `tokens`, if there is no `text`.
         label: Column of labels; by default `label`, `labels`, `class` or `category`, if any.
         read_labels: False leaves all rows unlabelled.
+        quotes: "auto", "always" or "never", see `data.quotes`.
     """
 
     text: str | None = None
     tokens: str | None = None
     label: str | None = None
     read_labels: bool = True
+    quotes: str = "auto"
 
     def of_names(self, names: Sequence[str], where: str) -> Columns:
         """Choose columns by name.
@@ -118,7 +120,7 @@ class ColumnChoice:
             if text is None:
                 of_lists = {name: getattr(features[name], "feature", None) for name in candidates}
                 tokens = _only(name for name in of_lists if _is_string(of_lists[name]))
-        choice = ColumnChoice(text, tokens, label, self.read_labels)
+        choice = dataclasses.replace(self, text=text, tokens=tokens, label=label)
         return choice.of_names(names, where)
 
 

@@ -249,6 +249,10 @@ def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
 
 def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
     choice = ColumnChoice(
-        settings.text_column, settings.tokens_column, settings.label_column, read_labels
+        settings.text_column,
+        settings.tokens_column,
+        settings.label_column,
+        read_labels,
+        quotes=settings.quotes,
     )
     return read_corpus(source, choice)

@@ -7,6 +7,7 @@ import csv
 import gzip
 import itertools
 import json
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +23,15 @@ MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BATCH_ROWS = 1000  # of a parquet file
 
+logger = logging.getLogger(__name__)
+
 
 def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterator[Row]:
     """Read a file's rows one after the other; the file is never in memory as a whole.
 
-    - csv, tsv: a header, then rows; a cell may be quoted and then contain line breaks; empty lines
-      are skipped. A cell of tokens has spaces between them, or is a JSON list.
+    - csv, tsv: a header, then rows; a cell may be quoted and then contain line breaks (see
+      `data.quotes`); empty lines are skipped. A cell of tokens has spaces between them, or is a
+      JSON list.
     - jsonl: an object a line, empty lines are skipped; a list as label is 'one of these', and
       integers as labels are converted to strings.
     - parquet: columns of strings, or lists of strings.
@@ -151,7 +155,9 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     """Rows of a csv or tsv file."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     delimiter = "," if _kind(path) == "csv" else "\t"
-    records = _records(csv.reader(_lines(path), delimiter=delimiter, strict=True), path)
+    quoting: Any = csv.QUOTE_NONE if choice.quotes == "never" else csv.QUOTE_MINIMAL
+    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
+    records = _records(reader, path, is_checked=choice.quotes == "auto")
     start, header = next(records, (1, []))
     if not header:
         raise row_error(path, 1, "a header", "an empty file")
@@ -174,8 +180,13 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         )
 
 
-def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, each with the line on which it begins."""
+def _records(reader: Any, path: Path, *, is_checked: bool) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not empty, each with the line on which it begins.
+
+    A cell that holds a line break and a delimiter may hold other rows, from an unbalanced quote to
+    the next: an error in a tsv file, a warning in others, if `is_checked`.
+    """
+    delimiter, is_doubtful = reader.dialect.delimiter, False
     while True:
         start = reader.line_num + 1
         try:
@@ -185,6 +196,17 @@ def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             wanted = "cells that are quoted as a whole, with quotes inside doubled, or not at all"
             raise row_error(path, start, wanted, f"a cell that is not: {error}") from error
+        if is_checked and not is_doubtful and reader.line_num > start:
+            is_doubtful = any("\n" in cell and delimiter in cell for cell in cells)
+            over = f"over the lines {start} to {reader.line_num}"
+            if is_doubtful and delimiter == "\t":
+                wanted = "cells with no tab beside a line break (or --data.quotes always or never)"
+                raise row_error(path, start, wanted, f"one {over}: is a quote unbalanced?")
+            if is_doubtful:
+                logger.warning(
+                    f"{path}:{start}: a cell {over} holds a {delimiter!r}: if it holds other rows, "
+                    "a quote is unbalanced; --data.quotes never reads quotes as characters"
+                )
         if cells:
             yield start, cells
 

@@ -67,6 +67,14 @@ def test_each_row_is_used_once_and_has_its_index(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_quotes_may_be_characters(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n"a\tu\nb"\tv\n')
+    assert list(prepare(settings(data__quotes="never"), path).corpus.sequences()) == ['"a', 'b"']
+    with pytest.raises(InputError, match=r"rows\.tsv:2: wanted cells with no tab"):
+        prepare(settings(), path)
+
+
 def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:
     rows = mixed_rows(300, 20)
     label_of = {row["id"]: row.get("label") for row in rows}

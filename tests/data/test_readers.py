@@ -190,6 +190,12 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("a.csv", "text,label\na\n", "a.csv:2: wanted 2 cells, got 1"),
     ("a.csv", 'text\na\n"b', "a.csv:3: wanted cells that are quoted .*, got a cell that is not"),
     ("a.csv", 'text\n"b"c\n', "a.csv:2: wanted cells that are quoted .*, got a cell that is not"),
+    (
+        "a.tsv",
+        'text\tlabel\na\tx\n"5 inch\ty\nb\tx\n12"\ty\n',
+        "a.tsv:3: wanted cells with no tab beside a line break .*, got one over the lines 3 to 5",
+    ),
+    ("a.tsv", '"text\tlabel\na"\tx\n', "a.tsv:1: wanted cells with no tab beside a line break"),
     ("a.txt", "x" * 1_000_000, "a.txt:1: wanted a sequence of fewer than 1,000,000 char"),
     ("a.csv", "text\n" + "x" * 2_000_000, "a.csv:2: wanted a sequence of fewer than 1,000,000"),
     ("a.parquet", "text\nno parquet\n", "a.parquet:1: wanted a parquet file, got another"),
@@ -321,3 +327,36 @@ def test_integers_of_named_classes_become_names() -> None:
     for bad in (2, -2):
         with pytest.raises(InputError, match=f"source:2: wanted a label from 0 to 1.*, got {bad}"):
             read_arrow(table([0, bad, 1]), names=["no", "yes"])
+
+
+INCHES = 'text{0}label\n5" disk{0}x\n"5 inch{0}y\nb{0}x\n12"{0}y\n"q"{0}x\n'
+
+
+def test_a_cell_that_may_hold_other_rows_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless quotes are characters, or quoted cells are meant to be so."""
+    csv, tsv = tmp_path / "a.csv", tmp_path / "a.tsv"
+    csv.write_text(INCHES.format(","))
+    tsv.write_text(INCHES.format("\t"))
+    for path in (csv, tsv):
+        rows = list(iterate_rows(path, ColumnChoice(quotes="never")))
+        texts = ['5" disk', '"5 inch', "b", '12"', '"q"']
+        assert [(row.sequence, row.label) for row in rows] == list(zip(texts, "xyxyx", strict=True))
+    quoted = list(iterate_rows(tsv, ColumnChoice(quotes="always")))
+    assert [row.sequence for row in quoted] == ['5" disk', "5 inch\ty\nb\tx\n12", "q"]
+    assert not caplog.records
+    assert len(list(iterate_rows(csv))) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{csv}:3: a cell over the lines 3 to 5 holds a ',': if it holds other rows, a quote is "
+        "unbalanced; --data.quotes never reads quotes as characters"
+    ]
+
+
+def test_lines_of_a_quoted_cell_without_delimiter_are_fine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('text\tlabel\n"a\nb"\tx\n"a\tb"\ty\n')
+    assert [row.sequence for row in iterate_rows(path)] == ["a\nb", "a\tb"]
+    assert not caplog.records
