@@ -8,7 +8,8 @@ evaluates it on the test rows. Accuracy is that of q(y | x), also as a share of 
 Bayes-optimal classifier on the same rows. The NLL is un-annealed and importance-weighted; the table
 shows by how much it exceeds the mean of -log p(x) over the same rows, with the standard error of
 that difference over parts of the rows. Unless `--teacher` is given, the encoder starts from random
-weights (`training.teacher` is off), so that the table compares what the estimators learn.
+weights (`training.teacher` is off), so that the table compares what the estimators learn; `--m2`
+leaves out n-grams too, as the arm `m2` of `seqssvae compare`.
 """
 
 import json
@@ -21,6 +22,7 @@ from typing import Any, get_args
 import numpy as np
 
 from seqssvae.cli.parser import Parser
+from seqssvae.compare.parts import M2
 from seqssvae.config import Config, EstimatorName, override
 from seqssvae.data.prepare import prepare, read_like
 from seqssvae.inference.evaluate import evaluate
@@ -39,7 +41,9 @@ def main() -> None:
     parser.add_argument("--estimators", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=Config().training.num_steps)
-    parser.add_argument("--teacher", action="store_true", help="start q(y|x) from n-gram models")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--teacher", action="store_true", help="start q(y|x) from n-gram models")
+    kinds.add_argument("--m2", action="store_true", help="neither a teacher nor n-grams")
     parser.add_argument("--out", type=Path, default=Path("runs/grammar"))
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -48,6 +52,7 @@ def main() -> None:
         **SETTINGS,
         "training.num_steps": arguments.steps,
         "training.teacher": arguments.teacher,
+        **(M2 if arguments.m2 else {}),
         "objective.kl_warmup_steps": min(Config().objective.kl_warmup_steps, arguments.steps),
     }
     records = []

@@ -18,11 +18,12 @@ import numpy as np
 
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, read_settings
-from seqssvae.compare.compare import ARMS, compare
+from seqssvae.compare.arms import CHEAP, MEANINGS, SAME_ENCODER
+from seqssvae.compare.compare import compare
 from seqssvae.errors import InputError
 
-SAME_ENCODER = ("supervised", "self-trained", "pretrained")
-OURS = "ssvae"
+OURS, PARTS = "ssvae", ("m2", "teacher")
+KINDS = {"cheap": CHEAP, "encoder": SAME_ENCODER}
 AHEAD, BEHIND = 2.0, 1.0  # thresholds in percentage points
 
 
@@ -67,12 +68,8 @@ def find_file(folder: Path, part: str) -> Path:
 def summarise(
     data_set: DataSet, records: Sequence[dict[str, Any]], arms: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """For each budget, the mean of the SS-VAE and of the best arm of each kind, in per cent."""
+    """For each budget, in per cent, the mean of the SS-VAE, its parts and each kind's best arm."""
     rows = []
-    kinds = {
-        "cheap": [arm for arm in arms if arm not in (*SAME_ENCODER, OURS)],
-        "encoder": [arm for arm in arms if arm in SAME_ENCODER],
-    }
     for budget in data_set.budgets:
         means = {
             arm: 100
@@ -88,36 +85,48 @@ def summarise(
             for arm in arms
         }
         row: dict[str, Any] = {"set": data_set.name, "labels": budget, "ours": means[OURS]}
-        for kind, names in kinds.items():
-            best = max(names, key=means.__getitem__, default=None)
+        for kind, names in KINDS.items():
+            own = [arm for arm in arms if arm in names]
+            best = max(own, key=means.__getitem__, default=None)
             row[kind] = best
             row[f"{kind}_points"] = None if best is None else means[best]
-        known = [row[f"{kind}_points"] for kind in kinds if row[kind]]
+        known = [row[f"{kind}_points"] for kind in KINDS if row[kind]]
         row["difference"] = means[OURS] - max(known) if known else None
+        row |= {part: means.get(part) for part in PARTS}
+        row["gain"] = means[OURS] - means["teacher"] if "teacher" in means else None
         rows.append(row)
     return rows
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Print a table, and in how many cells the SS-VAE is ahead and behind."""
-    print("| set | labels | best cheap arm | | best arm of the same encoder | | SS-VAE | ahead |")
-    print("| --- | --: | --- | --: | --- | --: | --: | --: |")
+    print(
+        "| set | labels | best cheap arm | | best arm of the same encoder | | M2 | teacher "
+        "| SS-VAE | ahead | over the teacher |"
+    )
+    print("| --- | --: | --- | --: | --- | --: | --: | --: | --: | --: | --: |")
     for row in rows:
         cells = [row["set"], str(row["labels"])]
-        for kind in ("cheap", "encoder"):
-            points = row[f"{kind}_points"]
-            cells += [row[kind] or "", "" if points is None else f"{points:.1f}"]
-        cells.append(f"{row['ours']:.1f}")
-        cells.append("" if row["difference"] is None else f"{row['difference']:+.1f}")
+        for kind in KINDS:
+            cells += [row[kind] or "", _points(row[f"{kind}_points"])]
+        cells += [_points(row[name]) for name in (*PARTS, "ours")]
+        cells += [_points(row[name], "+.1f") for name in ("difference", "gain")]
         print(f"| {' | '.join(cells)} |")
     differences = [row["difference"] for row in rows if row["difference"] is not None]
     if differences:
         ahead = sum(difference >= AHEAD for difference in differences)
         behind = sum(difference < -BEHIND for difference in differences)
         print(
-            f"\n{len(differences)} cells: at least {AHEAD:g} points ahead of every other arm in "
+            f"\n{len(differences)} cells: at least {AHEAD:g} points ahead of every other model in "
             f"{ahead}, more than {BEHIND:g} behind the best in {behind}"
         )
+    gains = [row["gain"] for row in rows if row["gain"] is not None]
+    if gains:
+        print(f"over the teacher: {np.mean(gains):+.1f} in the mean, at least {min(gains):+.1f}")
+
+
+def _points(points: float | None, form: str = ".1f") -> str:
+    return "" if points is None else format(points, form)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -126,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="folder of the data sets")
     parser.add_argument("sets", nargs="+", metavar="NAME=N,N[:macro_f1]")
     parser.add_argument("--draws", type=int, default=3, help="draws of the labels")
-    parser.add_argument("--arms", default=",".join(ARMS), metavar="A,A", help="arms")
+    parser.add_argument("--arms", default=",".join(MEANINGS), metavar="A,A", help="arms")
     parser.add_argument("--out", type=Path, default=Path("runs/sets"), help="output folder")
     add_settings(parser)
     arguments = parser.parse_args(argv)

@@ -15,6 +15,7 @@ import torch
 
 import seqssvae
 from seqssvae.cli import COMMANDS, main
+from seqssvae.compare.arms import MEANINGS
 from seqssvae.config import EstimatorConfig, list_settings
 from tests.support import snippets
 from tests.support.rows import write_rows
@@ -132,6 +133,8 @@ def test_every_estimator_and_command_has_its_line() -> None:
         assert [name for name in hint.__args__ if f"`{name}`" not in estimators] == []
     commands = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in commands for name in COMMANDS)
+    lines = commands.replace("\\|", "|")
+    assert all(f"| `{arm}` | {meaning} |" in lines for arm, meaning in MEANINGS.items())
 
 
 def test_figures_are_those_of_the_experiments() -> None:

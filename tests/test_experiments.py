@@ -57,15 +57,17 @@ def test_the_demo_prints_its_table_new_words_and_transfers(tmp_path: Path) -> No
     table, new, transferred = re.split(r"\n(?:new words|words transferred.*)\n", shown)
     assert "15 held-out words, 3 languages, 5 labelled and 10 unlabelled words each" in table
     accuracies = re.findall(r"^(\S.*?) +(\d+\.\d)% +\d+$", table, re.MULTILINE)
-    assert [title.split(",")[0] for title, _ in accuracies] == [
-        "the SS-VAE's encoder",
+    assert [re.split("[,:]", title)[0] for title, _ in accuracies] == [
         "TF-IDF of characters",
         "naive Bayes of characters",
-        "SS-VAE",
-        "SS-VAE",
+        "M2 alone",
+        "the teacher alone",
+        "the whole SS-VAE",
     ]
     assert all(0 <= float(accuracy) <= 100 for _, accuracy in accuracies)
-    assert float(accuracies[1][1]) == 100.0
+    assert float(accuracies[0][1]) == float(accuracies[3][1]) == 100.0
+    by_mode = re.findall(r"(q\(y\|x\)|Bayes' rule|both) (\d+\.\d)%", table.splitlines()[-1])
+    assert len(by_mode) == 3 and accuracies[4][1] in dict(by_mode).values()
 
     generated = [line.split()[0] for line in new.splitlines() if line]
     assert generated == sorted(SYLLABLES)
@@ -103,9 +105,11 @@ def test_every_estimator_meets_the_grammar(tmp_path: Path) -> None:
     prepare_grammar(["--out", str(folder), "--train", "120", "--test", "40"])
     shown = run_experiment(
         "grammar.py", "--data", folder, "--estimators", "fused-enum", "score-function",
-        "--steps", 3, "--out", "table", folder=tmp_path,
+        "--steps", 3, "--out", "table", "--m2", folder=tmp_path,
     )  # fmt: skip
-    rows = json.loads((tmp_path / "table" / "table.json").read_text())["rows"]
+    table = json.loads((tmp_path / "table" / "table.json").read_text())
+    assert table["settings"]["model.ngram_buckets"] == 0
+    rows = table["rows"]
     assert [row["estimator"] for row in rows] == ["fused-enum", "score-function"]
     truth = json.loads((folder / "truth.json").read_text())
     for row in rows:
@@ -128,7 +132,7 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
         write_words(tmp_path / name / "test.jsonl", 5)
     words = [
         tmp_path, "first=15,30", "second=15:macro_f1", "--draws", 1, "--out", "found",
-        "--arms", "tfidf-lr-characters,nb-words,supervised", *QUICK,
+        "--arms", "tfidf-lr-characters,nb-words,supervised,teacher", *QUICK,
     ]  # fmt: skip
     shown = run_experiment("sets.py", *words, folder=tmp_path)
     cells = re.findall(r"^\| (first|second) \| (\d+) \| (.*) \|$", shown, re.MULTILINE)
@@ -137,17 +141,20 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
     ]  # fmt: skip
     lines = (tmp_path / "found" / "second.jsonl").read_text().splitlines()
     records = {record["arm"]: record for record in map(json.loads, lines)}
-    assert list(records) == ["tfidf-lr-characters", "nb-words", "supervised", "ssvae"]
+    assert list(records) == ["tfidf-lr-characters", "nb-words", "supervised", "teacher", "ssvae"]
     points = {arm: 100 * record["macro_f1"] for arm, record in records.items()}
     cheap = max(["tfidf-lr-characters", "nb-words"], key=points.__getitem__)
     best, ours = max(points[cheap], points["supervised"]), points["ssvae"]
     assert cells[2][2] == (
-        f"{cheap} | {points[cheap]:.1f} | supervised | {points['supervised']:.1f} | {ours:.1f} | "
-        f"{ours - best:+.1f}"
+        f"{cheap} | {points[cheap]:.1f} | supervised | {points['supervised']:.1f} |  | "
+        f"{points['teacher']:.1f} | {ours:.1f} | {ours - best:+.1f} | "
+        f"{ours - points['teacher']:+.1f}"
     )
-    differences = [float(cell[2].split(" | ")[-1]) for cell in cells]
+    differences, gains = ([float(cell[2].split(" | ")[at]) for cell in cells] for at in (-2, -1))
     ahead, behind = sum(d >= 2 for d in differences), sum(d < -1 for d in differences)
     assert f"in {ahead}, more than 1 behind the best in {behind}" in shown
+    mean, least = re.findall(r"teacher: (.*) in the mean, at least (.*)", shown)[0]
+    assert abs(float(mean) - sum(gains) / 3) < 0.11 and float(least) == min(gains)
     assert run_experiment("sets.py", *words, folder=tmp_path) == shown
     assert (tmp_path / "found" / "second.jsonl").read_text().splitlines() == lines
 
