@@ -55,6 +55,16 @@ class DataConfig:
     label_column: str | None = setting(
         None, "Column of the labels; null: label, labels, class or category."
     )
+    label_pattern: str | None = setting(
+        None, "Regular expression of the label in FASTA headers: its first group, or all of it."
+    )
+    unlabelled_values: tuple[str, ...] = setting(
+        ("NaN", "nan", "NA", "N/A", "n/a", "<NA>", "#N/A", "None", "null", "NULL", "?"),
+        "Labels that mean unlabelled, as an empty one does.",
+    )
+    unlabelled_only: bool = setting(
+        False, "Read no labels and train a plain VAE; otherwise data without labels are an error."
+    )
     quotes: Literal["auto", "always", "never"] = setting(
         "auto",
         "Quoted cells in csv and tsv files; auto: a tsv cell with a tab and a line break in it is "
@@ -269,6 +279,7 @@ class Setting(NamedTuple):
             str: "text",
             types.NoneType: "null",
             tuple[float, ...]: "a list of numbers",
+            tuple[str, ...]: "a list of texts",
         }
         parts = [names.get(part, part) for part in self.choices or _parts(self.type)]
         return " or ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

@@ -35,7 +35,8 @@ def model(small_run: SmallRun) -> TrainedModel:
 @pytest.fixture
 def plain(tmp_path: Path) -> TrainedModel:
     """A VAE without classes."""
-    return load(train(tmp_path, [{"text": "ab" * (1 + i % 3)} for i in range(20)]))
+    rows = [{"text": "ab" * (1 + i % 3)} for i in range(20)]
+    return load(train(tmp_path, rows, **{"data.unlabelled_only": True}))
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ import argparse
 import dataclasses
 from typing import Any
 
+from seqssvae.cli.settings import add_columns, add_rows, load_run
 from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
+    add_rows(parser, "--data", required=True, help="rows")
+    add_columns(parser)
     parser.add_argument("--rows", type=int, default=8, metavar="N", help="rows to use")
     parser.add_argument("--draws", type=int, default=200, metavar="N", help="samples of y")
     parser.add_argument("--particles", type=int, default=2, metavar="S", help="samples of z")
@@ -26,9 +28,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from seqssvae.data.batches import collate
     from seqssvae.estimators.check import check
-    from seqssvae.trained import load
 
-    trained = load(arguments.run)
+    trained = load_run(arguments)
     if not trained.labels.names:
         raise InputError(f"{arguments.run}: wanted a model with classes, got one without")
     rows = trained.read(arguments.data, labels=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae import distributed
+from seqssvae.cli.settings import add_columns, add_rows, load_run
 from seqssvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to classify")
-    parser.add_argument("--data", metavar="FILE", help="file of rows to classify instead")
+    add_rows(parser, "--data", help="rows to classify instead")
+    add_columns(parser)
     parser.add_argument("--mode", choices=("q", "posterior", "mix"), default="q", help="see above")
     parser.add_argument("--num-samples", type=int, default=8, metavar="S", help="samples of z")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
@@ -34,9 +36,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("wanted TEXT ... or --data FILE, got both or neither")
     if arguments.out is None and distributed.size() > 1:
         raise InputError("wanted --out FILE where several processes write, got none")
-    from seqssvae.trained import load
-
-    model = load(arguments.run)
+    model = load_run(arguments)
     rows = model.read(arguments.data) if arguments.data else model.read_texts(arguments.texts)
     if arguments.out is not None:
         write(model, rows, arguments)

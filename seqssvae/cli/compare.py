@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_settings, read_settings
+from seqssvae.cli.settings import add_rows, add_settings, read_settings
 from seqssvae.compare.arms import MEANINGS
 from seqssvae.errors import InputError
 
@@ -18,11 +18,9 @@ from seqssvae.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     lines = (f"  {arm:20s} {meaning}" for arm, meaning in MEANINGS.items())
     parser.epilog = "\n".join(["arms:", *lines])
-    parser.add_argument(
-        "--data", required=True, metavar="FILE|hub:NAME", help="file of training rows"
-    )
-    parser.add_argument("--test", required=True, metavar="FILE", help="file of test rows")
-    parser.add_argument("--unlabelled", metavar="FILE", help="file of more rows, without labels")
+    add_rows(parser, "--data", required=True, metavar="FILE|hub:NAME", help="training rows")
+    add_rows(parser, "--test", required=True, help="test rows")
+    add_rows(parser, "--unlabelled", help="more rows, whose labels are not read")
     parser.add_argument("--budgets", default="100", metavar="N,N", help="labelled rows in total")
     parser.add_argument("--draws", type=int, default=3, metavar="N", help="draws of the labels")
     parser.add_argument("--arms", metavar="A,A", help="some of the arms below (default: all)")

@@ -14,13 +14,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from seqssvae.cli.settings import add_columns, add_rows, load_run
+
 if TYPE_CHECKING:
     from seqssvae.data.encoded import EncodedRows
     from seqssvae.trained import TrainedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
+    add_rows(parser, "--data", required=True, help="rows")
+    add_columns(parser)
     parser.add_argument("--out", required=True, metavar="FILE.parquet", type=Path, help="output")
 
 
@@ -28,10 +31,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from seqssvae.storage.slices import write_in_slices
-    from seqssvae.trained import load
     from seqssvae.training.resume import checksum_ids, checksum_rows
 
-    model = load(arguments.run)
+    model = load_run(arguments)
     rows = model.read(arguments.data)
     ids = (id for part in rows.parts() for id in part.ids)
     write_in_slices(

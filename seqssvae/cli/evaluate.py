@@ -10,18 +10,19 @@ Under torchrun the processes share the rows; the results are those of one proces
 import argparse
 from typing import Any
 
+from seqssvae.cli.settings import add_columns, add_rows, load_run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="FILE", help="file of rows")
-    parser.add_argument("--judge", metavar="FILE", help="labelled rows to train the judge on")
+    add_rows(parser, "--data", required=True, help="rows")
+    add_columns(parser)
+    add_rows(parser, "--judge", help="labelled rows to train the judge on")
     parser.add_argument("--num-samples", type=int, default=16, metavar="S", help="samples of z")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from seqssvae.trained import load
-
-    model = load(arguments.run)
+    model = load_run(arguments)
     figures = model.evaluate(arguments.data, num_samples=arguments.num_samples, seed=arguments.seed)
     if arguments.judge is not None:
         from seqssvae.compare.swaps import measure_swaps

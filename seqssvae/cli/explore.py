@@ -7,9 +7,11 @@ Only this machine can open the page, and it loads nothing from the network. Ctrl
 import argparse
 from typing import Any
 
+from seqssvae.cli.settings import add_rows
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="FILE", help="rows of the map (default: held-out rows)")
+    add_rows(parser, "--data", help="rows of the map (default: held-out rows)")
     parser.add_argument("--port", type=int, default=8050, metavar="P", help="port; 0: any free one")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the map")
 

@@ -9,11 +9,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seqssvae.cli.settings import add_rows
 from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="FILE", help="rows to show (default: held-out rows)")
+    add_rows(parser, "--data", help="rows to show (default: held-out rows)")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="output folder (default: RUN/plots)"
     )

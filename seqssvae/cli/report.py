@@ -8,9 +8,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seqssvae.cli.settings import add_rows
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="FILE", help="rows to show (default: held-out rows)")
+    add_rows(parser, "--data", help="rows to show (default: held-out rows)")
     parser.add_argument(
         "--out", metavar="FILE.html", type=Path, help="output (default: RUN/report.html)"
     )

@@ -1,22 +1,30 @@
 """Settings in a command line: a flag for each, and a YAML file for many."""
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
-from seqssvae.config import Config, list_settings, override
+from seqssvae.config import Config, Setting, list_settings, override
 from seqssvae.errors import InputError
+
+if TYPE_CHECKING:
+    from seqssvae.trained import TrainedModel
 
 ALIASES = {
     "data.text_column": "--text-column",
     "data.tokens_column": "--tokens-column",
     "data.label_column": "--label-column",
+    "data.label_pattern": "--label-pattern",
+    "data.unlabelled_only": "--unlabelled-only",
     "data.vocabulary": "--vocabulary",
     "estimator.name": "--estimator",
     "training.seed": "--seed",
 }
+COLUMNS = [key for key in ALIASES if key.startswith("data.") and key != "data.vocabulary"]
 BUDGETS = {"data.labels_per_class": "--labels-per-class", "data.num_labels": "--num-labels"}
 METAVARS = {"an": "N", "a": "X", "text": "NAME"}  # by the first word of the values
 
@@ -41,14 +49,46 @@ def add_settings(parser: argparse.ArgumentParser, *, budget: bool = False) -> No
             usage = parser.format_usage().removeprefix("usage: ").rstrip()
             parser.usage = f"{usage}\n    [--SECTION.NAME VALUE ...]".replace("%", "%%")
         alias = [aliases[one.key]] if one.key in aliases else []
-        (parser if alias else groups[one.section]).add_argument(
-            *alias,
-            f"--{one.key}",
-            dest=one.key,
-            default=argparse.SUPPRESS,
-            metavar=METAVARS.get(one.values.split()[0], "VALUE"),
-            help=f"{one.meaning} ({one.values}; default: {one.default})".replace("%", "%%"),
-        )
+        help = f"{one.meaning} ({one.values}; default: {one.default})"
+        _add_setting(parser if alias else groups[one.section], one, [*alias, f"--{one.key}"], help)
+
+
+def add_rows(parser: argparse.ArgumentParser, flag: str, *, help: str, **options: Any) -> None:
+    """Declare a flag of rows: several files, and repeated flags, are one corpus.
+
+    Args:
+        parser: Parser of a command.
+        flag: For instance `--data`.
+        help: What the rows are for.
+        options: Further options of `add_argument`.
+    """
+    parser.add_argument(
+        flag, nargs="+", action="extend", **{"metavar": "FILE", "help": help, **options}
+    )
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Declare flags for the columns of rows, which are those of training unless they are given."""
+    for one in list_settings():
+        if one.key in COLUMNS:
+            meaning = one.meaning.partition(";")[0].rstrip(".")
+            _add_setting(parser, one, [ALIASES[one.key]], f"{meaning} (default: as in training)")
+
+
+def load_run(arguments: argparse.Namespace) -> "TrainedModel":
+    """The trained model of RUN, which reads the columns of `add_columns`.
+
+    Raises:
+        InputError: no such run, or a value that does not fit.
+    """
+    from seqssvae.trained import load
+
+    model = load(arguments.run)
+    changes = {key: getattr(arguments, key) for key in COLUMNS if hasattr(arguments, key)}
+    for one, other in (("text", "tokens"), ("tokens", "text")):
+        if f"data.{one}_column" in changes:
+            changes.setdefault(f"data.{other}_column", None)
+    return dataclasses.replace(model, config=override(model.config, changes))
 
 
 def read_settings(arguments: argparse.Namespace) -> Config:
@@ -62,6 +102,21 @@ def read_settings(arguments: argparse.Namespace) -> Config:
     if BUDGETS.keys() & changes.keys():  # a flag replaces the file's budget, whichever kind it is
         changes = dict.fromkeys(BUDGETS) | changes
     return override(config, changes)
+
+
+def _add_setting(
+    parser: argparse._ActionsContainer, one: Setting, flags: Sequence[str], help: str
+) -> None:
+    """Declare the flags of a setting; that of a boolean, alone, is true."""
+    alone: dict[str, Any] = {"nargs": "?", "const": "true"} if one.type is bool else {}
+    parser.add_argument(
+        *flags,
+        dest=one.key,
+        default=argparse.SUPPRESS,
+        metavar=METAVARS.get(one.values.split()[0], "VALUE"),
+        help=help.replace("%", "%%"),
+        **alone,
+    )
 
 
 def load_config(path: Path) -> Config:

@@ -10,15 +10,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_settings, read_settings
+from seqssvae.cli.settings import add_rows, add_settings, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", required=True, metavar="FILE|hub:NAME", help="training rows, or a data set"
+    add_rows(
+        parser,
+        "--data",
+        required=True,
+        metavar="FILE|hub:NAME",
+        help="training rows",
     )
-    parser.add_argument("--test", metavar="FILE", help="file of rows to evaluate on after training")
-    parser.add_argument("--unlabelled", metavar="FILE", help="file of more rows, without labels")
+    add_rows(parser, "--test", help="rows to evaluate on after training")
+    add_rows(parser, "--unlabelled", help="more rows, whose labels are not read")
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in RUN"
     )

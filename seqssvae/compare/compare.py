@@ -19,6 +19,7 @@ from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.compare.parts import fit_m2, fit_ssvae, predict_by_teacher
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
 from seqssvae.config import Config, to_mapping
+from seqssvae.data.corpus import Files, source_name
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import (
@@ -54,14 +55,14 @@ class Cell:
 
 def compare(
     config: Config,
-    source: str | Path,
-    test_source: str | Path,
+    source: Files,
+    test_source: Files,
     *,
     budgets: Sequence[int],
     num_draws: int,
     arms: Sequence[str],
     out: Path,
-    unlabelled: str | Path | None = None,
+    unlabelled: Files | None = None,
 ) -> list[dict[str, Any]]:
     """Run every cell that is not yet in `out`, and append a line for each.
 
@@ -85,7 +86,8 @@ def compare(
     for arm in arms:
         if arm not in ARMS:
             raise InputError(f"--arms: wanted some of {', '.join(ARMS)}, got {arm}")
-    files = [None if name is None else str(name) for name in (source, test_source, unlabelled)]
+    sources = (source, test_source, unlabelled)
+    files = [None if one is None else source_name(one) for one in sources]
     settings = json.dumps([PROTOCOL, to_mapping(config), *files], sort_keys=True)
     done = _read(out)
     warn_of_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
@@ -106,9 +108,9 @@ def compare(
 def _draw(
     config: Config,
     cell: Cell,
-    source: str | Path,
-    test_source: str | Path,
-    unlabelled: str | Path | None,
+    source: Files,
+    test_source: Files,
+    unlabelled: Files | None,
 ) -> tuple[Config, Prepared, TestRows]:
     """The settings, training rows and test rows of all arms of one draw."""
     config = dataclasses.replace(
@@ -118,7 +120,9 @@ def _draw(
     )
     prepared = prepare(config, source, unlabelled_source=unlabelled)
     if not prepared.labels.names:
-        raise InputError(f"{source}: wanted rows with labels to compare on, got none")
+        raise InputError(
+            f"{prepared.corpus.source}: wanted rows with labels to compare on, got none"
+        )
     corpus = read_corpus_like(test_source, config, prepared.vocabulary, read_labels=True)
     rows = encode_corpus(
         corpus,
@@ -128,7 +132,7 @@ def _draw(
         whole_length=config.whole_length,
     )
     if not (rows.y >= 0).any():
-        raise InputError(f"{test_source}: wanted test rows with labels, got none")
+        raise InputError(f"{corpus.source}: wanted test rows with labels, got none")
     for warning in prepared.warnings if cell.draw == 0 else ():
         logger.warning(warning)
     return config, prepared, (list(corpus.sequences()), rows)

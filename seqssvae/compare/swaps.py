@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.compare.baselines import BASELINES, Task
+from seqssvae.data.corpus import Files
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.prepare import read_corpus_like
 from seqssvae.errors import InputError
@@ -19,8 +19,8 @@ JUDGE = "tfidf-lr-characters"  # shares neither weights nor vocabulary with the 
 
 def measure_swaps(
     model: TrainedModel,
-    data: str | Path,
-    judge_data: str | Path,
+    data: Files,
+    judge_data: Files,
     *,
     num_rows: int = 500,
     seed: int = 0,
@@ -77,12 +77,12 @@ def kept_share(before: str | Sequence[str], after: str | Sequence[str]) -> float
     return SequenceMatcher(None, before, after, autojunk=False).ratio()
 
 
-def _labelled(model: TrainedModel, data: str | Path) -> tuple[list[Any], NDArray[np.int64]]:
+def _labelled(model: TrainedModel, data: Files) -> tuple[list[Any], NDArray[np.int64]]:
     """The sequences of a file that have one label, and their classes."""
     corpus = read_corpus_like(data, model.config, model.vocabulary, read_labels=True)
     length = model.config.data.max_length
     y = encode_corpus(corpus, model.vocabulary, model.labels, max_length=length).y
     known = np.flatnonzero(y >= 0)
     if not len(known):
-        raise InputError(f"{data}: wanted labelled rows, got none")
+        raise InputError(f"{corpus.source}: wanted labelled rows, got none")
     return [corpus.sequence(int(row)) for row in known], y[known]

@@ -1,5 +1,7 @@
 """Likely mistakes in a corpus: the user is warned, and the rows stay as they are."""
 
+import itertools
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,6 +15,9 @@ from seqssvae.data.rows import hash_sequences, list_names
 Integers = NDArray[np.int64]
 
 SHOWN = 5  # labels of a line
+CHECKED_ROWS = 1000  # of the texts
+SUSPICIOUS = {"-1", "unknown", "none", "na", "nan", "n.a.", "null", "nil", "missing", "unlabelled"}
+SUSPICIOUS |= {"unlabeled", "undefined", "unspecified", "<unk>", "?", "??", "-", "--", ".", "tbd"}
 
 
 def find_warnings(
@@ -47,12 +52,15 @@ def find_warnings(
             f"the labels {list_names(alike, SHOWN)} differ by case, space or Unicode form alone: "
             "taken as different classes"
         )
-    if "-1" in names:
-        count = np.count_nonzero(y == list(names).index("-1"))
+    for name, number in corpus.count_unlabelled_values().items():
+        yield f"{number} rows have the label {name!r}: unlabelled; see data.unlabelled_values"
+    for name in find_suspicious(names):
+        count = np.count_nonzero(y == list(names).index(name))
         yield (
-            f"{count} rows have the label -1: taken as a class of its own; leave a label empty if "
-            "it is not known"
+            f"{count} rows have the label {name!r}: taken as a class of its own; leave a label "
+            "empty if it is not known, or add it to data.unlabelled_values"
         )
+    yield from _odd_texts(corpus)
     if not names:
         return
     counts = np.bincount(y[seen], minlength=len(names))
@@ -65,6 +73,11 @@ def find_warnings(
             yield f"{len(few)} of {len(names)} classes {verb} {what}: {list_names(few, SHOWN)}"
 
 
+def find_suspicious(names: Iterable[str]) -> list[str]:
+    """Names of classes that elsewhere mean that no label is known."""
+    return [name for name in names if name.strip().casefold() in SUSPICIOUS]
+
+
 def count_shared(test: Corpus, training: Iterable[Corpus]) -> int:
     """Count the test rows whose sequence is also a training row's, with any label.
 
@@ -75,6 +88,21 @@ def count_shared(test: Corpus, training: Iterable[Corpus]) -> int:
     for corpus in training:
         is_shared |= np.isin(known, hash_sequences(corpus.sequences()))
     return int(counts[is_shared].sum())
+
+
+def _odd_texts(corpus: Corpus) -> Iterator[str]:
+    """Yield a line if most of the first texts are rows or lists of another format."""
+    if corpus.is_tokens:
+        return
+    texts = list(itertools.islice(corpus.sequences(), CHECKED_ROWS))
+    for mark, what, how in (
+        (r"[^\t]+\t[^\t]+", "a tab", "give columns a header and the file the suffix .tsv"),
+        (r'\[(["\d].*)?\]', "a list", "name the column with --tokens-column"),
+        (r'\{".*\}', "a JSON object", "give the file the suffix .jsonl"),
+    ):
+        num_odd = sum(re.fullmatch(mark, text, re.DOTALL) is not None for text in texts)
+        if 2 * num_odd > len(texts):
+            yield f"{num_odd} of the first {len(texts)} texts are or contain {what}: {how}"
 
 
 def _count_unlike(hashes: NDArray[np.uint64], y: Integers) -> int:

@@ -14,7 +14,8 @@ TEXT_NAMES = ("text", "sentence", "content", "sequence", "smiles")
 TOKENS_NAME = "tokens"
 SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that is there is used
 LABEL_NAMES = ("label", "labels", "class", "category")
-ID_NAME = "id"
+ID_NAMES = ("id",)
+FLAGS = {"text": "--text-column", "tokens": "--tokens-column", "label": "--label-column"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +44,16 @@ class Columns:
 class ColumnChoice:
     """Columns that the user named; others are chosen by usual names.
 
+    Case and surrounding spaces of a name do not count, unless two columns differ by them alone.
+
     Attributes:
         text: Column of texts; by default `text`, `sentence`, `content`, `sequence` or `smiles`.
         tokens: Column of tokens, instead of texts; by default `tokens`, if there is no `text`.
         label: Column of labels; by default `label`, `labels`, `class` or `category`, if any.
         read_labels: False leaves all rows unlabelled.
         quotes: "auto", "always" or "never", see `data.quotes`.
+        pattern: Regular expression of the label in the header of a FASTA record; its first group,
+            if it has one.
     """
 
     text: str | None = None
@@ -56,6 +61,7 @@ class ColumnChoice:
     label: str | None = None
     read_labels: bool = True
     quotes: str = "auto"
+    pattern: str | None = None
 
     def of_names(self, names: Sequence[str], where: str) -> Columns:
         """Choose columns by name.
@@ -70,27 +76,44 @@ class ColumnChoice:
         """
         if self.text is not None and self.tokens is not None:
             raise InputError(f"{where}: wanted a text column or a tokens column, got both")
-        label = self.label if self.read_labels else None
-        for name in (self.text, self.tokens, label):
-            if name is not None and name not in names:
-                raise InputError(f"{where}: wanted a column {name!r}, got {list_names(names)}")
-        usual = (name for name in SEQUENCE_NAMES if name in names)
-        sequence = self.text or self.tokens or next(usual, None)
+        for kind, flag in FLAGS.items():
+            name = getattr(self, kind)
+            if name is None or (kind == "label" and not self.read_labels):
+                continue
+            if _find([name], names, where) is None:
+                got = f"got {list_names(names)}; {flag} names another one"
+                raise InputError(f"{where}: wanted a column {name!r}, {got}")
+        named = self.text if self.tokens is None else self.tokens
+        sequence = _find(SEQUENCE_NAMES if named is None else [named], names, where)
         if sequence is None:
             raise InputError(
-                f"{where}: wanted a column 'text' or 'tokens' (or the name of another one), "
-                f"got {list_names(names)}"
+                f"{where}: wanted a column 'text' or 'tokens' (or another one that is named by "
+                f"{FLAGS['text']} or {FLAGS['tokens']}), got {list_names(names)}"
             )
-        if label is None and self.read_labels:
-            usual = (name for name in LABEL_NAMES if name in names and name != sequence)
-            label = next(usual, None)
-        id = ID_NAME if ID_NAME in names and ID_NAME not in (sequence, label) else None
-        is_tokens = self.tokens is not None or (self.text is None and sequence == TOKENS_NAME)
-        columns = Columns(sequence, is_tokens, label, id)
+        is_tokens = self.tokens is not None or (self.text is None and _is(TOKENS_NAME, sequence))
+        label = self.label_of(names, sequence, where)
+        columns = Columns(sequence, is_tokens, label, id_of(names, (sequence, label), where))
         for name in columns.used:
             if names.count(name) > 1:
                 raise InputError(f"{where}: wanted one column {name!r}, got {names.count(name)}")
         return columns
+
+    def label_of(self, names: Sequence[str], sequence: str, where: str) -> str | None:
+        """The column of labels; None without one, or if labels are not read.
+
+        Args:
+            names: All columns.
+            sequence: The column of sequences, which is no usual column of labels.
+            where: File and row, for errors.
+
+        Raises:
+            InputError: two columns have a name that differs by case and space alone.
+        """
+        if not self.read_labels:
+            return None
+        if self.label is not None:
+            return _find([self.label], names, where)
+        return _find(LABEL_NAMES, [name for name in names if name != sequence], where)
 
     def of_dataset(self, dataset: "datasets.Dataset", where: str) -> Columns:
         """Choose columns by name, or the only ones of their type.
@@ -110,11 +133,12 @@ class ColumnChoice:
 
         names, features = dataset.column_names, dataset.features
         text, tokens, label = self.text, self.tokens, self.label
-        if self.read_labels and label is None and not set(LABEL_NAMES) & set(names):
+        if self.read_labels and label is None and not _find(LABEL_NAMES, names, where):
             label = _only(n for n in names if isinstance(features[n], datasets.ClassLabel))
         if text is None and tokens is None:
-            usual = next((name for name in SEQUENCE_NAMES if name in names), None)
-            others = set(names) - {label, ID_NAME, *LABEL_NAMES}
+            usual = _find(SEQUENCE_NAMES, names, where)
+            used = [*LABEL_NAMES, *ID_NAMES, *([] if label is None else [label])]
+            others = {name for name in names if not any(_is(one, name) for one in used)}
             candidates = others if usual is None else {usual}
             text = _only(name for name in candidates if _is_string(features[name]))
             if text is None:
@@ -124,6 +148,11 @@ class ColumnChoice:
         return choice.of_names(names, where)
 
 
+def id_of(names: Sequence[str], used: Iterable[str | None], where: str) -> str | None:
+    """The column of ids, which is none of those in `used`; None without one."""
+    return _find(ID_NAMES, [name for name in names if name not in used], where)
+
+
 def class_names(dataset: "datasets.Dataset", column: str | None) -> tuple[str, ...] | None:
     """Names of a column of `ClassLabel`, or of lists of them; None for any other column."""
     import datasets
@@ -131,6 +160,22 @@ def class_names(dataset: "datasets.Dataset", column: str | None) -> tuple[str, .
     feature = None if column is None else dataset.features[column]
     feature = getattr(feature, "feature", feature)  # of a list
     return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _is(name: str, column: str) -> bool:
+    """Whether names are equal but for case and surrounding space."""
+    return name.strip().casefold() == column.strip().casefold()
+
+
+def _find(wanted: Iterable[str], names: Sequence[str], where: str) -> str | None:
+    """The first wanted column that is there, under the name it has."""
+    for name in wanted:
+        alike = [name] if name in names else [column for column in names if _is(name, column)]
+        if len(set(alike)) > 1:
+            raise InputError(f"{where}: wanted one column {name!r}, got {list_names(alike)}")
+        if alike:
+            return alike[0]
+    return None
 
 
 def _is_string(feature: object) -> bool:

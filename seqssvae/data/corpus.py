@@ -1,18 +1,21 @@
 """Corpora: rows of a file, a data set or a program, in an Arrow table."""
 
+import copy
 import dataclasses
+import functools
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union, final
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.data.columns import ColumnChoice, class_names
 from seqssvae.data.labels import Classes, Labels
-from seqssvae.data.readers import arrow_rows, is_readable, iterate_rows
-from seqssvae.data.rows import Row, RowChecker, join_rows
+from seqssvae.data.readers import arrow_rows, column_names, is_readable, iterate_rows
+from seqssvae.data.rows import Row, RowChecker, join_rows, list_names
 from seqssvae.data.tables import cached_table, iterate_column, table_of
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import fingerprint
@@ -22,11 +25,14 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-Source: TypeAlias = Union[str, Path, "Corpus", "datasets.Dataset"]
+Files: TypeAlias = str | Path | Sequence[str | Path]
+Source: TypeAlias = Union[Files, "Corpus", "datasets.Dataset"]
 
 HUB_PREFIX = "hub:"
+SEPARATOR = ", "  # of several files' names
 BATCH_ROWS = 1000  # of a data set
-READER_VERSION = 3  # raised when the same file gives other rows, so that no old cache is used
+CANDIDATE_ROWS = 1000  # that are read for `label_candidates`
+READER_VERSION = 4  # raised when the same file gives other rows, so that no old cache is used
 
 
 @final
@@ -52,6 +58,7 @@ class Corpus:
     ) -> None:
         self.table, self.source, self.is_tokens = table, source, is_tokens
         self.key, self._files = key, tuple(files)
+        self.unlabelled_values: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -92,10 +99,12 @@ class Corpus:
 
     def label_names(self) -> tuple[str, ...]:
         """All labels, sorted; those of partial labels included."""
-        from pyarrow import compute
+        return tuple(sorted(self._label_counts().keys() - set(self.unlabelled_values)))
 
-        names = compute.unique(compute.list_flatten(self.table.column("label")))
-        return tuple(sorted(names.to_pylist()))
+    def count_unlabelled_values(self) -> dict[str, int]:
+        """Number of rows of each of `unlabelled_values` that is there."""
+        counts = self._label_counts()
+        return {name: counts[name] for name in self.unlabelled_values if name in counts}
 
     def classes(self, labels: Labels) -> tuple[Classes, dict[int, tuple[int, ...]]]:
         """The class of each row.
@@ -113,7 +122,9 @@ class Corpus:
         import pyarrow
         from pyarrow import compute
 
-        names = pyarrow.array(labels.names, pyarrow.string())
+        # the first of equal values is found, so that a class is one whatever its name
+        values = [*labels.names, *self.unlabelled_values]
+        names = pyarrow.array(values, pyarrow.string())
         y, candidates, start = np.full(len(self), -1, dtype=np.int32), {}, 0
         for chunk in self.table.column("label").chunks:
             codes = compute.index_in(chunk.flatten(), value_set=names)
@@ -125,9 +136,16 @@ class Corpus:
                 for name in chunk[row].as_py():
                     labels.index(name, self.where(start + row))
             known = codes.to_numpy()
+            known = np.where(known < len(labels.names), known, -1)
             y[start : start + len(chunk)][sizes == 1] = known[ends[sizes == 1] - 1]
             for row in np.flatnonzero(sizes > 1).tolist():
                 possible = known[ends[row] - sizes[row] : ends[row]].tolist()
+                if -1 in possible:
+                    listed = list_names(chunk[row].as_py())
+                    raise InputError(
+                        f"{self.where(start + row)}: wanted a list of classes, got {listed}, of "
+                        "which one means unlabelled (data.unlabelled_values)"
+                    )
                 candidates[start + row] = tuple(sorted(possible))
             start += len(chunk)
         return y, candidates
@@ -145,11 +163,23 @@ class Corpus:
         """The rows of both, those of `other` last; nothing is copied, equal ids stay equal."""
         import pyarrow
 
-        key = None
-        if self.key is not None and other.key is not None:
-            key = fingerprint(self.key, other.key)
-        table = pyarrow.concat_tables([self.table, other.table])
-        return Corpus(table, self.source, is_tokens=self.is_tokens, key=key, files=self._files)
+        joined = copy.copy(self)
+        joined.table = pyarrow.concat_tables([self.table, other.table])
+        has_keys = self.key is not None and other.key is not None
+        joined.key = fingerprint(self.key, other.key) if has_keys else None
+        return joined
+
+    def with_unlabelled(self, values: Sequence[str]) -> "Corpus":
+        """The same rows; those with one of these labels are unlabelled, if it is no class."""
+        corpus = copy.copy(self)
+        corpus.unlabelled_values = tuple(values)
+        return corpus
+
+    def _label_counts(self) -> dict[str, int]:
+        from pyarrow import compute
+
+        counts = compute.value_counts(compute.list_flatten(self.table.column("label")))
+        return {one["values"]: one["counts"] for one in counts.to_pylist()}
 
 
 def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
@@ -159,8 +189,8 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
     change, and are mapped into memory: only what is used is loaded.
 
     Args:
-        source: A file, see `iterate_rows`; several, see `find_files`; or `hub:NAME` or
-            `hub:NAME:SPLIT`, where NAME is what `datasets.load_dataset` takes, a folder too, and
+        source: A file, see `iterate_rows`; several as one corpus, see `find_files`; or `hub:NAME`
+            or `hub:NAME:SPLIT`, where NAME is what `datasets.load_dataset` takes, a folder too, and
             SPLIT is "train" unless given; or a `datasets.Dataset`. A corpus is returned as it is.
         choice: Named columns; None for those with usual names, see `ColumnChoice`. Integers of a
             `ClassLabel` become its names, -1 becomes unlabelled.
@@ -169,12 +199,14 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
         InputError: bad input, or a data set that cannot be loaded.
     """
     choice = choice or ColumnChoice()
+    if isinstance(source, list | tuple) and len(source) == 1:
+        source = source[0]
     if isinstance(source, Corpus):
         return source
-    if not isinstance(source, str | Path):
-        return _read_dataset(source, "dataset", choice)
     if str(source).startswith(HUB_PREFIX):
-        return _read_hub(str(source), choice)
+        return _read_dataset(_load_hub(str(source)), str(source), choice)
+    if not isinstance(source, str | Path | list | tuple):
+        return _read_dataset(source, "dataset", choice)
     files = find_files(source)
     # errors up to here are raised without the import of `datasets`, which takes seconds
     is_tokens = [isinstance(next(iterate_rows(file, choice)).sequence, list) for file in files]
@@ -189,19 +221,29 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
         READER_VERSION, dataclasses.astuple(choice), tuple(map(_fingerprint_of, files))
     )
     table = cached_table(key, rows, is_tokens=is_tokens[0])
-    return Corpus(table, str(source), is_tokens=is_tokens[0], key=key, files=files)
+    return Corpus(table, source_name(source), is_tokens=is_tokens[0], key=key, files=files)
 
 
-def find_files(source: str | Path) -> list[Path]:
+def source_name(source: Files) -> str:
+    """One name of a file, or of several, as in error messages and in a run's manifest."""
+    return str(source) if isinstance(source, str | Path) else SEPARATOR.join(map(str, source))
+
+
+def find_files(source: Files) -> list[Path]:
     """The files that a name refers to: itself, those of a folder, or those of a pattern.
 
     Args:
         source: A file; a folder, whose files with a known suffix are taken; or, if no such file
-            exists, a pattern as of `glob`: `part-*.jsonl`.
+            exists, a pattern as of `glob`: `part-*.jsonl`. Of a list of these, the files of all,
+            each once.
 
     Raises:
-        InputError: a folder or a pattern without files.
+        InputError: a folder or a pattern without files, or a data set of a hub in a list.
     """
+    if not isinstance(source, str | Path):
+        if odd := [str(one) for one in source if str(one).startswith(HUB_PREFIX)]:
+            raise InputError(f"{odd[0]}: wanted files, or one data set alone, got both")
+        return list(dict.fromkeys(file for one in source for file in find_files(one)))
     path = Path(source)
     with readable(path):
         if str(source) and path.is_dir():  # an empty name is no folder
@@ -213,6 +255,54 @@ def find_files(source: str | Path) -> list[Path]:
     if not files:
         raise InputError(f"{source}: wanted files of rows, got none")
     return files
+
+
+def label_candidates(source: Source, choice: ColumnChoice | None = None) -> dict[str, list[str]]:
+    """The columns that may hold labels: those with few distinct values, and these.
+
+    Only the first rows are read, of the first file that has such a column.
+
+    Args:
+        source: As in `read_corpus`, which has read it.
+        choice: The columns of the sequences.
+    """
+    choice = dataclasses.replace(choice or ColumnChoice(), label=None, read_labels=True)
+    found: dict[str, list[str]] = {}
+    for names, rows_of in _tables(source, choice):
+        used = choice.of_names(names, str(source)) if names else None
+        for name in names:
+            if used is None or name in (used.sequence, used.id):
+                continue
+            named = dataclasses.replace(choice, label=name)
+            try:
+                labels = [row.label for row in itertools.islice(rows_of(named), CANDIDATE_ROWS)]
+            except InputError:  # of other values than labels
+                continue
+            known = [label for label in labels if isinstance(label, str)]
+            if 1 < len(set(known)) <= len(known) / 2:
+                found[name] = sorted(set(known))
+        if found:
+            break
+    return found
+
+
+def _tables(
+    source: Source, choice: ColumnChoice
+) -> Iterator[tuple[list[str], Callable[[ColumnChoice], Iterable[Row]]]]:
+    """The columns of each file, or of the data set, and a reader of its first rows."""
+    if isinstance(source, Corpus):
+        return
+    if isinstance(source, list | tuple) and len(source) == 1:
+        source = source[0]
+    if str(source).startswith(HUB_PREFIX):
+        source = _load_hub(str(source))
+    if isinstance(source, str | Path | list | tuple):
+        for file in find_files(source):
+            yield column_names(file, choice, CANDIDATE_ROWS), functools.partial(iterate_rows, file)
+        return
+    few = cast("datasets.Dataset", source)
+    few = few.select(range(min(CANDIDATE_ROWS, len(few))))
+    yield few.column_names, functools.partial(_read_dataset, few, "dataset")
 
 
 def gather_corpus(
@@ -253,21 +343,21 @@ def _label_of(names: list[str]) -> str | tuple[str, ...] | None:
     return names[0] if names else None
 
 
-def _read_hub(source: str, choice: ColumnChoice) -> Corpus:
+def _load_hub(source: str) -> "datasets.Dataset":
     import datasets
 
     name, _, split = source.removeprefix(HUB_PREFIX).partition(":")
     had_bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        dataset = datasets.load_dataset(name, split=split or "train")
+        dataset: datasets.Dataset = datasets.load_dataset(name, split=split or "train")
+        return dataset
     except Exception as error:  # a hub, a cache or a builder may raise anything
         got = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{source}: wanted a data set that can be loaded, got {got}") from error
     finally:
         if had_bars:
             datasets.enable_progress_bars()
-    return _read_dataset(dataset, source, choice)
 
 
 def _read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:

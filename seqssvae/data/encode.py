@@ -14,7 +14,7 @@ from seqssvae.config import Config
 from seqssvae.data.corpus import Corpus
 from seqssvae.data.encoded import EncodedRows, offsets_of
 from seqssvae.data.labels import Labels
-from seqssvae.data.rows import MAX_SYMBOLS, find_surrogate
+from seqssvae.data.rows import MAX_SYMBOLS, find_surrogate, name_of
 from seqssvae.data.vocabulary import EOS, Vocabulary
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import cached_file, fingerprint
@@ -128,6 +128,9 @@ def encode_given(
         is_sequence = isinstance(sequence, Collection) and all(
             isinstance(symbol, str) for symbol in sequence
         )
+        if isinstance(sequence, list | tuple) and not is_sequence:  # whole numbers are tokens
+            names = [name_of(symbol) for symbol in sequence]
+            checked[number - 1], is_sequence = names, None not in names
         if wants_text != isinstance(sequence, str) or not is_sequence:
             wanted = "a text" if wants_text else "a list of tokens"
             raise InputError(f"sequence {number}: wanted {wanted}, got {sequence!r:.40}")

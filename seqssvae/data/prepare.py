@@ -10,11 +10,11 @@ import numpy as np
 from seqssvae.config import Config, DataConfig
 from seqssvae.data.audit import count_shared, find_warnings
 from seqssvae.data.columns import ColumnChoice
-from seqssvae.data.corpus import Corpus, Source, read_corpus
+from seqssvae.data.corpus import Corpus, Source, label_candidates, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels, choose_labels, draw_rows, is_among, is_first, split_dev
-from seqssvae.data.rows import hash_sequences
+from seqssvae.data.rows import hash_sequences, list_names
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary, has_words
 from seqssvae.errors import InputError
 
@@ -84,10 +84,12 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         unlabelled_source: More rows; labels in it are not read.
 
     Raises:
-        InputError: bad input, in one line with file, row, wanted and got.
+        InputError: bad input, in one line with file, row, wanted and got; no row has a label, and
+            `data.unlabelled_only` is false.
     """
     settings, seed = config.data, config.training.seed
     corpus = _read(source, settings)
+    _check_labels(corpus, source, settings)
     labels = Labels(corpus.label_names())
     y, partial = corpus.classes(labels)
     seen = choose_labels(
@@ -161,9 +163,12 @@ def read_like(
         labels: Classes of the run; None leaves all rows unlabelled.
 
     Raises:
-        InputError: bad input, or a label that is not in `labels`.
+        InputError: bad input, a label that is not in `labels`, or no label though another column
+            may hold them.
     """
     corpus = read_corpus_like(source, config, vocabulary, read_labels=labels is not None)
+    if labels is not None and labels.names:
+        _check_labels(corpus, source, config.data, only_candidates=True)
     return encode_corpus(
         corpus,
         vocabulary,
@@ -213,7 +218,9 @@ def warn_of_test_rows_seen(
     training = [_read(source, config.data)]
     if unlabelled_source is not None:
         training.append(_read(unlabelled_source, config.data, read_labels=False))
-    seen = count_shared(_read(test_source, config.data), training)
+    test = _read(test_source, config.data)
+    _check_labels(test, test_source, config.data, only_candidates=True)
+    seen = count_shared(test, training)
     if seen:
         logger.warning("%d test rows are also training rows: results are optimistic", seen)
     return seen
@@ -247,12 +254,35 @@ def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
     return "sentencepiece" if has_words(first, min_words=0) else "characters"
 
 
-def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
-    choice = ColumnChoice(
-        settings.text_column,
-        settings.tokens_column,
-        settings.label_column,
-        read_labels,
-        quotes=settings.quotes,
+def _check_labels(
+    corpus: Corpus, source: Source, settings: DataConfig, *, only_candidates: bool = False
+) -> None:
+    """Raise if no row has a label; if `only_candidates`, where no column may hold them, warn."""
+    if settings.unlabelled_only or corpus.label_names():
+        return
+    candidates = label_candidates(source, _choice(settings))
+    few = [f"{name!r} ({list_names(values, 3)})" for name, values in candidates.items()]
+    if only_candidates and not few:
+        logger.warning("%s: no row has a label, so that accuracy is not measured", corpus.source)
+        return
+    columns = f"; columns with few distinct values are {', '.join(few[:10])}" if few else ""
+    raise InputError(
+        f"{corpus.source}: wanted a label in some row (--label-column NAME, --label-pattern REGEX "
+        f"for FASTA headers, or --unlabelled-only to do without), got none{columns}"
     )
-    return read_corpus(source, choice)
+
+
+def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
+    corpus = read_corpus(source, _choice(settings, read_labels=read_labels))
+    return corpus.with_unlabelled(settings.unlabelled_values)
+
+
+def _choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnChoice:
+    return ColumnChoice(
+        text=settings.text_column,
+        tokens=settings.tokens_column,
+        label=settings.label_column,
+        read_labels=read_labels and not settings.unlabelled_only,
+        quotes=settings.quotes,
+        pattern=settings.label_pattern,
+    )

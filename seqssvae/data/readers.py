@@ -1,6 +1,7 @@
 """Rows of files: csv, tsv, jsonl, parquet and txt, each but parquet also gzipped, row by row.
 
-Values are not converted: 'NA', '1e5' and 'null' in a csv file are texts.
+Texts are not converted: 'NA', '1e5' and 'null' in a csv file are texts. Labels and ids are the same
+from every format: see `rows.name_of`.
 """
 
 import csv
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqssvae.data.columns import LABEL_NAMES, ColumnChoice, Columns
+from seqssvae.data.columns import ColumnChoice, Columns, id_of
 from seqssvae.data.rows import Row, RowChecker, list_names, row_error
 from seqssvae.errors import InputError
 from seqssvae.storage.files import line_of, readable
@@ -22,6 +23,7 @@ from seqssvae.storage.files import line_of, readable
 MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BATCH_ROWS = 1000  # of a parquet file
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +33,8 @@ def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterat
 
     - csv, tsv: a header, then rows; a cell may be quoted and then contain line breaks (see
       `data.quotes`); empty lines are skipped. A cell of tokens has spaces between them, or is a
-      JSON list.
-    - jsonl: an object a line, empty lines are skipped; a list as label is 'one of these', and
-      integers as labels are converted to strings.
+      JSON list, as a label may be.
+    - jsonl: an object a line, empty lines are skipped.
     - parquet: columns of strings, or lists of strings.
     - txt: one text a line, unlabelled.
 
@@ -43,7 +44,7 @@ def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterat
         path: The format is that of the suffix: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet`,
             `.txt`; all but parquet may have `.gz` after it.
         choice: Named columns; None for those with usual names. A missing, null or empty label
-            means unlabelled.
+            means unlabelled; a list as label is 'one of these'.
 
     Raises:
         InputError: the file cannot be read, is empty, or a row is bad; the message has the file,
@@ -66,6 +67,22 @@ def is_readable(path: Path) -> bool:
         return not path.name.startswith(".") and bool(_kind(path))
     except InputError:
         return False
+
+
+def column_names(path: Path, choice: ColumnChoice, num_rows: int) -> list[str]:
+    """Columns of a file that `iterate_rows` has read; of a jsonl file those of its first rows."""
+    kind = _kind(path)
+    if kind in DELIMITERS:
+        return next(_cells(path, choice))[1]
+    if kind == "jsonl":
+        records = itertools.islice(_objects(path), num_rows)
+        return list(dict.fromkeys(name for _, record in records for name in record))
+    if kind == "parquet":
+        from pyarrow import parquet
+
+        names: list[str] = parquet.ParquetFile(path).schema_arrow.names
+        return names
+    return []
 
 
 def arrow_rows(
@@ -153,11 +170,7 @@ def _txt_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
 
 def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     """Rows of a csv or tsv file."""
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    delimiter = "," if _kind(path) == "csv" else "\t"
-    quoting: Any = csv.QUOTE_NONE if choice.quotes == "never" else csv.QUOTE_MINIMAL
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
-    records = _records(reader, path, is_checked=choice.quotes == "auto")
+    records = _cells(path, choice)
     start, header = next(records, (1, []))
     if not header:
         raise row_error(path, 1, "a header", "an empty file")
@@ -172,21 +185,27 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         if len(cells) != len(header):
             raise row_error(path, number, f"{len(header)} cells", str(len(cells)))
         value: Any = cells[sequence]
-        yield check(
-            number,
-            _split_tokens(value, path, number) if columns.is_tokens else value,
-            None if label is None else cells[label],
-            None if id is None else cells[id],
-        )
+        if columns.is_tokens:
+            tokens = _list_in(value, "tokens with spaces between", path, number)
+            value = value.split() if tokens is None else tokens
+        name: Any = None if label is None else cells[label]
+        if name:
+            names = _list_in(name, "a label", path, number)
+            name = name if names is None else names
+        yield check(number, value, name, None if id is None else cells[id])
 
 
-def _records(reader: Any, path: Path, *, is_checked: bool) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, each with the line on which it begins.
+def _cells(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a csv or tsv file that are not empty, each with the line on which it begins.
 
     A cell that holds a line break and a delimiter may hold other rows, from an unbalanced quote to
-    the next: an error in a tsv file, a warning in others, if `is_checked`.
+    the next: an error in a tsv file, a warning in others, unless `choice.quotes` says otherwise.
     """
-    delimiter, is_doubtful = reader.dialect.delimiter, False
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    delimiter, is_doubtful = DELIMITERS[_kind(path)], False
+    is_checked = choice.quotes == "auto"
+    quoting: Any = csv.QUOTE_NONE if choice.quotes == "never" else csv.QUOTE_MINIMAL
+    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
     while True:
         start = reader.line_num + 1
         try:
@@ -211,17 +230,21 @@ def _records(reader: Any, path: Path, *, is_checked: bool) -> Iterator[tuple[int
             yield start, cells
 
 
-def _split_tokens(cell: str, path: Path, number: int) -> Any:
-    """The tokens of a csv cell: `a b c`, or the JSON list `["a", "b", "c"]`."""
-    if cell.startswith('["') and cell.endswith('"]'):
-        try:
-            return json.loads(cell)
-        except ValueError:
-            pass  # tokens that look like JSON
-    if cell.startswith("['") and cell.endswith("']"):
-        wanted = "tokens with spaces between or a JSON list"
-        raise row_error(path, number, wanted, "a list as Python prints it")
-    return cell.split()
+def _list_in(cell: str, wanted: str, path: Path, number: int) -> list[Any] | None:
+    """The list of a csv cell that is a JSON list, as `["a", "b"]`; None for any other cell.
+
+    A bracket with a space after it is a token.
+    """
+    if cell[:1] + cell[-1:] != "[]" or cell[1:2].isspace():
+        return None
+    try:
+        value: list[Any] = json.loads(cell)
+        return value
+    except (ValueError, RecursionError):  # a text that looks like JSON
+        if cell.startswith("['") and cell.endswith("']"):
+            got = "a list as Python prints it"
+            raise row_error(path, number, f"{wanted} or a JSON list", got) from None
+        return None
 
 
 def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
@@ -232,18 +255,20 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         raise row_error(path, 1, "a row", "an empty file")
     start, keys = first[0], list(first[1])
     given = choice.label if choice.read_labels else None
-    known = keys if given is None or given in keys else [*keys, given]  # a later row may have it
-    columns = choice.of_names(known, f"{path}:{start}")
+    known = keys if given is None else [*keys, given]  # a later row may have it
+    columns = choice.of_names(list(dict.fromkeys(known)), f"{path}:{start}")
     check = RowChecker(path, is_tokens=columns.is_tokens)
-    id = None if "id" in (columns.sequence, choice.label) else "id"
-    label_keys = [key for key in LABEL_NAMES if key != columns.sequence]
-    if given is not None or not choice.read_labels:
-        label_keys = [] if given is None else [given]
     label: str | None = None  # the key that has labels
+    chosen: dict[tuple[str, ...], tuple[str | None, str | None]] = {}  # by the keys of a row
     for number, record in itertools.chain([first], records):
+        names = tuple(record)
         if columns.sequence not in record:
-            raise row_error(path, number, f"a column {columns.sequence!r}", list_names([*record]))
-        key = next((key for key in label_keys if key in record), None)
+            raise row_error(path, number, f"a column {columns.sequence!r}", list_names(names))
+        if names not in chosen:
+            where = f"{path}:{number}"
+            key = choice.label_of(names, columns.sequence, where)
+            chosen[names] = key, id_of(names, (columns.sequence, key, given), where)
+        key, id = chosen[names]
         if key is not None and label not in (None, key):
             wanted = f"labels in one column, {label!r} as above, or a named one"
             raise row_error(path, number, wanted, f"a column {key!r}")

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, final
 
@@ -14,6 +15,7 @@ from seqssvae.errors import InputError
 MAX_SYMBOLS = 1_000_000  # a row has fewer characters or tokens
 ID_DIGITS = 16  # hex digits of the checksum that is the id of a row without one
 RECENT_IDS = 2**20
+WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # pandas writes integers so beside missing ones
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,9 +60,10 @@ class RowChecker:
 
         Args:
             number: See `Row`.
-            sequence: A text, or a list of tokens.
-            label: A string or an integer, a list of them, or None.
-            id: A string or an integer; None or empty if the row has none.
+            sequence: A text, or a list of tokens; those that are whole numbers become strings.
+            label: See `name_of`, or a list of such values; None, NaN, an empty text or one of
+                spaces if the row has none.
+            id: See `name_of`; None, NaN or empty if the row has none.
 
         Raises:
             InputError: a sequence, label or id of the wrong type, an empty sequence or token, a
@@ -68,11 +71,11 @@ class RowChecker:
         """
         self._number = number
         checked = self._sequence(sequence)
-        known = None if label is None or label == "" else self._label(label)
-        has_id = id is not None and id != ""
+        known = None if is_missing(label) else self._label(label)
+        has_id = not is_missing(id)
         base = _checksum(checked, known)
         if has_id:
-            base = self._name(id, "an id that is a string or an integer")
+            base = self._name(id, "an id that is a string or a whole number")
         unique = self._unique(base)
         return Row(number, checked, known, unique, has_id and unique != base)
 
@@ -92,16 +95,19 @@ class RowChecker:
         try:
             joined = "".join(value)
         except TypeError:
-            position, token = next((i, t) for i, t in enumerate(value, 1) if not isinstance(t, str))
-            got = f"{_describe(token)} as token {position}"
-            raise self._error("tokens that are strings", got) from None
+            names = [token if isinstance(token, str) else name_of(token) for token in value]
+            if None in names:
+                position = names.index(None)
+                got = f"{_describe(value[position])} as token {position + 1}"
+                raise self._error("tokens that are strings or whole numbers", got) from None
+            value, joined = names, "".join(map(str, names))
         if "" in value:
             raise self._error("tokens", f"an empty one as token {value.index('') + 1}")
         self._unicode(joined)
         return value
 
     def _label(self, value: Any) -> str | tuple[str, ...] | None:
-        wanted = "a label that is a string, an integer, a list of them, or null"
+        wanted = "a label that is a string, a whole number, a boolean, a list of them, or null"
         if not isinstance(value, list):
             return self._name(value, wanted)
         names = tuple(dict.fromkeys(self._name(one, wanted) for one in value))
@@ -112,11 +118,10 @@ class RowChecker:
         return names
 
     def _name(self, value: Any, wanted: str) -> str:
-        if isinstance(value, str):
-            return self._unicode(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        raise self._error(wanted, _describe(value))
+        name = name_of(value)
+        if name is None:
+            raise self._error(wanted, _describe(value))
+        return self._unicode(name)
 
     def _unicode(self, text: str) -> str:
         position = find_surrogate(text)
@@ -167,6 +172,27 @@ class UniqueIds:
             self._older.sort()
             self._recent.clear()
         return True
+
+
+def name_of(value: Any) -> str | None:
+    """A label, id or token as a string, the same from every format; None for other values.
+
+    A string is kept, a whole number loses its `.0`, also in a string, and booleans are `True` and
+    `False`.
+    """
+    if isinstance(value, str):
+        whole = WHOLE.fullmatch(value)
+        return value if whole is None else whole[1]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int) else None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a label or an id is None, NaN, or a text that is empty or of spaces alone."""
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def join_rows(files: Iterable[Iterable[Row]]) -> Iterator[Row]:

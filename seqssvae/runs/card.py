@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR
 from seqssvae.runs.run import RunContents
 
 TAGS = ["semi-supervised", "variational-autoencoder", "sequences", "pyro"]
@@ -27,7 +28,10 @@ def shared_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
     source = str(manifest.get("source", "unknown"))
     summary = manifest.get("summary") or {}
     return {
-        "source": source if source.startswith("hub:") else PurePath(source).name,
+        "source": SEPARATOR.join(
+            one if one.startswith(HUB_PREFIX) else PurePath(one).name
+            for one in source.split(SEPARATOR)
+        ),
         "summary": {key: value for key, value in summary.items() if key != "run"},
         **{key: value for key, value in manifest.items() if key == "versions"},
     }

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from seqssvae.data.corpus import Files
 from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.show.maps import draw_map
 from seqssvae.show.portrait import (
@@ -129,7 +130,7 @@ class Exploration:
         return self.trained.split_texts(texts)
 
 
-def open_run(run: str | Path, data: str | Path | None = None, *, seed: int = 0) -> Exploration:
+def open_run(run: str | Path, data: Files | None = None, *, seed: int = 0) -> Exploration:
     """Load a run and embed its held-out rows.
 
     Args:

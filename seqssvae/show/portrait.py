@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from seqssvae.data.batches import evaluation_batches
+from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR, Files, source_name
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import read_corpus_like
@@ -94,7 +95,7 @@ class Portrait:
 
 
 def load_held_out(
-    run: str | Path, data: str | Path | None = None, *, seed: int = 0, num_rows: int = NUM_ROWS
+    run: str | Path, data: Files | None = None, *, seed: int = 0, num_rows: int = NUM_ROWS
 ) -> tuple[TrainedModel, HeldOut]:
     """Load a run and the rows to show of it.
 
@@ -112,15 +113,16 @@ def load_held_out(
         InputError: no such run, the training data no longer exists, or bad input.
     """
     trained, split = load_with_split(run)
-    source = str(trained.manifest.get("source", "") if data is None else data)
-    if data is None and not source.startswith("hub:"):
-        if not source or not (Path(source).exists() or glob.glob(source, recursive=True)):
+    source = source_name(trained.manifest.get("source", "") if data is None else data)
+    if data is None:
+        data = source if _exists(source) else source.split(SEPARATOR)
+        if not all(map(_exists, data if isinstance(data, list) else [data])):
             raise InputError(
                 f"{run}: wanted the data that it was trained on, got no file "
                 f"{source or '(no name)'}; --data FILE says where it is now, or names other rows"
             )
     corpus = read_corpus_like(
-        source, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
+        data, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
     )
     rows = encode_corpus(
         corpus,
@@ -146,6 +148,12 @@ def load_held_out(
     return trained, HeldOut(rows.take(chosen), sequences, source, learned)
 
 
+def _exists(source: str) -> bool:
+    """Whether there is such a file or data set, or a file of such a pattern."""
+    is_file = Path(source).exists() or bool(glob.glob(source, recursive=True))
+    return source.startswith(HUB_PREFIX) or (bool(source) and is_file)
+
+
 def _held_out_ids(
     trained: TrainedModel, split: Mapping[str, Sequence[str]], rows: EncodedRows
 ) -> tuple[set[str], bool]:
@@ -159,7 +167,7 @@ def _held_out_ids(
     return dev | dev_unlabelled, True
 
 
-def portray(run: str | Path, data: str | Path | None = None, *, seed: int = 0) -> Portrait:
+def portray(run: str | Path, data: Files | None = None, *, seed: int = 0) -> Portrait:
     """Compute what the pictures of a run show.
 
     Args:

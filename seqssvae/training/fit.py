@@ -287,6 +287,8 @@ def _log_sizes(config: Config, prepared: Prepared) -> None:
     )
     if num_truncated := labelled.num_truncated + unlabelled.num_truncated:
         logger.info(describe_long_rows(num_truncated, config))
+    if num_lists := len(labelled.candidates):
+        logger.info("%d rows have a list of labels: one of these, not all of them", num_lists)
     for warning in prepared.warnings:
         logger.warning(warning)
 

@@ -106,12 +106,44 @@ def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:
 def test_no_labels_at_all_is_the_plain_vae(run: Run, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", [{"text": "ab" * (1 + i % 4)} for i in range(30)])
     folder = tmp_path / "run"
-    assert run("train", "--data", path, "--out", folder, *QUICK).status == 0
+    words = ("train", "--data", path, "--out", folder, *QUICK)
+    refused = run(*words)
+    assert refused.status == 2 and "wanted a label in some row" in refused.err
+    assert run(*words, "--unlabelled-only").status == 0
     figures = run("evaluate", folder, "--data", path, "--json").json
     assert figures["accuracy"] is None and figures["nll"] > 0
     assert len(run("generate", folder, "-n", 2, "--json").json["sequences"]) == 2
     refused = run("classify", folder, "ab")
     assert refused.status == 2 and "trained on no labels" in refused.err
+
+
+def test_columns_and_several_files(run: Run, tmp_path: Path) -> None:
+    """Of training and of later commands, which read those of training unless others are named."""
+    rows = [{"body": "ab" * (1 + i), "kind": "xy"[i // 2 % 2]} for i in range(12)]
+    files = [write_rows(tmp_path / f"{i}.jsonl", rows[i::2]) for i in range(2)]
+    folder = tmp_path / "run"
+    train = ("train", "--out", folder, "--text-column", "body", "--data", *files, *QUICK, "--json")
+    refused = run(*train)
+    assert "--label-column NAME" in refused.err and "'kind' ('x', 'y')" in refused.err
+    trained = run(*train, "--label-column", "kind", "--test", files[0], "--test", files[1])
+    assert trained.status == 0, trained.err
+    assert trained.json["num_labelled"] == 10 and trained.json["test"]["num_rows"] == 12
+    other = write_rows(tmp_path / "o.jsonl", [{"Word": "ab", "of": "xy"[i % 2]} for i in range(6)])
+    for command in ("classify", "evaluate", "encode", "check"):
+        words: list[object] = [command, folder, "--data", other, "--json"]
+        words += ["--out", tmp_path / "z.parquet"] if command == "encode" else []
+        refused = run(*words)
+        assert refused.status == 2 and "--text-column names another" in refused.err
+        found = run(*words, "--text-column", "word", "--label-column", "of")
+        assert found.status == 0, found.err
+    assert run("evaluate", folder, "--data", *files, "--json").json["num_rows"] == 12
+    refused = run("evaluate", folder, "--data", other, "--text-column", "word")
+    assert "wanted a column 'kind'" in refused.err
+    bare = run("evaluate", folder, "--data", files[0], "--unlabelled-only", "--json").json
+    assert bare["accuracy"] is None and bare["num_rows"] == 6
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["source"] == ", ".join(map(str, files))
+    assert run("report", folder, "--json").status == 0  # finds the files of training
 
 
 def test_classify(run: Run, tmp_path: Path, small_run: Small) -> None:

@@ -363,7 +363,7 @@ def test_test_rows_without_labels_are_refused(files: Files, calls: list[Call]) -
     with pytest.raises(InputError, match=r"test.jsonl: wanted test rows with labels, got none"):
         run(files)
     files[0].write_text('{"text": "xx"}\n{"text": "yy"}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"train.jsonl: wanted rows with labels"):
+    with pytest.raises(InputError, match=r"train.jsonl: wanted a label in some row"):
         run(files)
     assert calls == [] and not files[2].exists()
 

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,13 @@ PLAIN = labelled("a", "a", "b", "b")
         (
             labelled(-1, -1, -1, 0, 0),
             {},
-            ["3 rows have the label -1: taken as a class of its own; leave a label empty if it is "
-             "not known"],
+            ["3 rows have the label '-1': taken as a class of its own; leave a label empty if it "
+             "is not known, or add it to data.unlabelled_values"],
+        ),
+        (
+            labelled(*"aabb", "Unknown", "Unknown", "none", "none"),
+            {},
+            ["2 rows have the label 'Unknown': taken as a class", "2 rows have the label 'none'"],
         ),
         (labelled("a", "a"), {}, ["all labels are 'a': a classifier needs at least two classes"]),
         (labelled("a", "a", "b"), {}, ["1 of 2 classes has one labelled row only, not held "
@@ -72,7 +78,7 @@ PLAIN = labelled("a", "a", "b", "b")
             ["3 of 7 rows have the sequence of an earlier row: equal ones are all trained on",
              "2 labelled rows have the sequence of another row and another label"],
         ),
-        ([{"text": "a"}, {"text": "b"}], {}, []),
+        ([{"text": "a"}, {"text": "b"}], {"data.unlabelled_only": True}, []),
     ],
 )  # fmt: skip
 def test_warnings(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: list[str]) -> None:
@@ -83,6 +89,45 @@ def test_warnings(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: 
         assert line.startswith(start)
     names = {str(row["label"]) for row in rows if "label" in row}
     assert set(prepared.labels.names) == names  # none was merged with another
+
+
+@pytest.mark.parametrize("word", ["NaN", "NA", "None", "null", "?", "<NA>"])
+def test_a_word_for_no_label_is_no_class(tmp_path: Path, word: str) -> None:
+    """And that is said; another list of such words may be given."""
+    rows = [*labelled(*"aabb", word, word, " "), {"text": "u"}]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    prepared = prepare(Config(), source)
+    assert prepared.labels.names == ("a", "b") and len(prepared.unlabelled) == 4
+    assert prepared.warnings == (
+        f"2 rows have the label {word!r}: unlabelled; see data.unlabelled_values",
+    )
+    given = override(Config(), {"data.unlabelled_values": ["a"]})
+    assert prepare(given, source).labels.names == tuple(sorted(["b", word]))
+    none = override(Config(), {"data.unlabelled_values": "[]"})
+    assert prepare(none, source).labels.names == tuple(sorted(["a", "b", word]))
+
+
+@pytest.mark.parametrize(
+    ("texts", "wanted"),
+    [
+        (
+            ["ham\tsee you", "spam\tfree", "ham\tok", "x"],
+            "3 of the first 4 texts are or contain a tab: .*suffix .tsv",
+        ),
+        (["[6, 11]", '["a", "b"]'], "2 of .* a list: name the column with --tokens-column"),
+        (['{"text": "a"}'], "1 of .* a JSON object: give the file the suffix .jsonl"),
+        (["[nH]c", "[x] y", "{a}", "a\t", "[12]a"], None),
+        (["a\tb", "ab"], None),  # no more than half
+    ],
+)
+def test_texts_of_another_format_are_warned_of(
+    tmp_path: Path, texts: list[str], wanted: str | None
+) -> None:
+    (tmp_path / "rows.txt").write_text("".join(f"{text}\n" for text in texts))
+    config = override(Config(), {"data.unlabelled_only": True, "data.vocabulary": "characters"})
+    found = prepare(config, tmp_path / "rows.txt").warnings
+    assert len(found) == (wanted is not None)
+    assert wanted is None or re.search(wanted, found[0])
 
 
 def test_rows_in_both_files_are_counted(tmp_path: Path) -> None:

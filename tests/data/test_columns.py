@@ -33,6 +33,10 @@ def columns(features: dict[str, Any], **named: Any) -> Columns:
         (["tokens", "text"], Columns("text", False, None, None)),
         (["smiles", "tokens", "category", "labels"], Columns("tokens", True, "labels", None)),
         (["smiles", "sentence"], Columns("sentence", False, None, None)),
+        (["ID", " Text", "LABEL "], Columns(" Text", False, "LABEL ", "ID")),
+        (["Label", "label", "SMILES"], Columns("SMILES", False, "label", None)),
+        (["Tokens", "Class"], Columns("Tokens", True, "Class", None)),
+        (["ID", "id", "text"], Columns("text", False, None, "id")),
     ],
 )
 def test_usual_columns_are_chosen(names: list[str], expected: Columns) -> None:
@@ -46,15 +50,21 @@ def test_named_columns_are_chosen() -> None:
     assert choose(names, tokens="title").is_tokens
     assert choose(names, label="away", read_labels=False).label is None
     assert choose(names, text="label").label is None
+    assert choose(names, text=" Title", label="TOPIC") == Columns("title", False, "topic", "id")
+    assert choose(["Title", "title"], text="title").sequence == "title"
 
 
 @pytest.mark.parametrize(
     ("names", "columns", "message"),
     [
         (["a", "b"], {}, "wanted a column 'text' or 'tokens' .*, got 'a', 'b'"),
-        (["a", "b"], {"text": "c"}, "wanted a column 'c', got 'a', 'b'"),
+        (["a", "b"], {"text": "c"}, "wanted a column 'c', got 'a', 'b'; --text-column"),
         (["text"], {"label": "c"}, "wanted a column 'c', got 'text'"),
         ([], {}, "got none"),
+        (["peptide", "x"], {}, "named by --text-column or --tokens-column.*, got 'peptide', 'x'"),
+        (["text", "Label", "LABEL"], {}, "wanted one column 'label', got 'Label', 'LABEL'"),
+        (["Text", "TEXT"], {}, "wanted one column 'text', got 'Text', 'TEXT'"),
+        (["ID", "Id", "text"], {}, "wanted one column 'id', got 'ID', 'Id'"),
         (["a"], {"text": "a", "tokens": "a"}, "got both"),
         (["text", "text"], {}, "wanted one column 'text', got 2"),
         (["text", "label", "label"], {}, "wanted one column 'label', got 2"),
@@ -80,6 +90,9 @@ def test_absent_columns_are_errors(names: list[str], columns: dict[str, Any], me
         ({"text": TEXT, "a": CLASS, "b": CLASS}, Columns("text", False, None, None)),
         ({"words": datasets.LargeList(datasets.Value("large_string"))},
          Columns("words", True, None, None)),
+        ({"Text": TEXT, "Title": TEXT, "Label": TEXT, "kind": CLASS},
+         Columns("Text", False, "Label", None)),
+        ({"ID": TEXT, "Class": TEXT, "Review": TEXT}, Columns("Review", False, "Class", "ID")),
         ({"tokens": TOKENS, "ner_tags": datasets.List(CLASS)}, Columns("tokens", True, None, None)),
     ],
 )  # fmt: skip

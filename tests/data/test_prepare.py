@@ -18,6 +18,7 @@ from seqssvae.data.prepare import (
     read_like,
     read_sequences,
     vocabulary_kind,
+    warn_of_test_rows_seen,
 )
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
@@ -306,9 +307,61 @@ def test_settings_reach_the_vocabulary_and_the_rows(tmp_path: Path) -> None:
 
 def test_no_labels_at_all(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.jsonl", [{"text": f"ab{i}"} for i in range(60)])
-    prepared = prepare(settings(), source)
+    prepared = prepare(settings(data__unlabelled_only=True), source)
     assert prepared.labels.names == () and len(prepared.labelled) == 0
     assert len(prepared.unlabelled) == 59 and len(prepared.dev) == 1
+
+    with pytest.raises(InputError, match=r"rows\.jsonl: wanted a label .*got none$"):
+        prepare(settings(), source)
+
+
+def test_labels_are_not_read_if_only_unlabelled_rows_are_meant(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", mixed_rows(6, 6))
+    prepared = prepare(settings(data__unlabelled_only=True), source)
+    assert prepared.labels.names == () and len(prepared.unlabelled) == 12
+
+
+@pytest.mark.parametrize("column", ["intent", "target", "sentiment"])
+def test_no_labels_but_a_column_that_may_hold_them(tmp_path: Path, column: str) -> None:
+    """An error that names it, when training and when a file is evaluated."""
+    rows = [{"text": f"a{i}", "label": None, column: "uvw"[i % 3], "n": i} for i in range(9)]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    wanted = rf"rows\.jsonl: wanted a label .*--label-column NAME.* '{column}' \('u', 'v', 'w'\)$"
+    with pytest.raises(InputError, match=wanted):
+        prepare(settings(), source)
+    config = settings(data__label_column=column)
+    prepared = prepare(config, source)
+    assert prepared.labels.names == ("u", "v", "w")
+    train = write_rows(tmp_path / "train.jsonl", mixed_rows())
+    with pytest.raises(InputError, match=wanted):
+        warn_of_test_rows_seen(settings(), train, source)
+    with pytest.raises(InputError, match=wanted):
+        read_like(source, settings(), prepared.vocabulary, prepared.labels)
+    assert len(read_like(source, config, prepared.vocabulary, prepared.labels)) == 9
+    alone = settings(data__unlabelled_only=True)
+    assert (read_like(source, alone, prepared.vocabulary, prepared.labels).y == -1).all()
+
+
+def test_rows_without_any_label_are_evaluated_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", [{"text": f"a{i}"} for i in range(4)])
+    found = read_like(source, settings(), CharacterVocabulary("a"), Labels(("u", "v")))
+    assert (found.y == -1).all() and "rows.jsonl: no row has a label" in caplog.text
+    read_like(source, settings(), CharacterVocabulary("a"), None)
+    read_like(source, settings(), CharacterVocabulary("a"), Labels(()))
+    assert caplog.text.count("no row has a label") == 1
+
+
+def test_words_for_no_label_in_another_file(tmp_path: Path) -> None:
+    """They are unlabelled unless training has such a class; not so among possible labels."""
+    rows: Rows = [{"text": "a", "label": label} for label in ("u", "NA", "v", "?", None)]
+    source, vocabulary = write_rows(tmp_path / "rows.jsonl", rows), CharacterVocabulary("a")
+    for names, y in ((("u", "v"), [0, -1, 1, -1, -1]), (("NA", "u", "v"), [1, 0, 2, -1, -1])):
+        assert read_like(source, settings(), vocabulary, Labels(names)).y.tolist() == y
+    odd = write_rows(tmp_path / "odd.jsonl", [rows[0], {"text": "a", "label": ["v", "NA"]}])
+    with pytest.raises(InputError, match=r"odd\.jsonl:2: wanted a list of classes, got 'v', 'NA'"):
+        read_like(odd, settings(), vocabulary, Labels(("u", "v")))
 
 
 def test_rows_of_another_file_are_read_as_the_training_rows(tmp_path: Path) -> None:

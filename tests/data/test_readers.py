@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqssvae.data.columns import ColumnChoice, Columns
-from seqssvae.data.readers import arrow_rows, iterate_rows
+from seqssvae.data.readers import arrow_rows, column_names, iterate_rows
 from seqssvae.data.rows import Row
 from seqssvae.errors import InputError
 
@@ -77,9 +77,54 @@ def test_tokens_are_read(tmp_path: Path, name: str) -> None:
     assert [row[2] for row in read(path)] == [None, "x", None, None]
 
 
-def test_a_cell_may_hold_a_json_list(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", 'tokens\n"[""a b"", ""c""]"\n')
-    assert read(path) == [(2, ["a b", "c"], None)]
+@pytest.mark.parametrize(
+    ("cells", "row"),
+    [
+        ('"[""a b"", ""c""]",', (["a b", "c"], None)),
+        ('"[6, 11, 3]","[""a"", ""b""]"', (["6", "11", "3"], ("a", "b"))),
+        ('[6],"[""a""]"', (["6"], "a")),
+        ("[ 6 ],[]", (["[", "6", "]"], None)),
+        ("[nH] c,[CLS]", (["[nH]", "c"], "[CLS]")),
+        ("[ ],[ 1 ]", (["[", "]"], "[ 1 ]")),
+        ('"[1, 2] [3]","[1, 0.0]"', (["[1,", "2]", "[3]"], ("1", "0"))),
+    ],
+)
+def test_a_cell_may_hold_a_json_list(tmp_path: Path, cells: str, row: Any) -> None:
+    path = write(tmp_path / "a.csv", f"tokens,label\n{cells}\n")
+    assert read(path) == [(2, *row)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_labels_and_ids_are_the_same_from_every_format(tmp_path: Path, name: str) -> None:
+    """As pandas writes them: integers beside missing ones are floats, in text with a dot."""
+    for values, wanted in (
+        ([0.0, 1.0, None], ["0", "1", None]),
+        ([True, False], ["True", "False"]),
+    ):
+        rows = [{"text": f"t{i}", "label": one, "id": one} for i, one in enumerate(values)]
+        found = list(iterate_rows(write_rows(tmp_path / name, rows)))
+        assert [row.label for row in found] == wanted
+        assert [row.id for row in found][:2] == wanted[:2]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_case_and_space_of_a_column_do_not_count(tmp_path: Path, name: str) -> None:
+    rows = [{"ID": "k", " Text": "a", "LABEL ": "x"}]
+    (row,) = iterate_rows(write_rows(tmp_path / name, rows))
+    assert (row.id, row.sequence, row.label) == ("k", "a", "x")
+    assert read(tmp_path / name, label="label", text="text")[0][1:] == ("a", "x")
+    assert read(tmp_path / name, read_labels=False)[0][2] is None
+
+
+def test_columns_of_every_json_row_are_found_by_name(tmp_path: Path) -> None:
+    """Also where another row has other ones before them."""
+    rows: list[dict[str, Any]] = [{"Text": "a"}, {"ID": "k", "Text": "b", "Label": "x"}]
+    rows.append({"Text": "c", "Label": None})
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    assert [row[2] for row in read(path)] == [None, "x", None]
+    assert [row.id for row in iterate_rows(path)][1] == "k"
+    assert column_names(path, ColumnChoice(), 1000) == ["Text", "ID", "Label"]
+    assert column_names(path, ColumnChoice(), 1) == ["Text"]
 
 
 @settings(max_examples=50, deadline=None)
@@ -91,7 +136,7 @@ def test_any_text_is_read_unchanged(
     path = tmp_path_factory.getbasetemp() / name
     write_rows(path, [{"text": text, "label": label} for text, label in rows])
     found = [(sequence, label) for _, sequence, label in read(path)]
-    assert found == rows
+    assert found == [(text, label if label and label.strip() else None) for text, label in rows]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "a.txt.gz"])
@@ -172,7 +217,10 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("a.jsonl", '{"tokens": []}', "a.jsonl:1: wanted a list of tokens, got an empty one"),
     ("a.jsonl", '{"text": 5}', "a.jsonl:1: wanted a text, got the number 5"),
     ("a.jsonl", '{"tokens": "a b"}', "a.jsonl:1: wanted a list of tokens, got the text 'a b'"),
-    ("a.jsonl", '{"tokens": [1]}', "a.jsonl:1: wanted tokens that are strings, got the number 1"),
+    ("a.jsonl", '{"tokens": [1.5]}', "a.jsonl:1: wanted tokens that are strings .*, got the num"),
+    ("a.csv", "text,label\na,\"['b', 'c']\"\n", "a.csv:2: wanted a label or a JSON list, got a"),
+    ("a.csv", "text,label\na,[{}]\n", "a.csv:2: wanted a label .*, got an object"),
+    ("a.csv", "tokens\n[]\n", "a.csv:2: wanted a list of tokens, got an empty one"),
     ("a.jsonl", '{"text": "a"}\n["b"]', "a.jsonl:2: wanted a JSON object, got a list"),
     ("a.jsonl", '"a"', "a.jsonl:1: wanted a JSON object, got a text"),
     ("a.jsonl", "null", "a.jsonl:1: wanted a JSON object, got null"),

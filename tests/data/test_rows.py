@@ -28,6 +28,14 @@ def check(
         ("null", "null"),
         (3, "3"),
         (-1, "-1"),
+        ("  ", None),
+        (float("nan"), None),
+        (1.0, "1"),
+        ("0.0", "0"),
+        ("1.50", "1.50"),
+        ("v1.0", "v1.0"),
+        (True, "True"),
+        ([1.0, False], ("1", "False")),
         (["a"], "a"),
         (["b", "a", "b"], ("b", "a")),
         ([1, "a"], ("1", "a")),
@@ -50,10 +58,10 @@ def test_labels(label: Any, expected: Any) -> None:
         (({}, None, None, False), "a text", "an object"),
         ((b"a", None, None, False), "a text", "bytes"),
         (("a b", None, None, True), "a list of tokens", "the text 'a b'"),
-        ((["a", 1], None, None, True), "tokens that are strings", "the number 1 as token 2"),
+        ((["a", 1.5], None, None, True), "tokens that are strings", "the number 1.5 as token 2"),
         ((["a", None], None, None, True), "tokens that are strings", "none as token 2"),
         (("x", 1.5), "a label that is a string", "the number 1.5"),
-        (("x", False), "a label that is a string", "false"),
+        (("x", float("inf")), "a label that is a string", "the number inf"),
         (("x", {}), "a label that is a string", "an object"),
         (("x", ["a", None]), "a label that is a string", "none"),
         (("x", ["a", ""]), "labels that are not empty", "an empty one"),
@@ -115,7 +123,12 @@ def test_given_ids_are_kept_and_repeated_ones_numbered() -> None:
         ("e", None, "k"),
     ]
     assert ids(rows) == ["k-2", "k", "k-3", "5", "k-4"]
-    assert ids([("a", None, None)]) == ids([("a", None, "")])
+    assert ids([("a", None, None)]) == ids([("a", None, "")]) == ids([("a", None, float("nan"))])
+    assert ids([("a", None, 7.0), ("b", None, "8.0"), ("c", None, 9)]) == ["7", "8", "9"]
+
+
+def test_whole_numbers_are_tokens() -> None:
+    assert check([6, "b", 3.0, "1.0"]).sequence == ["6", "b", "3", "1.0"]
 
 
 @given(ids=st.lists(st.sampled_from(["a", "b", "a-2", "c", "a-3"]), max_size=30))

@@ -214,7 +214,7 @@ def test_calibration() -> None:
         (["ab", "cd"], [None, None], "y: wanted a label for at least one row, got none"),
         ("abcd", [0, 1, 0, 1], "X: wanted a list of texts, got one text"),
         (["ab", ""], ["u", "v"], "X:2: wanted a text, got an empty one"),
-        ([["a"], ["b", 3]], ["u", "v"], "X:2: .*the number 3 as token 2"),
+        ([["a"], ["b", 0.5]], ["u", "v"], "X:2: .*the number 0.5 as token 2"),
         (np.array([[0, 1], [2, 0.5]]), [0, 1], "X:2: wanted integers, got 0.5 in column 1"),
         (np.array([[0, 1], [-1, 2]]), [0, 1], "X:2: wanted symbols from 0, and -1 only"),
         (np.array([[0, 1], [2, -3]]), [0, 1], "X:2: wanted symbols from 0, and -1 only"),

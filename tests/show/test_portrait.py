@@ -118,7 +118,8 @@ def test_of_many_rows_a_sample_is_shown(small_run: SmallRun) -> None:
 def test_the_plain_vae_and_a_model_without_z(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = train(tmp_path / "plain", [{"text": "ab" * (1 + i % 3)} for i in range(20)])
+    rows = [{"text": "ab" * (1 + i % 3)} for i in range(20)]
+    run = train(tmp_path / "plain", rows, **{"data.unlabelled_only": True})
     with caplog.at_level(logging.WARNING):
         plain = portray(run)
     assert plain.learned and "has no held-out rows" in caplog.text
