@@ -129,9 +129,13 @@ def test_a_cell_that_was_interrupted_is_run_again(files: Files, calls: list[Call
         assert run(files) == again and calls == []  # the new line is whole
 
 
-@pytest.mark.parametrize("other", ["settings", "source", "test", "unlabelled"])
+@pytest.mark.parametrize("other", ["settings", "source", "test", "unlabelled", "protocol"])
 def test_cells_with_other_settings_or_data_are_run_again(
-    files: Files, calls: list[Call], tmp_path: Path, other: str
+    files: Files,
+    calls: list[Call],
+    tmp_path: Path,
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = run(files)
     source, test, out = files
@@ -145,6 +149,10 @@ def test_cells_with_other_settings_or_data_are_run_again(
             run((source, another, out))
         case "unlabelled":
             run(files, unlabelled=another)
+        case "protocol":
+            with monkeypatch.context() as patch:
+                patch.setattr("seqssvae.compare.compare.PROTOCOL", 1)
+                run(files)
     assert len(calls) == 16
     assert run(files) == first and len(calls) == 16  # both are kept
 
