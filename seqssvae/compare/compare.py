@@ -16,9 +16,9 @@ from scipy.stats import t as student_t
 from sklearn.metrics import f1_score
 
 from seqssvae.compare.baselines import BASELINES, Task
-from seqssvae.compare.parts import fit_m2, fit_ssvae, predict_by_teacher
+from seqssvae.compare.parts import M2, predict_by_ssvae, predict_by_teacher
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
-from seqssvae.config import Config, to_mapping
+from seqssvae.config import Config, override, to_mapping
 from seqssvae.data.corpus import Files, source_name
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
@@ -236,9 +236,9 @@ ARMS: dict[str, Arm] = {
     "supervised": _neural(fit_supervised),
     "self-trained": _neural(fit_self_trained),
     "pretrained": _neural(fit_pretrained),
-    "m2": _neural(fit_m2),
+    "m2": lambda config, prepared, test: predict_by_ssvae(override(config, M2), prepared, test[1]),
     "teacher": lambda config, prepared, test: predict_by_teacher(config, prepared, test[0]),
-    "ssvae": _neural(fit_ssvae),
+    "ssvae": lambda config, prepared, test: predict_by_ssvae(config, prepared, test[1]),
 }
 
 

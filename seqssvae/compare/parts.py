@@ -11,18 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.config import Config, list_settings, override
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import fit_prepared
 from seqssvae.teacher.features import Sequences
 from seqssvae.training.fit import train
+
+Probabilities = NDArray[np.float64]
 
 M2 = {"training.teacher": False, "model.ngram_buckets": 0}
 if "model.decoder_ngrams" in {one.key for one in list_settings()}:
     M2["model.decoder_ngrams"] = 0
 
 
-def fit_ssvae(config: Config, prepared: Prepared) -> SSVAE:
+def predict_by_ssvae(config: Config, prepared: Prepared, rows: EncodedRows) -> Probabilities:
+    """p(y | x) of encoded rows, `[n, K]`, in the mode that `classify` takes by default.
+
+    With `M2` among the settings it is the model of Kingma et al. (2014): recurrent encoders and
+    decoder, the bound, and no n-grams.
+    """
+    model, metrics = fit_ssvae(config, prepared)
+    return classify_table(model, rows, mode=metrics.get("best_mode", "q"))
+
+
+def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mapping[str, Any]]:
     """The SS-VAE as `train` trains it, with the labels of dev rows in the end.
 
     Where `train` does not learn these itself, the number of steps with the best score on dev rows
@@ -32,11 +46,14 @@ def fit_ssvae(config: Config, prepared: Prepared) -> SSVAE:
     Args:
         config: The settings.
         prepared: The rows.
+
+    Returns:
+        The model, and metrics of the one that was chosen on dev rows.
     """
     trainer = train(config, prepared)
     progress, everything = trainer.progress, prepared.with_dev_labels()
     if progress.dev_labels_learned or everything is prepared or not progress.step:
-        return trainer.model
+        return trainer.model, progress.metrics
     # random weights are not a choice
     num_steps = progress.best_step or min(config.training.evaluate_every, progress.step)
     rows = dataclasses.replace(everything, dev=prepared.dev.take(prepared.dev.y < 0))
@@ -46,27 +63,16 @@ def fit_ssvae(config: Config, prepared: Prepared) -> SSVAE:
         nonlocal is_over
         is_over = record["step"] == num_steps
 
-    return train(
+    again = train(
         override(config, {"training.evaluate_every": num_steps}),
         rows,
         on_evaluation=on_evaluation,
         should_stop=lambda: is_over,
-    ).model.cpu()
+    )
+    return again.model.cpu(), progress.metrics
 
 
-def fit_m2(config: Config, prepared: Prepared) -> SSVAE:
-    """The model of Kingma et al. (2014): recurrent encoders and decoder, the bound, and no n-grams.
-
-    Args:
-        config: The settings, of which `M2` are overridden.
-        prepared: The rows.
-    """
-    return fit_ssvae(override(config, M2), prepared)
-
-
-def predict_by_teacher(
-    config: Config, prepared: Prepared, sequences: Sequences
-) -> NDArray[np.float64]:
+def predict_by_teacher(config: Config, prepared: Prepared, sequences: Sequences) -> Probabilities:
     """p(y | x) of the teacher alone, fitted to the labels of train and dev and the unlabelled rows.
 
     The weights of its pool are chosen by cross-validation over all of these labels.

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae.compare import parts
-from seqssvae.compare.parts import fit_m2, fit_ssvae, predict_by_teacher
+from seqssvae.compare import compare, parts
+from seqssvae.compare.parts import fit_ssvae, predict_by_ssvae, predict_by_teacher
 from seqssvae.config import override
 from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.teacher.teacher import fit_teacher
 from seqssvae.training.fit import train
@@ -47,7 +48,7 @@ def test_without_a_teacher_the_best_number_of_steps_is_taken_again_with_all_labe
 
     spy = Mock(side_effect=train_and_choose)
     monkeypatch.setattr(parts, "train", spy)
-    weights = fit_ssvae(SETTINGS, rows).state_dict()
+    weights = fit_ssvae(SETTINGS, rows)[0].state_dict()
     assert spy.call_count == 2 and spy.call_args_list[0].args == (SETTINGS, rows)
     everything = without_dev_labels(rows)
     trainer = Trainer(SETTINGS, build(SETTINGS, everything), everything)
@@ -68,7 +69,21 @@ def test_a_model_that_has_learned_all_labels_is_taken_as_it_is(
     spy = Mock()
     spy.return_value.progress.dev_labels_learned = kind == "learned"
     monkeypatch.setattr(parts, "train", spy)
-    assert fit_ssvae(SETTINGS, rows) is spy.return_value.model and spy.call_count == 1
+    model, metrics = fit_ssvae(SETTINGS, rows)
+    assert model is spy.return_value.model and spy.call_count == 1
+    assert metrics is spy.return_value.progress.metrics
+
+
+@pytest.mark.parametrize(
+    ("metrics", "mode"), [({}, "q"), ({"best_mode": "posterior"}, "posterior")]
+)
+def test_rows_are_classified_in_the_mode_that_is_best_on_dev_rows(
+    rows: Prepared, monkeypatch: pytest.MonkeyPatch, metrics: dict[str, Any], mode: str
+) -> None:
+    model = build(SETTINGS, rows)
+    monkeypatch.setattr(parts, "fit_ssvae", lambda config, prepared: (model, metrics))
+    result = predict_by_ssvae(SETTINGS, rows, rows.dev)
+    np.testing.assert_array_equal(result, classify_table(model, rows.dev, mode=mode))
 
 
 def test_m2_has_neither_a_teacher_nor_ngrams(
@@ -76,10 +91,10 @@ def test_m2_has_neither_a_teacher_nor_ngrams(
 ) -> None:
     settings = override(SETTINGS, {"training.teacher": True})
     whole = Mock()
-    monkeypatch.setattr(parts, "fit_ssvae", whole)
-    assert fit_m2(settings, rows) is whole.return_value
-    used, given = whole.call_args.args
-    assert given is rows and not used.training.teacher
+    monkeypatch.setattr(compare, "predict_by_ssvae", whole)
+    assert compare.ARMS["m2"](settings, rows, ([], rows.dev)) is whole.return_value
+    used, given, test = whole.call_args.args
+    assert given is rows and test is rows.dev and not used.training.teacher
     changed = {name: value for name, value in vars(used.model).items() if "ngram" in name}
     assert changed.pop("ngram_words") and set(changed.values()) == {0}
     assert override(used, {"training.teacher": True, **_ngrams_of(settings)}) == settings
