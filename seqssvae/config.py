@@ -67,11 +67,13 @@ class DataConfig:
     )
     quotes: Literal["auto", "always", "never"] = setting(
         "auto",
-        "Quoted cells in csv and tsv files; auto: a tsv cell with a tab and a line break in it is "
-        "an error, since a quote may be unbalanced; never: a quote is a character.",
+        "Quoted cells of csv and tsv; auto: with tab and line break an error; never: none are.",
     )
     vocabulary: Literal["auto", "sentencepiece", "characters", "tokens"] = setting(
         "auto", "Kind of symbols; auto: sentencepiece if most texts have spaces."
+    )
+    normalise: Literal["auto", "nfc", "nfkc", "none"] = setting(
+        "auto", "Unicode form that rows are converted to; auto: nfc for sentencepiece, else none."
     )
     vocabulary_size: int = setting(4000, "Largest number of symbols; there may be fewer.", 5)
     min_count: int = setting(1, "Rarer characters and tokens become the unknown symbol.", 1)

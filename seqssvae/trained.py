@@ -285,7 +285,7 @@ class TrainedModel(Pretrained):
     def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
         """Rows of a file, encoded for this model, with their labels if `labels`."""
         rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
-        warn_of_losses(rows, self.config)
+        self._warn_of_losses(rows)
         return rows
 
     def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
@@ -300,7 +300,7 @@ class TrainedModel(Pretrained):
             max_length=self.config.data.max_length,
             whole_length=self.config.whole_length,
         )
-        warn_of_losses(rows, self.config)
+        self._warn_of_losses(rows)
         return rows
 
     def to_contents(self) -> RunContents:
@@ -334,6 +334,10 @@ class TrainedModel(Pretrained):
             if not text.strip():
                 raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
         return self.read_sequences(self.split_texts(texts))
+
+    def _warn_of_losses(self, rows: EncodedRows) -> None:
+        summary = self.manifest.get("summary") or {}
+        warn_of_losses(rows, self.config, self.vocabulary, summary.get("unseen_share") or 0.0)
 
     def _longest(self) -> int:
         return int(self.config.data.max_length * EXTRA_LENGTH)

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import re
 import resource
 import shutil
 from pathlib import Path
@@ -235,6 +236,23 @@ def test_evaluate_reads_the_labels_of_a_file(
     assert "2 symbols are not in the vocabulary" in caplog.text
     assert model.read(data).y.tolist() == [-1, -1, -1]
     assert model.read(data, labels=True).y.tolist() == [0, 0, -1]
+
+
+def test_rows_of_another_alphabet_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where pieces spell them in bytes, and nothing is unknown; beside their share in training."""
+    rows = [{"text": f"ab ba {i % 7}", "label": "uv"[i % 2]} for i in range(40)]
+    trained = load(train(tmp_path, rows, **{"data.vocabulary": "sentencepiece"}))
+    assert trained.manifest["summary"]["unseen_share"] == 0.0
+    trained.classify(["ab ba 3", "ba ab"])
+    assert "of all symbols" not in caplog.text
+    trained.classify(["\u0431\u0430 ab"])
+    assert re.search(r"\d\d\.\d% of all symbols .*, 0\.0% in training: is it", caplog.text)
+    caplog.clear()
+    usual = dataclasses.replace(trained, manifest={"summary": {"unseen_share": 0.2}})
+    usual.classify(["\u0431\u0430 ab"])
+    assert "of all symbols" not in caplog.text
 
 
 def test_weights_that_do_not_match_the_config_are_refused(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seqssvae.data.columns import ColumnChoice, class_names
 from seqssvae.data.labels import Classes, Labels
 from seqssvae.data.readers import arrow_rows, column_names, is_readable, iterate_rows
-from seqssvae.data.rows import Row, RowChecker, join_rows, list_names
+from seqssvae.data.rows import Row, RowChecker, join_rows, list_names, normalise
 from seqssvae.data.tables import cached_table, iterate_column, table_of
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import fingerprint
@@ -58,6 +58,7 @@ class Corpus:
     ) -> None:
         self.table, self.source, self.is_tokens = table, source, is_tokens
         self.key, self._files = key, tuple(files)
+        self.form = "none"
         self.unlabelled_values: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -66,8 +67,9 @@ class Corpus:
     def __iter__(self) -> Iterator[Row]:
         fields = [field.name for field in dataclasses.fields(Row)]
         columns = {name: iterate_column(self.table.column(name)) for name in fields}
-        labels = map(_label_of, columns["label"])
-        for values in zip(*(columns | {"label": labels}).values(), strict=True):
+        columns["label"] = map(_label_of, columns["label"])
+        columns["sequence"] = self.sequences()
+        for values in zip(*columns.values(), strict=True):
             yield Row(*values)
 
     @property
@@ -87,7 +89,7 @@ class Corpus:
         Raises:
             IndexError: no such row.
         """
-        return self.table.column("sequence")[row].as_py()
+        return normalise(self.table.column("sequence")[row].as_py(), self.form)
 
     def sequences(self, mask: NDArray[np.bool_] | None = None) -> Iterator[Any]:
         """Texts or lists of tokens.
@@ -95,7 +97,8 @@ class Corpus:
         Args:
             mask: Which rows, `[n]`; None for all of them.
         """
-        return iterate_column(self.table.column("sequence"), mask)
+        for sequence in iterate_column(self.table.column("sequence"), mask):
+            yield normalise(sequence, self.form)
 
     def label_names(self) -> tuple[str, ...]:
         """All labels, sorted; those of partial labels included."""
@@ -173,6 +176,12 @@ class Corpus:
         """The same rows; those with one of these labels are unlabelled, if it is no class."""
         corpus = copy.copy(self)
         corpus.unlabelled_values = tuple(values)
+        return corpus
+
+    def normalised(self, form: str) -> "Corpus":
+        """The same rows, their sequences in a Unicode form; see `normalise`."""
+        corpus = copy.copy(self)
+        corpus.form = form
         return corpus
 
     def _label_counts(self) -> dict[str, int]:

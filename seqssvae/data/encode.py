@@ -22,6 +22,7 @@ from seqssvae.storage.cache import cached_file, fingerprint
 logger = logging.getLogger(__name__)
 
 ENCODER_VERSION = 1  # raised when the same rows give other ids, so that no old cache is used
+FEW_UNSEEN, MORE_UNSEEN = 0.02, 5  # a share that is no warning, and times the usual one
 MAX_ROWS_IN_MEMORY = 100_000
 CHUNK_ROWS, CHUNK_SYMBOLS = 5000, 2_000_000  # encoded at once
 
@@ -137,10 +138,34 @@ def encode_given(
     return encode_sequences(checked, vocabulary, max_length=max_length, whole_length=whole_length)
 
 
-def warn_of_losses(rows: EncodedRows, config: Config) -> None:
-    """Warn of unknown symbols and of rows that were cut."""
+def unseen_share(vocabulary: Vocabulary, *selections: EncodedRows) -> float:
+    """The share of symbols that stand for what is not in the vocabulary; 0 without symbols."""
+    num_unseen = num_symbols = 0
+    for part in (part for rows in selections for part in rows.parts()):
+        num_unseen += int(vocabulary.is_unseen(part.symbols).sum())
+        num_symbols += len(part.symbols)
+    return num_unseen / max(num_symbols, 1)
+
+
+def warn_of_losses(
+    rows: EncodedRows, config: Config, vocabulary: Vocabulary, usual_share: float
+) -> None:
+    """Warn of unknown symbols and of rows that were cut.
+
+    Args:
+        rows: Rows that the model reads.
+        config: Settings of the run.
+        vocabulary: Vocabulary of the run.
+        usual_share: `unseen_share` of the training rows.
+    """
     if rows.num_unknown:
         logger.warning("%d symbols are not in the vocabulary: read as UNK", rows.num_unknown)
+    share = unseen_share(vocabulary, rows)
+    if share > max(FEW_UNSEEN, MORE_UNSEEN * usual_share):
+        logger.warning(
+            f"{share:.1%} of all symbols are parts of rows that the vocabulary does not have, "
+            f"{usual_share:.1%} in training: is it another language, alphabet or Unicode form?"
+        )
     if rows.num_truncated:
         logger.warning(describe_long_rows(rows.num_truncated, config))
 

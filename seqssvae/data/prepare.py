@@ -14,8 +14,8 @@ from seqssvae.data.corpus import Corpus, Source, label_candidates, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels, choose_labels, draw_rows, is_among, is_first, split_dev
-from seqssvae.data.rows import hash_sequences, list_names
-from seqssvae.data.vocabulary import Vocabulary, build_vocabulary, has_words
+from seqssvae.data.rows import has_words, hash_sequences, list_names
+from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
 from seqssvae.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
             `data.unlabelled_only` is false.
     """
     settings, seed = config.data, config.training.seed
-    corpus = _read(source, settings)
+    corpus = _normalised(_read(source, settings), settings)
     _check_labels(corpus, source, settings)
     labels = Labels(corpus.label_names())
     y, partial = corpus.classes(labels)
@@ -108,7 +108,8 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
                 f"{more.source}: wanted {wanted} as in {corpus.source}, got the other kind"
             )
         everything = corpus.joined(more)
-        hashes = np.concatenate([hashes, hash_sequences(more.sequences())])
+        added = hash_sequences(more.normalised(corpus.form).sequences())
+        hashes = np.concatenate([hashes, added])
     is_labelled = np.zeros(len(everything), dtype=np.bool_)
     is_labelled[train] = is_labelled[list(partial)] = True
     is_free = ~is_labelled
@@ -131,6 +132,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         everything.sequences(is_labelled | is_free),
         size=settings.vocabulary_size,
         min_count=settings.min_count,
+        form=everything.form,
     )
     rows = encode_corpus(
         everything,
@@ -197,7 +199,7 @@ def read_corpus_like(
     if corpus.is_tokens != wants_tokens:
         wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
         raise InputError(f"{corpus.source}: wanted {wanted} as in training, got {got}")
-    return corpus
+    return corpus.normalised(vocabulary.form)
 
 
 def warn_of_test_rows_seen(
@@ -215,11 +217,12 @@ def warn_of_test_rows_seen(
     Raises:
         InputError: bad input.
     """
-    training = [_read(source, config.data)]
+    corpora = [_normalised(_read(source, config.data), config.data)]
     if unlabelled_source is not None:
-        training.append(_read(unlabelled_source, config.data, read_labels=False))
-    test = _read(test_source, config.data)
-    _check_labels(test, test_source, config.data, only_candidates=True)
+        corpora.append(_read(unlabelled_source, config.data, read_labels=False))
+    corpora.append(_read(test_source, config.data))
+    _check_labels(corpora[-1], test_source, config.data, only_candidates=True)
+    *training, test = (corpus.normalised(corpora[0].form) for corpus in corpora)
     seen = count_shared(test, training)
     if seen:
         logger.warning("%d test rows are also training rows: results are optimistic", seen)
@@ -228,7 +231,8 @@ def warn_of_test_rows_seen(
 
 def read_sequences(source: Source, config: Config) -> list[str | list[str]]:
     """The texts or lists of tokens of a file, for classifiers that read no symbol ids."""
-    return list(_read(source, config.data, read_labels=False).sequences())
+    corpus = _read(source, config.data, read_labels=False)
+    return list(_normalised(corpus, config.data).sequences())
 
 
 def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
@@ -252,6 +256,14 @@ def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
         return "tokens"
     first = itertools.islice(corpus.sequences(), 1000)
     return "sentencepiece" if has_words(first, min_words=0) else "characters"
+
+
+def _normalised(corpus: Corpus, settings: DataConfig) -> Corpus:
+    """Training rows in the Unicode form of the settings."""
+    form: str = settings.normalise
+    if form == "auto":
+        form = "nfc" if vocabulary_kind(settings, corpus) == "sentencepiece" else "none"
+    return corpus.normalised(form)
 
 
 def _check_labels(

@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from seqssvae.errors import InputError
 
 MAX_SYMBOLS = 1_000_000  # a row has fewer characters or tokens
+UNICODE_FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
+WORD = re.compile(r"\w+|[^\w\s]")  # a word or a punctuation mark
 ID_DIGITS = 16  # hex digits of the checksum that is the id of a row without one
 RECENT_IDS = 2**20
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # pandas writes integers so beside missing ones
@@ -206,6 +209,15 @@ def join_rows(files: Iterable[Iterable[Row]]) -> Iterator[Row]:
             yield dataclasses.replace(row, id=id, repeats_id=repeats, file=file)
 
 
+def normalise(sequence: Any, form: str) -> Any:
+    """A text, or a list of tokens, in a Unicode form: "nfc", "nfkc", or "none" to leave it."""
+    if form == "none":
+        return sequence
+    if not isinstance(sequence, str):
+        return [normalise(token, form) for token in sequence]
+    return sequence if sequence.isascii() else unicodedata.normalize(UNICODE_FORMS[form], sequence)
+
+
 def hash_sequences(sequences: Iterable[str | Sequence[str]]) -> NDArray[np.uint64]:
     """64-bit checksums of texts or lists of tokens, equal for equal ones, `[n]`."""
 
@@ -218,6 +230,19 @@ def hash_sequences(sequences: Iterable[str | Sequence[str]]) -> NDArray[np.uint6
         return int.from_bytes(hashlib.blake2b(content_bytes, digest_size=8).digest(), "big")
 
     return np.fromiter(map(checksum, sequences), np.uint64)
+
+
+def has_words(sequences: Iterable[str | Sequence[str]], min_words: float = 3.0) -> bool:
+    """Whether most sequences are texts with a space, of enough words in the mean.
+
+    Args:
+        sequences: Texts, or lists of tokens, for which it is False.
+        min_words: Least mean number of words and punctuation marks.
+    """
+    texts = [sequence.strip() for sequence in sequences if isinstance(sequence, str)]
+    num_words = sum(len(WORD.findall(text)) for text in texts)
+    with_space = sum(" " in text for text in texts)
+    return 2 * with_space > len(texts) and num_words >= min_words * len(texts)
 
 
 def row_error(source: object, number: int, wanted: str, got: str) -> InputError:

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import itertools
 import json
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from seqssvae.data.rows import UNICODE_FORMS, normalise
 from seqssvae.data.sentencepieces import (
     MIN_PIECES,
     NUM_BYTES,
@@ -32,7 +32,6 @@ from seqssvae.storage.files import parse_json, read_bytes
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 NUM_SPECIAL = 4
 
-WORD = re.compile(r"\w+|[^\w\s]")  # a word or a punctuation mark
 SPECIAL_SYMBOLS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 FORMAT = 1
@@ -40,9 +39,19 @@ JSON_NAME, PIECES_NAME = "vocabulary.json", "sentencepiece.model"
 
 
 class Vocabulary(abc.ABC):
-    """Symbols and their ids, from 0 to `len(vocabulary)` - 1 (V symbols, special ones included)."""
+    """Symbols and their ids, from 0 to `len(vocabulary)` - 1 (V symbols, special ones included).
+
+    Attributes:
+        kind: "characters", "tokens" or "sentencepiece".
+        form: Unicode form that sequences are converted to before they are encoded; see `normalise`.
+    """
 
     kind: ClassVar[str]
+    form: str = "none"
+
+    def is_unseen(self, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which ids stand for what is not in the vocabulary; shape as `ids`."""
+        return np.asarray(ids == UNK)
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -105,8 +114,8 @@ class Vocabulary(abc.ABC):
 class _ListedVocabulary(Vocabulary):
     """Listed symbols, numbered from NUM_SPECIAL on."""
 
-    def __init__(self, symbols: Sequence[str]) -> None:
-        self._symbols = tuple(symbols)
+    def __init__(self, symbols: Sequence[str], *, form: str = "none") -> None:
+        self._symbols, self.form = tuple(symbols), form
         self._ids = {symbol: id for id, symbol in enumerate(self._symbols, start=NUM_SPECIAL)}
         if len(self._ids) < len(self._symbols):
             raise ValueError("wanted different symbols, got one twice")
@@ -116,14 +125,15 @@ class _ListedVocabulary(Vocabulary):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps([self.kind, self._symbols]).encode()).hexdigest()
+        content = json.dumps([self.kind, self._symbols]) + self.form.removeprefix("none")
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def symbol(self, id: int) -> str:
         _check_id(id, len(self))
         return SPECIAL_SYMBOLS[id] if id < NUM_SPECIAL else self._symbols[id - NUM_SPECIAL]
 
     def save(self, folder: Path) -> None:
-        _write_json(folder, {"kind": self.kind, "symbols": list(self._symbols)})
+        _write_json(folder, self, {"symbols": list(self._symbols)})
 
 
 @final
@@ -132,22 +142,23 @@ class CharacterVocabulary(_ListedVocabulary):
 
     Args:
         symbols: Different single characters; the first has the id 4.
+        form: See the base class.
     """
 
     kind = "characters"
 
-    def __init__(self, symbols: Sequence[str]) -> None:
+    def __init__(self, symbols: Sequence[str], *, form: str = "none") -> None:
         if any(len(symbol) != 1 for symbol in symbols):
             raise ValueError("wanted single characters")
-        super().__init__(symbols)
+        super().__init__(symbols, form=form)
 
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
-        return [self._ids.get(symbol, UNK) for symbol in _as_text(sequence, self.kind)]
+        return [self._ids.get(symbol, UNK) for symbol in _as_text(sequence, self.kind, self.form)]
 
     def encode_many(
         self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        texts = [_as_text(sequence, self.kind) for sequence in sequences]
+        texts = [_as_text(sequence, self.kind, self.form) for sequence in sequences]
         points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
         known = self._id_of_point
         ids = known[np.minimum(points, len(known) - 1)]
@@ -172,17 +183,18 @@ class TokenVocabulary(_ListedVocabulary):
 
     Args:
         symbols: Different tokens; the first has the id 4.
+        form: See `Vocabulary`.
     """
 
     kind = "tokens"
 
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
-        return [self._ids.get(token, UNK) for token in _as_tokens(sequence)]
+        return [self._ids.get(token, UNK) for token in _as_tokens(sequence, self.form)]
 
     def encode_many(
         self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        rows = [_as_tokens(sequence) for sequence in sequences]
+        rows = [_as_tokens(sequence, self.form) for sequence in sequences]
         tokens = itertools.chain.from_iterable(rows)
         ids = array("i", [self._ids.get(token, UNK) for token in tokens])
         return np.array(ids, np.int32), np.fromiter(map(len, rows), np.int64, len(rows))
@@ -195,10 +207,11 @@ class TokenVocabulary(_ListedVocabulary):
 class SentencePieceVocabulary(Vocabulary):
     """Pieces of text; other text is spelled in bytes, so that nothing is unknown.
 
-    `decode(encode(text)) == text` except for U+2581, which becomes a space.
+    `decode(encode(text)) == text` except for U+2581, which becomes a space, and the Unicode form.
 
     Args:
         model: The bytes of a SentencePiece model whose ids 0 to 3 are PAD, UNK, BOS, EOS.
+        form: See `Vocabulary`.
 
     Raises:
         ValueError: the bytes are not such a model.
@@ -206,7 +219,7 @@ class SentencePieceVocabulary(Vocabulary):
 
     kind = "sentencepiece"
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, *, form: str = "none") -> None:
         import sentencepiece
 
         try:
@@ -217,20 +230,20 @@ class SentencePieceVocabulary(Vocabulary):
         special = (pieces.pad_id(), pieces.unk_id(), pieces.bos_id(), pieces.eos_id())
         if special != (PAD, UNK, BOS, EOS):
             raise ValueError(f"wanted PAD, UNK, BOS, EOS as 0, 1, 2, 3, got {special}")
-        self._model = model
+        self._model, self.form = model, form
         self._size = int(pieces.vocab_size())
 
     def __len__(self) -> int:
         return self._size
 
     def encode(self, sequence: str | Sequence[str]) -> list[int]:
-        ids: list[int] = self._processor.encode(_as_text(sequence, self.kind))
+        ids: list[int] = self._processor.encode(_as_text(sequence, self.kind, self.form))
         return ids
 
     def encode_many(
         self, sequences: Sequence[str | Sequence[str]], *, num_threads: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        texts = [_as_text(sequence, self.kind) for sequence in sequences]
+        texts = [_as_text(sequence, self.kind, self.form) for sequence in sequences]
         rows = self._processor.encode(texts, num_threads=num_threads or -1)
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(lengths.sum()))
@@ -238,7 +251,11 @@ class SentencePieceVocabulary(Vocabulary):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self._model).hexdigest()
+        return hashlib.sha256(self._model + self.form.removeprefix("none").encode()).hexdigest()
+
+    def is_unseen(self, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+        is_byte = (ids >= NUM_SPECIAL) & (ids < NUM_SPECIAL + NUM_BYTES)
+        return np.asarray(is_byte | (ids == UNK))
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._processor.decode(list(_visible(ids, len(self))))
@@ -250,14 +267,24 @@ class SentencePieceVocabulary(Vocabulary):
 
     def save(self, folder: Path) -> None:
         (folder / PIECES_NAME).write_bytes(self._model)
-        _write_json(folder, {"kind": self.kind, "size": len(self)})
+        _write_json(folder, self, {"size": len(self)})
 
-    def __reduce__(self) -> tuple[type["SentencePieceVocabulary"], tuple[bytes]]:
-        return SentencePieceVocabulary, (self._model,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(SentencePieceVocabulary, form=self.form), (self._model,)
+
+
+LISTED: dict[str, type[_ListedVocabulary]] = {
+    one.kind: one for one in (CharacterVocabulary, TokenVocabulary)
+}
 
 
 def build_vocabulary(
-    kind: str, sequences: Iterable[str | Sequence[str]], *, size: int, min_count: int = 1
+    kind: str,
+    sequences: Iterable[str | Sequence[str]],
+    *,
+    size: int,
+    min_count: int = 1,
+    form: str = "none",
 ) -> Vocabulary:
     """Learn a vocabulary from training rows; their order does not matter.
 
@@ -271,6 +298,7 @@ def build_vocabulary(
         sequences: Texts, or lists of tokens for "tokens"; read once.
         size: Limit of V, special symbols included; at least 300 for "sentencepiece".
         min_count: Rarer characters and tokens become UNK; ignored for "sentencepiece".
+        form: See `Vocabulary`.
 
     Raises:
         InputError: an unknown kind, a size that is too small, or sequences of the other kind.
@@ -281,19 +309,21 @@ def build_vocabulary(
                 f"data.vocabulary_size: wanted at least {MIN_PIECES} for sentencepiece "
                 f"({NUM_BYTES} are bytes), got {size}"
             )
-        texts = (_as_text(sequence, kind) for sequence in sequences)
-        return SentencePieceVocabulary(train_pieces(texts, size=size, special=SPECIAL_SYMBOLS))
-    if kind not in ("characters", "tokens"):
+        texts = (_as_text(sequence, kind, form) for sequence in sequences)
+        pieces = train_pieces(texts, size=size, special=SPECIAL_SYMBOLS)
+        return SentencePieceVocabulary(pieces, form=form)
+    if kind not in LISTED:
         raise InputError(f"data.vocabulary: wanted sentencepiece, characters or tokens, got {kind}")
     if size <= NUM_SPECIAL:
         raise InputError(f"data.vocabulary_size: wanted more than {NUM_SPECIAL}, got {size}")
     counts: Counter[str] = Counter()
+    is_tokens = kind == "tokens"
     for sequence in sequences:
-        counts.update(_as_tokens(sequence) if kind == "tokens" else _as_text(sequence, kind))
+        counts.update(_as_tokens(sequence, form) if is_tokens else _as_text(sequence, kind, form))
     frequent = [symbol for symbol in counts if counts[symbol] >= min_count]
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
     symbols = frequent[: size - NUM_SPECIAL]
-    return TokenVocabulary(symbols) if kind == "tokens" else CharacterVocabulary(symbols)
+    return LISTED[kind](symbols, form=form)
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
@@ -307,21 +337,21 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     try:
         if content.get("format") != FORMAT:
             raise ValueError(f"wanted format {FORMAT}")
-        kind = content["kind"]
+        kind, form = content["kind"], content.get("normalise", "none")
+        if form not in ("none", *UNICODE_FORMS):
+            raise ValueError(f"unknown Unicode form {form!r:.40}")
         if kind == SentencePieceVocabulary.kind:
             path = folder / PIECES_NAME
-            pieces = SentencePieceVocabulary(read_bytes(path))
+            pieces = SentencePieceVocabulary(read_bytes(path), form=form)
             if len(pieces) != content["size"]:
                 raise ValueError(f"wanted {content['size']} pieces, got {len(pieces)}")
             return pieces
+        if kind not in LISTED:
+            raise ValueError(f"unknown kind {kind!r}")
         symbols = content["symbols"]
         if not isinstance(symbols, list) or not all(isinstance(one, str) for one in symbols):
             raise ValueError("wanted a list of symbols")
-        if kind == CharacterVocabulary.kind:
-            return CharacterVocabulary(symbols)
-        if kind == TokenVocabulary.kind:
-            return TokenVocabulary(symbols)
-        raise ValueError(f"unknown kind {kind!r}")
+        return LISTED[kind](symbols, form=form)
     except InputError:
         raise
     except KeyError as error:
@@ -330,29 +360,17 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         raise InputError(f"{path}: wanted a vocabulary, got a damaged file: {error}") from error
 
 
-def has_words(sequences: Iterable[str | Sequence[str]], min_words: float = 3.0) -> bool:
-    """Whether most sequences are texts with a space, of enough words in the mean.
-
-    Args:
-        sequences: Texts, or lists of tokens, for which it is False.
-        min_words: Least mean number of words and punctuation marks.
-    """
-    texts = [sequence.strip() for sequence in sequences if isinstance(sequence, str)]
-    num_words = sum(len(WORD.findall(text)) for text in texts)
-    with_space = sum(" " in text for text in texts)
-    return 2 * with_space > len(texts) and num_words >= min_words * len(texts)
-
-
-def _as_text(sequence: str | Sequence[str], kind: str) -> str:
+def _as_text(sequence: str | Sequence[str], kind: str, form: str) -> str:
     if not isinstance(sequence, str):
         raise InputError(f"data.vocabulary = {kind}: wanted texts, got {brief(sequence)}")
-    return sequence
+    return str(normalise(sequence, form))
 
 
-def _as_tokens(sequence: str | Sequence[str]) -> Sequence[str]:
+def _as_tokens(sequence: str | Sequence[str], form: str) -> Sequence[str]:
     if isinstance(sequence, str):
         raise InputError(f"data.vocabulary = tokens: wanted lists of tokens, got {brief(sequence)}")
-    return sequence
+    tokens: Sequence[str] = normalise(sequence, form)
+    return tokens
 
 
 def _visible(ids: Iterable[int], size: int) -> Iterator[int]:
@@ -370,6 +388,8 @@ def _check_id(id: int, size: int) -> None:
         raise IndexError(f"wanted an id from 0 to {size - 1}, got {id}")
 
 
-def _write_json(folder: Path, content: dict[str, Any]) -> None:
-    text = json.dumps({"format": FORMAT, **content}, ensure_ascii=False, indent=0)
+def _write_json(folder: Path, vocabulary: Vocabulary, content: dict[str, Any]) -> None:
+    form = {} if vocabulary.form == "none" else {"normalise": vocabulary.form}
+    content = {"format": FORMAT, "kind": vocabulary.kind, **form, **content}
+    text = json.dumps(content, ensure_ascii=False, indent=0)
     (folder / JSON_NAME).write_text(text + "\n", encoding="utf-8")

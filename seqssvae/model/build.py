@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from seqssvae.config import Config, ModelConfig
 from seqssvae.data.prepare import Prepared
-from seqssvae.data.vocabulary import has_words
+from seqssvae.data.rows import has_words
 from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.decoder import Decoder

@@ -13,7 +13,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.vocabulary import EOS, WORD, TokenVocabulary, has_words
+from seqssvae.data.rows import WORD, has_words
+from seqssvae.data.vocabulary import EOS, TokenVocabulary
 from seqssvae.nn.ngrams import NGrams, count_ngrams
 from seqssvae.teacher.ngram_models import NGramIndex
 

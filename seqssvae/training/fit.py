@@ -11,7 +11,7 @@ import torch
 from seqssvae import distributed
 from seqssvae.config import Config, override
 from seqssvae.data.corpus import Source
-from seqssvae.data.encode import describe_long_rows
+from seqssvae.data.encode import describe_long_rows, unseen_share
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.model.build import build
@@ -272,6 +272,7 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "minutes": round(progress.minutes, 3),
         "num_labelled": len(prepared.labelled),
         "num_unlabelled": len(prepared.unlabelled),
+        "unseen_share": unseen_share(prepared.vocabulary, prepared.labelled, prepared.unlabelled),
         "dev": progress.metrics,
         "taught": progress.taught,
         "dev_labels_learned": progress.dev_labels_learned,

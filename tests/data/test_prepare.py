@@ -15,6 +15,7 @@ from seqssvae.data.prepare import (
     DEV_UNLABELLED_ROWS,
     Prepared,
     prepare,
+    read_corpus_like,
     read_like,
     read_sequences,
     vocabulary_kind,
@@ -74,6 +75,29 @@ def test_quotes_may_be_characters(tmp_path: Path) -> None:
     assert list(prepare(settings(data__quotes="never"), path).corpus.sequences()) == ['"a', 'b"']
     with pytest.raises(InputError, match=r"rows\.tsv:2: wanted cells with no tab"):
         prepare(settings(), path)
+
+
+@pytest.mark.parametrize("form", ["auto", "none", "nfkc"])
+@pytest.mark.parametrize("space", [" ", ""])
+def test_rows_are_read_in_one_unicode_form(tmp_path: Path, form: str, space: str) -> None:
+    """By default texts with spaces; both spellings are then the same sequence."""
+    rows = [{"text": f"e\u0301{space}{i}", "label": "uv"[i % 2]} for i in range(20)]
+    rows += [{"text": f"\u00e9{space}{i}"} for i in range(20)]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    config = settings(data__normalise=form)
+    prepared = prepare(config, source)
+    is_one = form == "nfkc" or (form == "auto" and space == " ")
+    assert ("20 of 40 rows have the sequence" in "".join(prepared.warnings)) == is_one
+    decomposed = [text for text in prepared.sequences(prepared.labelled) if "e\u0301" in text]
+    assert bool(decomposed) != is_one
+    ids = [prepared.vocabulary.encode(f"{e}{space}1") for e in ("\u00e9", "e\u0301")]
+    assert (ids[0] == ids[1]) == is_one
+    other = write_rows(tmp_path / "other.jsonl", rows[:1])
+    assert warn_of_test_rows_seen(config, source, other) == 1
+    corpus = read_corpus_like(other, config, prepared.vocabulary, read_labels=True)
+    assert [row.sequence for row in corpus] == [corpus.sequence(0)] == [*corpus.sequences()]
+    assert corpus.sequence(0).startswith("\u00e9") == is_one
+    assert read_sequences(other, config) == [corpus.sequence(0)]
 
 
 def test_only_labelled_rows_keep_their_label(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Checks of rows, and their ids."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqssvae.data.rows import MAX_SYMBOLS, Row, RowChecker, UniqueIds, find_surrogate
+from seqssvae.data.rows import MAX_SYMBOLS, Row, RowChecker, UniqueIds, find_surrogate, has_words
 from seqssvae.errors import InputError
 
 
@@ -145,3 +146,26 @@ def test_repeated_ids_are_numbered_whatever_the_size_of_the_set(ids: list[str]) 
 def test_surrogates_are_found(text: str) -> None:
     assert find_surrogate(text) is None  # hypothesis makes none
     assert find_surrogate(f"{text}\udc80{text}") == len(text)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "expected"),
+    [
+        (["the cat sat", "the dog sat on the mat"], True),
+        (["the cat sat", "the dog sat on the mat", "cat", ""], False),  # half have no space
+        (["the cat", "a dog"], False),  # fewer than three words
+        (["the cat!", "a dog?"], True),  # punctuation marks count
+        (["a-b-c-a", "b-a-c-c-c"], False),
+        ([["the", "a b c d"], ["cat"]], False),  # tokens
+        ([], False),
+    ],
+)
+def test_texts_with_spaces_and_three_words_have_words(
+    sequences: Sequence[str | Sequence[str]], expected: bool
+) -> None:
+    assert has_words(sequences) is expected
+
+
+def test_the_number_of_words_that_is_wanted_may_be_0() -> None:
+    assert has_words(["the cat", "a dog"], min_words=0)
+    assert not has_words([" cat ", "dog"], min_words=0)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,6 @@ from seqssvae.data.vocabulary import (
     TokenVocabulary,
     Vocabulary,
     build_vocabulary,
-    has_words,
     load_vocabulary,
 )
 from seqssvae.errors import InputError
@@ -204,6 +204,7 @@ def test_saved_and_pickled_vocabularies_are_the_same(
         ("vocabulary.json", b"\xff"),
         ("vocabulary.json", b'{"format": 1}'),
         ("vocabulary.json", b'{"format": 1, "kind": "words", "symbols": []}'),
+        ("vocabulary.json", b'{"format": 1, "kind": "tokens", "symbols": [], "normalise": "nfd"}'),
         ("vocabulary.json", b'{"format": 1, "kind": "characters", "symbols": ["ab"]}'),
         ("vocabulary.json", b'{"format": 1, "kind": "characters", "symbols": ["a", "a"]}'),
         ("vocabulary.json", b'{"format": 1, "kind": "tokens", "symbols": [1]}'),
@@ -257,24 +258,41 @@ def test_symbols_must_differ() -> None:
         SentencePieceVocabulary(b"no model")
 
 
-@pytest.mark.parametrize(
-    ("sequences", "expected"),
-    [
-        (TEXTS[:2], True),
-        ([*TEXTS[:2], "cat", ""], False),  # half of them have no space
-        (["the cat", "a dog"], False),  # fewer than three words
-        (["the cat!", "a dog?"], True),  # punctuation marks count
-        (["a-b-c-a", "b-a-c-c-c"], False),
-        ([["the", "a b c d"], ["cat"]], False),  # tokens
-        ([], False),
-    ],
+NFC, NFD, FULLWIDTH = (
+    "caf\u00e9 \ud55c\uae00",
+    "cafe\u0301 \u1112\u1161\u11ab\u1100\u1173\u11af",
+    "\uff41",
 )
-def test_texts_with_spaces_and_three_words_have_words(
-    sequences: Sequence[str | Sequence[str]], expected: bool
-) -> None:
-    assert has_words(sequences) is expected
 
 
-def test_the_number_of_words_that_is_wanted_may_be_0() -> None:
-    assert has_words(["the cat", "a dog"], min_words=0)
-    assert not has_words([" cat ", "dog"], min_words=0)
+@pytest.mark.parametrize("kind", ["sentencepiece", "characters", "tokens"])
+@pytest.mark.parametrize("form", ["none", "nfc", "nfkc"])
+def test_sequences_are_read_in_the_unicode_form(kind: str, form: str, tmp_path: Path) -> None:
+    """In training, after a save, and in a copy; ids of a form are those of the other."""
+
+    def of(text: str) -> str | list[str]:
+        return text.split() if kind == "tokens" else text
+
+    learned = build_vocabulary(kind, [of(NFC), of("abc")], size=400, form=form)
+    decomposed = build_vocabulary(kind, [of(NFD), of("abc")], size=400, form=form)
+    assert (decomposed.fingerprint == learned.fingerprint) == (form != "none")
+    learned.save(tmp_path)
+    for vocabulary in (learned, load_vocabulary(tmp_path), pickle.loads(pickle.dumps(learned))):
+        assert vocabulary.form == form and vocabulary.fingerprint == learned.fingerprint
+        expected = vocabulary.encode(of(NFC))
+        assert (vocabulary.encode(of(NFD)) == expected) == (form != "none")
+        ids, _ = vocabulary.encode_many([of(NFD)])
+        assert (ids.tolist() == expected) == (form != "none")
+    assert ("normalise" in (tmp_path / "vocabulary.json").read_text()) == (form != "none")
+    if kind == "characters":
+        assert (learned.encode(FULLWIDTH) == learned.encode("a")) == (form == "nfkc")
+    others = [build_vocabulary(kind, [of(NFC)], size=400, form=f) for f in ("none", "nfc", "nfkc")]
+    assert len({vocabulary.fingerprint for vocabulary in others}) == 3
+
+
+def test_what_is_unseen(pieces: Vocabulary) -> None:
+    ids = np.array(pieces.encode("the cat"))
+    assert not pieces.is_unseen(ids).any()
+    assert pieces.is_unseen(np.array(pieces.encode("\u0416\U0001f600"))).all()
+    characters = CharacterVocabulary("ab")
+    assert characters.is_unseen(np.array(characters.encode("axb"))).tolist() == [False, True, False]
