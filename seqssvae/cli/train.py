@@ -1,7 +1,8 @@
 """Train a model on labelled and unlabelled rows.
 
 A file's rows are {"text": ..., "label": ...} or {"tokens": [...], "label": ...}: jsonl, csv, tsv,
-parquet or txt, gzipped or not. A missing, null or empty label means unlabelled.
+parquet, txt or FASTA, gzipped or not. A missing, null or empty label means unlabelled. Several
+files are one corpus.
 
 Under torchrun the processes share each step; all of them must see the same files.
 """

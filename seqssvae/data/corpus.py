@@ -32,7 +32,7 @@ HUB_PREFIX = "hub:"
 SEPARATOR = ", "  # of several files' names
 BATCH_ROWS = 1000  # of a data set
 CANDIDATE_ROWS = 1000  # that are read for `label_candidates`
-READER_VERSION = 4  # raised when the same file gives other rows, so that no old cache is used
+READER_VERSION = 5  # raised when the same file gives other rows, so that no old cache is used
 
 
 @final

@@ -1,27 +1,25 @@
-"""Rows of files: csv, tsv, jsonl, parquet and txt, each but parquet also gzipped, row by row.
+"""Rows of files: csv, tsv, jsonl, parquet, txt, FASTA, all but parquet also gzipped, row by row.
 
 Texts are not converted: 'NA', '1e5' and 'null' in a csv file are texts. Labels and ids are the same
 from every format: see `rows.name_of`.
 """
 
 import csv
-import gzip
 import itertools
 import json
 import logging
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqssvae.data.columns import ColumnChoice, Columns, id_of
 from seqssvae.data.rows import Row, RowChecker, list_names, row_error
+from seqssvae.data.texts import MAX_LINE_BYTES, fasta_rows, read_lines, txt_rows
 from seqssvae.errors import InputError
 from seqssvae.storage.files import line_of, readable
 
-MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+KINDS = {"ndjson": "jsonl"} | dict.fromkeys(("fa", "faa", "fna", "fas"), "fasta")  # by suffix
 BATCH_ROWS = 1000  # of a parquet file
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -36,13 +34,15 @@ def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterat
       JSON list, as a label may be.
     - jsonl: an object a line, empty lines are skipped.
     - parquet: columns of strings, or lists of strings.
-    - txt: one text a line, unlabelled.
+    - txt: one text a line, unlabelled; but see `texts.txt_rows` for files of fastText.
+    - fasta: records with a header, see `texts.fasta_rows`.
 
     Text is UTF-8, with or without a byte order mark, lines end with LF or CRLF.
 
     Args:
         path: The format is that of the suffix: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet`,
-            `.txt`; all but parquet may have `.gz` after it.
+            `.txt`, `.fasta`, `.fa`, `.faa`, `.fna`, `.fas`; all but parquet may have `.gz` after
+            it.
         choice: Named columns; None for those with usual names. A missing, null or empty label
             means unlabelled; a list as label is 'one of these'.
 
@@ -127,45 +127,13 @@ def _kind(path: Path) -> str:
     suffixes = path.name.lower().split(".")[1:]
     gzipped = suffixes[-1:] == ["gz"]
     kind = suffixes[-2 if gzipped else -1] if len(suffixes) > gzipped else ""
-    kind = "jsonl" if kind == "ndjson" else kind
+    kind = KINDS.get(kind, kind)
     if kind not in READERS or (gzipped and kind == "parquet"):
         raise InputError(
-            f"{path}: wanted a file .csv, .tsv, .jsonl or .txt (or one of these with .gz) "
-            f"or .parquet, got {path.name!r}"
+            f"{path}: wanted a file .csv, .tsv, .jsonl, .txt or .fasta (or one of these with "
+            f".gz) or .parquet, got {path.name!r}"
         )
     return kind
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Lines with their ends, decoded one by one so that an error can name its line."""
-    number = 0
-    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    with readable(path), opener(path, "rb") as stream:
-        try:
-            while raw := stream.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(raw) > MAX_LINE_BYTES:
-                    wanted = f"a line of at most {MAX_LINE_BYTES >> 20} MiB"
-                    raise row_error(path, number, wanted, "a longer one")
-                if number == 1:
-                    raw = raw.removeprefix(BYTE_ORDER_MARK)
-                try:
-                    line = raw.decode()
-                except UnicodeDecodeError as error:
-                    byte, position = raw[error.start], error.start + 1
-                    got = f"the byte 0x{byte:02x} at byte {position} of the line"
-                    raise row_error(path, number, "UTF-8", got) from error
-                yield line
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            got = f"damage after line {number}: {error}"
-            raise row_error(path, number + 1, "a whole gzip file", got) from error
-
-
-def _txt_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
-    choice.of_names(["text"], f"{path}:1")  # a txt file has no other column
-    check = RowChecker(path, is_tokens=False)
-    for number, line in enumerate(_lines(path), 1):
-        yield check(number, line[:-2] if line.endswith("\r\n") else line.removesuffix("\n"))
 
 
 def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
@@ -205,7 +173,7 @@ def _cells(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, list[str]]]:
     delimiter, is_doubtful = DELIMITERS[_kind(path)], False
     is_checked = choice.quotes == "auto"
     quoting: Any = csv.QUOTE_NONE if choice.quotes == "never" else csv.QUOTE_MINIMAL
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
+    reader = csv.reader(read_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
     while True:
         start = reader.line_num + 1
         try:
@@ -286,7 +254,7 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and objects."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)  # `loads` would make one for each line
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if line.isspace():
             continue
         try:
@@ -368,6 +336,7 @@ READERS: dict[str, Callable[[Path, ColumnChoice], Iterator[Row]]] = {
     "csv": _table_rows,
     "tsv": _table_rows,
     "jsonl": _jsonl_rows,
-    "txt": _txt_rows,
+    "txt": txt_rows,
+    "fasta": fasta_rows,
     "parquet": _parquet_rows,
 }

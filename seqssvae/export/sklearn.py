@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Self
 
 import numpy as np
@@ -20,13 +22,17 @@ from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config, DataConfig, override
+from seqssvae.data.audit import find_suspicious
 from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
+from seqssvae.data.rows import is_missing, name_of
 from seqssvae.errors import InputError
 from seqssvae.inference.predict import classify_table
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import summarise, train
+
+logger = logging.getLogger(__name__)
 
 Integers = NDArray[np.int64]
 Sequences = Sequence[str | list[str]]
@@ -54,7 +60,8 @@ class SeqSSVAEClassifier(
     """A semi-supervised classifier of sequences.
 
     X is a list of texts, a list of lists of tokens, or a 2-D array of symbols: integers from 0,
-    padded with -1 at the end of a row. A row whose y is -1, None or NaN is unlabelled.
+    padded with -1 at the end of a row. A row whose y is -1, None or NaN is unlabelled, also
+    where NumPy has made a string of it, and so is one with a word of `data.unlabelled_values`.
 
     The parameters up to `dev_fraction` override settings of `config`, unless they are None.
 
@@ -131,7 +138,7 @@ class SeqSSVAEClassifier(
         self._kind = _kind_of(X)
         sequences = self._sequences(X, reset=True)
         check_consistent_length(sequences, y)
-        self.classes_, classes = _encode_labels(y)
+        self.classes_, classes = _encode_labels(y, config.data.unlabelled_values)
         # labels whose alphabetical order is that of the classes
         labels = [f"{number:09d}" if number >= 0 else None for number in classes]
         if self.unlabelled is not None:
@@ -140,7 +147,7 @@ class SeqSSVAEClassifier(
         with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
             prepared = prepare(config, gather_corpus(sequences, labels, source=SOURCE))
             trainer = train(config, prepared)
-        named = dataclasses.replace(prepared.labels, names=tuple(map(str, self.classes_)))
+        named = dataclasses.replace(prepared.labels, names=tuple(map(_name, self.classes_)))
         self.n_iter_ = trainer.progress.step
         self.model_ = TrainedModel(
             model=trainer.model.eval(),
@@ -174,7 +181,7 @@ class SeqSSVAEClassifier(
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy over the labelled rows of X."""
         check_is_fitted(self)
-        known = (~is_unlabelled(y)).nonzero()[0]
+        known = (~is_unlabelled(y, self._config().data.unlabelled_values)).nonzero()[0]
         weights = None if sample_weight is None else np.asarray(sample_weight)[known]
         rows, labels = _safe_indexing(X, known), _label_array(y, known)
         return float(super().score(rows, labels, sample_weight=weights))
@@ -280,21 +287,33 @@ def _score_labelled(scoring: str, estimator: Any, X: Any, y: Any) -> float:
     return float(scorer(estimator, _safe_indexing(X, known), _label_array(y, known)))
 
 
-def is_unlabelled(y: Any) -> NDArray[np.bool_]:
-    """Which labels are -1, None, NaN or empty, `[n]`."""
-    array = _array_of(y)
+def is_unlabelled(
+    y: Any, values: Sequence[str] = DataConfig.unlabelled_values
+) -> NDArray[np.bool_]:
+    """Which labels are -1, None, NaN, empty, -1 in a string, or one of some words, `[n]`.
+
+    Args:
+        y: Labels, `[n]`.
+        values: The words.
+    """
+    array, words = _array_of(y), {"-1", *values}
     if array.dtype.kind in "biu":
         return np.asarray(array == -1).ravel()
-    return np.array([_is_missing(label) for label in array.ravel()], dtype=bool)
+    return np.array([_is_missing(label, words) for label in array.ravel()], dtype=bool)
 
 
-def _is_missing(label: Any) -> bool:
+def _is_missing(label: Any, words: Set[str]) -> bool:
     if label is None or isinstance(label, str):
-        return not label
+        return label in words or is_missing(label)
     try:
         return bool(label == -1 or label != label)
     except (TypeError, ValueError):  # pandas.NA has no truth value
         return True
+
+
+def _name(label: Any) -> str:
+    """A class as in files: 1.0, as numbers beside NaN are, is `1`."""
+    return str(label) if isinstance(label, str) else name_of(label) or str(label)
 
 
 def _label_array(y: Any, rows: Integers) -> NDArray[Any]:
@@ -308,16 +327,22 @@ def _array_of(y: Any) -> NDArray[Any]:
     return np.array(y, dtype=object) if isinstance(y, list | tuple) else np.asarray(y)
 
 
-def _encode_labels(y: Any) -> tuple[NDArray[Any], Integers]:
+def _encode_labels(y: Any, words: Sequence[str]) -> tuple[NDArray[Any], Integers]:
     """The sorted classes, and the index of each row's class, -1 for unlabelled rows."""
     y = column_or_1d(_array_of(y), warn=True)
-    known = (~is_unlabelled(y)).nonzero()[0]
+    unlabelled = is_unlabelled(y, words)
+    known = (~unlabelled).nonzero()[0]
+    given = Counter(one for one in y[unlabelled].tolist() if isinstance(one, str) and one.strip())
+    for word, count in given.items():
+        logger.warning("%d rows have the label %r: unlabelled", count, word)
     labels = _label_array(y, known)
     if not len(labels):
         raise InputError("y: wanted a label for at least one row, got none")
     check_classification_targets(labels)
     encoded = np.full(len(y), -1, dtype=np.int64)
     classes, encoded[known] = np.unique(labels, return_inverse=True)
+    for name in find_suspicious(map(str, classes)):
+        logger.warning("the label %r is taken as a class; None, NaN or -1 is no label", name)
     return classes, encoded
 
 

@@ -247,7 +247,7 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("a.txt", "x" * 1_000_000, "a.txt:1: wanted a sequence of fewer than 1,000,000 char"),
     ("a.csv", "text\n" + "x" * 2_000_000, "a.csv:2: wanted a sequence of fewer than 1,000,000"),
     ("a.parquet", "text\nno parquet\n", "a.parquet:1: wanted a parquet file, got another"),
-    ("a.json", "[]", "a.json: wanted a file .csv, .tsv, .jsonl or .txt .*, got 'a.json'"),
+    ("a.json", "[]", "a.json: wanted a file .csv, .tsv, .jsonl, .txt or .fasta .*, got 'a.json'"),
     ("a.parquet.gz", "", "wanted a file .csv"),
     ("words", "a", "words: wanted a file .csv"),
     ("gz", "a", "gz: wanted a file .csv"),

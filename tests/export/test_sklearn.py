@@ -172,6 +172,34 @@ def test_scorer_leaves_unlabelled_rows_out() -> None:
     assert fitted.score(texts, wrong, sample_weight=weights) == 0
     assert is_unlabelled([1, -1, None, "", "a", float("nan")]).tolist() == [0, 1, 1, 1, 0, 1]
     assert is_unlabelled(np.array([0, -1, 2])).tolist() == [False, True, False]
+    assert is_unlabelled(np.array(["a", -1, np.nan, None, " "], str)).tolist() == [0, 1, 1, 1, 1]
+    assert is_unlabelled(np.array(["a", np.nan])).tolist() == [False, True]
+    assert is_unlabelled(["NA", "a"], ["a"]).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("word", [-1, np.nan, "NA"])
+def test_a_word_for_no_label_is_no_class(word: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """As NumPy makes strings of -1 and NaN; it is said, and so are classes of a suspicious name."""
+    texts, labels = ["ab" * 4, "ab" * 5, "cd" * 4, "cd" * 5, "ef"], [*"uu", *["unknown"] * 2, word]
+    config = override(TINY, {"training.num_steps": 1, "data.dev_fraction": 0.0})
+    model = SeqSSVAEClassifier(config=config).fit(texts, np.array(labels))
+    assert model.classes_.tolist() == ["u", "unknown"]
+    assert f"1 rows have the label '{word}': unlabelled" in caplog.text
+    assert "the label 'unknown' is taken as a class" in caplog.text
+    assert model.score(texts, np.array(labels)) in (0, 0.25, 0.5, 0.75, 1)
+    if word == "NA":
+        given = override(config, {"data.unlabelled_values": "[]"})
+        known = SeqSSVAEClassifier(config=given).fit(texts, np.array(labels))
+        assert known.classes_.tolist() == ["NA", "u", "unknown"]
+
+
+def test_whole_numbers_are_classes_of_files() -> None:
+    """Integers beside NaN are floats; predictions are too, and the model's classes are not."""
+    config = override(TINY, {"training.num_steps": 1, "data.dev_fraction": 0.0})
+    model = SeqSSVAEClassifier(config=config).fit(["ab", "cd", "ab"], [0.0, 1.0, float("nan")])
+    assert model.classes_.tolist() == [0.0, 1.0]
+    assert model.model_.labels.names == ("0", "1")
+    assert len(model.sample(1.0)) == 1
 
 
 def test_pipeline_and_grid_search() -> None:
