@@ -116,6 +116,9 @@ class ModelConfig:
     feed_y: bool = setting(True, "The decoder reads y at every step, not only in its first state.")
     feed_z: bool = setting(True, "The decoder reads z at every step, not only in its first state.")
     class_bias: bool = setting(True, "The decoder's output has a bias for each class.")
+    decoder_ngrams: int = setting(
+        5, "Size of the longest class-conditional n-grams mixed into the decoder; 0: none.", 0, 16
+    )
     tied_embeddings: bool = setting(False, "The decoder's embeddings are also its output weights.")
     factorisation: Factorisation = setting(
         "z-given-y",
@@ -139,6 +142,12 @@ class ObjectiveConfig:
         True, "Reduce w of rows that recur more often, so that L and U count rows alike."
     )
     alpha: float = setting(1.0, "Weight of log q(y|x) of a labelled row.", 0)
+    teacher_weight: Literal["auto"] | float = setting(
+        "auto",
+        "Weight of KL(q(y|x) || teacher) of an unlabelled row, beside its bound; auto: so that q "
+        "is the product of teacher and decoder that is best on held-out labels.",
+        0,
+    )
     kl: Literal["analytic", "sampled"] = setting("analytic", "Computation of KL(q(z|x,y) || p(z)).")
     kl_schedule: Literal["constant", "linear", "sigmoid", "cyclical"] = setting(
         "linear", "How the weight of the KL rises to kl_weight."
@@ -195,8 +204,8 @@ class TrainingConfig:
     patience: int = setting(
         8, "Evaluations without a better score, after which training ends; 0: never.", 0
     )
-    early_stopping: Literal["accuracy", "macro-f1", "elbo"] = setting(
-        "accuracy", "Score of the held-out rows that early stopping maximises."
+    early_stopping: Literal["log-loss", "accuracy", "macro-f1", "elbo"] = setting(
+        "log-loss", "Score of the held-out rows whose best evaluation is kept: of q(y|x), or ELBO."
     )
     num_threads: int = setting(0, "Threads of a CPU; 0: PyTorch's default.", 0, 4096)
     device: Literal["cpu", "cuda"] = setting("cpu", "PyTorch device.")
@@ -229,7 +238,8 @@ class Config:
         """
         for one in list_settings():
             value = getattr(getattr(self, one.section), one.name)
-            if one.least is not None and value is not None and not one.least <= value <= one.most:
+            is_number = one.least is not None and isinstance(value, int | float)
+            if is_number and not one.least <= value <= one.most:
                 raise InputError(f"{one.key}: wanted {one.values}, got {value}")
         if self.data.labels_per_class is not None and self.data.num_labels is not None:
             raise InputError("data: wanted labels_per_class or num_labels, got both")

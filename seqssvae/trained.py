@@ -66,6 +66,17 @@ class TrainedModel(Pretrained):
     manifest: dict[str, Any]
     checksum: str = ""
 
+    @property
+    def default_mode(self) -> str:
+        """The mode of `classify` that had the least cross-fitted log-loss on labelled dev rows."""
+        return str(self.manifest.get("summary", {}).get("mode", "q"))
+
+    @property
+    def mix_weights(self) -> tuple[float, float]:
+        """The weights of q(y | x) and of the posterior in the mode "mix", fitted to dev rows."""
+        q, posterior = self.manifest.get("summary", {}).get("mix_weights", (0.5, 0.5))
+        return float(q), float(posterior)
+
     def evaluate(self, data: Source, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
         """Measure the model on a file's rows; see `seqssvae.inference.evaluate.evaluate`.
 
@@ -87,13 +98,20 @@ class TrainedModel(Pretrained):
         """
         rows = self.read(data, labels=True)
         _check_samples(num_samples, seed)
-        return evaluate(self.model, rows, num_samples=num_samples, seed=seed)
+        return evaluate(
+            self.model,
+            rows,
+            num_samples=num_samples,
+            seed=seed,
+            mode=self.default_mode,
+            weights=self.mix_weights,
+        )
 
     def classify(
         self,
         sequences: Sequence[str] | Sequence[Sequence[str]],
         *,
-        mode: str = "q",
+        mode: str | None = None,
         num_samples: int = 8,
         seed: int = 0,
     ) -> list[dict[str, Any]]:
@@ -102,7 +120,7 @@ class TrainedModel(Pretrained):
         Args:
             sequences: Texts, or lists of tokens, as in training.
             mode: "q" for q(y | x), "posterior" for Bayes' rule p(y | x) with importance samples
-                of z, "mix" for their normalised geometric mean.
+                of z, "mix" for their product with fitted weights; `default_mode` when None.
             num_samples: Samples of z for "posterior" and "mix".
             seed: Seed of the samples.
 
@@ -121,16 +139,14 @@ class TrainedModel(Pretrained):
         return list(self.classify_rows(rows, mode=mode, num_samples=num_samples, seed=seed))
 
     def classify_rows(
-        self, rows: EncodedRows, *, mode: str = "q", num_samples: int = 8, seed: int = 0
+        self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 8, seed: int = 0
     ) -> Iterator[dict[str, Any]]:
         """Label encoded rows; as `classify`."""
         if not self.labels.names:
             raise InputError("wanted a model with classes, got one that was trained on no labels")
         _check_samples(num_samples, seed)
         for part in rows.parts():  # a table of all might not fit in memory
-            for row in classify_table(
-                self.model, part, mode=mode, num_samples=num_samples, seed=seed
-            ):
+            for row in self.classify_table(part, mode=mode, num_samples=num_samples, seed=seed):
                 best = int(row.argmax())
                 yield {
                     "label": self.labels.names[best],
@@ -243,6 +259,19 @@ class TrainedModel(Pretrained):
         written = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
         return [self.vocabulary.decode(ids) for ids in written]
 
+    def classify_table(
+        self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 8, seed: int = 0
+    ) -> NDArray[np.float64]:
+        """Probabilities of every label for encoded rows, `[n, K]`; arguments as of `classify`."""
+        return classify_table(
+            self.model,
+            rows,
+            mode=mode or self.default_mode,
+            weights=self.mix_weights,
+            num_samples=num_samples,
+            seed=seed,
+        )
+
     def encode(
         self, sequences: Sequence[str] | Sequence[Sequence[str]]
     ) -> dict[str, NDArray[np.floating]]:
@@ -262,7 +291,7 @@ class TrainedModel(Pretrained):
         """As `encode`, for encoded rows."""
         return encode_table(self.model, rows)
 
-    def annotate(self, data: "datasets.Dataset", *, mode: str = "q") -> "datasets.Dataset":
+    def annotate(self, data: "datasets.Dataset", *, mode: str | None = None) -> "datasets.Dataset":
         """A data set with predictions and latent variables of each row.
 
         Args:
@@ -279,7 +308,7 @@ class TrainedModel(Pretrained):
         rows = self.read(data)
         columns: dict[str, Any] = self.encode_rows(rows)
         if self.labels.names:
-            columns["probabilities"] = classify_table(self.model, rows, mode=mode)
+            columns["probabilities"] = self.classify_table(rows, mode=mode)
         return add_columns(data, columns, self.labels.names)
 
     def read(self, data: Source, *, labels: bool = False) -> EncodedRows:

@@ -1,7 +1,7 @@
 """Classify texts or the rows of a file.
 
 Modes: q is the encoder's q(y|x); posterior is Bayes' rule with importance samples of z; mix is
-their geometric mean.
+their product with fitted weights. By default the one that was best on held-out labels.
 
 Under torchrun the processes share the rows of a file. If a run with --out is killed, the same
 command computes only the rows that are missing.
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to classify")
     add_rows(parser, "--data", help="rows to classify instead")
     add_columns(parser)
-    parser.add_argument("--mode", choices=("q", "posterior", "mix"), default="q", help="see above")
+    parser.add_argument("--mode", choices=("q", "posterior", "mix"), help="see above")
     parser.add_argument("--num-samples", type=int, default=8, metavar="S", help="samples of z")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
     parser.add_argument("--out", metavar="FILE.jsonl", type=Path, help="write predictions here")
@@ -38,13 +38,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("wanted --out FILE where several processes write, got none")
     model = load_run(arguments)
     rows = model.read(arguments.data) if arguments.data else model.read_texts(arguments.texts)
+    mode = arguments.mode or model.default_mode
     if arguments.out is not None:
         write(model, rows, arguments)
-        return {"num_rows": len(rows), "out": str(arguments.out)}
+        return {"num_rows": len(rows), "mode": mode, "out": str(arguments.out)}
     options = {"num_samples": arguments.num_samples, "seed": arguments.seed}
-    predictions = model.classify_rows(rows, mode=arguments.mode, **options)
+    predictions = model.classify_rows(rows, mode=mode, **options)
     if arguments.json:
-        return {"num_rows": len(rows), "predictions": list(predictions)}
+        return {"num_rows": len(rows), "mode": mode, "predictions": list(predictions)}
     for row in predictions:
         print(f"{row['label']}\t{row['probability']:.4f}")
     return {"num_rows": len(rows)}
@@ -58,8 +59,10 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
     from seqssvae.training.resume import checksum_rows
 
     options = {
-        "mode": arguments.mode, "num_samples": arguments.num_samples, "seed": arguments.seed
-    }  # fmt: skip
+        "mode": arguments.mode or model.default_mode,
+        "num_samples": arguments.num_samples,
+        "seed": arguments.seed,
+    }
 
     def make(some: slice) -> bytes:
         part = rows.take(np.arange(some.start, some.stop))

@@ -29,6 +29,8 @@ class Batch:
         alpha: Weights of log q(y | x), `[B]`; None is 1 each.
         whole: Symbol ids `[B, T']` and lengths `[B]` of the whole rows, which n-gram features read;
             None if no row is longer than in `x`.
+        counted: Weights with which a row is in the decoder's n-gram counts, `[B, K]` (`[B, 1]`
+            without classes), so that it can be left out of them; None: it is not.
     """
 
     x: Tensor
@@ -38,6 +40,7 @@ class Batch:
     w: Tensor | None = None
     alpha: Tensor | None = None
     whole: tuple[Tensor, Tensor] | None = None
+    counted: Tensor | None = None
 
     @property
     def num_rows(self) -> int:
@@ -64,7 +67,7 @@ class Batch:
 
         Args:
             device: Device of all tensors.
-            dtype: Dtype of `w` and `alpha`; unchanged when None.
+            dtype: Dtype of the weights; unchanged when None.
         """
 
         def moved(value: Tensor | None) -> Tensor | None:
@@ -79,6 +82,7 @@ class Batch:
             w=moved(self.w),
             alpha=moved(self.alpha),
             whole=None if whole is None else (whole[0].to(device), whole[1].to(device)),
+            counted=moved(self.counted),
         )
 
     def select(self, index: Tensor) -> "Batch":
@@ -102,6 +106,7 @@ class Batch:
             w=None if self.w is None else self.w[index],
             alpha=None if self.alpha is None else self.alpha[index],
             whole=whole,
+            counted=None if self.counted is None else self.counted[index],
         )
 
     def possible_labels(self, num_classes: int) -> Tensor:
@@ -124,6 +129,7 @@ def collate(
     num_classes: int,
     w: Weights = None,
     alpha: Weights = None,
+    counted: npt.NDArray[np.float32] | None = None,
 ) -> Batch:
     """Make a batch of some rows, in the order given.
 
@@ -133,6 +139,7 @@ def collate(
         num_classes: K; with 0 the labels are left out.
         w: One weight for all rows, or one for each, `[n]`.
         alpha: As `w`.
+        counted: `Batch.counted` of the chosen rows, `[B, K]`.
 
     Returns:
         A batch on the CPU, its weights in torch's default dtype.
@@ -160,6 +167,7 @@ def collate(
         w=_weights(w, index),
         alpha=_weights(alpha, index),
         whole=whole,
+        counted=None if counted is None else torch.from_numpy(counted),
     )
 
 
@@ -217,6 +225,9 @@ def concatenate(first: Batch, second: Batch) -> Batch:
         w=_join_weights([(batch.w, batch.num_rows) for batch in both]),
         alpha=_join_weights([(batch.alpha, batch.num_rows) for batch in both]),
         whole=whole,
+        counted=None
+        if first.counted is None or second.counted is None
+        else torch.cat([first.counted, second.counted]),
     )
 
 

@@ -5,6 +5,7 @@ No order needs to be saved: a run that resumes at step s gets the batches of an 
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from seqssvae.data.encoded import EncodedRows
 BATCHES_PER_WINDOW = 50  # rows are sorted by length within the rows of 50 batches
 LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
 NUM_CACHED = 2  # orders, and windows
+
+Counted = Callable[[Indices], npt.NDArray[np.float32]]
 
 
 class Stream:
@@ -167,6 +170,7 @@ class TwoStreams:
         balanced: Draw labelled classes equally often.
         w: Weights of labelled and of unlabelled rows; None is 1 for all.
         alpha: Weight of every row; None is 1.
+        counted: Functions that give `Batch.counted` of some labelled and of some unlabelled rows.
         rank: Share of each batch that `part` returns.
         world: Number of shares.
         parts: Number of parts that a share is cut into. The rows of part p of rank r are those of
@@ -188,6 +192,7 @@ class TwoStreams:
         balanced: bool = False,
         w: tuple[float, float] | None = None,
         alpha: float | None = None,
+        counted: tuple[Counted, Counted] | None = None,
         rank: int = 0,
         world: int = 1,
         parts: int = 1,
@@ -203,7 +208,12 @@ class TwoStreams:
                 return None
             order = {"seed": seed, "number": number, "rank": rank, "world": world}
             stream = Stream(rows.lengths, size, classes=classes, **order)
-            return _Source(rows, stream, None if w is None else w[number])
+            return _Source(
+                rows,
+                stream,
+                None if w is None else w[number],
+                None if counted is None else counted[number],
+            )
 
         self.labelled = source(labelled, sizes[0], 0, labelled.y if balanced else None)
         self.unlabelled = source(unlabelled, sizes[1], 1, None)
@@ -217,7 +227,12 @@ class TwoStreams:
         """
         batches = [
             collate(
-                source.rows, indices, num_classes=self.num_classes, w=source.w, alpha=self.alpha
+                source.rows,
+                indices,
+                num_classes=self.num_classes,
+                w=source.w,
+                alpha=self.alpha,
+                counted=None if source.counted is None else source.counted(indices),
             )
             for source, indices in self._shares(step, part)
             if len(indices)
@@ -263,6 +278,7 @@ class _Source:
     rows: EncodedRows
     stream: Stream
     w: float | None
+    counted: Counted | None
 
     @property
     def num_batches(self) -> int:

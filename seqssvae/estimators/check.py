@@ -21,7 +21,7 @@ from seqssvae.estimators import (
     TraceEnum,
 )
 from seqssvae.estimators.terms import fixed_noise, normal_kl, sampled_kl, scaled
-from seqssvae.model.ssvae import SSVAE, auxiliary_log_prob, restrict
+from seqssvae.model.ssvae import SSVAE, restrict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +87,13 @@ def brute_force_loss(
             loc, scale = ssvae.z_posterior(features, y)
             z = loc + scale * epsilon
             kl = normal_kl(loc, scale).sum(-1) if analytic_kl else sampled_kl(z, loc, scale)
-            likelihood = ssvae.log_likelihood(batch.x, batch.lengths, z, y)
+            likelihood = ssvae.log_likelihood(batch.x, batch.lengths, z, y, counted=batch.counted)
             bounds.append(likelihood + ssvae.prior_logits[label] - kl_weight * kl)
         log_q = ssvae.y_logits(features, z if ssvae.y_reads_z else None)
         among = restrict(log_q, batch)
         terms = among.exp() * (torch.stack(bounds, -1) - among)  # [B, K]
         total = total + scaled(terms.masked_fill(~possible, 0.0).sum(-1), batch).sum()
-        total = total + auxiliary_log_prob(log_q, batch).sum()
+        total = total + ssvae.auxiliary(features, log_q, batch).sum()
     return -total / len(noise)
 
 

@@ -22,7 +22,7 @@ from seqssvae.estimators.terms import (
     standard_normal,
 )
 from seqssvae.model.likelihood import ExpandedBatch, Pairs
-from seqssvae.model.ssvae import SSVAE, Features, auxiliary_log_prob, restrict
+from seqssvae.model.ssvae import SSVAE, Features, restrict
 
 
 class PairELBO(Estimator, abc.ABC):
@@ -94,7 +94,7 @@ class PairELBO(Estimator, abc.ABC):
         total = self._weighted_sum(ssvae, batch, features, pairs, (z, noise), kl_weight)
         prior_and_entropy = (restricted.exp() * (ssvae.prior_logits - restricted)).sum(-1)
         total = total + scaled(prior_and_entropy, batch).mean(0).sum()
-        return -(total + auxiliary_log_prob(log_prob, batch).mean(0).sum())
+        return -(total + ssvae.auxiliary(features, log_prob, batch).mean(0).sum())
 
     def _get_trace(self, *_: Any) -> Any:
         raise NotImplementedError("this estimator is in closed form and runs no trace")
@@ -126,7 +126,13 @@ class PairELBO(Estimator, abc.ABC):
             chosen = pairs.gather(z)
             weighted_kl, pair_kl = (w * self._kl(z, loc, scale)).sum(), noise.new_zeros(())
         expanded = ExpandedBatch(
-            ssvae.decoder, batch.x, batch.lengths, pairs.example, chosen, pairs.label
+            ssvae.decoder,
+            batch.x,
+            batch.lengths,
+            pairs.example,
+            chosen,
+            pairs.label,
+            counted=batch.counted,
         )
         total, log_likelihood = expanded.weighted_log_prob(weight)
         values = (log_likelihood - kl_weight * pair_kl) * pair_w

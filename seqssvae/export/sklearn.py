@@ -28,7 +28,6 @@ from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
 from seqssvae.data.rows import is_missing, name_of
 from seqssvae.errors import InputError
-from seqssvae.inference.predict import classify_table
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import summarise, train
 
@@ -78,7 +77,8 @@ class SeqSSVAEClassifier(
         estimator: The estimator of the discrete y: "fused-enum", ...
         teacher: Initialise q(y | x) from n-gram models with EM.
         dev_fraction: Share of the labelled rows that is held out for early stopping.
-        mode: How to classify: "q", "posterior" or "mix"; see `TrainedModel.classify`.
+        mode: How to classify: "q", "posterior", "mix", or None for the best of them on dev rows;
+            see `TrainedModel.classify`.
         unlabelled: More unlabelled rows, in the form of X, for meta-estimators that do not support
             unlabelled rows.
         random_state: A seed or a generator of seeds; None is the seed of `config`, so that the same
@@ -102,7 +102,7 @@ class SeqSSVAEClassifier(
         estimator: str | None = None,
         teacher: bool | None = None,
         dev_fraction: float | None = None,
-        mode: str = "q",
+        mode: str | None = None,
         unlabelled: Any = None,
         random_state: int | np.random.RandomState | None = None,
         config: Config | None = None,
@@ -168,7 +168,7 @@ class SeqSSVAEClassifier(
         """Probabilities of the labels in the order of `classes_`, `[n, K]`."""
         check_is_fitted(self)
         rows = self.model_.read_sequences(self._sequences(X))
-        table = classify_table(self.model_.model, rows, mode=self.mode)
+        table = self.model_.classify_table(rows, mode=self.mode)
         table /= table.sum(1, keepdims=True)  # sums to 1 in double precision
         return table
 

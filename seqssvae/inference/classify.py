@@ -22,6 +22,7 @@ def classify(
     batch: Batch,
     *,
     mode: str = "q",
+    weights: tuple[float, float] = (0.5, 0.5),
     num_samples: int = 8,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
@@ -36,7 +37,9 @@ def classify(
         batch: The rows.
         mode: "q" is q(y | x), under "y-given-z" the mean of q(y | x, z) over samples of z.
             "posterior" is p(y | x) by Bayes' rule, p(y) p(x | y) normalised, p(x | y) from
-            importance samples of z. "mix" is their normalised geometric mean.
+            importance samples of z. "mix" is proportional to their product, each to the power of
+            its weight.
+        weights: Of q and of the posterior in "mix"; see `combine.compare_modes`.
         num_samples: Number of samples of z, where any are drawn.
         temperature: The probabilities are raised to its inverse and normalised; above 1 they are
             more alike.
@@ -61,13 +64,14 @@ def classify(
         noise = common_noise(model, num_samples, generator)  # [S, 1, Z]
         only_y = mode == "q" and not model.y_reads_z
         features = model.encode(batch.x, batch.lengths, batch.whole, only_y=only_y)
-        log_prob = []
+        a, b = {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
+        logits = features.y.new_zeros(())
         if mode != "posterior":
-            log_prob.append(log_mean_exp(label_log_prob(model, features, noise)))  # [B, K]
+            logits = a * log_mean_exp(label_log_prob(model, features, noise))  # [B, K]
         if mode != "q":
             samples = sample_log_likelihood(model, batch, features, noise)
-            log_prob.append(log_joint(model, *samples).t().log_softmax(-1))
-        return (torch.stack(log_prob).mean(0) / temperature).softmax(-1)
+            logits = logits + b * log_joint(model, *samples).t().log_softmax(-1)
+        return (logits / temperature).softmax(-1)
 
 
 def common_noise(model: SSVAE, num_samples: int, generator: torch.Generator | None) -> Tensor:

@@ -20,7 +20,12 @@ from seqssvae.data.batches import Batch, collate, evaluation_indices
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
 from seqssvae.estimators.terms import normal_kl
-from seqssvae.inference.classify import label_log_prob, log_joint, sample_log_likelihood
+from seqssvae.inference.classify import (
+    label_log_prob,
+    log_joint,
+    log_mean_exp,
+    sample_log_likelihood,
+)
 from seqssvae.inference.decode import draw, evaluation_mode
 from seqssvae.inference.tally import Tally, gather_tally
 from seqssvae.model.ssvae import SSVAE, Features
@@ -74,6 +79,8 @@ def evaluate(
     batch_size: int | None = None,
     num_samples: int = 16,
     seed: int = 0,
+    mode: str = "q",
+    weights: tuple[float, float] = (0.5, 0.5),
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Measure a model on some rows.
@@ -88,14 +95,17 @@ def evaluate(
             1024 where rows are many and samples and labels few.
         num_samples: Number of samples of z for each row and label.
         seed: Seed of the samples, 0 or more.
+        mode: How rows are classified, as in `classify`.
+        weights: Of "mix".
         limits: Sizes that bound memory.
 
     Returns:
         Plain numbers, means over rows unless noted:
 
         * `num_rows`, and `num_labelled`, rows with one known label;
-        * over the labelled rows, by q(y | x): `accuracy`, `macro_f1` (over classes that occur or
-          are predicted), `calibration_error` (expected, 15 bins); None where there are none;
+        * over the labelled rows: `accuracy`, `log_loss`, `macro_f1` (over classes that occur or are
+          predicted), `calibration_error` (expected, 15 bins); None where there are none;
+        * `mode`, by which these are measured;
         * `elbo`: U(x) with the analytic KL; `likelihood`: E_q log p(x | y, z); `kl`:
           E_q(y|x) KL(q(z | x, y) || p(z));
         * `nll`: -log sum_y p(y) p(x | y), p(x | y) from importance samples of z (Burda et al.
@@ -117,13 +127,15 @@ def evaluate(
     num_samples = num_samples if model.latent_size else 1
     if batch_size is None:
         batch_size = limits.batch_size(len(rows), num_samples * max(model.num_classes, 1))
-    tally, aggregate = _measure_rows(model, rows, batch_size, num_samples, seed, limits)
+    powers = {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
+    tally, aggregate = _measure_rows(model, rows, batch_size, num_samples, seed, limits, powers)
     information = 0.0
     if model.latent_size:
         information = mutual_information(**aggregate, max_terms=limits.aggregated_terms)
     return {
         "num_rows": tally.num_rows,
         **tally.labelled_metrics(),
+        "mode": mode,
         "elbo": tally.mean("elbo"),
         "nll": tally.mean("nll"),
         "nats_per_symbol": float(tally.sums["nll"]) / int(tally.sums["symbols"]),
@@ -135,7 +147,13 @@ def evaluate(
 
 
 def _measure_rows(
-    model: SSVAE, rows: EncodedRows, batch_size: int, num_samples: int, seed: int, limits: Limits
+    model: SSVAE,
+    rows: EncodedRows,
+    batch_size: int,
+    num_samples: int,
+    seed: int,
+    limits: Limits,
+    powers: tuple[float, float],
 ) -> tuple[Tally, dict[str, Tensor]]:
     """The tally of all processes' rows, and the arguments of `mutual_information` for a subset."""
     subset = np.sort(np.random.default_rng(seed).permutation(len(rows))[: limits.aggregated_rows])
@@ -155,7 +173,7 @@ def _measure_rows(
             samples = sample_log_likelihood(
                 model, batch, features, noise, num_rows=limits.decoder_rows
             )
-            columns = _measure(model, batch, samples, log_q, posterior)
+            columns = _measure(model, batch, samples, log_q, posterior, powers)
             of_batch = Tally.of_rows(columns, model.num_classes)
             tally = of_batch if tally is None else tally + of_batch
             chosen = np.isin(indices, subset)
@@ -222,6 +240,7 @@ def _measure(
     samples: tuple[Tensor, Tensor],
     log_q: Tensor,
     posterior: dict[str, Tensor],
+    powers: tuple[float, float],
 ) -> dict[str, npt.NDArray[Any]]:
     """Columns of `Tally.of_rows`.
 
@@ -231,6 +250,7 @@ def _measure(
         samples: Of `sample_log_likelihood`.
         log_q: Of `_label_log_prob`.
         posterior: Of `_posterior`.
+        powers: Of q(y | x) and of p(y | x), whose product classifies the rows.
     """
     likelihoods, log_ratio = (part.double() for part in samples)  # [S, K, B], [S, K or 1, B]
     q = log_q.exp()  # [S or 1, K, B]
@@ -241,16 +261,21 @@ def _measure(
     weight = posterior["log_weight"].exp()  # [B, J]
     likelihood = (q * likelihoods).sum(1).mean(0)
     kl = (weight * normal_kl(loc, scale).sum(-1)).sum(-1).to(likelihood)
-    confidence, predicted = q.mean(0).max(0)
+    joint = log_joint(model, likelihoods, log_ratio)
+    log_prob = powers[0] * log_mean_exp(log_q) + powers[1] * joint.log_softmax(0)  # [K, B]
+    log_prob = log_prob.nan_to_num(nan=-torch.inf).log_softmax(0)
+    confidence, predicted = log_prob.exp().max(0)
+    log_loss = -log_prob.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
     by_label = likelihoods.mean(0)  # [K, B]
     true = by_label.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
     wrong = (by_label.sum(0) - true) / max(model.num_classes - 1, 1)
     columns = {
         "elbo": likelihood - divergence - kl,
-        "nll": -log_joint(model, likelihoods, log_ratio).logsumexp(0),
+        "nll": -joint.logsumexp(0),
         "likelihood": likelihood,
         "kl": kl,
         "y_gap": true - wrong,
+        "log_loss": log_loss,
         "confidence": confidence,
         "predicted": predicted,
         "y": batch.y,

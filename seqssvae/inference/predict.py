@@ -29,6 +29,7 @@ def classify_table(
     rows: EncodedRows,
     *,
     mode: str = "q",
+    weights: tuple[float, float] = (0.5, 0.5),
     num_samples: int = 8,
     seed: int = 0,
     batch_size: int = MAX_ROWS,
@@ -41,9 +42,14 @@ def classify_table(
     for indices, batch in batches:
         generator = torch.Generator().manual_seed(seed)
         probabilities = classify(
-            model, batch, mode=mode, num_samples=num_samples, generator=generator
+            model,
+            batch,
+            mode=mode,
+            weights=weights,
+            num_samples=num_samples,
+            generator=generator,
         )
-        table[indices] = probabilities.double().numpy()
+        table[indices] = probabilities.double().cpu().numpy()
     return table
 
 

@@ -23,8 +23,8 @@ class Tally:
 
     Attributes:
         sums: Of all rows, their number `rows`, their `symbols` and each of `MEANS`; of the labelled
-            rows, `y_gap`, by class `[K]` the numbers of `labels`, of `predictions` and of `hits`,
-            and `bins`, `[3, 15]`, as `bin_sums`.
+            rows, `y_gap` and `log_loss`, by class `[K]` the numbers of `labels`, of `predictions`
+            and of `hits`, and `bins`, `[3, 15]`, as `bin_sums`.
         z_mean: Mean of the posterior means, `[Z]`.
         z_squares: Sum of their squared distances from it, `[Z]`.
     """
@@ -38,7 +38,7 @@ class Tally:
         """The tally of at least one row.
 
         Args:
-            columns: By name, of each row: `MEANS`, `y_gap` and `confidence`, float64 `[n]`;
+            columns: By name, of each row: `MEANS`, `y_gap`, `log_loss` and `confidence`, `[n]`;
                 `length`, `y` (-1 without a label) and `predicted`, int64 `[n]`; `z_mean`, float64
                 `[n, Z]`.
             num_classes: K; at least 1 where there are labels.
@@ -55,6 +55,7 @@ class Tally:
                 "symbols": columns["length"].sum(),
                 **{name: columns[name].sum() for name in MEANS},
                 "y_gap": y_gap.sum(),
+                "log_loss": columns["log_loss"][is_labelled].sum(),
                 "labels": count(y),
                 "predictions": count(predicted),
                 "hits": count(y[y == predicted]),
@@ -95,13 +96,14 @@ class Tally:
         labels, hits = self.sums["labels"], self.sums["hits"]
         num_labelled = int(labels.sum())
         metrics: dict[str, Any] = {"num_labelled": num_labelled} | dict.fromkeys(
-            ("accuracy", "macro_f1", "calibration_error", "y_gap")
+            ("accuracy", "log_loss", "macro_f1", "calibration_error", "y_gap")
         )
         if not num_labelled:
             return metrics
         labels_and_predictions = labels + self.sums["predictions"]
         occurs = labels_and_predictions > 0
         metrics["accuracy"] = int(hits.sum()) / num_labelled
+        metrics["log_loss"] = float(self.sums["log_loss"]) / num_labelled
         metrics["macro_f1"] = float(np.mean(2 * hits[occurs] / labels_and_predictions[occurs]))
         metrics["calibration_error"] = calibration_error(self.sums["bins"])
         if len(labels) > 1:

@@ -61,6 +61,7 @@ def build_model(
         feed_z=config.feed_z,
         class_bias=config.class_bias,
         tied_embeddings=config.tied_embeddings,
+        ngram_order=config.decoder_ngrams,
     )
     return SSVAE(
         encoders=(bodies[0], bodies[-1]),

@@ -15,6 +15,7 @@ from torch import Tensor
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.model.softmax import CHUNK_ELEMENTS, Softmax
 from seqssvae.nn.decoder import Decoder
+from seqssvae.nn.ngram_lm import Mixture
 from seqssvae.nn.recurrent import pack
 from seqssvae.shapes import fold, length_mask, unfold
 
@@ -27,6 +28,7 @@ class SequenceLikelihood(TorchDistribution):
         z: `[*L, B, Z]`, leading dims broadcastable with those of y.
         y: Classes, int64 `[*L, B]`; weights of classes, float `[*L, B, K]`; None without classes.
         lengths: Number of symbols of each example, EOS included, `[B]`.
+        counted: As in `Batch`.
         batch_shape: `[*L, B]`; the shape that the arguments broadcast to when None.
     """
 
@@ -40,9 +42,11 @@ class SequenceLikelihood(TorchDistribution):
         y: Tensor | None,
         lengths: Tensor,
         *,
+        counted: Tensor | None = None,
         batch_shape: torch.Size | None = None,
     ) -> None:
         self.decoder, self.z, self.y, self.lengths = decoder, z, y, lengths
+        self.counted = counted
         if batch_shape is None:
             shapes = [z.shape[:-1], lengths.shape]
             if y is not None:
@@ -57,7 +61,9 @@ class SequenceLikelihood(TorchDistribution):
     ) -> "SequenceLikelihood":
         """The same distribution over more leading dims."""
         shape = torch.Size(batch_shape)
-        return SequenceLikelihood(self.decoder, self.z, self.y, self.lengths, batch_shape=shape)
+        return SequenceLikelihood(
+            self.decoder, self.z, self.y, self.lengths, counted=self.counted, batch_shape=shape
+        )
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x | y, z), summed over time.
@@ -72,7 +78,8 @@ class SequenceLikelihood(TorchDistribution):
         num_examples = self.batch_shape[-1]
         example = torch.arange(len(z), device=z.device) % num_examples
         x_of_examples = x.reshape(num_examples, -1)
-        rows = ExpandedBatch(self.decoder, x_of_examples, self.lengths, example, z, y).log_prob()
+        arguments = (self.decoder, x_of_examples, self.lengths, example, z, y)
+        rows = ExpandedBatch(*arguments, counted=self.counted).log_prob()
         # An autograd function hides from `pyro.render_model` what its value was made from.
         made_from = get_provenance((self.z, self.y, x))
         result: Tensor = track_provenance(unfold(rows, self.batch_shape), made_from)
@@ -152,6 +159,7 @@ class ExpandedBatch:
         example: Example that each row reads, `[N]`.
         z: `[N, Z]`.
         y: Int64 `[N]`, float `[N, K]`, or None.
+        counted: As in `Batch`.
         chunk_elements: Logits that exist at once.
     """
 
@@ -164,6 +172,7 @@ class ExpandedBatch:
         z: Tensor,
         y: Tensor | None,
         *,
+        counted: Tensor | None = None,
         chunk_elements: int = CHUNK_ELEMENTS,
     ) -> None:
         self.packing = packing = pack(x, lengths, example)
@@ -180,10 +189,19 @@ class ExpandedBatch:
             targets=packing.symbols[packing.position],
             chunk_elements=chunk_elements,
         )
+        self.mixture: Mixture | None = None
+        if decoder.ngrams is not None:
+            probability = decoder.ngrams.target_probabilities(x, lengths, counted)  # [S, D, K]
+            classes = None if y is None else y[packing.order][packing.row]
+            chosen = _of_classes(probability, packing.position, classes)  # [M, D]
+            self.mixture = decoder.ngrams.mix(self.hidden, chosen)
 
     def log_prob(self) -> Tensor:
         """log p(x_n | y_n, z_n) of each row in nats, `[N]`."""
-        return self.packing.per_row(self.softmax.log_prob(self.hidden))
+        log_prob = self.softmax.log_prob(self.hidden)
+        if self.mixture is not None:
+            log_prob = self.mixture.log_prob(log_prob)
+        return self.packing.per_row(log_prob)
 
     def weighted_log_prob(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Sum over rows of `weights[n] log p(x_n | y_n, z_n)`, with its gradient in the same pass.
@@ -198,5 +216,14 @@ class ExpandedBatch:
             The sum, a scalar in nats, and log p of each row, `[N]`, which has no gradient.
         """
         weights = weights.index_select(0, self.packing.order[self.packing.row])  # [M]
-        total, log_prob = self.softmax.weighted_log_prob(self.hidden, weights)
+        total, log_prob = self.softmax.weighted_log_prob(self.hidden, weights, self.mixture)
         return total, self.packing.per_row(log_prob)
+
+
+def _of_classes(value: Tensor, position: Tensor, y: Tensor | None) -> Tensor:
+    """Values `[S, D, K]` at M positions for their classes `[M]`, weights `[M, K]` or None."""
+    if y is None:
+        return value[position, :, 0]
+    if y.dtype.is_floating_point:
+        return (value[position] * y.unsqueeze(1)).sum(-1)
+    return value[position, :, y]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqssvae.nn.engine import Buffer, kernels_for, num_workers, share_out
+from seqssvae.nn.ngram_lm import Mixture
 from seqssvae.shapes import check_below
 
 CHUNK_ELEMENTS = 2**22  # logits that exist at once
@@ -58,19 +59,23 @@ class Softmax:
             log_prob: Tensor = _LogProb.apply(self, *self._parameters(hidden))  # type: ignore[no-untyped-call]
         return log_prob
 
-    def weighted_log_prob(self, hidden: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def weighted_log_prob(
+        self, hidden: Tensor, weights: Tensor, mixture: Mixture | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The weighted sum of `log_prob`, whose gradient is computed in the same pass.
 
         Args:
             hidden: `[M, H]`.
             weights: `[M]`; they get a gradient.
+            mixture: What is mixed with the softmax; it gets a gradient too.
 
         Returns:
-            The sum, a scalar, and `log_prob`, `[M]`, which has no gradient.
+            The sum, a scalar, and the log-probability of each target, `[M]`, without gradient.
         """
+        sides = (None, None) if mixture is None else mixture
         with torch.autocast(hidden.device.type, enabled=False):
             total, log_prob = _WeightedLogProb.apply(  # type: ignore[no-untyped-call]
-                self, weights, *self._parameters(hidden)
+                self, weights, *sides, *self._parameters(hidden)
             )
         return total, log_prob
 
@@ -83,12 +88,17 @@ class Softmax:
         return self.y if self.y is not None and self.y.dtype.is_floating_point else None
 
     def _chunks(
-        self, hidden: Tensor, upstream: Tensor | None, windows: Sequence[slice]
+        self,
+        hidden: Tensor,
+        upstream: Tensor | None,
+        windows: Sequence[slice],
+        mixture: Mixture | None = None,
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield each chunk, its log-probabilities, and the gradient of its logits.
 
         The gradient is the one for `upstream`, the gradient of each position's log-probability,
-        `[M]`; it is undefined without `upstream`, and overwritten by the next chunk's.
+        `[M]`, or of that of the mixture; it is undefined without `upstream`, and overwritten by the
+        next chunk's. The log-probabilities are those without the mixture.
         """
         size = len(self.bias)
         longest = max((window.stop - window.start for window in windows), default=0)
@@ -103,10 +113,11 @@ class Softmax:
             table, classes = self._class_bias(logits, window)
             rest = (table, classes, self.targets[window])
             gradient = None if upstream is None else upstream[window]
+            sides = None if mixture is None else Mixture(*(side[window] for side in mixture))
             if kernels is None:
-                log_prob = _log_softmax(logits, *rest, gradient)
+                log_prob = _log_softmax(logits, *rest, gradient, sides)
             else:
-                log_prob = kernels.log_softmax(logits, *rest, gradient)
+                log_prob = kernels.log_softmax(logits, *rest, gradient, *(sides or (None, None)))
             yield window, log_prob, logits
 
     def _class_bias(self, logits: Tensor, window: slice) -> tuple[Tensor | None, Tensor | None]:
@@ -143,6 +154,7 @@ def _log_softmax(
     classes: Tensor | None,
     targets: Tensor,
     upstream: Tensor | None,
+    mixture: Mixture | None,
 ) -> Tensor:
     """As `Kernels.log_softmax`, by torch's operations, on positions that fit the cache."""
     cached = len(logits)
@@ -157,10 +169,14 @@ def _log_softmax(
         chosen = here.gather(1, target)
         largest = here.amax(1, keepdim=True)
         sums = here.sub_(largest).exp_().sum(1, keepdim=True)
+        log_prob = (chosen - largest - sums.log()).squeeze(1)
         if upstream is not None:
-            given = upstream[part].unsqueeze(1)
+            given = upstream[part]
+            if mixture is not None:
+                given = given * mixture.responsibility(log_prob, part)
+            given = given.unsqueeze(1)
             here.mul_(-given / sums).scatter_add_(1, target, given)
-        log_probs.append((chosen - largest - sums.log()).squeeze(1))
+        log_probs.append(log_prob)
     return torch.cat(log_probs)
 
 
@@ -242,15 +258,23 @@ class _WeightedLogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, softmax: Softmax, weights: Tensor, hidden: Tensor, *_: Tensor | None
+        ctx: Any,
+        softmax: Softmax,
+        weights: Tensor,
+        log_share: Tensor | None,
+        log_rest: Tensor | None,
+        hidden: Tensor,
+        *_: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        with_gradient = any(ctx.needs_input_grad[2:])
+        with_gradient, mixture = any(ctx.needs_input_grad[4:]), None
+        if log_share is not None and log_rest is not None:
+            mixture = Mixture(*(s.to(hidden.dtype).contiguous() for s in (log_share, log_rest)))
         log_prob, memory = hidden.new_empty(len(hidden)), Buffer(hidden, hidden.shape)
 
         def run(windows: list[slice]) -> _Gradients | None:
             gradients = _Gradients.zeros(softmax, memory.tensor) if with_gradient else None
             upstream = weights if with_gradient else None
-            for window, chunk, logits in softmax._chunks(hidden, upstream, windows):
+            for window, chunk, logits in softmax._chunks(hidden, upstream, windows, mixture):
                 log_prob[window] = chunk
                 if gradients is not None:
                     gradients.add(softmax, hidden, window, logits)
@@ -259,14 +283,21 @@ class _WeightedLogProb(torch.autograd.Function):
         parts = [part for part in softmax._share_out(hidden, run) if part is not None]
         ctx.gradients = _Gradients.total(parts) if parts else None
         ctx.memory = memory  # `gradients.hidden` is valid as long as the buffer exists
-        ctx.save_for_backward(log_prob)
+        share = None
+        if mixture is not None:
+            share = mixture.responsibility(log_prob)
+            log_prob = mixture.log_prob(log_prob)
+        ctx.save_for_backward(weights, log_prob, share)
         ctx.mark_non_differentiable(log_prob)
         return (weights * log_prob).sum(), log_prob
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        (log_prob,) = ctx.saved_tensors
+        weights, log_prob, share = ctx.saved_tensors
         gradients = ctx.gradients or (None,) * 5
         scaled = (None if part is None else part * upstream for part in gradients)
-        return (None, upstream * log_prob, *scaled)
+        sides = (None, None)
+        if share is not None:
+            sides = (upstream * weights * share, upstream * weights * (1 - share))
+        return (None, upstream * log_prob, *sides, *scaled)

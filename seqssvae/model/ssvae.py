@@ -64,6 +64,9 @@ class SSVAE(PyroModule):
         ngrams: Term of the logits of q(y | x) by n-grams, or None.
 
     Attributes:
+        teacher_weight: Weight of KL(q(y | x) || n-gram part) of each row without a label, times its
+            w, where the n-gram part is a teacher. With a weight l, the best q(y | x) is the
+            teacher's to the power l / (1 + l) times the posterior to the power 1 / (1 + l).
         z_reads_y: Whether the guide's z depends on y.
         y_reads_z: Whether the guide's y depends on z.
     """
@@ -97,6 +100,7 @@ class SSVAE(PyroModule):
             latent_size=self.latent_size,
         )
         self.ngrams = ngrams if self.num_classes else None
+        self.teacher_weight = 0.0
         weights = torch.ones(self.num_classes) if prior is None else prior
         self.register_buffer("prior_logits", (weights / weights.sum()).log())
         self.prior_logits: Tensor
@@ -131,7 +135,7 @@ class SSVAE(PyroModule):
         return Features(for_y, for_z, ngrams)
 
     def start_from_ngrams(self) -> None:
-        """Reset q(y | x) to its n-gram part, and freeze that part."""
+        """Reset q(y | x) to its n-gram part, and freeze that part, a teacher from now on."""
         if self.head_y is not None and self.ngrams is not None:
             self.ngrams.requires_grad_(False)
             for parameter in self.head_y.parameters():
@@ -180,13 +184,26 @@ class SSVAE(PyroModule):
         loc, scale = self.head_z(features.z, y, example)
         return (loc.float(), scale.float()) if _is_half(loc) else (loc, scale)
 
-    def likelihood(self, lengths: Tensor, z: Tensor, y: Tensor | None) -> SequenceLikelihood:
-        """The distribution p(x | y, z) for z `[*L, B, Z]` and y `[*L, B]`, `[*L, B, K]` or None."""
-        return SequenceLikelihood(self.decoder, z, y, lengths)
+    def likelihood(
+        self, lengths: Tensor, z: Tensor, y: Tensor | None, *, counted: Tensor | None = None
+    ) -> SequenceLikelihood:
+        """The distribution p(x | y, z) for z `[*L, B, Z]` and y `[*L, B]`, `[*L, B, K]` or None.
 
-    def log_likelihood(self, x: Tensor, lengths: Tensor, z: Tensor, y: Tensor | None) -> Tensor:
+        `counted` is that of the batch.
+        """
+        return SequenceLikelihood(self.decoder, z, y, lengths, counted=counted)
+
+    def log_likelihood(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        z: Tensor,
+        y: Tensor | None,
+        *,
+        counted: Tensor | None = None,
+    ) -> Tensor:
         """log p(x | y, z) in nats per sequence, `[*L, B]`; arguments as in `likelihood`."""
-        return self.likelihood(lengths, z, y).log_prob(x)
+        return self.likelihood(lengths, z, y, counted=counted).log_prob(x)
 
     @pyro_method
     def model(self, batch: Batch, kl_weight: float = 1.0) -> None:
@@ -201,7 +218,8 @@ class SSVAE(PyroModule):
             with _scaled(kl_weight):
                 zero = self.prior_logits.new_zeros(self.latent_size)
                 z = pyro.sample("z", dist.Normal(zero, zero + 1).to_event(1))
-            pyro.sample("x", self.likelihood(batch.lengths, z, y), obs=batch.x)
+            likelihood = self.likelihood(batch.lengths, z, y, counted=batch.counted)
+            pyro.sample("x", likelihood, obs=batch.x)
 
     @pyro_method
     def guide(self, batch: Batch, kl_weight: float = 1.0) -> None:
@@ -219,9 +237,9 @@ class SSVAE(PyroModule):
         elif self.y_reads_z:
             with _examples(plate, batch, dtype):
                 z = self._sample_z(features, None, kl_weight)
-            self._sample_y(plate, batch, self.y_logits(features, z))
+            self._sample_y(plate, batch, features, self.y_logits(features, z))
         else:
-            y = self._sample_y(plate, batch, self.y_logits(features))
+            y = self._sample_y(plate, batch, features, self.y_logits(features))
             with _examples(plate, batch, dtype):
                 self._sample_z(features, y, kl_weight)
 
@@ -252,10 +270,32 @@ class SSVAE(PyroModule):
             z: Tensor = pyro.sample("z", dist.Normal(loc, scale).to_event(1))
         return z
 
-    def _sample_y(self, plate: pyro.plate, batch: Batch, logits: Tensor) -> Tensor:
+    def auxiliary(self, features: Features, log_prob: Tensor, batch: Batch) -> Tensor:
+        """The classifier's own terms: `auxiliary_log_prob`, and the pull of the teacher.
+
+        Args:
+            features: Result of `encode`.
+            log_prob: log q(y | x), `[*L, B, K]`.
+            batch: The rows.
+
+        Returns:
+            Nats, `[*L, B]`.
+        """
+        terms = auxiliary_log_prob(log_prob, batch)
+        if self.teacher_weight and features.ngrams is not None:
+            teacher = features.ngrams.to(log_prob).log_softmax(-1)
+            divergence = (log_prob.exp() * (log_prob - teacher)).sum(-1)
+            w = batch.possible_labels(self.num_classes).all(-1).to(divergence)
+            w = w if batch.w is None else w * batch.w.to(w)
+            terms = terms - self.teacher_weight * w * divergence
+        return terms
+
+    def _sample_y(
+        self, plate: pyro.plate, batch: Batch, features: Features, logits: Tensor
+    ) -> Tensor:
         """The label where it is observed, else a sample among the possible ones."""
         with plate:
-            auxiliary = -auxiliary_log_prob(logits, batch)  # the guide's terms are subtracted
+            auxiliary = -self.auxiliary(features, logits, batch)  # the guide's are subtracted
             pyro.factor("auxiliary", auxiliary, has_rsample=True)
         if _all_labelled(batch):
             return batch.y

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seqssvae.data.vocabulary import BOS, PAD
 from seqssvae.nn.encoders import LabelTable, hide_symbols
+from seqssvae.nn.ngram_lm import NGramLM
 from seqssvae.nn.recurrent import Packing, packed_rnn
 
 NEVER = -1e9  # a logit: such a symbol's probability is exactly 0, and no gradient is NaN
@@ -20,18 +21,24 @@ class DecoderState:
         states: `(hidden,)` or `(hidden, cell)`, each `[num_layers, N, H]`.
         context: Further input at every step, `[N, C]`, or None.
         class_bias: Added to the logits, `[N, V]`, or None.
+        ngrams: Contexts of the n-gram model, `[N, D]`, or None.
+        y: As in `Decoder.start`; read by the n-gram model.
     """
 
     states: tuple[Tensor, ...]
     context: Tensor | None
     class_bias: Tensor | None
+    ngrams: Tensor | None = None
+    y: Tensor | None = None
 
     def select(self, index: Tensor) -> "DecoderState":
         """The state of the rows `index`, `[M]`, which may repeat rows."""
         return DecoderState(
             tuple(state[:, index] for state in self.states),
-            None if self.context is None else self.context[index],
-            None if self.class_bias is None else self.class_bias[index],
+            *(
+                None if part is None else part[index]
+                for part in (self.context, self.class_bias, self.ngrams, self.y)
+            ),
         )
 
 
@@ -56,6 +63,7 @@ class Decoder(nn.Module):
         feed_z: Feed z at each step too.
         class_bias: Add a bias of each class to the logits.
         tied_embeddings: Use the embeddings as weights of the softmax.
+        ngram_order: Size of the longest n-grams that are mixed in; 0 for none.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class Decoder(nn.Module):
         feed_z: bool = False,
         class_bias: bool = False,
         tied_embeddings: bool = False,
+        ngram_order: int = 0,
     ) -> None:
         super().__init__()
         self.num_classes, self.latent_size = num_classes, latent_size
@@ -96,7 +105,8 @@ class Decoder(nn.Module):
         self.initial = nn.Linear(hidden_size, self.num_states * num_layers * hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden_size, embedding_size) if tied_embeddings else None
-        self.output = nn.Linear(embedding_size if tied_embeddings else hidden_size, vocabulary_size)
+        num_features = embedding_size if tied_embeddings else hidden_size
+        self.output = nn.Linear(num_features, vocabulary_size)
         if tied_embeddings:
             self.output.weight = self.embedding.weight
         self.class_bias = (
@@ -104,6 +114,14 @@ class Decoder(nn.Module):
         )
         if self.class_bias is not None:
             nn.init.zeros_(self.class_bias.weight)
+        self.ngrams: NGramLM | None = None
+        if ngram_order:
+            self.ngrams = NGramLM(
+                vocabulary_size=vocabulary_size,
+                num_classes=num_classes,
+                order=ngram_order,
+                num_features=num_features,
+            )
         self.register_buffer("never", torch.tensor([PAD, BOS]), persistent=False)
         self.never: Tensor
 
@@ -173,7 +191,8 @@ class Decoder(nn.Module):
     def start(self, z: Tensor, y: Tensor | None) -> DecoderState:
         """The state before the first symbol, for z `[N, Z]` and y `[N]`, `[N, K]` or None."""
         bias = None if self.class_bias is None or y is None else self.class_bias(y)
-        return DecoderState(self.initial_state(z, y), self.context(z, y), bias)
+        contexts = None if self.ngrams is None else self.ngrams.start(len(z))
+        return DecoderState(self.initial_state(z, y), self.context(z, y), bias, contexts, y)
 
     def step(self, symbols: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Read a symbol and predict the next.
@@ -190,10 +209,12 @@ class Decoder(nn.Module):
             inputs = torch.cat([inputs, state.context], -1)
         before = tuple(part.contiguous() for part in state.states)
         hidden, after = self.rnn(inputs.unsqueeze(0), before if len(before) > 1 else before[0])
-        logits = nn.functional.linear(
-            self._before_softmax(hidden.squeeze(0)), self.output.weight, self.output_bias()
-        )
+        features = self._before_softmax(hidden.squeeze(0))
+        logits = nn.functional.linear(features, self.output.weight, self.output_bias())
         if state.class_bias is not None:
             logits = logits + state.class_bias
-        states = after if len(before) > 1 else (after,)
-        return logits, DecoderState(states, state.context, state.class_bias)
+        states, contexts = after if len(before) > 1 else (after,), state.ngrams
+        if self.ngrams is not None and contexts is not None:
+            contexts = self.ngrams.advance(contexts, symbols)
+            logits = self.ngrams.mix_all(logits.log_softmax(-1), features, contexts, state.y)
+        return logits, dataclasses.replace(state, states=states, ngrams=contexts)

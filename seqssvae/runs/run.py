@@ -53,7 +53,10 @@ from seqssvae.storage.tensors import check_header, from_bytes, to_bytes
 FORMAT = 3
 OLD_FORMAT = 2  # the manifest lists the checksums, its own last
 # values of settings that older configs do not have
-OLDER = {"model": {"ngram_words": False}, "data": {"ngram_reach": 1}}
+OLDER = {
+    "model": {"ngram_words": False, "decoder_ngrams": 0},
+    "data": {"ngram_reach": 1},
+}
 CONFIG, LABELS, SPLIT, WEIGHTS = "config.json", "labels.json", "split.json", "weights.safetensors"
 MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
 REQUIRED = (CONFIG, VOCABULARY, LABELS, SPLIT)

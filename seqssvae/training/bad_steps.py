@@ -34,9 +34,9 @@ class LastGood:
 
     @torch.no_grad()
     def is_finite(self) -> bool:
-        """Whether all weights are finite."""
+        """Whether all weights that training changes are finite."""
         # a sum is the cheapest check; a finite one has only finite terms
-        total = torch.stack([weight.sum() for weight in self._weights.values()]).sum()
+        total = torch.stack([self._weights[name].sum() for name in self._trained]).sum()
         return math.isfinite(float(total)) or not self.bad_weights()
 
     def bad_weights(self) -> list[str]:

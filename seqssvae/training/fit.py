@@ -30,7 +30,7 @@ from seqssvae.training.costs import choose_estimator
 from seqssvae.training.resume import check_identity, check_ranks, checksum_identity, identify
 from seqssvae.training.signals import StopSignals
 from seqssvae.training.step import num_shards
-from seqssvae.training.teach import teach, teach_dev_labels
+from seqssvae.training.teach import learn_dev_labels, teach
 from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer, ignored_variables
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ def train(
 ) -> Trainer:
     """Build a model, initialise it from a teacher, and train it.
 
-    If no step improved q(y | x), its teacher is trained again with the labels of dev rows.
+    In the end the teacher is fitted, and the decoder's n-grams are counted, once more with the
+    labels of dev rows.
 
     Args:
         config: The settings; `device` and `estimator` among them.
@@ -139,8 +140,7 @@ def train(
     progress = trainer.train()
     if progress.metrics:
         model.cpu()
-        if progress.teacher_kept:
-            progress.dev_labels_learned = teach_dev_labels(config, model, prepared)
+        progress.dev_labels_learned = learn_dev_labels(config, model, prepared, taught=taught)
     return trainer
 
 
@@ -275,6 +275,8 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "unseen_share": unseen_share(prepared.vocabulary, prepared.labelled, prepared.unlabelled),
         "dev": progress.metrics,
         "taught": progress.taught,
+        "mode": progress.metrics.get("best_mode", "q"),
+        "mix_weights": progress.metrics.get("mix_weights", [0.5, 0.5]),
         "dev_labels_learned": progress.dev_labels_learned,
         "warnings": ignored_variables(progress.metrics, trainer.model),
     }

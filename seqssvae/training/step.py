@@ -23,6 +23,7 @@ from seqssvae.data.streams import TwoStreams
 from seqssvae.estimators import build_estimator
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import LastGood, find_bad_rows, not_finite_allowed
+from seqssvae.training.counting import Counting
 from seqssvae.training.schedules import kl_weight, learning_rate
 
 
@@ -50,6 +51,7 @@ class Stepper:
         config: The settings.
         model: Its weights are changed in place; they start as rank 0's.
         prepared: The rows.
+        counting: The counts of the decoder's n-grams, if it has any.
         numbers: Numbers of this rank, to be summed over the ranks in the all-reduce of each step.
 
     Attributes:
@@ -65,6 +67,7 @@ class Stepper:
         model: SSVAE,
         prepared: Prepared,
         *,
+        counting: Counting | None = None,
         numbers: Callable[[], Sequence[float]] = tuple,
     ) -> None:
         self.config, self.model, self.numbers = config, model, numbers
@@ -89,6 +92,7 @@ class Stepper:
             balanced=settings.balanced,
             w=stream_weights(config, len(prepared.labelled), len(prepared.unlabelled)),
             alpha=config.objective.alpha,
+            counted=None if counting is None else (counting.of_labelled, counting.of_unlabelled),
             rank=distributed.rank(),
             world=distributed.size(),
             parts=settings.accumulate,

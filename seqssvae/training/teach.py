@@ -9,6 +9,7 @@ from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import distil
+from seqssvae.training.counting import Counting
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +34,29 @@ def teach(config: Config, model: SSVAE, prepared: Prepared) -> bool:
     return True
 
 
-def teach_dev_labels(config: Config, model: SSVAE, prepared: Prepared) -> bool:
-    """Initialise q(y | x) again, with the labels of dev rows, which early stopping needs no more.
+def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught: bool) -> bool:
+    """Learn the labels of dev rows, which early stopping needs no more.
+
+    The teacher is fitted once more and takes its place below what q(y | x) learned itself; the
+    decoder's n-grams are counted once more.
 
     Args:
         config: The settings.
-        model: As `teach` left it: no step made q(y | x) clearly better.
+        model: A trained model on the CPU, changed in place.
         prepared: The rows.
+        taught: Whether q(y | x) was initialised by a teacher.
 
     Returns:
-        Whether dev rows have labels.
+        Whether anything was learned.
     """
     with_dev = prepared.with_dev_labels()
-    if with_dev is prepared:
+    if with_dev is prepared or not (taught or model.decoder.ngrams is not None):
         return False
-    logger.info("training the teacher again, with the labels of dev rows")
-    _distil(config, model, with_dev)
+    if taught:
+        logger.info("training the teacher again, with the labels of dev rows")
+        _distil(config, model, with_dev)
+    if model.decoder.ngrams is not None:
+        Counting(config, model, with_dev).count()
     return True
 
 

@@ -17,15 +17,18 @@ from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import Diverged
+from seqssvae.inference.combine import measure_modes
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import not_finite_allowed
+from seqssvae.training.counting import Counting
 from seqssvae.training.step import Stepper
 
 logger = logging.getLogger(__name__)
 
 BAD_NUMBERS = "bad-numbers"
-CLEARLY = 2.0  # standard errors
+EVALUATION_ROWS = 256  # labelled dev rows by which the ways to classify are compared in training
+FINAL_SAMPLES = 8  # of z, when they are compared in the end
 IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
 OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
@@ -39,7 +42,6 @@ class Progress:
         taught: Whether q(y | x) was initialised by a teacher.
         step: Number of steps, skipped ones included.
         evaluated_step: Step of the last evaluation; -1 before the first.
-        first_accuracy: Accuracy on labelled dev rows before the first step.
         best_score: Score and ELBO of the evaluation with the best score.
         best_step: Step of that evaluation.
         best_weights: Weights of that evaluation: those of q(y | x), or all.
@@ -48,6 +50,7 @@ class Progress:
         evaluations_since: Evaluations since the last improvement of score or ELBO.
         metrics: Metrics of the final weights; empty during training.
         dev_labels_learned: Whether the labels of dev rows were used after training.
+        teacher_weight: That of the model.
         skipped_steps: Number of steps skipped because of numbers that are not finite.
         skipped_in_a_row: Number of steps skipped since the last good step.
         bad_ids: Ids of the sequences that caused skipped steps, without duplicates.
@@ -59,7 +62,6 @@ class Progress:
     taught: bool = False
     step: int = 0
     evaluated_step: int = -1
-    first_accuracy: float | None = None
     best_score: tuple[float, float] = (-math.inf, -math.inf)
     best_step: int = 0
     best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -68,26 +70,20 @@ class Progress:
     evaluations_since: int = 0
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     dev_labels_learned: bool = False
+    teacher_weight: float = 0.0
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     bad_ids: list[str] = dataclasses.field(default_factory=list)
     minutes: float = 0.0
     stopped_by: str | None = None
 
-    @property
-    def teacher_kept(self) -> bool:
-        """Whether q(y | x) was initialised by a teacher, and no step made it clearly better."""
-        return self.taught and self.best_step == 0
-
 
 class Trainer:
     """Trains a model on prepared rows.
 
-    It keeps the weights of q(y | x) from the evaluation with the best score (accuracy, say), and
-    all others from the one with the best ELBO; with a shared encoder all from the former. A teacher
-    is replaced only by a q(y | x) that is more accurate by more than two standard errors, because
-    labelled dev rows are few and every evaluation uses them. If it is never replaced, all other
-    weights are those of the best ELBO, also with a shared encoder.
+    It keeps the weights of q(y | x) from the evaluation with the best score (the log-loss of
+    labelled dev rows, say), and all others from the one with the best ELBO; with a shared encoder
+    all from the former, unless that is the first one, a teacher's.
 
     A step whose loss, gradient or weights hold a NaN or an infinity is skipped and logged; after
     `training.max_bad_steps` of them in a row training ends, with weights that are finite.
@@ -124,13 +120,23 @@ class Trainer:
         self.show_bar = show_bar and sys.stderr.isatty() and distributed.is_writer()
         self.on_evaluation = on_evaluation
         self.should_stop = should_stop or (lambda: False)
-        self.stepper = Stepper(config, model, prepared, numbers=self._numbers)
+        self.counting = None
+        if model.decoder.ngrams is not None:
+            self.counting = Counting(config, model, prepared)
+        self.stepper = Stepper(
+            config, model, prepared, counting=self.counting, numbers=self._numbers
+        )
         self.progress = Progress(taught=taught)
+        weight = config.objective.teacher_weight
+        self._set_teacher_weight(1.0 if weight == "auto" else weight)
         self._spent = self._start = 0.0
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs."""
-        return {**self.stepper.state(), "progress": dataclasses.asdict(self.progress)}
+        state = {**self.stepper.state(), "progress": dataclasses.asdict(self.progress)}
+        if self.counting is not None:
+            state["counting"] = self.counting.state()
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Resume from a state, exactly.
@@ -139,7 +145,10 @@ class Trainer:
             KeyError, RuntimeError, TypeError, ValueError: a state of another model.
         """
         self.stepper.restore(state)
+        if self.counting is not None:
+            self.counting.restore(state["counting"])
         self.progress = Progress(**state["progress"])
+        self._set_teacher_weight(self.progress.teacher_weight)
 
     def train(self) -> Progress:
         """Train until steps, patience or time are used up, then load and measure the best weights.
@@ -159,9 +168,7 @@ class Trainer:
         if not self._must_stop():
             best = {**progress.best_elbo_weights, **progress.best_weights}
             self.model.load_state_dict({**self.model.state_dict(), **best})
-            progress.metrics = self._measure()
-            if progress.teacher_kept:
-                logger.info("no step made q(y|x) clearly better than its teacher on dev rows")
+            progress.metrics = self._measure(is_final=True)
             for warning in ignored_variables(progress.metrics, self.model):
                 logger.warning(warning)
         return progress
@@ -171,6 +178,8 @@ class Trainer:
         settings, progress = self.config.training, self.progress
         self._spent, self._start = progress.minutes, time.monotonic()
         while not self._must_stop():
+            if self.counting is not None and progress.step % self.counting.interval == 0:
+                self.counting.count()
             is_due = progress.step % settings.evaluate_every == 0 or progress.stopped_by is not None
             if is_due and progress.evaluated_step != progress.step:
                 self._evaluate()
@@ -187,6 +196,10 @@ class Trainer:
                 progress.stopped_by = "time"
             if progress.skipped_in_a_row >= settings.max_bad_steps:
                 progress.stopped_by = BAD_NUMBERS
+
+    def _set_teacher_weight(self, weight: float) -> None:
+        self.progress.teacher_weight = weight
+        self.model.teacher_weight = weight if self.progress.taught else 0.0
 
     def _minutes(self) -> float:
         return self._spent + (time.monotonic() - self._start) / 60
@@ -229,6 +242,8 @@ class Trainer:
                 raise Diverged("metrics of the first weights are not finite")
             progress.stopped_by = BAD_NUMBERS
             return
+        if self.config.objective.teacher_weight == "auto" and "teacher_weight" in metrics:
+            self._set_teacher_weight(metrics["teacher_weight"])
         self._keep_best(metrics)
         settings, kl_warmup_steps = self.config.training, self.config.objective.kl_warmup_steps
         is_late = settings.patience and progress.evaluations_since >= settings.patience
@@ -240,17 +255,26 @@ class Trainer:
             report = self.on_evaluation
             distributed.from_writer(lambda: report(record, self.state()))
 
-    def _measure(self) -> dict[str, Any]:
+    def _measure(self, *, is_final: bool = False) -> dict[str, Any]:
         """Metrics of the held-out rows, or of some training rows if none were held out."""
-        prepared = self.prepared
+        prepared, seed = self.prepared, self.config.training.seed
         rows = prepared.dev or (prepared.unlabelled or prepared.labelled).slice(0, 256)
-        return evaluate(self.model, rows, num_samples=1, seed=self.config.training.seed)
+        metrics = evaluate(self.model, rows, num_samples=1, seed=seed)
+        if self.model.num_classes and len(prepared.labelled_dev):
+            metrics |= measure_modes(
+                self.model,
+                prepared.labelled_dev,
+                num_samples=FINAL_SAMPLES if is_final else 1,
+                seed=seed,
+                max_rows=(2 if is_final else 1) * EVALUATION_ROWS,
+            )
+        return metrics
 
     def _keep_best(self, metrics: Mapping[str, Any]) -> None:
         progress, score = self.progress, self._score(metrics)
         of_classifier = self.model.classifier_names()
         progress.evaluations_since += 1
-        if score > progress.best_score and self._beats_teacher(metrics):
+        if score > progress.best_score:
             is_teacher = progress.taught and progress.step == 0
             whole = self.model.shares_encoder and not is_teacher
             progress.best_score, progress.best_step = score, progress.step
@@ -260,25 +284,18 @@ class Trainer:
             progress.best_elbo = metrics["elbo"]
             progress.best_elbo_weights = self._weights(lambda name: name not in of_classifier)
             progress.evaluations_since = 0
-        if progress.first_accuracy is None:
-            progress.first_accuracy = metrics.get("accuracy")
 
     def _weights(self, is_kept: Callable[[str], bool]) -> dict[str, Tensor]:
         """A copy of some weights."""
         return {n: w.clone() for n, w in self.model.state_dict().items() if is_kept(n)}
 
-    def _beats_teacher(self, metrics: Mapping[str, Any]) -> bool:
-        """Whether q(y | x) is clearly better than its teacher, if it has one."""
-        first = self.progress.first_accuracy
-        if not self.progress.taught or first is None or metrics.get("accuracy") is None:
-            return True
-        error = math.sqrt(first * (1 - first) / metrics["num_labelled"])
-        return bool(metrics["accuracy"] > first + CLEARLY * error)
-
     def _score(self, metrics: Mapping[str, Any]) -> tuple[float, float]:
         """The score of early stopping, and the ELBO for ties."""
         key = self.config.training.early_stopping.replace("-", "_")
-        first = metrics["elbo"] if metrics.get(key) is None else metrics[key]
+        first = metrics.get(key)
+        if key == "log_loss" and "q_log_loss" in metrics:
+            first = -metrics["q_log_loss"]
+        first = metrics["elbo"] if first is None else first
         score = (float(first), float(metrics["elbo"]))
         return score if all(map(math.isfinite, score)) else (-math.inf, -math.inf)
 
@@ -307,7 +324,10 @@ def format_metrics(record: Mapping[str, Any]) -> str:
         "elbo": "ELBO {:.2f}",
         "likelihood": "log p(x|y,z) {:.2f}",
         "kl": "KL {:.2f}",
-        "accuracy": "accuracy {:.3f}",
+        "accuracy": "accuracy: q {:.3f}",
+        "posterior_accuracy": "posterior {:.3f}",
+        "mix_accuracy": "mix {:.3f}",
+        "teacher_accuracy": "teacher {:.3f}",
         "mutual_information": "MI {:.2f}",
         "active_units": "active {}",
         "y_gap": "y-gap {:.2f}",

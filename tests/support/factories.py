@@ -3,15 +3,20 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
 from seqssvae.config import ModelConfig
 from seqssvae.data.batches import Batch
+from seqssvae.data.encoded import EncodedRows, offsets_of
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD
 from seqssvae.model.build import build_model
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.ngram_counts import NGramCounts
+from seqssvae.nn.ngram_lm import NGramLM
+from seqssvae.shapes import length_mask
 
 SMALL = ModelConfig(
     embedding_size=3,
@@ -19,6 +24,7 @@ SMALL = ModelConfig(
     decoder_size=4,
     latent_size=2,
     ngram_buckets=64,
+    decoder_ngrams=2,
     dropout=0.0,
     word_dropout=0.0,
     encoder_word_dropout=0.0,
@@ -37,7 +43,7 @@ DECODERS: dict[str, dict[str, Any]] = {
 def make_model(
     num_classes: int = 3, *, vocabulary_size: int = 7, prior: Tensor | None = None, **changes: Any
 ) -> SSVAE:
-    """A model with random weights, all of them away from 0, in evaluation mode."""
+    """A model with random weights and n-gram counts, all away from 0, in evaluation mode."""
     config = dataclasses.replace(SMALL, **changes)
     model = build_model(
         config, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
@@ -45,7 +51,19 @@ def make_model(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
+    if model.decoder.ngrams is not None:
+        count_random_rows(model.decoder.ngrams)
     return model.eval()
+
+
+def count_random_rows(ngrams: NGramLM, num_rows: int = 20) -> None:
+    """Fill the tables of an n-gram model from random rows with random weights of the classes."""
+    batch = make_batch([-1] * num_rows, vocabulary_size=ngrams.vocabulary_size)
+    symbols = batch.x[length_mask(batch.lengths, batch.x.shape[1])].numpy().astype(np.int32)
+    rows = EncodedRows(symbols, offsets_of(batch.lengths.numpy()))
+    index = NGramCounts(rows, vocabulary_size=ngrams.vocabulary_size, order=ngrams.order)
+    weights = torch.rand(num_rows, ngrams.num_classes)
+    ngrams.assign(index.keys, index.count(weights.numpy()))
 
 
 def sharpen(model: SSVAE) -> SSVAE:
@@ -88,7 +106,9 @@ def stepwise_log_prob(
     total = z.new_zeros(())
     for before, symbol in zip([BOS, *symbols], symbols, strict=False):
         logits, state = model.decoder.step(torch.tensor([before]), state)
-        total = total + logits.log_softmax(-1)[0, symbol]
+        # a mixture with n-grams is normalised, where the weights of y sum to 1
+        log_prob = logits.log_softmax(-1) if model.decoder.ngrams is None else logits
+        total = total + log_prob[0, symbol]
     return total
 
 

@@ -79,6 +79,8 @@ class Kernels:
         classes: Tensor | None,
         targets: Tensor,
         upstream: Tensor | None,
+        log_share: Tensor | None = None,
+        log_rest: Tensor | None = None,
     ) -> Tensor:
         """Log-probabilities of targets, in one thread; logits are overwritten by their gradient.
 
@@ -88,6 +90,9 @@ class Kernels:
             classes: Class of each position, `[M]`, if there is a table.
             targets: `[M]`.
             upstream: Gradient of the result, `[M]`; without it the logits are undefined afterwards.
+            log_share: With it, `upstream` is the gradient of the mixture's log-probability instead,
+                `[M]`; see `nn.ngram_lm.Mixture`.
+            log_rest: The mixture's other side, `[M]`.
 
         Returns:
             `[M]`.
@@ -95,7 +100,10 @@ class Kernels:
         log_prob = torch.empty_like(targets, dtype=logits.dtype)
         self._library.log_softmax(
             *map(ctypes.c_int64, logits.shape),
-            *map(_pointer, (logits, table, classes, targets, upstream, log_prob)),
+            *map(
+                _pointer,
+                (logits, table, classes, targets, upstream, log_share, log_rest, log_prob),
+            ),
         )
         return log_prob
 

@@ -4,10 +4,11 @@
 
 /* Logits [n, size], to which table [K, size] of classes [n] is added unless it is NULL: log_prob
    [n] is that of targets [n]. With upstream [n] the logits become their gradient for it; without,
-   they are undefined. */
+   they are undefined. Unless share [n] is NULL, upstream is the gradient of
+   log(exp(share + log_prob) + exp(rest)). */
 void log_softmax(int64_t n, int64_t size, float *logits, const float *table,
                  const int64_t *classes, const int64_t *targets, const float *upstream,
-                 float *log_prob) {
+                 const float *share, const float *rest, float *log_prob) {
     for (int64_t row = 0; row < n; row++) {
         float *restrict x = logits + row * size;
         if (table) {
@@ -25,9 +26,11 @@ void log_softmax(int64_t n, int64_t size, float *logits, const float *table,
         }
         log_prob[row] = chosen - largest - logf(sum);
         if (upstream) {
-            const float scale = -upstream[row] / sum;
+            float given = upstream[row];
+            if (share) given /= 1.0f + expf(rest[row] - share[row] - log_prob[row]);
+            const float scale = -given / sum;
             for (int64_t j = 0; j < size; j++) x[j] *= scale;
-            x[targets[row]] += upstream[row];
+            x[targets[row]] += given;
         }
     }
 }

@@ -1,0 +1,290 @@
+"""A class-conditional n-gram language model and the gate that mixes it with the recurrent one.
+
+The probability of symbol v after the k - 1 symbols c, among rows of class y:
+
+    p_k(v | c, y) = (n(c v, y) + a_k (q_k(v | c) + p_{k-1}(v | c', y)) / 2) / (n(c, y) + a_k)
+    q_k(v | c)    = (n(c v) + a_k q_{k-1}(v | c')) / (n(c) + a_k)
+
+with counts n(., y) of the class and n(.) of all rows, n(c, y) = sum_v n(c v, y), and c' the context
+without its first symbol. p_0 = q_0 is uniform over the symbols other than PAD and BOS, so each p_k
+sums to 1 over v. In contexts, a BOS precedes the row. One more model has the position in the row,
+up to 63, as context in place of symbols, and p_1 and q_1 below it.
+
+Counts are data and no parameters: they are set by `assign`. A row that was counted has, in its own
+likelihood, its own counts left out (`counted`), so that rows of training are as likely as new ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqssvae.data.vocabulary import BOS, PAD
+from seqssvae.shapes import length_mask
+
+PSEUDO_COUNTS = (1.0, 4.0)  # a_1, and a_k of the others
+LAST_POSITION = 63  # this position and all later ones are one context
+
+
+class Mixture(NamedTuple):
+    """The two sides of p = exp(log_share) p_rnn + exp(log_rest), at each of M positions.
+
+    Attributes:
+        log_share: Log of the share of the recurrent decoder, `[M]`.
+        log_rest: Log of what the n-grams add, `[M]`.
+    """
+
+    log_share: Tensor
+    log_rest: Tensor
+
+    def log_prob(self, log_prob: Tensor) -> Tensor:
+        """Log of the mixture for log-probabilities of the recurrent decoder, `[M]`."""
+        return torch.logaddexp(self.log_share + log_prob, self.log_rest)
+
+    def responsibility(self, log_prob: Tensor, part: slice = slice(None)) -> Tensor:
+        """Posterior probability of the recurrent decoder at the positions of `log_prob`, `[m]`."""
+        return (self.log_share[part] + log_prob - self.log_rest[part]).sigmoid()
+
+
+class Table(NamedTuple):
+    """The n-grams of one size, or the symbols by position: G of them, in C contexts.
+
+    Attributes:
+        keys: Context times V plus symbol, ascending, `[G]`; contexts are 0 at a row's start, and
+            1 plus the number of the n-gram that is one symbol shorter, or they are positions.
+        counts: n(c v, y), `[G, K]`.
+        contexts: n(c, y), `[C, K]`.
+        starts: Number of the first n-gram of each context, and G, `[C + 1]`.
+    """
+
+    keys: Tensor
+    counts: Tensor
+    contexts: Tensor
+    starts: Tensor
+
+
+class NGramLM(nn.Module):
+    """Class-conditional n-gram models of sizes 1 to `order`, and the gate of their mixture.
+
+    The gate is a softmax, linear in the decoder's states, over the recurrent decoder, p_1 to
+    p_order, and the model by position: D of them beside the decoder. Without counts all of these
+    are uniform.
+
+    Args:
+        vocabulary_size: V.
+        num_classes: K; 1 where there are no classes.
+        order: Size of the longest n-grams, context included, at least 1.
+        num_features: Size of the decoder's states.
+    """
+
+    keys: Tensor
+    counts: Tensor
+    sizes: Tensor
+
+    def __init__(
+        self, *, vocabulary_size: int, num_classes: int, order: int, num_features: int
+    ) -> None:
+        super().__init__()
+        self.vocabulary_size, self.order = vocabulary_size, order
+        self.num_classes = max(num_classes, 1)
+        self.num_tables = order + 1
+        self.gate = nn.Linear(num_features, 1 + self.num_tables)
+        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("counts", torch.zeros(0, self.num_classes))
+        self.register_buffer("sizes", torch.zeros(self.num_tables, dtype=torch.int64))
+        self._tables: list[Table] | None = None
+
+    def assign(self, keys: Sequence[Tensor], counts: Tensor) -> None:
+        """Set the n-grams and their counts.
+
+        Args:
+            keys: The n-grams of each table, the one of positions last, as in `Table`.
+            counts: Their counts for each class, `[G, K]`, of the tables in turn.
+        """
+        device, dtype = self.gate.weight.device, self.gate.weight.dtype
+        self.keys = torch.cat(list(keys)).to(device)
+        self.counts = counts.to(device, dtype)
+        self.sizes = torch.tensor([len(part) for part in keys], device=device)
+        self._tables = None
+
+    def tables(self) -> list[Table]:
+        """The tables, derived from the buffers and kept until these change."""
+        if self._tables is None:
+            sizes, num_contexts, self._tables = self.sizes.tolist(), 1, []
+            for keys, counts in zip(self.keys.split(sizes), self.counts.split(sizes), strict=True):
+                if len(self._tables) == self.order:
+                    num_contexts = LAST_POSITION + 1
+                context = keys // self.vocabulary_size
+                totals = counts.new_zeros(num_contexts, self.num_classes)
+                totals.index_add_(0, context, counts)
+                starts = torch.searchsorted(context, torch.arange(num_contexts + 1).to(context))
+                self._tables.append(Table(keys, counts, totals, starts))
+                num_contexts = len(keys) + 1
+        return self._tables
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "NGramLM":
+        self._tables = None  # other device or dtype
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take the number of n-grams from the state."""
+        self._tables = None
+        for name in ("keys", "counts"):
+            value, own = state.get(prefix + name), getattr(self, name)
+            if value is not None and value.dim() and value.shape[1:] == own.shape[1:]:
+                setattr(self, name, own.new_zeros(value.shape))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def look_up(self, table: Table, context: Tensor, symbol: Tensor) -> Tensor:
+        """Numbers of n-grams, -1 for one that was not counted or has no context (-1)."""
+        if not len(table.keys):
+            return torch.full_like(context, -1)
+        key = context * self.vocabulary_size + symbol
+        index = torch.searchsorted(table.keys, key).clamp(max=len(table.keys) - 1)
+        return index.where((context >= 0) & (table.keys[index] == key), -1)
+
+    def uniform(self, symbol: Tensor) -> Tensor:
+        """p_0, of the gate's dtype and the shape of `symbol`."""
+        possible = (symbol != PAD) & (symbol != BOS)
+        return possible.to(self.gate.weight.dtype) / (self.vocabulary_size - 2)
+
+    def target_probabilities(
+        self, x: Tensor, lengths: Tensor, counted: Tensor | None = None
+    ) -> Tensor:
+        """Probabilities of each symbol of the rows by every table and class.
+
+        Args:
+            x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
+            lengths: `[B]`.
+            counted: Weights with which the rows are in the counts, `[B, K]`; None: they are not.
+
+        Returns:
+            `[S, D, K]`, the rows one after the other, S = sum(lengths).
+        """
+        mask = length_mask(lengths, x.shape[1])
+        time = torch.arange(x.shape[1], device=x.device).expand_as(x)[mask]  # [S]
+        row = torch.arange(len(x), device=x.device).unsqueeze(1).expand_as(x)[mask]
+        symbol, own = x[mask], None if counted is None else counted.to(self.counts)[row]
+        uniform = self.uniform(symbol).unsqueeze(-1)
+        pairs, context = [(uniform, uniform)], torch.zeros_like(symbol)
+        for number, table in enumerate(self.tables()):
+            if number == self.order:
+                context = time.clamp(max=LAST_POSITION)
+            ngram = self.look_up(table, context, symbol)
+            n, total = _rows(table.counts, ngram), _rows(table.contexts, context)
+            if own is not None:
+                n = n - _count_equal(row, ngram, ngram >= 0).unsqueeze(-1) * own
+                total = total - _count_equal(row, context, ngram >= 0).unsqueeze(-1) * own
+                n, total = n.clamp(min=0), total.clamp(min=0)  # rounding
+            sums = n.sum(-1, keepdim=True), total.sum(-1, keepdim=True)
+            pairs.append(self._interpolate(number, (n, total), sums, pairs))
+            shifted = torch.where(ngram >= 0, ngram + 1, -1).roll(1)
+            context = torch.where(time > 0, shifted, 0)
+        return torch.stack([p for p, _ in pairs[1:]], 1)
+
+    def start(self, num_rows: int) -> Tensor:
+        """Contexts in each table before the first symbol, `[N, D]`."""
+        return self.sizes.new_zeros(num_rows, self.num_tables)
+
+    def advance(self, contexts: Tensor, symbol: Tensor) -> Tensor:
+        """Contexts `[N, D]` after one more symbol `[N]`; BOS changes none."""
+        *by_size, position = contexts.unbind(1)
+        after = [torch.zeros_like(symbol)]
+        for table, context in zip(self.tables(), by_size[:-1], strict=False):
+            ngram = self.look_up(table, context, symbol)
+            after.append(torch.where(ngram >= 0, ngram + 1, -1))
+        after.append((position + 1).clamp(max=LAST_POSITION))
+        return torch.stack(after, 1).where((symbol != BOS).unsqueeze(1), contexts)
+
+    def next_probabilities(self, contexts: Tensor, y: Tensor | None) -> Tensor:
+        """Probabilities of every symbol by every table, `[N, D, V]`.
+
+        Args:
+            contexts: `[N, D]`.
+            y: Classes `[N]`, weights of classes `[N, K]`, or None.
+        """
+        if y is not None and y.dtype.is_floating_point:
+            every = torch.arange(self.num_classes, device=y.device)
+            by_class = (self.next_probabilities(contexts, k.expand(len(y))) for k in every)
+            return sum(w[:, None, None] * p for w, p in zip(y.unbind(1), by_class, strict=True))  # type: ignore[return-value]
+        y = contexts.new_zeros(len(contexts)) if y is None else y
+        symbols = torch.arange(self.vocabulary_size, device=contexts.device)
+        uniform = self.uniform(symbols).expand(len(contexts), -1)  # [N, V]
+        pairs = [(uniform, uniform)]
+        tables = zip(self.tables(), contexts.unbind(1), strict=True)
+        for number, (table, context) in enumerate(tables):
+            known = context.clamp(min=0)
+            num = torch.where(context >= 0, table.starts[known + 1] - table.starts[known], 0)
+            row = torch.arange(len(num), device=num.device).repeat_interleave(num)
+            offset = torch.arange(len(row), device=num.device) - (num.cumsum(0) - num)[row]
+            ngram = table.starts[known][row] + offset
+            where = row, table.keys[ngram] % self.vocabulary_size
+            counts = _sides(table.counts[ngram], y[row])
+            n, n_all = (torch.zeros_like(uniform).index_put(where, of) for of in counts)
+            total, total_all = (of.unsqueeze(1) for of in _sides(_rows(table.contexts, context), y))
+            pairs.append(self._interpolate(number, (n, total), (n_all, total_all), pairs))
+        return torch.stack([p for p, _ in pairs[1:]], 1)
+
+    def _interpolate(
+        self,
+        number: int,
+        of_class: tuple[Tensor, Tensor],
+        of_all: tuple[Tensor, Tensor],
+        shorter: Sequence[tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        """p and q of a table from n(c v) and n(c) of a class and of all rows, and those below."""
+        a = PSEUDO_COUNTS[min(number, 1)]
+        p, q = shorter[number if number < self.order else 1]
+        q = (of_all[0] + a * q) / (of_all[1] + a)
+        return (of_class[0] + a * (q + p) / 2) / (of_class[1] + a), q
+
+    def mix(self, hidden: Tensor, probability: Tensor) -> Mixture:
+        """The gate's mixture at M positions.
+
+        Args:
+            hidden: States of the decoder, `[M, F]`.
+            probability: Those of each position's target, `[M, D]`.
+        """
+        gate = self.gate(hidden).float() if hidden.dtype != torch.float64 else self.gate(hidden)
+        log_gate = gate.log_softmax(-1)
+        tiny = torch.finfo(log_gate.dtype).tiny
+        log_p = probability.to(log_gate).clamp(min=tiny).log()
+        return Mixture(log_gate[:, 0], (log_gate[:, 1:] + log_p).logsumexp(-1))
+
+    def mix_all(
+        self, log_prob: Tensor, hidden: Tensor, contexts: Tensor, y: Tensor | None
+    ) -> Tensor:
+        """Log of the mixture for every symbol, `[N, V]`.
+
+        Args:
+            log_prob: Log-probabilities by the recurrent decoder, `[N, V]`.
+            hidden: `[N, F]`.
+            contexts: `[N, D]`.
+            y: As in `next_probabilities`.
+        """
+        gate = self.gate(hidden).softmax(-1)
+        rest = torch.einsum("nk,nkv->nv", gate[:, 1:], self.next_probabilities(contexts, y))
+        rest = rest.clamp(min=torch.finfo(rest.dtype).tiny).log()
+        return torch.logaddexp(gate[:, :1].log() + log_prob, rest)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table `[G, K]`, zeros at -1: `[..., K]`."""
+    if not len(table):
+        return table.new_zeros(*index.shape, table.shape[1])
+    return table[index.clamp(min=0)] * (index >= 0).unsqueeze(-1)
+
+
+def _sides(counts: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Of counts `[M, K]` those of class y `[M]`, and of all classes, `[M]` each."""
+    return counts.gather(1, y.unsqueeze(1)).squeeze(1), counts.sum(1)
+
+
+def _count_equal(row: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Of each position, how many positions of its row have its value and are in the mask, `[S]`."""
+    keys = row * (int(value.max()) + 2) + value
+    _, inverse = keys.unique(return_inverse=True)
+    counts = torch.zeros(len(keys), device=keys.device)
+    return counts.index_add_(0, inverse, mask.to(counts))[inverse]

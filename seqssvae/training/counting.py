@@ -1,0 +1,106 @@
+"""The counts of the decoder's n-grams during training: each row counts for its likely labels."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seqssvae import distributed
+from seqssvae.config import Config
+from seqssvae.data.batches import Indices
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.prepare import Prepared
+from seqssvae.inference.predict import classify_table
+from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.ngram_counts import NGramCounts
+
+Float32 = NDArray[np.float32]
+
+MAX_SYMBOLS = 2_000_000  # that are counted
+MAX_WEIGHTED = 2**25  # of them, times classes
+
+
+class Counting:
+    """Counts n-grams of the training rows, anew after each pass over the unlabelled ones.
+
+    A labelled row counts for its label, another one for each label with q(y | x). So counting is
+    the M step of an EM algorithm whose E step is q. Of a large corpus a random part is counted.
+
+    Args:
+        config: The settings.
+        model: A model whose decoder has n-grams.
+        prepared: The rows.
+
+    Attributes:
+        interval: Steps from one count to the next.
+    """
+
+    def __init__(self, config: Config, model: SSVAE, prepared: Prepared) -> None:
+        assert model.decoder.ngrams is not None
+        self.model, self.lm = model, model.decoder.ngrams
+        self.labelled, self.unlabelled = prepared.labelled, prepared.unlabelled
+        num_symbols = min(MAX_SYMBOLS, MAX_WEIGHTED // self.lm.num_classes)
+        self._chosen = _draw(self.unlabelled, num_symbols, config.training.seed)
+        self._counted = self.unlabelled.take(self._chosen)
+        self.index = NGramCounts(
+            EncodedRows.concatenate([self.labelled, self._counted]),
+            vocabulary_size=self.lm.vocabulary_size,
+            order=self.lm.order,
+        )
+        passes = -(-len(self._chosen) // config.training.unlabelled_batch_size)
+        self.interval = max(passes, config.training.evaluate_every)
+        num_rows = len(self.labelled) + len(self._chosen)
+        self.weights = np.zeros((num_rows, self.lm.num_classes), np.float32)
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs beside the model's weights."""
+        return {"weights": torch.from_numpy(self.weights)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set the rows' weights to those of a state."""
+        self.weights = state["weights"].cpu().numpy()
+
+    def count(self) -> None:
+        """Count all rows, with the labels that the model gives them now."""
+        weights: Float32 = distributed.from_writer(self._classify)
+        self.weights = weights
+        self.lm.assign(self.index.keys, self.index.count(self.weights))
+
+    def of_labelled(self, rows: Indices) -> Float32:
+        """Weights with which labelled rows are counted, `[B, K]`."""
+        return self.weights[rows]
+
+    def of_unlabelled(self, rows: Indices) -> Float32:
+        """Weights with which unlabelled rows are counted, `[B, K]`; 0 for a row that is not."""
+        if not len(self._chosen):
+            return np.zeros((len(rows), self.weights.shape[1]), np.float32)
+        place = np.searchsorted(self._chosen, rows).clip(max=len(self._chosen) - 1)
+        is_counted = self._chosen[place] == rows
+        weights: Float32 = self.weights[len(self.labelled) + place] * is_counted[:, None]
+        return weights
+
+    def _classify(self) -> Float32:
+        """Weights of all rows, `[n, K]`."""
+        weights = np.ones_like(self.weights)
+        if not self.model.num_classes:
+            return weights
+        num_labelled = len(self.labelled)
+        weights[num_labelled:] = classify_table(self.model, self._counted)
+        weights[:num_labelled] = self.labelled.y[:, None] == np.arange(weights.shape[1])
+        partial = sorted(self.labelled.candidates)
+        if partial:
+            table = classify_table(self.model, self.labelled.take(partial))
+            for row, probabilities in zip(partial, table, strict=True):
+                possible = list(self.labelled.candidates[row])
+                weights[row, possible] = probabilities[possible] / probabilities[possible].sum()
+        return weights
+
+
+def _draw(rows: EncodedRows, num_symbols: int, seed: int) -> Indices:
+    """All rows, or a random part that has at most this number of symbols, ascending."""
+    if not len(rows) or rows.lengths.sum() <= num_symbols:
+        return np.arange(len(rows))
+    order = np.random.default_rng([seed, 2]).permutation(len(rows))
+    ends = rows.lengths[order].cumsum()
+    return np.sort(order[: int(np.searchsorted(ends, num_symbols))])
