@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.config import Config, list_settings, override
+from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.inference.predict import classify_table
@@ -18,12 +18,11 @@ from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import fit_prepared
 from seqssvae.teacher.features import Sequences
 from seqssvae.training.fit import train
+from seqssvae.training.trainer import Mode
 
 Probabilities = NDArray[np.float64]
 
-M2 = {"training.teacher": False, "model.ngram_buckets": 0}
-if "model.decoder_ngrams" in {one.key for one in list_settings()}:
-    M2["model.decoder_ngrams"] = 0
+M2 = {"training.teacher": False, "model.ngram_buckets": 0, "model.decoder_ngrams": 0}
 
 
 def predict_by_ssvae(config: Config, prepared: Prepared, rows: EncodedRows) -> Probabilities:
@@ -32,11 +31,11 @@ def predict_by_ssvae(config: Config, prepared: Prepared, rows: EncodedRows) -> P
     With `M2` among the settings it is the model of Kingma et al. (2014): recurrent encoders and
     decoder, the bound, and no n-grams.
     """
-    model, metrics = fit_ssvae(config, prepared)
-    return classify_table(model, rows, mode=metrics.get("best_mode", "q"))
+    model, default = fit_ssvae(config, prepared)
+    return classify_table(model, rows, mode=default.mode, weights=default.weights)
 
 
-def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mapping[str, Any]]:
+def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mode]:
     """The SS-VAE as `train` trains it, with the labels of dev rows in the end.
 
     Where `train` does not learn these itself, the number of steps with the best score on dev rows
@@ -48,12 +47,12 @@ def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mapping[str, A
         prepared: The rows.
 
     Returns:
-        The model, and metrics of the one that was chosen on dev rows.
+        The model, and how `classify` uses it by default, chosen on dev rows.
     """
     trainer = train(config, prepared)
     progress, everything = trainer.progress, prepared.with_dev_labels()
     if progress.dev_labels_learned or everything is prepared or not progress.step:
-        return trainer.model, progress.metrics
+        return trainer.model, progress.default_mode
     # random weights are not a choice
     num_steps = progress.best_step or min(config.training.evaluate_every, progress.step)
     rows = dataclasses.replace(everything, dev=prepared.dev.take(prepared.dev.y < 0))
@@ -69,7 +68,7 @@ def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mapping[str, A
         on_evaluation=on_evaluation,
         should_stop=lambda: is_over,
     )
-    return again.model.cpu(), progress.metrics
+    return again.model.cpu(), progress.default_mode
 
 
 def predict_by_teacher(config: Config, prepared: Prepared, sequences: Sequences) -> Probabilities:

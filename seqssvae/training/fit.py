@@ -263,6 +263,7 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
     Where `dev_labels_learned`, the metrics `dev` are those of q(y | x) before that.
     """
     progress = trainer.progress
+    mode, weights = progress.default_mode
     return {
         "num_steps": progress.step,
         "best_step": progress.best_step,
@@ -275,8 +276,8 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "unseen_share": unseen_share(prepared.vocabulary, prepared.labelled, prepared.unlabelled),
         "dev": progress.metrics,
         "taught": progress.taught,
-        "mode": progress.metrics.get("best_mode", "q"),
-        "mix_weights": progress.metrics.get("mix_weights", [0.5, 0.5]),
+        "mode": mode,
+        "mix_weights": list(weights),
         "dev_labels_learned": progress.dev_labels_learned,
         "warnings": ignored_variables(progress.metrics, trainer.model),
     }

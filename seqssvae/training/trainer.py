@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,13 @@ FINAL_SAMPLES = 8  # of z, when they are compared in the end
 IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
 OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+
+
+class Mode(NamedTuple):
+    """A mode of `classify`, and the weights of q(y | x) and of the posterior in "mix"."""
+
+    mode: str
+    weights: tuple[float, float]
 
 
 @dataclasses.dataclass
@@ -76,6 +83,12 @@ class Progress:
     bad_ids: list[str] = dataclasses.field(default_factory=list)
     minutes: float = 0.0
     stopped_by: str | None = None
+
+    @property
+    def default_mode(self) -> Mode:
+        """The mode of `classify` that is best on labelled dev rows."""
+        q, posterior = self.metrics.get("mix_weights", (0.5, 0.5))
+        return Mode(self.metrics.get("best_mode", "q"), (q, posterior))
 
 
 class Trainer:

@@ -15,11 +15,14 @@ from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.teacher.teacher import fit_teacher
 from seqssvae.training.fit import train
-from seqssvae.training.trainer import Trainer
+from seqssvae.training.trainer import Mode, Trainer
 from tests.support.rows import write_two_classes
 from tests.support.training import config
 
-SETTINGS = config(training__num_steps=6, training__evaluate_every=2, objective__kl_warmup_steps=3)
+SETTINGS = config(
+    training__num_steps=6, training__evaluate_every=2, objective__kl_warmup_steps=3,
+    model__decoder_ngrams=0,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -69,21 +72,20 @@ def test_a_model_that_has_learned_all_labels_is_taken_as_it_is(
     spy = Mock()
     spy.return_value.progress.dev_labels_learned = kind == "learned"
     monkeypatch.setattr(parts, "train", spy)
-    model, metrics = fit_ssvae(SETTINGS, rows)
+    model, default = fit_ssvae(SETTINGS, rows)
     assert model is spy.return_value.model and spy.call_count == 1
-    assert metrics is spy.return_value.progress.metrics
+    assert default is spy.return_value.progress.default_mode
 
 
-@pytest.mark.parametrize(
-    ("metrics", "mode"), [({}, "q"), ({"best_mode": "posterior"}, "posterior")]
-)
+@pytest.mark.parametrize("mode", ["q", "posterior", "mix"])
 def test_rows_are_classified_in_the_mode_that_is_best_on_dev_rows(
-    rows: Prepared, monkeypatch: pytest.MonkeyPatch, metrics: dict[str, Any], mode: str
+    rows: Prepared, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    model = build(SETTINGS, rows)
-    monkeypatch.setattr(parts, "fit_ssvae", lambda config, prepared: (model, metrics))
+    model, default = build(SETTINGS, rows), Mode(mode, (0.3, 0.9))
+    monkeypatch.setattr(parts, "fit_ssvae", lambda config, prepared: (model, default))
     result = predict_by_ssvae(SETTINGS, rows, rows.dev)
-    np.testing.assert_array_equal(result, classify_table(model, rows.dev, mode=mode))
+    want = classify_table(model, rows.dev, mode=mode, weights=(0.3, 0.9))
+    np.testing.assert_array_equal(result, want)
 
 
 def test_m2_has_neither_a_teacher_nor_ngrams(
