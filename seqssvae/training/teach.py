@@ -47,14 +47,13 @@ def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught
         taught: Whether q(y | x) was initialised by a teacher.
 
     Returns:
-        Whether anything was learned.
+        Whether they were learned; without a teacher, q(y | x) has no other way than training.
     """
     with_dev = prepared.with_dev_labels()
-    if with_dev is prepared or not (taught or model.decoder.ngrams is not None):
+    if with_dev is prepared or not taught:
         return False
-    if taught:
-        logger.info("training the teacher again, with the labels of dev rows")
-        _distil(config, model, with_dev)
+    logger.info("training the teacher again, with the labels of dev rows")
+    _distil(config, model, with_dev)
     if model.decoder.ngrams is not None:
         Counting(config, model, with_dev).count()
     return True
