@@ -137,7 +137,7 @@ class ModelConfig:
 class ObjectiveConfig:
     """Weights of the objective's terms, which are in nats per sequence."""
 
-    w: float = setting(0.1, "Weight of L(x,y) and U(x), the evidence lower bounds.", 0)
+    w: float = setting(0.2, "Weight of L(x,y) and U(x), the evidence lower bounds.", 0)
     w_by_rows: bool = setting(
         True, "Reduce w of rows that recur more often, so that L and U count rows alike."
     )
