@@ -97,7 +97,7 @@ class TrainedModel(Pretrained):
             (40, True)
         """
         rows = self.read(data, labels=True)
-        _check_samples(num_samples, seed)
+        _check_samples(num_samples, seed, least=1)
         return evaluate(
             self.model,
             rows,
@@ -112,7 +112,7 @@ class TrainedModel(Pretrained):
         sequences: Sequence[str] | Sequence[Sequence[str]],
         *,
         mode: str | None = None,
-        num_samples: int = 8,
+        num_samples: int = 0,
         seed: int = 0,
     ) -> list[dict[str, Any]]:
         """Label sequences.
@@ -121,7 +121,7 @@ class TrainedModel(Pretrained):
             sequences: Texts, or lists of tokens, as in training.
             mode: "q" for q(y | x), "posterior" for Bayes' rule p(y | x) with importance samples
                 of z, "mix" for their product with fitted weights; `default_mode` when None.
-            num_samples: Samples of z for "posterior" and "mix".
+            num_samples: Samples of z for "posterior" and "mix"; 0: z at its mean.
             seed: Seed of the samples.
 
         Returns:
@@ -139,7 +139,7 @@ class TrainedModel(Pretrained):
         return list(self.classify_rows(rows, mode=mode, num_samples=num_samples, seed=seed))
 
     def classify_rows(
-        self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 8, seed: int = 0
+        self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 0, seed: int = 0
     ) -> Iterator[dict[str, Any]]:
         """Label encoded rows; as `classify`."""
         if not self.labels.names:
@@ -260,7 +260,7 @@ class TrainedModel(Pretrained):
         return [self.vocabulary.decode(ids) for ids in written]
 
     def classify_table(
-        self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 8, seed: int = 0
+        self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 0, seed: int = 0
     ) -> NDArray[np.float64]:
         """Probabilities of every label for encoded rows, `[n, K]`; arguments as of `classify`."""
         return classify_table(
@@ -384,8 +384,8 @@ class TrainedModel(Pretrained):
         return torch.full((n,), self._class(label))
 
 
-def _check_samples(num_samples: int, seed: int) -> None:
-    check_whole("num_samples", num_samples, 1, MAX_SAMPLES)
+def _check_samples(num_samples: int, seed: int, *, least: int = 0) -> None:
+    check_whole("num_samples", num_samples, least, MAX_SAMPLES)
     check_whole("seed", seed, 0, LARGEST_SEED)
 
 

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from seqssvae.data.encoded import EncodedRows
     from seqssvae.trained import TrainedModel
 
+SAMPLES = "samples of z; 0: z at its mean"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts to classify")
     add_rows(parser, "--data", help="rows to classify instead")
     add_columns(parser)
     parser.add_argument("--mode", choices=("q", "posterior", "mix"), help="see above")
-    parser.add_argument("--num-samples", type=int, default=8, metavar="S", help="samples of z")
+    parser.add_argument("--num-samples", type=int, default=0, metavar="S", help=SAMPLES)
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
     parser.add_argument("--out", metavar="FILE.jsonl", type=Path, help="write predictions here")
 

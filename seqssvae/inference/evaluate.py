@@ -21,9 +21,11 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
 from seqssvae.estimators.terms import normal_kl
 from seqssvae.inference.classify import (
+    common_noise,
     label_log_prob,
+    label_logits,
     log_joint,
-    log_mean_exp,
+    powers_of,
     sample_log_likelihood,
 )
 from seqssvae.inference.decode import draw, evaluation_mode
@@ -127,7 +129,7 @@ def evaluate(
     num_samples = num_samples if model.latent_size else 1
     if batch_size is None:
         batch_size = limits.batch_size(len(rows), num_samples * max(model.num_classes, 1))
-    powers = {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
+    powers = powers_of(mode, weights)
     tally, aggregate = _measure_rows(model, rows, batch_size, num_samples, seed, limits, powers)
     information = 0.0
     if model.latent_size:
@@ -173,7 +175,11 @@ def _measure_rows(
             samples = sample_log_likelihood(
                 model, batch, features, noise, num_rows=limits.decoder_rows
             )
-            columns = _measure(model, batch, samples, log_q, posterior, powers)
+            logits = noise.new_zeros(1, 1)
+            if model.num_classes:
+                at_mean = common_noise(model, 0, None)
+                logits = label_logits(model, batch, features, at_mean, powers)
+            columns = _measure(model, batch, samples, log_q, posterior, logits.double())
             of_batch = Tally.of_rows(columns, model.num_classes)
             tally = of_batch if tally is None else tally + of_batch
             chosen = np.isin(indices, subset)
@@ -240,7 +246,7 @@ def _measure(
     samples: tuple[Tensor, Tensor],
     log_q: Tensor,
     posterior: dict[str, Tensor],
-    powers: tuple[float, float],
+    logits: Tensor,
 ) -> dict[str, npt.NDArray[Any]]:
     """Columns of `Tally.of_rows`.
 
@@ -250,7 +256,7 @@ def _measure(
         samples: Of `sample_log_likelihood`.
         log_q: Of `_label_log_prob`.
         posterior: Of `_posterior`.
-        powers: Of q(y | x) and of p(y | x), whose product classifies the rows.
+        logits: Of `label_logits`, `[B, K]`, as rows are classified; 0 without classes.
     """
     likelihoods, log_ratio = (part.double() for part in samples)  # [S, K, B], [S, K or 1, B]
     q = log_q.exp()  # [S or 1, K, B]
@@ -261,17 +267,15 @@ def _measure(
     weight = posterior["log_weight"].exp()  # [B, J]
     likelihood = (q * likelihoods).sum(1).mean(0)
     kl = (weight * normal_kl(loc, scale).sum(-1)).sum(-1).to(likelihood)
-    joint = log_joint(model, likelihoods, log_ratio)
-    log_prob = powers[0] * log_mean_exp(log_q) + powers[1] * joint.log_softmax(0)  # [K, B]
-    log_prob = log_prob.nan_to_num(nan=-torch.inf).log_softmax(0)
-    confidence, predicted = log_prob.exp().max(0)
-    log_loss = -log_prob.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
+    log_prob = logits.expand(batch.num_rows, max(model.num_classes, 1)).log_softmax(1)
+    confidence, predicted = log_prob.exp().max(1)
+    log_loss = -log_prob.gather(1, batch.y.clamp(min=0).unsqueeze(1)).squeeze(1)
     by_label = likelihoods.mean(0)  # [K, B]
     true = by_label.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
     wrong = (by_label.sum(0) - true) / max(model.num_classes - 1, 1)
     columns = {
         "elbo": likelihood - divergence - kl,
-        "nll": -joint.logsumexp(0),
+        "nll": -log_joint(model, likelihoods, log_ratio).logsumexp(0),
         "likelihood": likelihood,
         "kl": kl,
         "y_gap": true - wrong,

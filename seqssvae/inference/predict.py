@@ -30,7 +30,7 @@ def classify_table(
     *,
     mode: str = "q",
     weights: tuple[float, float] = (0.5, 0.5),
-    num_samples: int = 8,
+    num_samples: int = 0,
     seed: int = 0,
     batch_size: int = MAX_ROWS,
 ) -> NDArray[np.float64]:

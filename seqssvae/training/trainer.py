@@ -27,8 +27,6 @@ from seqssvae.training.step import Stepper
 logger = logging.getLogger(__name__)
 
 BAD_NUMBERS = "bad-numbers"
-EVALUATION_ROWS = 256  # labelled dev rows by which the ways to classify are compared in training
-FINAL_SAMPLES = 8  # of z, when they are compared in the end
 IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
 OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
@@ -181,7 +179,7 @@ class Trainer:
         if not self._must_stop():
             best = {**progress.best_elbo_weights, **progress.best_weights}
             self.model.load_state_dict({**self.model.state_dict(), **best})
-            progress.metrics = self._measure(is_final=True)
+            progress.metrics = self._measure()
             for warning in ignored_variables(progress.metrics, self.model):
                 logger.warning(warning)
         return progress
@@ -268,19 +266,13 @@ class Trainer:
             report = self.on_evaluation
             distributed.from_writer(lambda: report(record, self.state()))
 
-    def _measure(self, *, is_final: bool = False) -> dict[str, Any]:
+    def _measure(self) -> dict[str, Any]:
         """Metrics of the held-out rows, or of some training rows if none were held out."""
         prepared, seed = self.prepared, self.config.training.seed
         rows = prepared.dev or (prepared.unlabelled or prepared.labelled).slice(0, 256)
         metrics = evaluate(self.model, rows, num_samples=1, seed=seed)
         if self.model.num_classes and len(prepared.labelled_dev):
-            metrics |= measure_modes(
-                self.model,
-                prepared.labelled_dev,
-                num_samples=FINAL_SAMPLES if is_final else 1,
-                seed=seed,
-                max_rows=(2 if is_final else 1) * EVALUATION_ROWS,
-            )
+            metrics |= measure_modes(self.model, prepared.labelled_dev, seed=seed)
         return metrics
 
     def _keep_best(self, metrics: Mapping[str, Any]) -> None:
