@@ -16,6 +16,7 @@ from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import SequenceEncoder
+from seqssvae.nn.ngram_lm import MAX_NGRAMS
 from seqssvae.nn.ngram_logits import build_ngrams
 from seqssvae.nn.words import tabulate_words
 
@@ -77,12 +78,19 @@ def build_model(
 
 
 def meta_weights(config: Config, vocabulary_size: int, num_classes: int) -> dict[str, Tensor]:
-    """A model's state dict on the meta device: names, shapes and dtypes without the memory."""
+    """A model's state dict on the meta device: names, shapes and dtypes without the memory.
+
+    N-gram tables have their greatest size.
+    """
     prior = torch.ones(num_classes)  # a real tensor: its values are read
     with torch.device("meta"), _SkipInit():
         model = build_model(
             config.model, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
         )
+    if (ngrams := model.decoder.ngrams) is not None:
+        num_ngrams = ngrams.num_tables * MAX_NGRAMS
+        ngrams.keys = ngrams.keys.new_empty(num_ngrams)
+        ngrams.counts = ngrams.counts.new_empty(num_ngrams, ngrams.num_classes)
     return dict(model.state_dict())
 
 

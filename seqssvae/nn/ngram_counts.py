@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.nn.ngram_lm import LAST_POSITION
+from seqssvae.nn.ngram_lm import LAST_POSITION, MAX_NGRAMS
 
 if TYPE_CHECKING:  # slow to import, and not needed to use a model
     from scipy.sparse import csr_matrix
-
-MAX_NGRAMS = 2**19  # of one size
 
 
 class NGramCounts:

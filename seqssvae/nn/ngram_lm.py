@@ -14,7 +14,7 @@ Counts are data and no parameters: they are set by `assign`. A row that was coun
 likelihood, its own counts left out (`counted`), so that rows of training are as likely as new ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,7 @@ from seqssvae.shapes import length_mask
 
 PSEUDO_COUNTS = (1.0, 4.0)  # a_1, and a_k of the others
 LAST_POSITION = 63  # this position and all later ones are one context
+MAX_NGRAMS = 2**19  # of one table
 
 
 class Mixture(NamedTuple):
@@ -128,14 +129,41 @@ class NGramLM(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Take the number of n-grams from the state."""
+    def _load_from_state_dict(
+        self,
+        state: dict[str, Any],
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        """Take the number of n-grams from the state, which is not trusted."""
         self._tables = None
         for name in ("keys", "counts"):
             value, own = state.get(prefix + name), getattr(self, name)
             if value is not None and value.dim() and value.shape[1:] == own.shape[1:]:
                 setattr(self, name, own.new_zeros(value.shape))
-        super()._load_from_state_dict(state, prefix, *rest)
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
+        errors += [f"{prefix}{problem}" for problem in self._problems()]
+
+    def _problems(self) -> Iterator[str]:
+        """What of the buffers is no table; indices are not checked again when they are used."""
+        sizes, num_contexts = self.sizes.tolist(), 1
+        if min(sizes) < 0 or {sum(sizes), len(self.counts)} != {len(self.keys)}:
+            yield f"sizes: wanted a sum of {len(self.keys)}, and as many counts, got {sizes}"
+            return
+        if not bool((self.counts.isfinite() & (self.counts >= 0)).all()):
+            yield "counts: wanted finite numbers of at least 0, got others"
+        for number, keys in enumerate(self.keys.split(sizes)):
+            if number == self.order:
+                num_contexts = LAST_POSITION + 1
+            end = num_contexts * self.vocabulary_size
+            is_within = not len(keys) or (int(keys[0]) >= 0 and int(keys[-1]) < end)
+            if not is_within or bool((keys[1:] <= keys[:-1]).any()):
+                yield f"keys: wanted ascending numbers below {end} in table {number}, got others"
+            num_contexts = len(keys) + 1
 
     def look_up(self, table: Table, context: Tensor, symbol: Tensor) -> Tensor:
         """Numbers of n-grams, -1 for one that was not counted or has no context (-1)."""

@@ -63,6 +63,7 @@ REQUIRED = (CONFIG, VOCABULARY, LABELS, SPLIT)
 STAGING = ".unfinished"  # files of a save that is in progress, or was killed
 HEADER_BYTES = 2**20  # of a weights file, and some more for each tensor
 BYTES_PER_NUMBER = 8
+NGRAM_TABLES = ("decoder.ngrams.keys", "decoder.ngrams.counts")  # a row for each n-gram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,4 +271,4 @@ def _check_weights(files: CheckedFolder, contents: RunContents) -> None:
     if size > limit:
         raise InputError(f"{path}: wanted at most {limit} bytes for the config, got {size}")
     files.check(WEIGHTS)
-    check_header(path, wanted)
+    check_header(path, wanted, growing=NGRAM_TABLES)

@@ -1,6 +1,6 @@
 """Tensors in safetensors files, whose headers are compared with the expected tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import safetensors
@@ -34,7 +34,9 @@ def from_bytes(content: bytes, where: Path) -> dict[str, Tensor]:
         raise InputError(f"{where}: wanted safetensors, got {_describe(content, error)}") from error
 
 
-def check_header(path: Path, wanted: Mapping[str, Tensor]) -> None:
+def check_header(
+    path: Path, wanted: Mapping[str, Tensor], *, growing: Collection[str] = ()
+) -> None:
     """Compare a file's header with the expected tensors, before any of it is read.
 
     safetensors itself refuses a header whose sizes are not the file's.
@@ -43,6 +45,7 @@ def check_header(path: Path, wanted: Mapping[str, Tensor]) -> None:
         path: The file.
         wanted: Expected tensors, for instance on the meta device; shapes and whether they are
             floats are compared.
+        growing: Names of those whose first dim may be shorter.
 
     Raises:
         InputError: no safetensors, or other names, shapes or kinds of number.
@@ -56,9 +59,12 @@ def check_header(path: Path, wanted: Mapping[str, Tensor]) -> None:
             for name, tensor in wanted.items():
                 stored = file.get_slice(name)
                 shape, is_float = list(stored.get_shape()), stored.get_dtype() in FLOATS
-                if shape != list(tensor.shape) or is_float != tensor.is_floating_point():
+                greatest = list(tensor.shape)
+                is_short = name in growing and shape[:1] < greatest[:1]
+                fits = shape[is_short:] == greatest[is_short:] and len(shape) == len(greatest)
+                if not fits or is_float != tensor.is_floating_point():
                     raise InputError(
-                        f"{path}: wanted {name} of shape {list(tensor.shape)}, got {shape} of "
+                        f"{path}: wanted {name} of shape {greatest}, got {shape} of "
                         f"{stored.get_dtype()}"
                     )
     except SafetensorError as error:

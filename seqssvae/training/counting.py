@@ -63,8 +63,10 @@ class Counting:
 
     def count(self) -> None:
         """Count all rows, with the labels that the model gives them now."""
-        weights: Float32 = distributed.from_writer(self._classify)
-        self.weights = weights
+        with distributed.writer_first():
+            if distributed.is_writer():
+                self.weights = self._classify()
+        distributed.share([torch.from_numpy(self.weights)])  # the same memory
         self.lm.assign(self.index.keys, self.index.count(self.weights))
 
     def of_labelled(self, rows: Indices) -> Float32:

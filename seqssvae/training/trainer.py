@@ -272,7 +272,9 @@ class Trainer:
         rows = prepared.dev or (prepared.unlabelled or prepared.labelled).slice(0, 256)
         metrics = evaluate(self.model, rows, num_samples=1, seed=seed)
         if self.model.num_classes and len(prepared.labelled_dev):
-            metrics |= measure_modes(self.model, prepared.labelled_dev, seed=seed)
+            metrics |= distributed.from_writer(
+                lambda: measure_modes(self.model, prepared.labelled_dev, seed=seed)
+            )
         return metrics
 
     def _keep_best(self, metrics: Mapping[str, Any]) -> None:
