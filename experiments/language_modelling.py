@@ -1,11 +1,11 @@
-"""Does z cost likelihood? Compare the VAE with the same decoder trained as a language model.
+"""Does z cost likelihood? Compare the VAE with its recurrent decoder as a language model.
 
     python experiments/language_modelling.py --data train.jsonl --test test.jsonl --num-labels 100
 
-The language model has neither y nor z and is trained on all rows without their labels; everything
-else is the same. Settings are given as in `seqssvae train`. The NLL is that of the test rows: exact
-for the language model; for the VAE an importance-weighted estimate (Burda et al. 2016), which is an
-upper bound in expectation.
+The language model has neither y nor z nor n-grams and is trained on all rows without their labels;
+everything else is the same. Settings are given as in `seqssvae train`. The NLL is that of the test
+rows: exact for the language model; for the VAE an importance-weighted estimate (Burda et al. 2016),
+which is an upper bound in expectation.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import numpy as np
 
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, read_settings
-from seqssvae.config import Config
+from seqssvae.config import Config, override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared, prepare, read_like
@@ -31,7 +31,7 @@ PARTS = 20  # parts of the test rows for the standard error
 
 
 def as_language_model(config: Config, prepared: Prepared) -> tuple[Config, Prepared]:
-    """The same decoder without y and z, and the same rows without labels."""
+    """The same recurrent decoder without y and z, and the same rows without labels."""
     rows = EncodedRows.concatenate([prepared.labelled.with_labels(None), prepared.unlabelled])
     plain = dataclasses.replace(
         prepared,
@@ -40,9 +40,7 @@ def as_language_model(config: Config, prepared: Prepared) -> tuple[Config, Prepa
         unlabelled=rows,
         dev=prepared.dev.with_labels(None),
     )
-    return dataclasses.replace(
-        config, model=dataclasses.replace(config.model, latent_size=0)
-    ), plain
+    return override(config, {"model.latent_size": 0, "model.decoder_ngrams": 0}), plain
 
 
 def measure(

@@ -69,7 +69,7 @@ def test_a_run_reads_them_in_training_and_in_use(
     )
     assert any(expected in message for message in caplog.messages)
     trained = seqssvae.load(tmp_path / "run")
-    found = trained.classify(others)
+    found = trained.classify(others, mode="q")
     assert [row["label"] for row in found] == truth
     assert trained.evaluate(test, num_samples=1)["accuracy"] == 1
     table = np.array([list(row["probabilities"].values()) for row in found])

@@ -157,6 +157,7 @@ def make_model(setting: Setting, cell: str) -> SSVAE:
         feed_z=False,
         class_bias=False,
         ngram_buckets=0,
+        decoder_ngrams=0,
     )
     return build_model(config, vocabulary_size=setting.V, num_classes=setting.K)
 

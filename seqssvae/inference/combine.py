@@ -61,9 +61,10 @@ def compare_modes(log_q: Float64, log_posterior: Float64, y: NDArray[np.int64]) 
         y: Classes, `[n]`, n at least 1.
     """
     rows = np.arange(len(y))
-    a, b = np.exp(GRID)[:, None, None, None], np.exp(GRID)[:, None, None]
-    log_r = log_softmax(a * log_q + b * log_posterior, axis=-1)  # [A, B, n, K]
-    fit = log_r[..., rows, y]  # [A, B, n]
+    of_b = np.exp(GRID)[:, None, None] * log_posterior  # [B, n, K]
+    fit = np.stack(  # [A, B, n]
+        [log_softmax(a * log_q + of_b, axis=-1)[:, rows, y] for a in np.exp(GRID)]
+    )
     log_prior = -0.5 * (
         ((GRID[:, None] - PRIOR_A[0]) / PRIOR_A[1]) ** 2 + ((GRID - PRIOR_B[0]) / PRIOR_B[1]) ** 2
     )

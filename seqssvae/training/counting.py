@@ -19,6 +19,7 @@ Float32 = NDArray[np.float32]
 
 MAX_SYMBOLS = 2_000_000  # that are counted
 MAX_WEIGHTED = 2**25  # of them, times classes
+TINY = 1e-30  # probability; all labels that are possible may have less
 
 
 class Counting:
@@ -92,7 +93,7 @@ class Counting:
         weights[:num_labelled] = self.labelled.y[:, None] == np.arange(weights.shape[1])
         partial = sorted(self.labelled.candidates)
         if partial:
-            table = classify_table(self.model, self.labelled.take(partial))
+            table = classify_table(self.model, self.labelled.take(partial)).clip(min=TINY)
             for row, probabilities in zip(partial, table, strict=True):
                 possible = list(self.labelled.candidates[row])
                 weights[row, possible] = probabilities[possible] / probabilities[possible].sum()

@@ -141,7 +141,7 @@ def test_pickle_keeps_the_model_and_fit_keeps_the_random_state() -> None:
 
 def test_the_model_says_what_it_learned() -> None:
     """For its card: how many labels, and whether those held out were among them in the end."""
-    texts, y = ["ab" * 4, "cd" * 4] * 15, [0, 1] * 15
+    texts, y = [("ab", "cd")[i % 2] * (1 + i) for i in range(30)], [0, 1] * 15
     config = override(TINY, {"training.teacher": True, "training.num_steps": 1})
     summary = SeqSSVAEClassifier(config=config).fit(texts, y).model_.manifest["summary"]
     assert summary["num_labelled"] + summary["dev"]["num_labelled"] == 30

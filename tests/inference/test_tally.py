@@ -29,6 +29,7 @@ def _columns(num_rows: int, num_classes: int = 4, latent_size: int = 3) -> Colum
     columns: Columns = {name: 1e3 + 10 * stream.standard_normal(num_rows) for name in MEANS}
     return columns | {
         "y_gap": stream.standard_normal(num_rows),
+        "log_loss": stream.exponential(size=num_rows),
         "confidence": stream.random(num_rows),
         "length": stream.integers(1, 9, num_rows),
         "y": stream.integers(-1, num_classes - 1, num_rows),
@@ -70,6 +71,7 @@ def test_a_tally_in_portions_equals_whole_columns(sizes: list[int]) -> None:
             "macro_f1": f1_score(y, predicted, average="macro", zero_division=0.0),
             "calibration_error": calibration_error(bin_sums(confidence, y == predicted)),
             "y_gap": columns["y_gap"][is_labelled].mean(),
+            "log_loss": columns["log_loss"][is_labelled].mean(),
         },
         abs=1e-14,
     )

@@ -104,7 +104,7 @@ def test_probabilities_are_those_of_the_formulas(new: list[list[int]], order: in
 
 
 def test_a_value_by_hand() -> None:
-    """ "aab" of class 0 and "b" of class 1: p_2(b | a, y)."""
+    """p_2(b | a, y), counted in "aab" of class 0 and in "b" of class 1."""
     a, b = 4, 5
     lm = make_lm([[a, a, b], [b]], torch.eye(2), 2, 2)
     got = lm.target_probabilities(*padded([[a, b]]))[1]  # [D, K]
@@ -198,7 +198,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "sizes": (lambda s: s["sizes"][0].add_(1), "sizes: wanted a sum of"),
     "a negative size": (lambda s: s["sizes"].add_(torch.tensor([-99, 99, 0])), "sizes: wanted a"),
     "fewer counts": (lambda s: s.update(counts=s["counts"][1:]), "sizes: wanted a sum of"),
-    "a negative count": (lambda s: s["counts"][3].sub_(9), "counts: wanted finite numbers"),
+    "a negative count": (lambda s: s["counts"][3].fill_(-1), "counts: wanted finite numbers"),
     "a count of NaN": (lambda s: s["counts"][3].fill_(np.nan), "counts: wanted finite numbers"),
     "an infinite count": (lambda s: s["counts"][3].fill_(np.inf), "counts: wanted finite numbers"),
     "a negative key": (lambda s: s["keys"][0].fill_(-1), "keys: wanted ascending numbers below 9"),

@@ -160,15 +160,16 @@ def test_classifier_and_generator_are_kept_from_their_own_best(
     scripted = iter([(0.1, -9.0), (0.2, -8.0), (0.9, -7.0), (0.3, -5.0), (0.4, -6.0), (0.0, 0.0)])
     seen: list[dict[str, Tensor]] = []
 
-    def measure(trainer: Trainer) -> dict[str, Any]:
+    def measure(trainer: Trainer, **_: bool) -> dict[str, Any]:
         seen.append(weights(trainer))
         accuracy, elbo = next(scripted)
         return {"accuracy": accuracy, "elbo": elbo, "mutual_information": 1.0, "likelihood": 0.0}
 
     monkeypatch.setattr(Trainer, "_measure", measure)
     trainer = trained(
-        training__num_steps=4, training__evaluate_every=1, model__shared_encoder=shared
-    )
+        training__num_steps=4, training__evaluate_every=1, model__shared_encoder=shared,
+        training__early_stopping="accuracy",
+    )  # fmt: skip
     of_classifier = trainer.model.classifier_names()
     for name, value in weights(trainer).items():
         expected = seen[2 if shared or name in of_classifier else 3]
@@ -241,7 +242,7 @@ def test_too_many_bad_steps_in_a_row_end_training(first_bad: int) -> None:
 
 
 def test_first_weights_that_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(_: Trainer) -> dict[str, Any]:
+    def measure(_: Trainer, **__: bool) -> dict[str, Any]:
         Normal(torch.tensor(torch.nan), 1.0)
         return {}
 
@@ -256,10 +257,10 @@ def test_where_weights_cannot_be_evaluated_the_best_ones_are_kept(
     """The second evaluation is refused, the third would be fine."""
     plain_measure, calls = Trainer._measure, itertools.count()
 
-    def measure(trainer: Trainer) -> dict[str, Any]:
+    def measure(trainer: Trainer, **options: bool) -> dict[str, Any]:
         if next(calls) == 1:
             Normal(torch.tensor(torch.nan), 1.0)
-        return plain_measure(trainer)
+        return plain_measure(trainer, **options)
 
     monkeypatch.setattr(Trainer, "_measure", measure)
     trainer = trained(training__teacher=False)
@@ -267,15 +268,44 @@ def test_where_weights_cannot_be_evaluated_the_best_ones_are_kept(
     assert trainer.progress.best_step == 0 and trainer.progress.metrics
 
 
-@pytest.mark.parametrize("metric", ["elbo", "accuracy"])
+@pytest.mark.parametrize(
+    ("setting", "metric"),
+    [("log-loss", "elbo"), ("log-loss", "q_log_loss"), ("accuracy", "accuracy")],
+)
 def test_metrics_that_are_not_finite_are_never_the_best(
-    metric: str, monkeypatch: pytest.MonkeyPatch
+    setting: str, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The second evaluation would be the best by far, but for one of its metrics."""
     plain_measure, calls = Trainer._measure, itertools.count()
 
-    def measure(trainer: Trainer) -> dict[str, Any]:
-        spoiled = {"accuracy": 2.0} | {metric: math.nan} if next(calls) == 1 else {}
-        return plain_measure(trainer) | spoiled
+    def measure(trainer: Trainer, **options: bool) -> dict[str, Any]:
+        best = {"accuracy": 2.0, "q_log_loss": -9.0}
+        spoiled = best | {metric: math.nan} if next(calls) == 1 else {}
+        return plain_measure(trainer, **options) | spoiled
 
     monkeypatch.setattr(Trainer, "_measure", measure)
-    assert trained().progress.best_step != 4
+    assert trained(training__early_stopping=setting).progress.best_step != 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "best"), [("log-loss", 1), ("accuracy", 2), ("macro-f1", 3), ("elbo", 4)]
+)
+def test_each_score_keeps_its_own_best(
+    setting: str, best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log-loss is that of q(y | x); it is minimised, all others are maximised."""
+    calls = itertools.count()
+
+    def measure(_: Trainer, **__: bool) -> dict[str, Any]:
+        step = min(next(calls), 5)
+        return {
+            "accuracy": float(step == 2), "macro_f1": float(step == 3),
+            "elbo": -1.0 if step == 4 else -9.0 - step, "q_log_loss": 2.0 - (step == 1),
+            "log_loss": 2.0 - (step == 3), "mutual_information": 1.0, "likelihood": 0.0,
+        }  # fmt: skip
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    progress = trained(
+        training__early_stopping=setting, training__num_steps=5, training__evaluate_every=1
+    ).progress
+    assert progress.best_step == best

@@ -1,0 +1,136 @@
+"""q(y | x) and the posterior combined, against plain loops over rows and a grid."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from sklearn.metrics import log_loss
+
+from seqssvae.data.batches import collate
+from seqssvae.inference.classify import classify
+from seqssvae.inference.combine import (
+    GRID,
+    PRIOR_A,
+    PRIOR_B,
+    compare_modes,
+    label_tables,
+    measure_modes,
+)
+from tests.support.factories import FACTORISATIONS, make_model
+from tests.support.rows import random_rows
+
+Float64 = NDArray[np.float64]
+
+
+def tables(num_rows: int, a: float = 1.0, b: float = 1.0) -> tuple[Float64, Float64, Any]:
+    """Two random opinions, and labels drawn from their product with powers a and b."""
+    stream = np.random.default_rng(0)
+    log_q, log_p = (log_softmax(3 * stream.standard_normal((num_rows, 3)), 1) for _ in "qp")
+    share = np.exp(log_softmax(a * log_q + b * log_p, 1))
+    return log_q, log_p, np.array([stream.choice(3, p=row) for row in share])
+
+
+def fit_by_loops(log_q: Float64, log_p: Float64, y: Any) -> tuple[float, float]:
+    """The posterior mean of log a and log b, over all pairs of the grid."""
+    total = sum_a = sum_b = 0.0
+    for log_a in GRID:
+        for log_b in GRID:
+            fit = log_softmax(np.exp(log_a) * log_q + np.exp(log_b) * log_p, 1)
+            weight = math.exp(
+                fit[range(len(y)), y].sum()
+                - ((log_a - PRIOR_A[0]) / PRIOR_A[1]) ** 2 / 2
+                - ((log_b - PRIOR_B[0]) / PRIOR_B[1]) ** 2 / 2
+            )
+            total, sum_a, sum_b = total + weight, sum_a + weight * log_a, sum_b + weight * log_b
+    return math.exp(sum_a / total), math.exp(sum_b / total)
+
+
+def test_cross_fitting_leaves_each_row_out() -> None:
+    """Weights of all rows; accuracy and log-loss by weights that were fitted without the row."""
+    log_q, log_p, y = tables(12)
+    found = compare_modes(log_q, log_p, y)
+    assert found.weights == pytest.approx(fit_by_loops(log_q, log_p, y))
+    mixed = []
+    for row in range(12):
+        others = np.arange(12) != row
+        a, b = fit_by_loops(log_q[others], log_p[others], y[others])
+        mixed.append(log_softmax(a * log_q[row] + b * log_p[row]))
+    want = {"q": log_q, "posterior": log_p, "mix": np.array(mixed)}
+    for mode, table in want.items():
+        assert found.log_loss[mode] == pytest.approx(-table[range(12), y].mean())
+        assert found.accuracy[mode] == (table.argmax(1) == y).mean()
+    a, b = found.weights
+    all_rows = log_softmax(a * log_q + b * log_p, 1)
+    assert found.log_loss["mix"] > -all_rows[range(12), y].mean() + 1e-3
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.5, 0.1), (0.3, 2.0)])
+def test_with_many_labels_the_weights_are_those_of_the_labels(a: float, b: float) -> None:
+    found = compare_modes(*tables(6000, a, b))
+    assert found.weights == pytest.approx((a, b), rel=0.15)
+    assert found.best == "mix" and found.log_loss["mix"] < min(found.log_loss.values()) + 1e-9
+
+
+def test_with_few_labels_the_weights_are_near_those_of_the_prior() -> None:
+    """Whatever two labels say; under the prior alone they are its median, within the grid."""
+    log_q, log_p, _ = tables(2)
+    for y in (log_q.argmax(1), log_p.argmin(1)):
+        (a, b) = compare_modes(log_q, log_p, y).weights
+        assert abs(math.log(a) - PRIOR_A[0]) < PRIOR_A[1]
+        assert abs(math.log(b) - PRIOR_B[0]) < 1.5 * PRIOR_B[1]
+
+
+@pytest.mark.parametrize(("mode", "num_rows"), [("q", 400), ("posterior", 400), ("mix", 3)])
+def test_another_mode_is_taken_where_it_is_clearly_better(mode: str, num_rows: int) -> None:
+    """Labels that one opinion gives, and the other knows nothing of; three rows show too little."""
+    stream = np.random.default_rng(0)
+    right = log_softmax(3 * stream.standard_normal((num_rows, 3)), 1)
+    wrong = log_softmax(9 * stream.standard_normal((num_rows, 3)), 1)
+    y = np.array([stream.choice(3, p=np.exp(row)) for row in right])
+    pair = (wrong, right) if mode == "posterior" else (right, wrong)
+    found = compare_modes(*pair, y)
+    assert found.best == mode
+    assert min(found.log_loss, key=lambda name: found.log_loss[name]) == (
+        "q" if mode == "mix" else mode
+    )
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_tables_are_what_classify_says(factorisation: str) -> None:
+    """And the teacher's that of the n-gram part alone; labels of the rows are not read."""
+    model = make_model(3, factorisation=factorisation)
+    rows = random_rows([0, 2, -1, 1, 1, 0], 0)
+    found = label_tables(model, rows, num_samples=3, seed=5)
+    batch = collate(rows, range(6), num_classes=3)
+    for mode, table in (("q", found.log_q), ("posterior", found.log_posterior)):
+        generator = torch.Generator().manual_seed(5)
+        want = classify(model, batch, mode=mode, num_samples=3, generator=generator)
+        np.testing.assert_allclose(np.exp(table), want, atol=1e-12)
+    assert model.ngrams is not None and found.log_teacher is not None
+    want = model.ngrams(batch.x, batch.lengths).softmax(-1)
+    np.testing.assert_allclose(np.exp(found.log_teacher), want.detach(), atol=1e-12)
+    assert label_tables(make_model(3, ngram_buckets=0), rows, num_samples=1, seed=0)[2] is None
+
+
+def test_measures_are_those_of_the_tables() -> None:
+    """Every figure by scikit-learn; of many rows a part is read, the same for a seed."""
+    model, rows = make_model(3), random_rows([0, 1, 2] * 20, 0)
+    found = measure_modes(model, rows, num_samples=2, seed=1)
+    log_q, log_p, log_teacher = label_tables(model, rows, num_samples=2, seed=1)
+    assert log_teacher is not None
+    modes = compare_modes(log_q, log_p, rows.y)
+    for name, table in (("q", log_q), ("posterior", log_p), ("teacher", log_teacher)):
+        assert found[f"{name}_accuracy"] == (table.argmax(1) == rows.y).mean()
+        assert found[f"{name}_log_loss"] == pytest.approx(log_loss(rows.y, np.exp(table)))
+    assert found["mix_log_loss"] == modes.log_loss["mix"] and found["best_mode"] == modes.best
+    assert found["mix_weights"] == list(modes.weights)
+    a, b = compare_modes(log_teacher, log_p, rows.y).weights
+    assert found["teacher_weight"] == pytest.approx(a / b)
+    part = measure_modes(model, rows, num_samples=2, seed=1, max_rows=20)
+    assert part == measure_modes(model, rows, num_samples=2, seed=1, max_rows=20) != found
+    plain = measure_modes(make_model(3, ngram_buckets=0), rows, num_samples=1, seed=0)
+    assert not [name for name in plain if "teacher" in name]
