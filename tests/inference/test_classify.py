@@ -157,9 +157,27 @@ def test_bad_options_are_refused() -> None:
     batch = make_batch([-1])
     with pytest.raises(InputError, match="mode: wanted q, posterior or mix, got bayes"):
         classify(make_model(2), batch, mode="bayes")
-    with pytest.raises(InputError, match="num_samples: wanted at least 1, got 0"):
-        classify(make_model(2), batch, num_samples=0)
+    with pytest.raises(InputError, match="num_samples: wanted 0 or more, got -1"):
+        classify(make_model(2), batch, num_samples=-1)
     with pytest.raises(InputError, match="temperature: wanted a number above 0, got 0"):
         classify(make_model(2), batch, temperature=0.0)
     with pytest.raises(InputError, match="wanted a model with classes"):
         classify(make_model(0), batch)
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+@pytest.mark.parametrize("mode", ["q", "posterior", "mix"])
+def test_without_samples_z_is_at_its_mean(factorisation: str, mode: str) -> None:
+    """p(x | y) is p(x | y, z) p(z) / q(z | x, y) at the location of q(z | x, y)."""
+    model, batch, weights = make_model(3, factorisation=factorisation), make_batch([-1] * 4), (2, 3)
+    features = model.encode(batch.x, batch.lengths)
+    y = torch.arange(3).unsqueeze(1)
+    loc, scale = (part.expand(3, 4, 2) for part in model.z_posterior(features, y))
+    ratio = Normal(0.0, 1.0).log_prob(loc).sum(-1) - Normal(loc, scale).log_prob(loc).sum(-1)
+    likelihood = model.log_likelihood(batch.x, batch.lengths, loc, y.expand(3, 4))
+    log_p = (likelihood + ratio).t() + model.prior_logits
+    log_q = model.y_logits(features, loc[0] if model.y_reads_z else None)
+    powers = {"q": (1, 0), "posterior": (0, 1), "mix": weights}[mode]
+    want = (powers[0] * log_q + powers[1] * log_p.log_softmax(-1)).softmax(-1)
+    found = classify(model, batch, mode=mode, weights=weights)
+    torch.testing.assert_close(found, want.detach(), rtol=0, atol=1e-12)

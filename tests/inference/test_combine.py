@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.metrics import log_loss
@@ -104,23 +103,22 @@ def test_tables_are_what_classify_says(factorisation: str) -> None:
     """And the teacher's that of the n-gram part alone; labels of the rows are not read."""
     model = make_model(3, factorisation=factorisation)
     rows = random_rows([0, 2, -1, 1, 1, 0], 0)
-    found = label_tables(model, rows, num_samples=3, seed=5)
+    found = label_tables(model, rows)
     batch = collate(rows, range(6), num_classes=3)
     for mode, table in (("q", found.log_q), ("posterior", found.log_posterior)):
-        generator = torch.Generator().manual_seed(5)
-        want = classify(model, batch, mode=mode, num_samples=3, generator=generator)
+        want = classify(model, batch, mode=mode)
         np.testing.assert_allclose(np.exp(table), want, atol=1e-12)
     assert model.ngrams is not None and found.log_teacher is not None
     want = model.ngrams(batch.x, batch.lengths).softmax(-1)
     np.testing.assert_allclose(np.exp(found.log_teacher), want.detach(), atol=1e-12)
-    assert label_tables(make_model(3, ngram_buckets=0), rows, num_samples=1, seed=0)[2] is None
+    assert label_tables(make_model(3, ngram_buckets=0), rows)[2] is None
 
 
 def test_measures_are_those_of_the_tables() -> None:
     """Every figure by scikit-learn; of many rows a part is read, the same for a seed."""
     model, rows = make_model(3), random_rows([0, 1, 2] * 20, 0)
-    found = measure_modes(model, rows, num_samples=2, seed=1)
-    log_q, log_p, log_teacher = label_tables(model, rows, num_samples=2, seed=1)
+    found = measure_modes(model, rows, seed=1)
+    log_q, log_p, log_teacher = label_tables(model, rows)
     assert log_teacher is not None
     modes = compare_modes(log_q, log_p, rows.y)
     for name, table in (("q", log_q), ("posterior", log_p), ("teacher", log_teacher)):
@@ -130,7 +128,7 @@ def test_measures_are_those_of_the_tables() -> None:
     assert found["mix_weights"] == list(modes.weights)
     a, b = compare_modes(log_teacher, log_p, rows.y).weights
     assert found["teacher_weight"] == pytest.approx(a / b)
-    part = measure_modes(model, rows, num_samples=2, seed=1, max_rows=20)
-    assert part == measure_modes(model, rows, num_samples=2, seed=1, max_rows=20) != found
-    plain = measure_modes(make_model(3, ngram_buckets=0), rows, num_samples=1, seed=0)
+    part = measure_modes(model, rows, seed=1, max_rows=20)
+    assert part == measure_modes(model, rows, seed=1, max_rows=20) != found
+    plain = measure_modes(make_model(3, ngram_buckets=0), rows, seed=0)
     assert not [name for name in plain if "teacher" in name]

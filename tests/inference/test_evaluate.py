@@ -13,9 +13,10 @@ import seqssvae.inference.evaluate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import Limits, evaluate, mutual_information
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import FACTORISATIONS, make_batch, make_model, stepwise_log_prob
-from tests.support.rows import make_rows
+from tests.support.rows import make_rows, random_rows
 
 PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
 
@@ -329,3 +330,12 @@ def test_bad_options_are_refused() -> None:
         evaluate(model, rows, num_samples=0)
     with pytest.raises(InputError, match="seed: wanted 0 or more, got -1"):
         evaluate(model, rows, seed=-1)
+
+
+@pytest.mark.parametrize("mode", ["q", "posterior", "mix"])
+def test_rows_are_classified_as_by_classify(mode: str) -> None:
+    model, rows = make_model(3), random_rows([0, 1, 2] * 5, 0)
+    found = evaluate(model, rows, num_samples=2, mode=mode, weights=(0.4, 1.5))
+    table = classify_table(model, rows, mode=mode, weights=(0.4, 1.5))
+    assert found["mode"] == mode and found["accuracy"] == (table.argmax(1) == rows.y).mean()
+    assert found["log_loss"] == pytest.approx(-np.log(table[np.arange(15), rows.y]).mean())
