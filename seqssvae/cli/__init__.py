@@ -42,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     if words and words[0] in commands:
         arguments = commands[words[0]].parse_args(words[1:])
+        if words[0] not in WITHOUT_RUN and arguments.run is None:
+            files = getattr(arguments, "data", None) or []
+            if len(files) < 2:
+                commands[words[0]].error("the following arguments are required: RUN")
+            arguments.run = files.pop()  # it comes after the files of --data
     else:
         arguments, rest = parser.parse_known_args(words)
         if rest:
@@ -77,7 +82,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         if name not in WITHOUT_RUN:
-            command.add_argument("run", metavar="RUN", help="folder of a trained run")
+            command.add_argument("run", metavar="RUN", nargs="?", help="folder of a trained run")
         module.add_arguments(command)
         command.add_argument(
             "--json", action="store_true", help="print one JSON object as the last line"

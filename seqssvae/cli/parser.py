@@ -15,12 +15,17 @@ SHELLS = ("bash", "zsh")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Appends the default of each flag that has one."""
+    """Appends the default of each flag that has one, and shows that RUN is required."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         absent = (None, "", argparse.SUPPRESS)
         has_default = action.option_strings and action.nargs != 0 and action.default not in absent
         return f"{action.help} (default: %(default)s)" if has_default else action.help
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.dest == "run":  # argparse takes it for optional, as it may follow `--data FILE`
+            return str(action.metavar)
+        return super()._format_args(action, default_metavar)
 
 
 class Parser(argparse.ArgumentParser):

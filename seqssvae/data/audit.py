@@ -52,6 +52,8 @@ def find_warnings(
             f"the labels {list_names(alike, SHOWN)} differ by case, space or Unicode form alone: "
             "taken as different classes"
         )
+    for file in corpus.files_without_labels() if names else ():
+        yield f"{file}: no row has a label, unlike other files"
     for name, number in corpus.count_unlabelled_values().items():
         yield f"{number} rows have the label {name!r}: unlabelled; see data.unlabelled_values"
     for name in find_suspicious(names):

@@ -153,6 +153,16 @@ class Corpus:
             start += len(chunk)
         return y, candidates
 
+    def files_without_labels(self) -> list[Path]:
+        """Those of several files of which no row has a label."""
+        has_labels = np.zeros(max(len(self._files), 1), dtype=np.bool_)
+        for file, label in zip(
+            *(self.table.column(one).chunks for one in ("file", "label")), strict=True
+        ):
+            sizes = label.value_lengths().to_numpy()
+            has_labels[np.unique(file.to_numpy()[sizes > 0])] = True
+        return [file for file, has in zip(self._files, has_labels, strict=False) if not has]
+
     def where(self, row: int) -> str:
         """`FILE:NUMBER` of a row, from 0.
 

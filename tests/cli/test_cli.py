@@ -137,6 +137,10 @@ def test_columns_and_several_files(run: Run, tmp_path: Path) -> None:
         found = run(*words, "--text-column", "word", "--label-column", "of")
         assert found.status == 0, found.err
     assert run("evaluate", folder, "--data", *files, "--json").json["num_rows"] == 12
+    before = run("evaluate", folder, "--data", files[0], "--data", files[1], "--json")
+    assert run("evaluate", "--data", *files, folder, "--json").json == before.json  # RUN at the end
+    for without in (["evaluate", "--data", str(files[0])], ["generate"], ["interpolate", "a", "a"]):
+        assert run(*without).err.endswith("the following arguments are required: RUN\n")
     refused = run("evaluate", folder, "--data", other, "--text-column", "word")
     assert "wanted a column 'kind'" in refused.err
     bare = run("evaluate", folder, "--data", files[0], "--unlabelled-only", "--json").json

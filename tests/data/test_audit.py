@@ -91,6 +91,14 @@ def test_warnings(tmp_path: Path, rows: Rows, settings: dict[str, Any], wanted: 
     assert set(prepared.labels.names) == names  # none was merged with another
 
 
+def test_files_without_labels_among_others_are_named(tmp_path: Path) -> None:
+    parts = [PLAIN, [{"text": "x", "intent": "a"}, {"text": "y", "intent": "b"}]]
+    files = [write_rows(tmp_path / f"{i}.jsonl", rows) for i, rows in enumerate(parts)]
+    prepared = prepare(Config(), [files[0], files[1]])
+    assert prepared.warnings == (f"{files[1]}: no row has a label, unlike other files",)
+    assert prepare(Config(), files[0]).warnings == ()
+
+
 @pytest.mark.parametrize("word", ["NaN", "NA", "None", "null", "?", "<NA>"])
 def test_a_word_for_no_label_is_no_class(tmp_path: Path, word: str) -> None:
     """And that is said; another list of such words may be given."""
