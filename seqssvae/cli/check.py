@@ -2,10 +2,17 @@
 
 import argparse
 import dataclasses
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 from seqssvae.cli.settings import add_columns, add_rows, load_run
 from seqssvae.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +40,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if not trained.labels.names:
         raise InputError(f"{arguments.run}: wanted a model with classes, got one without")
     rows = trained.read(arguments.data, labels=True)
-    batch = collate(
-        rows, np.arange(min(arguments.rows, len(rows))), num_classes=trained.model.num_classes
-    )
+    partial = np.isin(np.arange(len(rows)), list(rows.candidates))
+    kinds = {
+        "with a label": np.flatnonzero(rows.y >= 0),
+        "with several possible labels": np.flatnonzero(partial),
+        "without": np.flatnonzero((rows.y < 0) & ~partial),
+    }
+    numbers = choose_rows(list(kinds.values()), arguments.rows, arguments.seed)
+    counts = {kind: int(np.isin(numbers, of_kind).sum()) for kind, of_kind in kinds.items()}
+    batch = collate(rows, numbers, num_classes=trained.model.num_classes)
+    print("rows: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    if counts["with a label"] == len(numbers):
+        logger.warning("all rows have a label: no estimator sums over y, add rows without one")
     table = check(
         trained.model,
         batch,
@@ -56,5 +72,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     return {
         "num_rows": batch.num_rows,
+        "rows": counts,
         "estimators": [{**dataclasses.asdict(row), "agrees": row.agrees()} for row in table],
     }
+
+
+def choose_rows(kinds: "list[NDArray[np.int64]]", num_rows: int, seed: int) -> "NDArray[np.int64]":
+    """Some rows, as many of each kind as there are of it, up to equal shares; ascending."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    turns = [(turn, row) for kind in kinds for turn, row in enumerate(random.permutation(kind))]
+    turns.sort(key=lambda one: one[0])  # the first of each kind, then the second of each
+    return np.sort(np.array([row for _, row in turns[:num_rows]], dtype=np.int64))

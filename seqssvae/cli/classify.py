@@ -8,13 +8,13 @@ command computes only the rows that are missing.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae import distributed
 from seqssvae.cli.settings import add_columns, add_rows, load_run
 from seqssvae.errors import InputError
+from seqssvae.storage.records import FILE, join_of, kind_of, to_parquet, to_text
 
 if TYPE_CHECKING:
     from seqssvae.data.encoded import EncodedRows
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("q", "posterior", "mix"), help="see above")
     parser.add_argument("--num-samples", type=int, default=0, metavar="S", help=SAMPLES)
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
-    parser.add_argument("--out", metavar="FILE.jsonl", type=Path, help="write predictions here")
+    parser.add_argument("--out", metavar=FILE, type=Path, help="write predictions here")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("wanted TEXT ... or --data FILE, got both or neither")
     if arguments.out is None and distributed.size() > 1:
         raise InputError("wanted --out FILE where several processes write, got none")
+    if arguments.out is not None:
+        kind_of(arguments.out)
     model = load_run(arguments)
     rows = model.read(arguments.data) if arguments.data else model.read_texts(arguments.texts)
     mode = arguments.mode or model.default_mode
@@ -54,10 +56,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namespace) -> None:
-    """Write a line of JSON for each row."""
+    """Write a record for each row, in the format of the file's ending."""
     import numpy as np
 
-    from seqssvae.storage.slices import concatenate, write_in_slices
+    from seqssvae.storage.slices import write_in_slices
     from seqssvae.training.resume import checksum_rows
 
     options = {
@@ -66,10 +68,16 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
         "seed": arguments.seed,
     }
 
+    kind = kind_of(arguments.out)
+
     def make(some: slice) -> bytes:
         part = rows.take(np.arange(some.start, some.stop))
-        predictions = model.classify_rows(part, **options)
-        return b"".join(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in predictions)
+        predictions = list(model.classify_rows(part, **options))
+        if kind == "parquet":
+            import pyarrow
 
-    key = {"run": model.checksum, "rows": checksum_rows(rows), **options}
-    write_in_slices(arguments.out, len(rows), key=key, make=make, join=concatenate)
+            return to_parquet(pyarrow.Table.from_pylist(predictions))
+        return to_text(predictions, kind, is_first=not some.start)
+
+    key = {"run": model.checksum, "rows": checksum_rows(rows), "kind": kind, **options}
+    write_in_slices(arguments.out, len(rows), key=key, make=make, join=join_of(kind))

@@ -1,22 +1,22 @@
 """Write each row's latent vector.
 
-A parquet file with the columns id, loc and scale of q(z|x,y) at the most probable y, label and
-probabilities.
+A csv, tsv, jsonl or parquet file, by its ending, with the columns id, loc and scale of q(z|x,y) at
+the most probable y, label and probabilities.
 
 Under torchrun the processes share the rows. If a run is killed, the same command computes only the
 rows that are missing.
 """
 
 import argparse
-import contextlib
-import io
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from seqssvae.cli.settings import add_columns, add_rows, load_run
+from seqssvae.storage.records import FILE, join_of, kind_of, to_parquet, to_text
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from seqssvae.data.encoded import EncodedRows
     from seqssvae.trained import TrainedModel
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", required=True, help="rows")
     add_columns(parser)
-    parser.add_argument("--out", required=True, metavar="FILE.parquet", type=Path, help="output")
+    parser.add_argument("--out", required=True, metavar=FILE, type=Path, help="output")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -33,24 +33,27 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.storage.slices import write_in_slices
     from seqssvae.training.resume import checksum_ids, checksum_rows
 
+    kind = kind_of(arguments.out)
     model = load_run(arguments)
     rows = model.read(arguments.data)
     ids = (id for part in rows.parts() for id in part.ids)
-    write_in_slices(
-        arguments.out,
-        len(rows),
-        key={"run": model.checksum, "rows": checksum_rows(rows), "ids": checksum_ids(ids)},
-        make=lambda some: table(model, rows.take(np.arange(some.start, some.stop))),
-        join=join,
-    )
+
+    def make(some: slice) -> bytes:
+        columns = table(model, rows.take(np.arange(some.start, some.stop)))
+        if kind == "parquet":
+            return to_parquet(columns)
+        return to_text(columns.to_pylist(), kind, is_first=not some.start)
+
+    key = {"run": model.checksum, "rows": checksum_rows(rows), "ids": checksum_ids(ids)}
+    key["kind"] = kind
+    write_in_slices(arguments.out, len(rows), key=key, make=make, join=join_of(kind))
     print(f"{len(rows)} rows written to {arguments.out}")
     return {"num_rows": len(rows), "out": str(arguments.out)}
 
 
-def table(model: "TrainedModel", rows: "EncodedRows") -> bytes:
-    """A parquet file of these rows."""
+def table(model: "TrainedModel", rows: "EncodedRows") -> "pyarrow.Table":
+    """The columns of these rows."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     encoded = model.encode_rows(rows)
     names = model.labels.names
@@ -63,19 +66,4 @@ def table(model: "TrainedModel", rows: "EncodedRows") -> bytes:
         best = encoded["probabilities"].argmax(1)
         columns["label"] = pa.array([names[i] for i in best])
         columns["probabilities"] = pa.array(list(encoded["probabilities"]))
-    buffer = io.BytesIO()
-    parquet.write_table(pa.table(columns), buffer)
-    return buffer.getvalue()
-
-
-def join(parts: Iterable[BinaryIO], whole: BinaryIO) -> None:
-    """Concatenate parquet files, with a row group for each."""
-    from pyarrow import parquet
-
-    with contextlib.ExitStack() as stack:
-        writer: Any = None
-        for part in parts:
-            rows = parquet.read_table(part)
-            if writer is None:
-                writer = stack.enter_context(parquet.ParquetWriter(whole, rows.schema))
-            writer.write_table(rows)
+    return pa.table(columns)

@@ -1,6 +1,7 @@
 """Files that are whole or absent, and readers whose errors are one line."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -81,6 +82,34 @@ def remove_folder(path: Path) -> None:
     with writable(path):
         if path.is_dir():
             shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; it is made, and removed if nothing was written to it.
+
+    Where the file system has no locks, nothing is held.
+
+    Raises:
+        InputError: another process holds it, or it cannot be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                wanted = f"{folder}: wanted a folder that no other process writes to"
+                raise InputError(f"{wanted}, got one in use") from error
+        yield
+    finally:
+        os.close(descriptor)
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def flush(path: Path) -> None:

@@ -1,5 +1,6 @@
 """From a file to a run: prepare, train, save."""
 
+import contextlib
 import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from seqssvae.runs.run import (
     save_run,
 )
 from seqssvae.runs.tensorboard import check_tensorboard, write_scalars
+from seqssvae.storage.files import locked
 from seqssvae.training.costs import choose_estimator
 from seqssvae.training.resume import check_identity, check_ranks, checksum_identity, identify
 from seqssvae.training.signals import StopSignals
@@ -72,14 +74,15 @@ def fit(
         A summary of the run, plain values only.
 
     Raises:
-        InputError: bad input, a folder with other files, or a checkpoint of other settings or rows.
+        InputError: bad input, a folder with other files or in use by another training, or a
+            checkpoint of other settings or rows.
         Interrupted: a signal came; the checkpoint, or the finished run, is saved.
         RankLost: another process does not answer; `resume` continues from the checkpoint.
         Diverged: too many steps in a row had numbers that are not finite; the best weights before
             them are saved as a finished run.
     """
-    with distributed.joined():
-        summary = _fit(config, source, out, unlabelled, resume=resume, show_bar=show_bar)
+    with distributed.joined(), contextlib.ExitStack() as held:
+        summary = _fit(config, source, out, unlabelled, held, resume=resume, show_bar=show_bar)
     if summary["stopped_by"] == BAD_NUMBERS:
         raise Diverged(
             f"{summary['run']}: wanted finite numbers, got {summary['skipped_steps']} steps "
@@ -149,13 +152,14 @@ def _fit(
     source: Source,
     out: Path,
     unlabelled: Source | None,
+    held: contextlib.ExitStack,
     *,
     resume: bool,
     show_bar: bool,
 ) -> dict[str, Any]:
-    """The summary of a run that is trained now, or was finished before."""
+    """The summary of a run that is trained now, or was finished before; `held` has its folder."""
     with distributed.writer_first():  # it may write a cache that the others read
-        _check(config, out, resume=resume)
+        _check(config, out, held, resume=resume)
         prepared = prepare(config, source, unlabelled_source=unlabelled)
     _log_sizes(config, prepared)
     if resume and is_finished(out):
@@ -204,14 +208,18 @@ def _fit(
     return summary
 
 
-def _check(config: Config, out: Path, *, resume: bool) -> None:
+def _check(config: Config, out: Path, held: contextlib.ExitStack, *, resume: bool) -> None:
     """Check settings and folder, before the rows are read."""
     if config.training.tensorboard:
         check_tensorboard()
     if config.training.device == "cuda" and not torch.cuda.is_available():
         raise InputError("training.device: wanted a GPU that torch can use, got none")
     if distributed.is_writer():  # rank 0 may already write when others get here
-        (check_old_run if resume else check_new_run)(out)
+        if not (resume and out.is_dir()):
+            check_new_run(out)
+        held.enter_context(locked(out))
+        if resume:
+            check_old_run(out)
 
 
 def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:

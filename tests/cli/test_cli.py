@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from seqssvae.cli import COMMANDS, main
+from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.readers import iterate_rows
 from seqssvae.estimators import FusedEnum
 from tests.support.rows import write_rows
 
@@ -198,6 +200,39 @@ def test_transfer_interpolate_encode_check(run: Run, small_run: Small, tmp_path:
     assert set(wanted) <= set(checked["estimators"][0])
 
 
+def test_check_draws_rows_of_every_kind(
+    run: Run, small_run: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, data = small_run
+    rows: list[dict[str, Any]] = [{"text": "ab" * (1 + i % 5), "label": "left"} for i in range(30)]
+    rows += [{"text": "cd"}] * 9 + [{"text": "ab", "label": ["left", "right"]}]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    words = ("check", folder, "--draws", 2, "--particles", 1, "--rows", 6)
+    done = run(*words, "--data", path, "--json")
+    kinds = {"with a label": 3, "with several possible labels": 1, "without": 2}
+    assert done.status == 0 and done.json["rows"] == kinds and done.json["num_rows"] == 6
+    assert any(row["error"] for row in done.json["estimators"] if "score" in row["estimator"])
+    shown = run(*words, "--data", data)
+    assert "rows: 6 with a label, 0 with several" in shown.out
+    assert "no estimator sums" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["classify", "encode"])
+def test_results_have_the_format_of_their_ending(
+    run: Run, small_run: Small, tmp_path: Path, command: str
+) -> None:
+    folder, data = small_run
+    files = {kind: tmp_path / f"p.{kind}" for kind in ("csv", "tsv", "jsonl", "parquet")}
+    for file in files.values():
+        done = run(command, folder, "--data", data, "--out", file, "--json")
+        assert done.status == 0 and done.json["num_rows"] == 40
+    rows = {kind: [*iterate_rows(file, ColumnChoice(text="label"))] for kind, file in files.items()}
+    labels = {kind: [row.sequence for row in listed] for kind, listed in rows.items()}
+    assert all(labels[kind] == labels["jsonl"] and len(labels[kind]) == 40 for kind in labels)
+    refused = run(command, "nowhere", "--data", data, "--out", tmp_path / "p.txt")
+    assert refused.status == 2 and "p.txt: wanted a file .csv, .tsv, .jsonl" in refused.err
+
+
 def test_export(run: Run, small_run: Small, tmp_path: Path) -> None:
     shown = run("export", small_run[0], "--to", "onnx", "--out", tmp_path / "onnx")
     assert shown.status == 0 and str(tmp_path / "onnx") in shown.out
@@ -269,7 +304,7 @@ def test_bad_rows_get_one_line(
     run: Run, tmp_path: Path, small_run: Small, kind: str, command: str
 ) -> None:
     content, wanted = BAD_ROWS[kind]
-    path, out = tmp_path / "bad.jsonl", tmp_path / "out"
+    path, out = tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
     path.write_bytes(content)
     target: tuple[object, ...] = ("--out", out, *QUICK) if command == "train" else (small_run[0],)
     if command == "classify":

@@ -3,11 +3,12 @@
 import os
 import stat
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from seqssvae.errors import InputError
-from seqssvae.storage.files import parse_json, write_atomically, write_lines
+from seqssvae.storage.files import locked, parse_json, write_atomically, write_lines
 
 
 def test_write_atomically(tmp_path: Path) -> None:
@@ -56,3 +57,24 @@ def test_what_is_not_json_is_reported_in_one_line(content: bytes) -> None:
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
     with pytest.raises(InputError, match="x.json: wanted a JSON dict, got list"):
         parse_json(b"[]", dict, "x.json")
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    """It is made for that, and gone if nothing was written."""
+    folder = tmp_path / "new" / "run"
+    with locked(folder):
+        with pytest.raises(InputError, match=r"run: wanted a folder .*, got one in use"):
+            locked(folder).__enter__()
+        assert folder.is_dir()
+    assert not (tmp_path / "new").exists()
+    with locked(folder):
+        (folder / "a").write_text("kept")
+    with locked(folder):
+        pass
+    assert (folder / "a").read_text() == "kept"
+
+
+def test_without_locks_nothing_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(95, "Not supported")))
+    with locked(tmp_path / "run"), locked(tmp_path / "run"):
+        pass

@@ -19,6 +19,7 @@ from seqssvae.runs.checkpoints import CHECKPOINTS, load_checkpoint, save_checkpo
 from seqssvae.runs.metrics import METRICS, read_metrics
 from seqssvae.runs.run import load_run
 from seqssvae.storage.checksums import SUMS
+from seqssvae.storage.files import locked
 from seqssvae.trained import load
 from seqssvae.training.fit import fit
 from seqssvae.training.step import Stepper
@@ -331,3 +332,18 @@ def test_metrics_are_on_the_disk_before_the_run_ends(tmp_path: Path, data: Path)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [CHECKPOINTS, METRICS]
     with pytest.raises(InputError, match="an unfinished one"):
         load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path, resume: bool) -> None:
+    listed = [{"text": f"a{i}", "label": "xy"[i % 2]} for i in range(9)]
+    rows = write_rows(tmp_path / "rows.jsonl", listed)
+    out = tmp_path / "run"
+    with locked(out):
+        (out / ".unfinished").mkdir()  # of the other's save
+        if not resume:
+            (out / ".unfinished").rmdir()
+        with pytest.raises(InputError, match="got one in use"):
+            fit(small_config(), rows, out, resume=resume)
+        assert (out / ".unfinished").exists() == resume
+    assert fit(small_config(), rows, out, resume=resume)["num_steps"] > 0
