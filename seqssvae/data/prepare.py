@@ -223,6 +223,8 @@ def warn_of_test_rows_seen(
     corpora.append(_read(test_source, config.data))
     _check_labels(corpora[-1], test_source, config.data, only_candidates=True)
     *training, test = (corpus.normalised(corpora[0].form) for corpus in corpora)
+    if names := training[0].label_names():
+        test.classes(Labels(names))  # an unknown label is found before training
     seen = count_shared(test, training)
     if seen:
         logger.warning("%d test rows are also training rows: results are optimistic", seen)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,7 +25,7 @@ def kind_of(path: Path) -> str:
     """The format of a file that is to be written; that of a pipe is jsonl.
 
     Raises:
-        InputError: another ending.
+        InputError: another ending, or a folder that cannot be written to.
     """
     kind = path.suffix.lower().removeprefix(".")
     is_pipe = path.exists() and not (path.is_file() or path.is_dir())
@@ -33,6 +34,10 @@ def kind_of(path: Path) -> str:
     if kind not in KINDS:
         wanted = "a file .csv, .tsv, .jsonl or .parquet"
         raise InputError(f"--out {path}: wanted {wanted}, got {path.name!r}")
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        got = "one without permission" if folder.is_dir() else "none"
+        raise InputError(f"--out {path}: wanted a folder {folder} to write to, got {got}")
     return kind
 
 

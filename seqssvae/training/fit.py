@@ -255,7 +255,7 @@ def _save(
         weights=trainer.model.state_dict(),
         manifest={
             "source": prepared.corpus.source,
-            "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+            "versions": {name: _version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
             "identity": checksum_identity(identity),
         },
@@ -289,6 +289,14 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "dev_labels_learned": progress.dev_labels_learned,
         "warnings": ignored_variables(progress.metrics, trainer.model),
     }
+
+
+def _version(package: str) -> str | None:
+    """Version of a package; None for one that is not installed, as in a source tree."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _log_sizes(config: Config, prepared: Prepared) -> None:

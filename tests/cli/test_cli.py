@@ -470,3 +470,13 @@ def test_an_interruption_is_one_line(
     monkeypatch.setattr("seqssvae.trained.load", interrupted)
     ended = run("classify", small_run[0], "abab")
     assert (ended.status, ended.err) == (130, "seqssvae classify: stopped by SIGINT\n")
+
+
+def test_a_label_of_the_test_file_that_training_never_saw(
+    run: Run, small_run: Small, tmp_path: Path
+) -> None:
+    """It is found before anything is trained."""
+    test = write_rows(tmp_path / "t.jsonl", [{"text": "ab", "label": x} for x in ("left", "lift")])
+    done = run("train", "--data", small_run[1], "--test", test, "--out", tmp_path / "run", *QUICK)
+    assert done.status == 2 and "t.jsonl:2: wanted a known label" in done.err
+    assert "did you mean 'left'?" in done.err and not (tmp_path / "run").exists()

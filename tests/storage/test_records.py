@@ -24,6 +24,8 @@ def test_the_ending_is_the_format(tmp_path: Path) -> None:
     for name in ("p", "p.json", "p.csv.gz", "csv"):
         with pytest.raises(InputError, match=r"wanted a file .csv, .tsv, .jsonl or .parquet, got"):
             kind_of(tmp_path / name)
+    with pytest.raises(InputError, match=r"p.csv: wanted a folder .* to write to, got none"):
+        kind_of(tmp_path / "nowhere" / "p.csv")
     assert kind_of(Path("/dev/stdout")) == "jsonl"
 
 

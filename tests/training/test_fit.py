@@ -347,3 +347,14 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path, resume: bool)
             fit(small_config(), rows, out, resume=resume)
         assert (out / ".unfinished").exists() == resume
     assert fit(small_config(), rows, out, resume=resume)["num_steps"] > 0
+
+
+def test_a_package_without_metadata_is_saved_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a source tree that is not installed: the run is saved all the same."""
+    monkeypatch.setattr("seqssvae.training.fit.RECORDED_PACKAGES", ("torch", "not-installed"))
+    rows = [{"text": f"a{i}", "label": "xy"[i % 2]} for i in range(9)]
+    fit(small_config(), write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "run")
+    versions = load(tmp_path / "run").manifest["versions"]
+    assert versions["torch"] and versions["not-installed"] is None
