@@ -31,7 +31,7 @@ def _doctest_names(request: pytest.FixtureRequest, doctest_namespace: dict[str, 
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A trained model of "ab", "aab", "abab", ... and "cd", ..., and the file of its rows."""
     import seqssvae
-    from seqssvae.config import override
+    from seqssvae.overrides import override
 
     folder = tmp_path_factory.mktemp("small")
     data = folder / "data.jsonl"

@@ -23,9 +23,10 @@ import numpy as np
 
 from seqssvae.cli.parser import Parser
 from seqssvae.compare.parts import M2
-from seqssvae.config import Config, EstimatorName, override
+from seqssvae.config import Config, EstimatorName
 from seqssvae.data.prepare import prepare, read_like
 from seqssvae.inference.evaluate import evaluate
+from seqssvae.overrides import override
 from seqssvae.training.fit import train
 
 SETTINGS = {"data.labels_per_class": 10, "training.patience": 0, "training.max_minutes": 60.0}

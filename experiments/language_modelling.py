@@ -19,12 +19,13 @@ import numpy as np
 
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, read_settings
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared, prepare, read_like
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
+from seqssvae.overrides import override
 from seqssvae.training.fit import train
 
 PARTS = 20  # parts of the test rows for the standard error

@@ -74,7 +74,7 @@ def write_rows(path: Path, num_rows: int) -> Path:
 def run_round(folder: Path, data: Path, steps: int, seed: int) -> None:
     """Train a model on the rows and call each of its methods."""
     import seqssvae
-    from seqssvae.config import override
+    from seqssvae.overrides import override
 
     settings = {
         "data.vocabulary": "characters",

@@ -19,8 +19,9 @@ import yaml
 
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import load_config
-from seqssvae.config import Config, override, to_mapping
+from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.overrides import override, to_mapping
 from seqssvae.training.fit import train
 
 

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqssvae.config import Config, override
+    from seqssvae.config import Config
     from seqssvae.data.batches import Batch, collate
     from seqssvae.errors import InputError
     from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndSample, TraceEnum
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from seqssvae.model.build import build_model
     from seqssvae.model.ssvae import SSVAE
+    from seqssvae.overrides import override
     from seqssvae.trained import TrainedModel, load
     from seqssvae.training.fit import fit
 

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seqssvae.cli.settings import load_config
-from seqssvae.config import Config, list_settings, override, to_mapping
+from seqssvae.config import Config, list_settings
+from seqssvae.overrides import override, to_mapping
 from tests.support.strategies import any_texts, cases, only_input_errors, values
 
 KEYS = [one.key for one in list_settings()]

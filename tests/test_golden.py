@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import seqssvae
-from seqssvae.config import override
+from seqssvae.overrides import override
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.runs.run import FORMAT
 

@@ -12,6 +12,7 @@ ORDER = [
     "shapes",
     "distributed",
     "config",
+    "overrides",
     "storage",
     "data",
     "nn",

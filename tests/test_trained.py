@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from seqssvae.cli import main
-from seqssvae.config import override
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import MODES
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
+from seqssvae.overrides import override
 from seqssvae.runs.run import RunContents, load_run, save_run
 from seqssvae.trained import EXTRA_LENGTH, TrainedModel, load
 from tests.support.commands import refusal

@@ -138,15 +138,17 @@ def draw(folder: Path, num_rows: int) -> None:
 
 def prepare(folder: Path) -> None:
     """Read the rows, choose labels and encode."""
-    from seqssvae.config import Config, override
+    from seqssvae.config import Config
     from seqssvae.data import prepare
+    from seqssvae.overrides import override
 
     prepare.prepare(override(Config(), SETTINGS), folder / "train.jsonl")
 
 
 def train(folder: Path) -> None:
     """Train a model and save it."""
-    from seqssvae.config import Config, override
+    from seqssvae.config import Config
+    from seqssvae.overrides import override
     from seqssvae.training.fit import fit
 
     fit(override(Config(), SETTINGS), folder / "train.jsonl", folder / "run")

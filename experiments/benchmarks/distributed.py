@@ -28,12 +28,13 @@ import torch
 
 from seqssvae import distributed
 from seqssvae.cli.parser import Parser
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, CharacterVocabulary
 from seqssvae.model.build import build
+from seqssvae.overrides import override
 from seqssvae.training.step import Stepper
 
 KINDS = ("one", "weak", "strong", "alone")

@@ -27,11 +27,12 @@ import numpy as np
 import torch
 
 from seqssvae.cli.parser import Parser
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.batches import Batch, collate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.inference.classify import classify
 from seqssvae.inference.predict import classify_table
+from seqssvae.overrides import override
 from seqssvae.trained import TrainedModel, load
 from seqssvae.training.fit import fit
 

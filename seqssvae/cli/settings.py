@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
-from seqssvae.config import Config, Setting, list_settings, override
+from seqssvae.config import Config, Setting, list_settings
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 
 if TYPE_CHECKING:
     from seqssvae.trained import TrainedModel

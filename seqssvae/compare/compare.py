@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score
 from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.compare.parts import M2, predict_by_ssvae, predict_by_teacher
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
-from seqssvae.config import Config, override, to_mapping
+from seqssvae.config import Config
 from seqssvae.data.corpus import Files, source_name
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
@@ -32,6 +32,7 @@ from seqssvae.errors import InputError
 from seqssvae.inference.predict import classify_table
 from seqssvae.inference.tally import bin_sums, calibration_error
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.overrides import override, to_mapping
 from seqssvae.teacher.features import Sequences
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.overrides import override
 from seqssvae.teacher.distil import fit_prepared
 from seqssvae.teacher.features import Sequences
 from seqssvae.training.fit import train

@@ -22,12 +22,13 @@ from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from seqssvae.config import Config, DataConfig, override
+from seqssvae.config import Config, DataConfig
 from seqssvae.data.audit import find_suspicious
 from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
 from seqssvae.data.rows import is_missing, name_of
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import summarise, train
 

@@ -23,12 +23,13 @@ from typing import Any
 
 from torch import Tensor
 
-from seqssvae.config import Config, override, to_mapping
+from seqssvae.config import Config
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.model.build import build_model, meta_weights
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.overrides import override, to_mapping
 from seqssvae.runs.checkpoints import CHECKPOINTS, has_checkpoint, remove_leftovers
 from seqssvae.runs.metrics import METRICS
 from seqssvae.storage.checksums import (

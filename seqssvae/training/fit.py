@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from seqssvae import distributed
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.corpus import Source
 from seqssvae.data.encode import describe_long_rows, unseen_share
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.model.build import build
+from seqssvae.overrides import override
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from seqssvae.runs.metrics import METRICS, append_metrics, cut_metrics, measure_metrics
 from seqssvae.runs.run import (

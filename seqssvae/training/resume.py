@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae import distributed
-from seqssvae.config import Config, to_mapping
+from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import InputError
+from seqssvae.overrides import to_mapping
 
 FREE = ("max_minutes", "accumulate")  # settings of `training` that a resumed run may change
 

@@ -9,8 +9,9 @@ import yaml
 
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, load_config, read_settings
-from seqssvae.config import Config, list_settings, override, to_mapping
+from seqssvae.config import Config, list_settings
 from seqssvae.errors import InputError
+from seqssvae.overrides import override, to_mapping
 
 
 def read(path: Path, text: str) -> Config:

@@ -9,10 +9,10 @@ import torch
 
 from seqssvae.compare import compare, parts
 from seqssvae.compare.parts import fit_ssvae, predict_by_ssvae, predict_by_teacher
-from seqssvae.config import override
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
+from seqssvae.overrides import override
 from seqssvae.teacher.teacher import fit_teacher
 from seqssvae.training.fit import train
 from seqssvae.training.trainer import Mode, Trainer

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from seqssvae.cli import main
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.audit import count_shared
 from seqssvae.data.corpus import Corpus, read_corpus
 from seqssvae.data.prepare import prepare, warn_of_test_rows_seen
+from seqssvae.overrides import override
 from tests.support.rows import write_rows
 
 Rows = list[dict[str, Any]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import Corpus, gather_corpus, read_corpus
 from seqssvae.data.encode import describe_long_rows, encode_corpus, encode_sequences
@@ -22,6 +22,7 @@ from seqssvae.data.vocabulary import (
     Vocabulary,
     build_vocabulary,
 )
+from seqssvae.overrides import override
 from seqssvae.storage.cache import cache_folder
 from tests.support.rows import make_rows, write_rows
 

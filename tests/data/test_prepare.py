@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.corpus import read_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
@@ -23,6 +23,7 @@ from seqssvae.data.prepare import (
 )
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 from tests.support.rows import write_rows
 
 Rows = Sequence[Mapping[str, Any]]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.prepare import prepare
 from seqssvae.data.readers import iterate_rows
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 
 FASTA = ">sp|P1|A kinase OS=human\nMKV L\n\nacgt\r\n>P2 other\nmk*-\n>P2\nMK\n"
 

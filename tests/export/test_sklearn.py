@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from seqssvae.config import override
 from seqssvae.errors import InputError
 from seqssvae.export.sklearn import (
     LabelledKFold,
@@ -24,6 +23,7 @@ from seqssvae.export.sklearn import (
     is_unlabelled,
     labelled_scorer,
 )
+from seqssvae.overrides import override
 from tests.support.training import quick_config
 
 TINY = quick_config(

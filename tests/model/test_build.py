@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
 from seqssvae.model.build import build
+from seqssvae.overrides import override
 from tests.support.rows import random_rows
 from tests.support.training import config, prepared
 

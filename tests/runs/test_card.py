@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary, Vocabulary
+from seqssvae.overrides import override
 from seqssvae.runs.card import MAX_LABELS, shared_manifest, write_card
 from seqssvae.runs.run import RunContents
 

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import HfApi
 
 import seqssvae
-from seqssvae.config import to_mapping
 from seqssvae.errors import InputError
+from seqssvae.overrides import to_mapping
 from seqssvae.runs.run import load_run, save_run
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import fit

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import build_vocabulary
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 from seqssvae.runs.checkpoints import save_checkpoint
 from seqssvae.runs.metrics import append_metrics
 from seqssvae.runs.run import RunContents, check_new_run, check_old_run, load_run, save_run

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 from seqssvae.runs.tensorboard import FOLDER, write_scalars
 from seqssvae.training.fit import fit
 from tests.support.training import QUICK

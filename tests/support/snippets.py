@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from seqssvae.cli import main
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.readers import iterate_rows
+from seqssvae.overrides import override
 from tests.support.training import QUICK
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.vocabulary import CharacterVocabulary
+from seqssvae.overrides import override
 from seqssvae.runs.metrics import METRICS
 from seqssvae.runs.run import WEIGHTS
 from seqssvae.training.fit import fit

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.batches import collate
 from seqssvae.data.encode import encode_sequences
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.overrides import override
 from seqssvae.teacher.distil import distil
 from tests.support.rows import write_rows
 

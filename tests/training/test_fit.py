@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqssvae.config import Config, override
+from seqssvae.config import Config
 from seqssvae.data.batches import Batch
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.estimators import FusedEnum
+from seqssvae.overrides import override
 from seqssvae.runs.checkpoints import CHECKPOINTS, load_checkpoint, save_checkpoint
 from seqssvae.runs.metrics import METRICS, read_metrics
 from seqssvae.runs.run import load_run
