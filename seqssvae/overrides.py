@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import json
 import re
 import types
 import typing
@@ -104,7 +105,10 @@ def _convert(value: Any, hint: Any) -> Any:
             return value
     elif origin is tuple:
         if isinstance(value, str) and value[:1] + value[-1:] == "[]":
-            value = [item.strip() for item in value[1:-1].split(",")]
+            try:
+                value = json.loads(value)
+            except ValueError:  # texts without quotes
+                value = [item.strip() for item in value[1:-1].split(",")]
         if isinstance(value, list | tuple):
             return tuple(_convert(item, options[0]) for item in value)
     else:
