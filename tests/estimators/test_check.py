@@ -4,7 +4,7 @@ import torch
 from seqssvae.estimators import SumAndSample
 from seqssvae.estimators.check import brute_force_loss, check
 from tests.support import factories
-from tests.support.factories import FACTORISATIONS, make_batch, make_model
+from tests.support.factories import FACTORISATIONS, count_batch, make_batch, make_model
 
 PARTIAL = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]]).bool()
 
@@ -12,18 +12,25 @@ PARTIAL = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]]).bool()
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
 def test_brute_force_equals_the_loop_over_rows(factorisation: str, kl: str) -> None:
+    """With a teacher, and rows that are counted."""
     model = make_model(factorisation=factorisation)
+    model.teacher_weight = 0.6
     batch = make_batch([0, -1, -1], candidates=PARTIAL, w=torch.tensor([0.5, 1.0, 2.0]))
+    batch, before_row = count_batch(model, batch)
     noise = torch.randn(2, 2)
     got = brute_force_loss(model, batch, noise, kl_weight=0.3, analytic_kl=kl == "analytic")
-    want = factories.brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.3)
+    want = factories.brute_force_loss(
+        model, batch, noise, kl=kl, kl_weight=0.3, before_row=before_row
+    )
     torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(("num_particles", "num_draws"), [(1, 60), (8, 30)])
 def test_every_estimator_agrees(num_particles: int, num_draws: int) -> None:
-    batch = make_batch([0, -1, -1], candidates=PARTIAL)
-    rows = check(make_model(), batch, num_draws=num_draws, num_particles=num_particles)
+    model = make_model()
+    model.teacher_weight = 0.6
+    batch, _ = count_batch(model, make_batch([0, -1, -1], candidates=PARTIAL))
+    rows = check(model, batch, num_draws=num_draws, num_particles=num_particles)
     assert {row.kind for row in rows} == {"exact", "unbiased", "biased"}
     assert [row.estimator for row in rows if not row.agrees()] == []
     assert all(abs(row.error) < 1e-9 for row in rows if row.kind == "exact")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seqssvae.estimators import FusedEnum
-from tests.support.estimators import CASES, MIXED, assert_equals_the_loop
+from tests.support.estimators import CASES, MIXED, assert_equals_the_loop, case_of
 from tests.support.factories import FACTORISATIONS, make_batch, make_model
 from tests.support.fixtures import FixNoise
 
@@ -12,10 +12,9 @@ from tests.support.fixtures import FixNoise
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradient_equal_the_loop(case: str, kl: str, fix_noise: FixNoise) -> None:
-    changes, rows = CASES[case]
-    model, elbo = make_model(**changes), FusedEnum(analytic_kl=kl == "analytic")
+    (model, batch, before_row), elbo = case_of(case), FusedEnum(analytic_kl=kl == "analytic")
     noise = torch.randn(1, model.latent_size)
-    assert_equals_the_loop(elbo, model, make_batch(**rows), noise, fix_noise, kl)
+    assert_equals_the_loop(elbo, model, batch, noise, fix_noise, kl, before_row)
 
 
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)

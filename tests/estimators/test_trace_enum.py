@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqssvae.estimators import FusedEnum, TraceEnum
-from tests.support.estimators import CASES, MIXED, assert_equals_the_loop
+from tests.support.estimators import CASES, MIXED, assert_equals_the_loop, case_of
 from tests.support.factories import FACTORISATIONS, make_batch, make_model
 from tests.support.fixtures import FixNoise
 
@@ -23,11 +23,10 @@ EXACT: dict[str, dict[str, Any]] = {
 def test_value_and_gradient_equal_the_loop(
     case: str, name: str, kl: str, fix_noise: FixNoise
 ) -> None:
-    changes, rows = CASES[case]
-    model = make_model(**changes)
+    model, batch, before_row = case_of(case)
     elbo = TraceEnum(analytic_kl=kl == "analytic", **EXACT[name])
     noise = torch.randn(1, model.latent_size)
-    assert_equals_the_loop(elbo, model, make_batch(**rows), noise, fix_noise, kl)
+    assert_equals_the_loop(elbo, model, batch, noise, fix_noise, kl, before_row)
 
 
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)

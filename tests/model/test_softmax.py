@@ -2,6 +2,9 @@ import pytest
 import torch
 
 from seqssvae.model.softmax import Softmax
+from seqssvae.nn.engine import kernels_for
+from seqssvae.nn.ngram_lm import Mixture
+from tests.support.compiler import needs_compiler
 from tests.support.gradients import assert_same_gradients
 
 
@@ -34,6 +37,36 @@ def test_value_and_gradient_are_torchs(kind: str, chunk_elements: int) -> None:
     for value in ((weights * plain).sum(), total):
         torch.testing.assert_close(value, (weights * want).sum(), rtol=0, atol=1e-10)
         assert_same_gradients(value, (weights * want).sum(), inputs)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("C", marks=needs_compiler), "torch", "float64"])
+@pytest.mark.parametrize("chunk_elements", [7 * 64, 2**20])
+def test_the_gradient_of_a_mixture_is_autograds(
+    kind: str, chunk_elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both sides too, where one of them is far above the other; by kernels and without them."""
+    if kind == "torch":
+        monkeypatch.setattr("seqssvae.model.softmax.kernels_for", lambda *_: None)
+    dtype, atol = (torch.float64, 1e-10) if kind == "float64" else (torch.float32, 2e-4)
+    shapes = ((200, 3), (7, 3), (7,), (4, 7), (200,), (200,), (200,))
+    hidden, weight, bias, table, weights, log_share, log_rest = inputs = [
+        torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes
+    ]
+    assert kind != "C" or kernels_for(hidden, weight) is not None
+    with torch.no_grad():
+        log_share[:10], log_rest[10:20], log_share[20:30] = -80.0, -80.0, -1e4
+    classes, targets = torch.randint(4, (5,)), torch.randint(7, (200,))
+    row = torch.randint(5, (200,))
+    softmax = Softmax(weight, bias, table, classes, row, targets, chunk_elements=chunk_elements)
+    logits = hidden @ weight.t() + bias + table[classes][row]
+    plain = logits.log_softmax(-1)[torch.arange(200), targets]
+    want = torch.logaddexp(log_share + plain, log_rest)
+    total, log_prob = softmax.weighted_log_prob(hidden, weights, Mixture(log_share, log_rest))
+    torch.testing.assert_close(log_prob, want, rtol=0, atol=atol)
+    torch.testing.assert_close(total, (weights * want).sum(), rtol=1e-5, atol=atol)
+    assert_same_gradients(3 * total, 3 * (weights * want).sum(), inputs, atol=atol)
+    unmixed = softmax.weighted_log_prob(hidden, weights)[1]
+    assert (log_prob - unmixed).abs().max() > 1 and not torch.equal(unmixed[:10], log_prob[:10])
 
 
 def test_no_positions() -> None:

@@ -1,5 +1,6 @@
 """Problems for estimators, and comparisons with the exact sum over y."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from seqssvae.data.batches import Batch
 from seqssvae.estimators import FusedEnum
 from seqssvae.estimators.terms import Estimator
 from seqssvae.model.ssvae import SSVAE
-from tests.support.factories import brute_force_loss, make_batch, make_model
+from tests.support.factories import brute_force_loss, count_batch, make_batch, make_model
 from tests.support.fixtures import FixNoise
 from tests.support.gradients import assert_same_gradients, gradients
 
@@ -46,6 +47,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "candidates": torch.tensor([[0, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0]]).bool(),
         },
     ),
+    "a teacher": ({}, {"labels": MIXED, "w": torch.tensor([0.5, 2.0, 0.0, 0.3])}),
+    "counted": ({"decoder_ngrams": 3}, {"labels": MIXED}),
+    "n-grams off": ({"decoder_ngrams": 0}, {"labels": MIXED}),
     "prior": ({"prior": torch.tensor([0.5, 0.3, 0.2])}, {"labels": MIXED}),
 }
 
@@ -65,7 +69,7 @@ def variance(elbo: Estimator, model: SSVAE, batch: Batch) -> float:
 
 
 def problem(factorisation: str) -> tuple[SSVAE, Batch]:
-    """Five classes; rows with, without and with partial labels."""
+    """Five classes, a teacher; rows with, without and with partial labels, that are counted."""
     model = make_model(
         5, factorisation=factorisation, prior=torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1])
     )
@@ -75,15 +79,34 @@ def problem(factorisation: str) -> tuple[SSVAE, Batch]:
     batch = make_batch(
         [-1, 3, -1, -1], max_length=3, candidates=candidates, w=torch.tensor([1.0, 0.5, 2.0, 1.0])
     )
-    return model, batch
+    model.teacher_weight = 0.6
+    return model, count_batch(model, batch)[0]
+
+
+def case_of(name: str) -> tuple[SSVAE, Batch, Callable[[int], None]]:
+    """A model and a batch of `CASES`, and the `before_row` of its oracle."""
+    changes, rows = CASES[name]
+    model, batch = make_model(**changes), make_batch(**rows)
+    if name == "a teacher":
+        model.teacher_weight = 0.6
+    if name == "counted":
+        return model, *count_batch(model, batch)
+    return model, batch, lambda row: None
 
 
 def assert_equals_the_loop(
-    elbo: Estimator, model: SSVAE, batch: Batch, noise: Tensor, fix_noise: FixNoise, kl: str
+    elbo: Estimator,
+    model: SSVAE,
+    batch: Batch,
+    noise: Tensor,
+    fix_noise: FixNoise,
+    kl: str,
+    before_row: Callable[[int], None] = lambda row: None,
 ) -> None:
     """Value and gradient are those of plain loops over examples and labels."""
     fix_noise(noise)
-    want = brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.7)
+    want = brute_force_loss(model, batch, noise, kl=kl, kl_weight=0.7, before_row=before_row)
+    before_row(-1)
     got = elbo.differentiable_loss(model.model, model.guide, batch, 0.7)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
     assert_same_gradients(got, want, model.parameters())

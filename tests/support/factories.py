@@ -1,6 +1,7 @@
 """A small model and batch for tests, and the objective by plain loops over examples and labels."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,30 @@ def stepwise_log_prob(
     return total
 
 
+def count_batch(model: SSVAE, batch: Batch) -> tuple[Batch, Callable[[int], None]]:
+    """Count the rows of a batch with random weights of the classes.
+
+    Returns:
+        The batch with these weights, and a function that counts all rows but one, or with -1 all
+        of them: the oracle of a likelihood that leaves a row out.
+    """
+    lm = model.decoder.ngrams
+    assert lm is not None
+    symbols = batch.x[length_mask(batch.lengths, batch.x.shape[1])].numpy().astype(np.int32)
+    rows = EncodedRows(symbols, offsets_of(batch.lengths.numpy()))
+    index = NGramCounts(rows, vocabulary_size=lm.vocabulary_size, order=lm.order)
+    weights = torch.rand(batch.num_rows, lm.num_classes)
+
+    def count_without(row: int) -> None:
+        others = weights.clone()
+        if row >= 0:
+            others[row] = 0
+        lm.assign(index.keys, index.count(others.numpy()))
+
+    count_without(-1)
+    return dataclasses.replace(batch, counted=weights), count_without
+
+
 def example_terms(
     model: SSVAE, batch: Batch, row: int, noise: Tensor, *, kl: str, kl_weight: float
 ) -> tuple[Tensor, Tensor]:
@@ -142,11 +167,21 @@ def example_terms(
 
 
 def brute_force_loss(
-    model: SSVAE, batch: Batch, noise: Tensor, *, kl: str = "analytic", kl_weight: float = 1.0
+    model: SSVAE,
+    batch: Batch,
+    noise: Tensor,
+    *,
+    kl: str = "analytic",
+    kl_weight: float = 1.0,
+    before_row: Callable[[int], None] = lambda row: None,
 ) -> Tensor:
-    """Minus the objective of Kingma et al. 2014, eq. 6 to 9, row by row and label by label."""
+    """Minus the objective of Kingma et al. 2014, eq. 6 to 9, row by row and label by label.
+
+    A teacher pulls q(y | x) of rows without a label. `before_row` is called before each row.
+    """
     total = torch.zeros(())
     for row in range(batch.num_rows):
+        before_row(row)
         log_q, bound = example_terms(model, batch, row, noise, kl=kl, kl_weight=kl_weight)
         w = 1.0 if batch.w is None else batch.w[row]
         alpha = 1.0 if batch.alpha is None else batch.alpha[row]
@@ -163,4 +198,9 @@ def brute_force_loss(
         total = total + w * (among.exp() * (bound[:, possible] - among)).sum(1).mean()
         if len(possible) < model.num_classes:
             total = total + alpha * inside.mean()
+        elif model.teacher_weight:
+            assert model.ngrams is not None
+            teacher = model.ngrams(batch.x[row : row + 1], batch.lengths[row : row + 1])
+            pull = (log_q.exp() * (log_q - teacher.log_softmax(-1))).sum(1).mean()
+            total = total - w * model.teacher_weight * pull
     return -total
