@@ -23,14 +23,17 @@ def make(**changes: Any) -> Stepper:
 
 def test_all_rows_have_the_same_weight() -> None:
     """4 labelled rows are drawn 30 times while 200 unlabelled ones are drawn twice."""
-    settings = config(
-        training__labelled_batch_size=6, training__unlabelled_batch_size=20, objective__w=0.1
-    )
+    sizes_and_w = {
+        "training__labelled_batch_size": 6, "training__unlabelled_batch_size": 20,
+        "objective__w": 0.1,
+    }  # fmt: skip
+    settings = config(**sizes_and_w)
     assert stream_weights(settings, 4, 200) == pytest.approx((0.1 / 15, 0.1))
     assert stream_weights(settings, 600, 20) == pytest.approx((0.1, 0.001))
-    alike = config(objective__w_by_rows=False, objective__w=0.1)
-    for changed, sizes in ((alike, (4, 200)), (settings, (4, 0)), (settings, (0, 4)),
-                           (config(training__streams="alternate", objective__w=0.1), (4, 200))):  # fmt: skip
+    alike = config(**sizes_and_w, objective__w_by_rows=False)
+    in_turn = config(**sizes_and_w, training__streams="alternate")
+    cases = ((alike, (4, 200)), (settings, (4, 0)), (settings, (0, 4)), (in_turn, (4, 200)))
+    for changed, sizes in cases:
         assert stream_weights(changed, *sizes) == (0.1, 0.1)
 
 
