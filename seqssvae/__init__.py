@@ -43,13 +43,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "config": ("Config", "override"),
+    "config": ("Config",),
     "data.batches": ("Batch", "collate"),
     "errors": ("InputError",),
     "estimators": ("FusedEnum", "RelaxedLabels", "ScoreFunction", "SumAndSample", "TraceEnum"),
     "export.sklearn": ("LabelledKFold", "SeqSSVAEClassifier", "is_unlabelled", "labelled_scorer"),
     "model.build": ("build_model",),
     "model.ssvae": ("SSVAE",),
+    "overrides": ("override",),
     "trained": ("TrainedModel", "load"),
     "training.fit": ("fit",),
 }
