@@ -283,6 +283,36 @@ def test_weights_that_do_not_match_the_config_are_refused(
         load(tmp_path / "whole")
 
 
+def test_ngram_tables_of_another_length_are_loaded_and_damaged_ones_refused(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checksums are valid; what the tables hold is not, or there is more than a table may have."""
+    contents, prefix = load_run(small_run[0]), "decoder.ngrams."
+    keys, counts, sizes = (contents.weights[prefix + n] for n in ("keys", "counts", "sizes"))
+    for number, (changes, message) in enumerate((
+        ({"keys": keys.flip(0)}, "wanted the weights .* got .*keys: wanted ascending"),
+        ({"counts": -counts}, "wanted the weights .* got .*counts: wanted finite"),
+        ({"sizes": sizes + 1}, "wanted the weights .* got .*sizes: wanted a sum of"),
+        ({"sizes": sizes[1:]}, r"sizes of shape \[6\], got \[5\]"),
+        ({"counts": counts[:, :1]}, r"counts of shape \[.*, 2\], got \[.*, 1\]"),
+        ({"keys": keys[:, None]}, r"keys of shape \[.*\], got \[.*, 1\] of I64"),
+        ({"keys": keys.double()}, r"wanted .*keys of shape .*, got .* of F64"),
+    )):  # fmt: skip
+        named = {prefix + name: value for name, value in changes.items()}
+        folder = tmp_path / str(number)
+        save_run(folder, dataclasses.replace(contents, weights={**contents.weights, **named}))
+        with pytest.raises(InputError, match=message) as caught:
+            load(folder)
+        assert "\n" not in str(caught.value)
+    none = {"keys": keys[:0], "counts": counts[:0], "sizes": 0 * sizes}
+    none = {prefix + name: value for name, value in none.items()}
+    save_run(tmp_path / "none", dataclasses.replace(contents, weights={**contents.weights, **none}))
+    assert load(tmp_path / "none").generate("left", 2)
+    monkeypatch.setattr("seqssvae.model.build.MAX_NGRAMS", len(keys) // 6 - 1)
+    with pytest.raises(InputError, match=r"wanted decoder.ngrams.keys of shape \[.*\], got \["):
+        load(small_run[0])
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -15,7 +15,7 @@ from pyro.optim import ClippedAdam
 from seqssvae.data.batches import Batch, collate
 from seqssvae.data.vocabulary import EOS
 from seqssvae.estimators import FusedEnum, SumAndSample, TraceEnum
-from seqssvae.model.ssvae import auxiliary_log_prob, restrict
+from seqssvae.model.ssvae import SSVAE, auxiliary_log_prob, restrict
 from tests.support.factories import FACTORISATIONS, brute_force_loss, make_batch, make_model
 from tests.support.fixtures import FixNoise
 from tests.support.rows import make_rows
@@ -254,3 +254,32 @@ def test_symbol_ids_outside_the_vocabulary_are_refused(num_rows: int, wrong: int
         FusedEnum().differentiable_loss(
             model.model, model.guide, dataclasses.replace(batch, y=batch.y + 3)
         )
+
+
+def test_with_a_teacher_the_best_q_is_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Teacher to the power l / (1 + l) times posterior to the power 1 / (1 + l); l = 0.5.
+
+    The loss of free logits in place of q(y | x) has no gradient there. Without z, the posterior is
+    p(y) p(x | y) normalised. Rows with w = 0 do not count, and labelled ones have no pull.
+    """
+    model = make_model(3, latent_size=0, prior=torch.tensor([0.5, 0.3, 0.2]))
+    batch = make_batch([-1, -1, -1, 1], w=torch.tensor([0.3, 1.0, 0.0, 1.0]))
+    y, z = torch.arange(3).unsqueeze(1), torch.zeros(3, 4, 0)
+    with torch.no_grad():
+        joint = model.log_likelihood(batch.x, batch.lengths, z, y).t() + model.prior_logits
+        assert model.ngrams is not None
+        teacher = model.ngrams(batch.x, batch.lengths).log_softmax(-1)
+    model.teacher_weight = 0.5
+    best = ((0.5 * teacher + joint) / 1.5).log_softmax(-1)
+    for at, is_best in ((best, True), (joint.log_softmax(-1), False), (teacher, False)):
+        logits = at.clone().requires_grad_()
+        monkeypatch.setattr(SSVAE, "y_logits", lambda *_, of=logits: of.log_softmax(-1))
+        loss = FusedEnum().differentiable_loss(model.model, model.guide, batch)
+        (gradient,) = torch.autograd.grad(loss, [logits])
+        assert (gradient[:2].abs().max() < 1e-10) == is_best
+        assert not gradient[2].any() and gradient[3].abs().max() > 1e-3
+        model.teacher_weight = 0.0
+        loss = FusedEnum().differentiable_loss(model.model, model.guide, batch)
+        (plain,) = torch.autograd.grad(loss, [logits])
+        torch.testing.assert_close(plain[3], gradient[3])
+        model.teacher_weight = 0.5

@@ -10,6 +10,7 @@ import torch
 
 from seqssvae.estimators import ScoreFunction
 from seqssvae.model.build import build
+from seqssvae.training.counting import Counting
 from seqssvae.training.step import Stepper, stream_weights
 from tests.support.faults import spoil
 from tests.support.rows import batch_of
@@ -117,21 +118,31 @@ def test_a_loss_that_is_bad_for_all_rows_names_none() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize(
-    "estimator", ["fused-enum", "trace-enum", "score-function", "gumbel-softmax"]
+    "estimator", ["fused-enum", "trace-enum", "sum-and-sample", "score-function", "gumbel-softmax"]
 )
 def test_bfloat16_is_near_float32(estimator: str, cell: str) -> None:
-    """Its products are rounded to three digits; weights, gradients and loops over time are not."""
+    """Its products are rounded to three digits; weights, gradients and loops over time are not.
+
+    The rows are counted, and there is a teacher.
+    """
     torch.set_default_dtype(torch.float32)
     changes = {"estimator__name": estimator, "model__cell": cell}
     losses, after = [], []
     for precision in ("float32", "bfloat16"):
-        stepper = make(training__precision=precision, **changes)
+        settings, data = config(training__precision=precision, **changes), prepared()
+        model = build(settings, data)
+        counting = Counting(settings, model, data)
+        counting.count()
+        stepper = Stepper(settings, model, data, counting=counting)
+        model.teacher_weight = 0.5
         losses.append([stepper.step(step)[0] for step in range(3)])
         after.append(stepper.model.state_dict())
         assert all(p.grad.dtype == torch.float32 for p in stepper.trained if p.grad is not None)
     assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[0] != losses[1]
     floats = [value for value in after[1].values() if value.is_floating_point()]
     assert all(value.dtype == torch.float32 for value in floats)
+    gates = [one["decoder.ngrams.gate.weight"] for one in after]
+    assert not torch.equal(*gates) and after[0]["decoder.ngrams.counts"].any()
 
 
 @pytest.mark.parametrize("baseline", ["learned", "running-mean"])
