@@ -49,13 +49,20 @@ def length_mask(lengths: Tensor, max_length: int) -> Tensor:
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)
 
 
-def check_below(name: str, ids: Tensor, size: int) -> None:
+def check_below(name: str, ids: Tensor, size: int, *, least: int = 0) -> None:
     """Make sure that ids on the CPU are from 0 to `size - 1`; elsewhere torch's kernels check them.
+
+    Args:
+        name: What they are, for the error.
+        ids: Integers of any shape.
+        size: More than the greatest.
+        least: The least, if it is not 0.
 
     Raises:
         ValueError: an id is out of range.
     """
     if ids.device.type == "cpu" and ids.numel():
         low, high = map(int, ids.aminmax())
-        if low < 0 or high >= size:
-            raise ValueError(f"{name}: wanted 0 to {size - 1}, got {low if low < 0 else high}")
+        if low < least or high >= size:
+            got = low if low < least else high
+            raise ValueError(f"{name}: wanted {least} to {size - 1}, got {got}")

@@ -36,3 +36,6 @@ def test_ids_out_of_range_are_refused(wrong: int) -> None:
     check_below("ids", torch.tensor([], dtype=torch.int64), 4)
     with pytest.raises(ValueError, match=f"ids: wanted 0 to 3, got {wrong}"):
         check_below("ids", torch.tensor([0, wrong, 3]), 4)
+    check_below("ids", torch.tensor([-1, 3]), 4, least=-1)
+    with pytest.raises(ValueError, match=f"ids: wanted 1 to 3, got {min(wrong, 0) or wrong}"):
+        check_below("ids", torch.tensor([1, wrong, 3]), 4, least=1)

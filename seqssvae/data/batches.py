@@ -31,6 +31,9 @@ class Batch:
             None if no row is longer than in `x`.
         counted: Weights with which a row is in the decoder's n-gram counts, `[B, K]` (`[B, 1]`
             without classes), so that it can be left out of them; None: it is not.
+
+    Raises:
+        ValueError: a wrong shape, or on the CPU a length that is not from 1 to T.
     """
 
     x: Tensor
@@ -41,6 +44,13 @@ class Batch:
     alpha: Tensor | None = None
     whole: tuple[Tensor, Tensor] | None = None
     counted: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for x, lengths in filter(None, ((self.x, self.lengths), self.whole)):
+            if x.dim() != 2 or not len(x) == len(lengths) == len(self.y):
+                shapes = ", ".join(str(list(part.shape)) for part in (x, lengths, self.y))
+                raise ValueError(f"batch: wanted x [B, T], lengths [B] and y [B], got {shapes}")
+            check_below("lengths", lengths, x.shape[1] + 1, least=1)
 
     @property
     def num_rows(self) -> int:
@@ -113,9 +123,9 @@ class Batch:
         """Which labels each row may have, bool `[B, K]`, also where `candidates` is None.
 
         Raises:
-            ValueError: a class is not below K.
+            ValueError: a class is not from -1 to K - 1.
         """
-        check_below("classes", self.y.clamp(min=0), num_classes)
+        check_below("classes", self.y, num_classes, least=-1)
         if self.candidates is not None:
             return self.candidates
         y = self.y.unsqueeze(-1)

@@ -151,10 +151,25 @@ def test_evaluation_limits_the_symbols_of_a_batch() -> None:
             assert (batch.num_rows + 1) * longest > 20
 
 
-def test_a_class_that_a_model_does_not_have_is_refused() -> None:
-    batch = Batch(torch.full((2, 1), 3), torch.ones(2, dtype=torch.int64), torch.tensor([-1, 3]))
-    with pytest.raises(ValueError, match="classes: wanted 0 to 2, got 3"):
+@pytest.mark.parametrize("wrong", [-2, 3])
+def test_a_class_that_a_model_does_not_have_is_refused(wrong: int) -> None:
+    ones = torch.ones(2, dtype=torch.int64)
+    batch = Batch(torch.full((2, 1), 3), ones, torch.tensor([-1, wrong]))
+    with pytest.raises(ValueError, match=f"classes: wanted -1 to 2, got {wrong}$"):
         batch.possible_labels(3)
+
+
+@pytest.mark.parametrize("wrong", [-(2**40), 0, 4, 2**40])
+def test_lengths_that_do_not_fit_are_refused_where_a_batch_is_made(wrong: int) -> None:
+    x, y, lengths = torch.full((2, 3), 3), torch.tensor([-1, 0]), torch.tensor([1, 3])
+    Batch(x, lengths, y, whole=(x, lengths))
+    bad = torch.tensor([1, wrong])
+    for of_row, of_whole in ((bad, lengths), (lengths, bad)):
+        with pytest.raises(ValueError, match=f"^lengths: wanted 1 to 3, got {wrong}$"):
+            Batch(x, of_row, y, whole=(x, of_whole))
+    for shapes in ((x[0], lengths, y), (x, lengths[:1], y), (x[:1], lengths, y)):
+        with pytest.raises(ValueError, match=r"wanted x \[B, T\], lengths \[B\] and y \[B\], got"):
+            Batch(*shapes)
 
 
 def test_a_batch_counts_by_its_weights() -> None:

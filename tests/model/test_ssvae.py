@@ -250,7 +250,7 @@ def test_symbol_ids_outside_the_vocabulary_are_refused(num_rows: int, wrong: int
     changed = dataclasses.replace(batch, x=x)
     with pytest.raises(ValueError, match=f"symbol ids: wanted 0 to 6, got {wrong}"):
         FusedEnum().differentiable_loss(model.model, model.guide, changed)
-    with pytest.raises(ValueError, match="classes: wanted 0 to 2, got 3"):
+    with pytest.raises(ValueError, match="classes: wanted -1 to 2, got 3"):
         FusedEnum().differentiable_loss(
             model.model, model.guide, dataclasses.replace(batch, y=batch.y + 3)
         )
