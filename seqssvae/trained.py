@@ -20,7 +20,7 @@ from seqssvae.data.prepare import read_like
 from seqssvae.data.rows import MAX_SYMBOLS
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
-from seqssvae.inference.evaluate import evaluate
+from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
 from seqssvae.inference.latent import interpolate
 from seqssvae.inference.predict import (
     add_columns,
@@ -77,16 +77,26 @@ class TrainedModel(Pretrained):
         q, posterior = self.manifest.get("summary", {}).get("mix_weights", (0.5, 0.5))
         return float(q), float(posterior)
 
-    def evaluate(self, data: Source, *, num_samples: int = 16, seed: int = 0) -> dict[str, Any]:
+    def evaluate(
+        self,
+        data: Source,
+        *,
+        num_samples: int = NUM_SAMPLES,
+        likelihood_rows: int | None = LIKELIHOOD_ROWS,
+        seed: int = 0,
+    ) -> dict[str, Any]:
         """Measure the model on a file's rows; see `seqssvae.inference.evaluate.evaluate`.
 
         Args:
             data: A file, `hub:NAME`, or a `datasets.Dataset`.
             num_samples: Importance samples of z for each row and label.
-            seed: Seed of the samples.
+            likelihood_rows: Rows, drawn by the seed, that ELBO, NLL and the like are measured on;
+                None for all, which takes `num_samples` times as long as to classify them.
+            seed: Seed of the samples and of the choice of rows.
 
         Returns:
-            Accuracy and macro-F1 over labelled rows; ELBO, NLL and KL in nats per sequence.
+            Accuracy and macro-F1 over all labelled rows; ELBO, NLL and KL in nats per sequence over
+            `num_likelihood_rows` of the rows, each with its standard error, as `nll_se`.
 
         Raises:
             InputError: bad input, or a label that training never saw.
@@ -102,6 +112,7 @@ class TrainedModel(Pretrained):
             self.model,
             rows,
             num_samples=num_samples,
+            likelihood_rows=likelihood_rows,
             seed=seed,
             mode=self.default_mode,
             weights=self.mix_weights,

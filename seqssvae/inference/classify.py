@@ -62,30 +62,26 @@ def classify(
         raise InputError("wanted a model with classes, got one without")
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
-        noise = common_noise(model, num_samples, generator)  # [S, 1, Z]
-        only_y = mode == "q" and not model.y_reads_z
-        features = model.encode(batch.x, batch.lengths, batch.whole, only_y=only_y)
-        logits = label_logits(model, batch, features, noise, powers_of(mode, weights))
+        noise = common_noise(model, num_samples, generator)
+        logits = label_logits(model, batch, noise, mode, weights)
         return (logits / temperature).softmax(-1)
 
 
-def powers_of(mode: str, weights: tuple[float, float]) -> tuple[float, float]:
-    """The powers of q(y | x) and of p(y | x) in a mode's product."""
-    return {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
-
-
 def label_logits(
-    model: SSVAE, batch: Batch, features: Features, noise: Tensor, powers: tuple[float, float]
+    model: SSVAE, batch: Batch, noise: Tensor, mode: str, weights: tuple[float, float]
 ) -> Tensor:
-    """Logits of the labels, `[B, K]`, not normalised.
+    """Logits of the labels, `[B, K]`, not normalised; what has power 0 is not computed.
 
     Args:
-        model: A model with classes.
-        batch: The rows; their labels are not read.
-        features: Features of the rows.
+        model: A model with classes, in evaluation mode.
+        batch: The rows, on the model's device; their labels are not read.
         noise: Of `common_noise`.
-        powers: Of `powers_of`; what has power 0 is not computed.
+        mode: See `classify`.
+        weights: Powers of q(y | x) and of p(y | x) in "mix".
     """
+    powers = {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
+    only_y = not powers[1] and not model.y_reads_z
+    features = model.encode(batch.x, batch.lengths, batch.whole, only_y=only_y)
     logits = features.y.new_zeros(())
     if powers[0]:
         logits = powers[0] * log_mean_exp(label_log_prob(model, features, noise))

@@ -6,8 +6,8 @@ likelihoods are those of p(x) for labelled rows too.
 """
 
 import dataclasses
-import math
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,19 @@ from seqssvae.inference.classify import (
     label_log_prob,
     label_logits,
     log_joint,
-    powers_of,
     sample_log_likelihood,
 )
-from seqssvae.inference.decode import draw, evaluation_mode
+from seqssvae.inference.decode import evaluation_mode
+from seqssvae.inference.latent import AGGREGATED_TERMS, mutual_information
+from seqssvae.inference.predict import MAX_ROWS, NUM_SYMBOLS
 from seqssvae.inference.tally import Tally, gather_tally
 from seqssvae.model.ssvae import SSVAE, Features
 
 Integers = npt.NDArray[np.int64]
 
+LIKELIHOOD_ROWS = 1000  # that are drawn for likelihoods, unless asked for more
+NUM_SAMPLES = 4  # with which the NLL is nearer to that of 16 than its standard error
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over x, for an active unit (Burda et al. 2016)
-AGGREGATED_TERMS = 2**21  # densities that exist at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Limits:
         batch_symbols: Symbols of a batch at most, padding included.
         decoder_rows: Decoder rows that run at once.
         window_rows: Rows that are sorted by length at once.
+        classified_rows: Rows that are classified at once, at most.
+        classified_symbols: Symbols of these, padding included.
         aggregated_rows: Rows from which q(z) is estimated; mutual information is at most the log.
         aggregated_terms: Densities of z that exist at once.
     """
@@ -61,6 +65,8 @@ class Limits:
     batch_symbols: int = 2**16
     decoder_rows: int = 1024
     window_rows: int = 2**17
+    classified_rows: int = MAX_ROWS
+    classified_symbols: int = NUM_SYMBOLS
     aggregated_rows: int = 512
     aggregated_terms: int = AGGREGATED_TERMS
 
@@ -80,6 +86,7 @@ def evaluate(
     *,
     batch_size: int | None = None,
     num_samples: int = 16,
+    likelihood_rows: int | None = None,
     seed: int = 0,
     mode: str = "q",
     weights: tuple[float, float] = (0.5, 0.5),
@@ -87,157 +94,178 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on some rows.
 
-    Costs `num_samples * K` runs of the decoder for each row. Processes share the batches, and each
-    of them returns the metrics of all rows.
+    Labelled rows are classified, which costs what `classify` does. Likelihoods cost
+    `num_samples * K` runs of the decoder for each row, so that they may be those of fewer rows, a
+    random part. Processes share the batches, and each of them returns the metrics of all rows.
 
     Args:
         model: The model, evaluated in evaluation mode.
         rows: At least one row.
-        batch_size: Rows that are encoded at once, fewer where they are long; 128 if None, and up to
-            1024 where rows are many and samples and labels few.
+        batch_size: Rows that are encoded at once, fewer where they are long; chosen by their
+            number and by that of samples and labels if None.
         num_samples: Number of samples of z for each row and label.
-        seed: Seed of the samples, 0 or more.
+        likelihood_rows: Rows that likelihoods are measured on, if there are more; None: all.
+        seed: Seed of the samples and of the choice of rows, 0 or more.
         mode: How rows are classified, as in `classify`.
         weights: Of "mix".
         limits: Sizes that bound memory.
 
     Returns:
-        Plain numbers, means over rows unless noted:
+        Plain numbers:
 
         * `num_rows`, and `num_labelled`, rows with one known label;
         * over the labelled rows: `accuracy`, `log_loss`, `macro_f1` (over classes that occur or are
           predicted), `calibration_error` (expected, 15 bins); None where there are none;
         * `mode`, by which these are measured;
+        * `num_likelihood_rows`, those of all figures below, which are means over them unless noted,
+          each with its standard error, `NAME_se` (None for a single row);
         * `elbo`: U(x) with the analytic KL; `likelihood`: E_q log p(x | y, z); `kl`:
           E_q(y|x) KL(q(z | x, y) || p(z));
         * `nll`: -log sum_y p(y) p(x | y), p(x | y) from importance samples of z (Burda et al.
           2016); `nats_per_symbol`: the same, in total over all symbols, EOS included;
+        * `y_gap`: over the labelled rows among them, E_q log p(x | y, z) at the true label minus
+          its mean over the wrong ones, z from q(z | x, y) of the same label; None without a wrong
+          label;
         * `mutual_information`: of x and z under q, see `mutual_information`, over 512 rows at
-          most; `active_units`: dims of z whose posterior mean has a variance above 0.01;
-        * `y_gap`: over the labelled rows, E_q log p(x | y, z) at the true label minus its mean
-          over the wrong ones, z from q(z | x, y) of the same label; None without a wrong label.
+          most; `active_units`: dims of z whose posterior mean has a variance above 0.01.
 
     Raises:
         InputError: no rows, no samples, or a negative seed.
     """
     if not len(rows):
         raise InputError("wanted at least one row to evaluate, got none")
-    if num_samples < 1:
-        raise InputError(f"num_samples: wanted at least 1, got {num_samples}")
-    if seed < 0:
-        raise InputError(f"seed: wanted 0 or more, got {seed}")
+    for name, value, least in (
+        ("num_samples", num_samples, 1),
+        ("likelihood_rows", likelihood_rows, 1),
+        ("seed", seed, 0),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"{name}: wanted at least {least}, got {value}")
     num_samples = num_samples if model.latent_size else 1
-    if batch_size is None:
-        batch_size = limits.batch_size(len(rows), num_samples * max(model.num_classes, 1))
-    powers = powers_of(mode, weights)
-    tally, aggregate = _measure_rows(model, rows, batch_size, num_samples, seed, limits, powers)
+    order = np.random.default_rng(seed).permutation(len(rows))[:likelihood_rows]
+    aggregated = np.sort(order[: limits.aggregated_rows])
+    of_labels = batch_size or limits.classified_rows
+    runs_per_row = num_samples * max(model.num_classes, 1)
+    of_figures = batch_size or limits.batch_size(len(order), runs_per_row)
+    with distributed.together(), evaluation_mode(model):
+        labelled = _batches(
+            model, rows, _labelled(model, rows), of_labels, limits.classified_symbols, limits
+        )
+        tally = _tally_predictions(model, labelled, mode, weights)
+        drawn = _batches(model, rows, np.sort(order), of_figures, limits.batch_symbols, limits)
+        figures, parts, where = _tally_figures(
+            model, drawn, aggregated, num_samples, seed, limits.decoder_rows
+        )
+    tally = gather_tally(tally + figures)
+    parts = distributed.collect(parts, where, len(aggregated))
     information = 0.0
     if model.latent_size:
-        information = mutual_information(**aggregate, max_terms=limits.aggregated_terms)
+        information = mutual_information(**parts, max_terms=limits.aggregated_terms)
     return {
-        "num_rows": tally.num_rows,
-        **tally.labelled_metrics(),
+        "num_rows": len(rows),
+        **tally.prediction_metrics(),
         "mode": mode,
-        "elbo": tally.mean("elbo"),
-        "nll": tally.mean("nll"),
-        "nats_per_symbol": float(tally.sums["nll"]) / int(tally.sums["symbols"]),
-        "likelihood": tally.mean("likelihood"),
-        "kl": tally.mean("kl"),
+        "num_likelihood_rows": len(order),
+        **tally.figures(),
         "mutual_information": information,
-        "active_units": int((tally.z_variance > ACTIVE_VARIANCE).sum()),
+        "active_units": int((tally.moments["z_mean"].variance > ACTIVE_VARIANCE).sum()),
     }
 
 
-def _measure_rows(
+def _labelled(model: SSVAE, rows: EncodedRows) -> Integers:
+    """Rows with one known label, ascending; a set of one label is one."""
+    if not model.num_classes:
+        return np.zeros(0, np.int64)
+    single = [row for row, possible in rows.candidates.items() if len(set(possible)) == 1]
+    return np.union1d(np.flatnonzero(rows.y >= 0), np.array(single, np.int64))
+
+
+def _batches(
     model: SSVAE,
     rows: EncodedRows,
+    numbers: Integers,
     batch_size: int,
-    num_samples: int,
-    seed: int,
+    num_symbols: int,
     limits: Limits,
-    powers: tuple[float, float],
-) -> tuple[Tally, dict[str, Tensor]]:
-    """The tally of all processes' rows, and the arguments of `mutual_information` for a subset."""
-    subset = np.sort(np.random.default_rng(seed).permutation(len(rows))[: limits.aggregated_rows])
-    tally: Tally | None = None
-    parts: list[dict[str, Tensor]] = []
-    positions = [subset[:0]]
-    with distributed.together(), evaluation_mode(model):
-        for number, indices in enumerate(_batch_indices(rows, batch_size, limits)):
-            if number % distributed.size() != distributed.rank():
-                continue
-            batch = collate(rows, indices, num_classes=model.num_classes)
-            batch = batch.to(model.prior_logits.device)
-            features = model.encode(batch.x, batch.lengths, batch.whole)
-            noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
-            log_q = _label_log_prob(model, features, noise)
-            posterior = _posterior(model, features, log_q)
-            samples = sample_log_likelihood(
-                model, batch, features, noise, num_rows=limits.decoder_rows
-            )
-            logits = noise.new_zeros(1, 1)
-            if model.num_classes:
-                at_mean = common_noise(model, 0, None)
-                logits = label_logits(model, batch, features, at_mean, powers)
-            columns = _measure(model, batch, samples, log_q, posterior, logits.double())
-            of_batch = Tally.of_rows(columns, model.num_classes)
-            tally = of_batch if tally is None else tally + of_batch
-            chosen = np.isin(indices, subset)
-            if chosen.any():
-                part = {name: value[chosen] for name, value in posterior.items()}
-                parts.append(part | _aggregate_noise(seed, indices[chosen], model.latent_size))
-                positions.append(np.searchsorted(subset, indices[chosen]))
-    own = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
-    where = torch.from_numpy(np.concatenate(positions))
-    return gather_tally(tally), distributed.collect(own, where, len(subset))
-
-
-def _batch_indices(rows: EncodedRows, batch_size: int, limits: Limits) -> Iterator[Integers]:
-    """Rows of each batch, `[B]`, of similar length and close to each other in the file."""
-    for first in range(0, len(rows), limits.window_rows):
-        window = rows.slice(first, first + limits.window_rows)
-        for indices in evaluation_indices(window, batch_size, num_symbols=limits.batch_symbols):
-            yield first + indices
-
-
-def mutual_information(
-    *,
-    log_weight: Tensor,
-    loc: Tensor,
-    scale: Tensor,
-    uniform: Tensor,
-    noise: Tensor,
-    max_terms: int = AGGREGATED_TERMS,
-) -> float:
-    """I_q(x; z) = E_q(x) KL(q(z | x) || q(z)) in nats, by Monte Carlo (He et al. 2019, eq. 4).
-
-    q(z) is the mean of q(z | x) over the n rows, so the result is at most log n; one z is drawn
-    from each row's q(z | x), a mixture over labels.
+) -> Iterator[tuple[Integers, Batch]]:
+    """This process's batches of some rows, of similar length and close to each other in the file.
 
     Args:
-        log_weight: Log weights of the J components of q(z | x), float64 `[n, J]`.
-        loc: Locations of the components, float64 `[n, J, Z]`.
-        scale: Scales of the components, float64 `[n, J, Z]`.
-        uniform: Uniform numbers that choose a component, `[n]`.
-        noise: Standard normal, `[n, Z]`.
-        max_terms: Densities that exist at once.
+        model: Its classes and its device are those of the batches.
+        rows: All rows.
+        numbers: Which of them, ascending.
+        batch_size: Rows of a batch.
+        num_symbols: Symbols of a batch.
+        limits: Of which `window_rows` is read.
+
+    Yields:
+        Row numbers, `[B]`, and the batch of these rows.
     """
-    num_rows, num_components, latent_size = loc.shape
-    row = torch.arange(num_rows)
-    component = draw(log_weight.exp(), uniform)
-    z = loc[row, component] + scale[row, component] * noise  # [n, Z]
-    precision = scale.pow(-2).flatten(0, 1)  # [n J, Z]
-    scaled_loc = loc.flatten(0, 1) * precision
-    constant = log_weight.flatten() - scale.log().sum(-1).flatten()
-    constant = constant - 0.5 * (loc.flatten(0, 1) * scaled_loc).sum(-1)  # [n J]
-    constant = constant - 0.5 * latent_size * math.log(2 * math.pi)
-    total = 0.0
-    for some in row.split(max(1, max_terms // (num_rows * num_components))):
-        log_density = z[some] @ scaled_loc.t() - 0.5 * z[some].square() @ precision.t() + constant
-        given_x = log_density.unflatten(1, (num_rows, -1)).logsumexp(-1)  # [m, n]
-        own = given_x.gather(1, some.unsqueeze(1)).squeeze(1)
-        total += float((own - given_x.logsumexp(1) + math.log(num_rows)).sum())
-    return total / num_rows
+    windows = (
+        numbers[first : first + limits.window_rows]
+        for first in range(0, len(numbers), limits.window_rows)
+    )
+    batches = (
+        window[indices]
+        for window in windows
+        for indices in evaluation_indices(rows.take(window), batch_size, num_symbols=num_symbols)
+    )
+    for indices in itertools.islice(batches, distributed.rank(), None, distributed.size()):
+        batch = collate(rows, indices, num_classes=model.num_classes)
+        yield indices, batch.to(model.prior_logits.device)
+
+
+def _tally_predictions(
+    model: SSVAE,
+    batches: Iterable[tuple[Integers, Batch]],
+    mode: str,
+    weights: tuple[float, float],
+) -> Tally:
+    """The tally of labelled rows, as they are classified."""
+    tally, at_mean = Tally(), common_noise(model, 0, None)
+    for _, batch in batches:
+        log_prob = label_logits(model, batch, at_mean, mode, weights).double().log_softmax(1)
+        confidence, predicted = log_prob.exp().max(1)
+        columns = {
+            "log_loss": -log_prob.gather(1, batch.y.unsqueeze(1)).squeeze(1),
+            "confidence": confidence,
+            "predicted": predicted,
+            "y": batch.y,
+        }
+        arrays = {name: value.cpu().numpy() for name, value in columns.items()}
+        tally += Tally.of_predictions(arrays, model.num_classes)
+    return tally
+
+
+def _tally_figures(
+    model: SSVAE,
+    batches: Iterable[tuple[Integers, Batch]],
+    aggregated: Integers,
+    num_samples: int,
+    seed: int,
+    decoder_rows: int,
+) -> tuple[Tally, dict[str, Tensor], Tensor]:
+    """The tally of some rows, the arguments of `mutual_information`, and the place of each row.
+
+    The last two are of those rows that are in `aggregated`.
+    """
+    tally = Tally()
+    parts: list[dict[str, Tensor]] = []
+    positions = [aggregated[:0]]
+    for indices, batch in batches:
+        features = model.encode(batch.x, batch.lengths, batch.whole)
+        noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
+        log_q = _label_log_prob(model, features, noise)
+        posterior = _posterior(model, features, log_q)
+        samples = sample_log_likelihood(model, batch, features, noise, num_rows=decoder_rows)
+        tally += Tally.of_figures(_measure(model, batch, samples, log_q, posterior))
+        chosen = np.isin(indices, aggregated)
+        if chosen.any():
+            part = {name: value[chosen] for name, value in posterior.items()}
+            parts.append(part | _aggregate_noise(seed, indices[chosen], model.latent_size))
+            positions.append(np.searchsorted(aggregated, indices[chosen]))
+    own = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+    return tally, own, torch.from_numpy(np.concatenate(positions))
 
 
 def _measure(
@@ -246,9 +274,8 @@ def _measure(
     samples: tuple[Tensor, Tensor],
     log_q: Tensor,
     posterior: dict[str, Tensor],
-    logits: Tensor,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Columns of `Tally.of_rows`.
+    """Columns of `Tally.of_figures`.
 
     Args:
         model: The model.
@@ -256,7 +283,6 @@ def _measure(
         samples: Of `sample_log_likelihood`.
         log_q: Of `_label_log_prob`.
         posterior: Of `_posterior`.
-        logits: Of `label_logits`, `[B, K]`, as rows are classified; 0 without classes.
     """
     likelihoods, log_ratio = (part.double() for part in samples)  # [S, K, B], [S, K or 1, B]
     q = log_q.exp()  # [S or 1, K, B]
@@ -267,9 +293,6 @@ def _measure(
     weight = posterior["log_weight"].exp()  # [B, J]
     likelihood = (q * likelihoods).sum(1).mean(0)
     kl = (weight * normal_kl(loc, scale).sum(-1)).sum(-1).to(likelihood)
-    log_prob = logits.expand(batch.num_rows, max(model.num_classes, 1)).log_softmax(1)
-    confidence, predicted = log_prob.exp().max(1)
-    log_loss = -log_prob.gather(1, batch.y.clamp(min=0).unsqueeze(1)).squeeze(1)
     by_label = likelihoods.mean(0)  # [K, B]
     true = by_label.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
     wrong = (by_label.sum(0) - true) / max(model.num_classes - 1, 1)
@@ -279,10 +302,7 @@ def _measure(
         "likelihood": likelihood,
         "kl": kl,
         "y_gap": true - wrong,
-        "log_loss": log_loss,
-        "confidence": confidence,
-        "predicted": predicted,
-        "y": batch.y,
+        "has_gap": batch.is_labelled & (model.num_classes > 1),
         "length": batch.lengths,
         "z_mean": (weight.unsqueeze(-1) * loc).sum(1),
     }

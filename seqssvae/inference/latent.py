@@ -1,4 +1,6 @@
-"""z of a sequence: location and scale, rewriting under another label, interpolation."""
+"""z of a sequence: location and scale, rewriting, interpolation; its mutual information with x."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -6,8 +8,10 @@ from torch import Tensor
 from seqssvae.data.batches import Batch
 from seqssvae.errors import InputError
 from seqssvae.estimators.terms import normal_kl
-from seqssvae.inference.decode import beam, evaluation_mode, greedy
+from seqssvae.inference.decode import beam, draw, evaluation_mode, greedy
 from seqssvae.model.ssvae import SSVAE
+
+AGGREGATED_TERMS = 2**21  # densities that exist at once
 
 
 def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -134,3 +138,43 @@ def _write(
     if width == 1:
         return greedy(model.decoder, z, classes, max_length=max_length)
     return beam(model.decoder, z, classes, max_length=max_length, width=width).sequences
+
+
+def mutual_information(
+    *,
+    log_weight: Tensor,
+    loc: Tensor,
+    scale: Tensor,
+    uniform: Tensor,
+    noise: Tensor,
+    max_terms: int = AGGREGATED_TERMS,
+) -> float:
+    """I_q(x; z) = E_q(x) KL(q(z | x) || q(z)) in nats, by Monte Carlo (He et al. 2019, eq. 4).
+
+    q(z) is the mean of q(z | x) over the n rows, so the result is at most log n; one z is drawn
+    from each row's q(z | x), a mixture over labels.
+
+    Args:
+        log_weight: Log weights of the J components of q(z | x), float64 `[n, J]`.
+        loc: Locations of the components, float64 `[n, J, Z]`.
+        scale: Scales of the components, float64 `[n, J, Z]`.
+        uniform: Uniform numbers that choose a component, `[n]`.
+        noise: Standard normal, `[n, Z]`.
+        max_terms: Densities that exist at once.
+    """
+    num_rows, num_components, latent_size = loc.shape
+    row = torch.arange(num_rows)
+    component = draw(log_weight.exp(), uniform)
+    z = loc[row, component] + scale[row, component] * noise  # [n, Z]
+    precision = scale.pow(-2).flatten(0, 1)  # [n J, Z]
+    scaled_loc = loc.flatten(0, 1) * precision
+    constant = log_weight.flatten() - scale.log().sum(-1).flatten()
+    constant = constant - 0.5 * (loc.flatten(0, 1) * scaled_loc).sum(-1)  # [n J]
+    constant = constant - 0.5 * latent_size * math.log(2 * math.pi)
+    total = 0.0
+    for some in row.split(max(1, max_terms // (num_rows * num_components))):
+        log_density = z[some] @ scaled_loc.t() - 0.5 * z[some].square() @ precision.t() + constant
+        given_x = log_density.unflatten(1, (num_rows, -1)).logsumexp(-1)  # [m, n]
+        own = given_x.gather(1, some.unsqueeze(1)).squeeze(1)
+        total += float((own - given_x.logsumexp(1) + math.log(num_rows)).sum())
+    return total / num_rows

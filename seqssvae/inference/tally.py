@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,42 @@ from seqssvae import distributed
 Floats = npt.NDArray[np.float64]
 
 NUM_BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
-MEANS = ("elbo", "nll", "likelihood", "kl")  # over all rows
+FIGURES = ("elbo", "nll", "likelihood", "kl")  # of each row, labelled or not
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and spread of values over some rows; the sum of two is that of the rows of both.
+
+    Attributes:
+        num_rows: Number of rows, n.
+        mean: Mean over them, `[...]`; 0 without rows.
+        squares: Sum of the squared distances from it, `[...]`.
+    """
+
+    num_rows: int
+    mean: Floats
+    squares: Floats
+
+    @classmethod
+    def of_rows(cls, values: Floats) -> "Moments":
+        """Of values `[n, ...]`; n may be 0."""
+        mean = values.sum(0) / max(len(values), 1)
+        return cls(len(values), mean, np.square(values - mean).sum(0))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """By the formulas of Chan et al. 1983."""
+        num_rows = self.num_rows + other.num_rows
+        distance, share = other.mean - self.mean, other.num_rows / max(num_rows, 1)
+        between = np.square(distance) * (self.num_rows * share)
+        return Moments(
+            num_rows, self.mean + distance * share, self.squares + other.squares + between
+        )
+
+    @property
+    def variance(self) -> Floats:
+        """Variance over the rows, at least one, `[...]`."""
+        return self.squares / self.num_rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,116 +58,115 @@ class Tally:
     """Sums over some rows; the sum of two tallies is that of the rows of both.
 
     Attributes:
-        sums: Of all rows, their number `rows`, their `symbols` and each of `MEANS`; of the labelled
-            rows, `y_gap` and `log_loss`, by class `[K]` the numbers of `labels`, of `predictions`
-            and of `hits`, and `bins`, `[3, 15]`, as `bin_sums`.
-        z_mean: Mean of the posterior means, `[Z]`.
-        z_squares: Sum of their squared distances from it, `[Z]`.
+        sums: Of labelled rows, of `of_predictions`: `log_loss`; by class `[K]` the numbers of
+            `labels`, of `predictions` and of `hits`; and `bins`, `[3, 15]`, as `bin_sums`.
+        moments: Of `of_figures`: each of `FIGURES`, `symbols`, `nll+symbols` and `z_mean` of all
+            rows, and `y_gap` of those that have one.
     """
 
-    sums: dict[str, npt.NDArray[Any]]
-    z_mean: Floats
-    z_squares: Floats
+    sums: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
+    moments: Mapping[str, Moments] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of_rows(cls, columns: Mapping[str, npt.NDArray[Any]], num_classes: int) -> "Tally":
-        """The tally of at least one row.
+    def of_predictions(cls, columns: Mapping[str, npt.NDArray[Any]], num_classes: int) -> "Tally":
+        """The tally of labelled rows.
 
         Args:
-            columns: By name, of each row: `MEANS`, `y_gap`, `log_loss` and `confidence`, `[n]`;
-                `length`, `y` (-1 without a label) and `predicted`, int64 `[n]`; `z_mean`, float64
-                `[n, Z]`.
-            num_classes: K; at least 1 where there are labels.
+            columns: By name, of each row: `log_loss` and `confidence`, `[n]`; `y` and `predicted`,
+                int64 `[n]`.
+            num_classes: K.
         """
-        is_labelled = columns["y"] >= 0
-        y, predicted, confidence, y_gap = (
-            columns[name][is_labelled] for name in ("y", "predicted", "confidence", "y_gap")
-        )
+        y, predicted = columns["y"], columns["predicted"]
         count = functools.partial(np.bincount, minlength=num_classes)
-        z_mean = columns["z_mean"].mean(0)
         return cls(
             sums={
-                "rows": np.array(len(is_labelled)),
-                "symbols": columns["length"].sum(),
-                **{name: columns[name].sum() for name in MEANS},
-                "y_gap": y_gap.sum(),
-                "log_loss": columns["log_loss"][is_labelled].sum(),
+                "log_loss": columns["log_loss"].sum(),
                 "labels": count(y),
                 "predictions": count(predicted),
                 "hits": count(y[y == predicted]),
-                "bins": bin_sums(confidence, y == predicted),
-            },
-            z_mean=z_mean,
-            z_squares=np.square(columns["z_mean"] - z_mean).sum(0),
+                "bins": bin_sums(columns["confidence"], y == predicted),
+            }
         )
+
+    @classmethod
+    def of_figures(cls, columns: Mapping[str, npt.NDArray[Any]]) -> "Tally":
+        """The tally of some rows.
+
+        Args:
+            columns: By name, of each row: `FIGURES`, `y_gap`, whether it `has_gap`, and `length`,
+                `[n]`; `z_mean`, float64 `[n, Z]`.
+        """
+        symbols = columns["length"].astype(np.float64)
+        values = {name: columns[name] for name in (*FIGURES, "z_mean")}
+        values |= {"symbols": symbols, "nll+symbols": columns["nll"] + symbols}
+        values["y_gap"] = columns["y_gap"][columns["has_gap"]]
+        return cls(moments={name: Moments.of_rows(value) for name, value in values.items()})
 
     def __add__(self, other: "Tally") -> "Tally":
-        """The tally of the rows of both; z by the formulas of Chan et al. 1983."""
-        num_rows = self.num_rows + other.num_rows
-        distance = other.z_mean - self.z_mean
-        share = other.num_rows / num_rows
-        between = np.square(distance) * (self.num_rows * share)
-        return Tally(
-            sums={name: value + other.sums[name] for name, value in self.sums.items()},
-            z_mean=self.z_mean + distance * share,
-            z_squares=self.z_squares + other.z_squares + between,
-        )
+        """The tally of the rows of both."""
+        return Tally(_add(self.sums, other.sums), _add(self.moments, other.moments))
 
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        return int(self.sums["rows"])
-
-    @property
-    def z_variance(self) -> Floats:
-        """Variance of the posterior means over the rows, `[Z]`."""
-        return self.z_squares / self.num_rows
-
-    def mean(self, name: str) -> float:
-        """The mean of one of `MEANS` over the rows."""
-        return float(self.sums[name]) / self.num_rows
-
-    def labelled_metrics(self) -> dict[str, Any]:
-        """Metrics over the rows with one known label; None where there is nothing to measure."""
+    def prediction_metrics(self) -> dict[str, Any]:
+        """Metrics of `of_predictions`; None where there are no such rows."""
+        if not self.sums:
+            metrics = dict.fromkeys(("accuracy", "log_loss", "macro_f1", "calibration_error"))
+            return {"num_labelled": 0} | metrics
         labels, hits = self.sums["labels"], self.sums["hits"]
         num_labelled = int(labels.sum())
-        metrics: dict[str, Any] = {"num_labelled": num_labelled} | dict.fromkeys(
-            ("accuracy", "log_loss", "macro_f1", "calibration_error", "y_gap")
-        )
-        if not num_labelled:
-            return metrics
         labels_and_predictions = labels + self.sums["predictions"]
         occurs = labels_and_predictions > 0
-        metrics["accuracy"] = int(hits.sum()) / num_labelled
-        metrics["log_loss"] = float(self.sums["log_loss"]) / num_labelled
-        metrics["macro_f1"] = float(np.mean(2 * hits[occurs] / labels_and_predictions[occurs]))
-        metrics["calibration_error"] = calibration_error(self.sums["bins"])
-        if len(labels) > 1:
-            metrics["y_gap"] = float(self.sums["y_gap"]) / num_labelled
-        return metrics
-
-
-def gather_tally(tally: Tally | None) -> Tally:
-    """The tally of all processes' rows, added up in the order of their ranks, on every process.
-
-    Args:
-        tally: Of this process's rows; None if it has none. At least one process has rows.
-    """
-    own = None
-    if tally is not None:
-        own = {
-            "sums": {name: value.tolist() for name, value in tally.sums.items()},
-            "z_mean": tally.z_mean.tolist(),
-            "z_squares": tally.z_squares.tolist(),
+        return {
+            "num_labelled": num_labelled,
+            "accuracy": int(hits.sum()) / num_labelled,
+            "log_loss": float(self.sums["log_loss"]) / num_labelled,
+            "macro_f1": float(np.mean(2 * hits[occurs] / labels_and_predictions[occurs])),
+            "calibration_error": calibration_error(self.sums["bins"]),
         }
+
+    def figures(self) -> dict[str, float | None]:
+        """Means of `of_figures`, and as `NAME_se` their standard errors; None where there is none.
+
+        `nats_per_symbol` is a ratio of means; its error is that of the mean of nll - ratio symbols,
+        divided by the mean of symbols.
+        """
+        nll, symbols, both = (self.moments[name] for name in ("nll", "symbols", "nll+symbols"))
+        ratio = nll.mean / symbols.mean
+        twice_products = both.squares - nll.squares - symbols.squares
+        squares = nll.squares + ratio**2 * symbols.squares - ratio * twice_products
+        per_symbol = Moments(nll.num_rows, ratio, squares.clip(min=0) / symbols.mean**2)
+        named = {name: self.moments[name] for name in (*FIGURES, "y_gap")}
+        figures: dict[str, float | None] = {}
+        for name, moments in {**named, "nats_per_symbol": per_symbol}.items():
+            n = moments.num_rows
+            figures[name] = float(moments.mean) if n else None
+            figures[f"{name}_se"] = math.sqrt(moments.squares / (n - 1) / n) if n > 1 else None
+        return figures
+
+
+def _add(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name; those that both have are added."""
+    both = {name: first[name] + second[name] for name in first if name in second}
+    return {**first, **second, **both}
+
+
+def gather_tally(tally: Tally) -> Tally:
+    """The tally of all processes' rows, added up in the order of their ranks, on every process."""
+    own = {
+        "sums": {name: value.tolist() for name, value in tally.sums.items()},
+        "moments": {
+            name: [value.num_rows, value.mean.tolist(), value.squares.tolist()]
+            for name, value in tally.moments.items()
+        },
+    }
     tallies = (
         Tally(
             sums={name: np.array(value) for name, value in plain["sums"].items()},
-            z_mean=np.array(plain["z_mean"], dtype=np.float64),
-            z_squares=np.array(plain["z_squares"], dtype=np.float64),
+            moments={
+                name: Moments(num_rows, np.array(mean, np.float64), np.array(squares, np.float64))
+                for name, (num_rows, mean, squares) in plain["moments"].items()
+            },
         )
         for plain in distributed.gather(own)
-        if plain is not None
     )
     return functools.reduce(operator.add, tallies)
 

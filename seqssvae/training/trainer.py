@@ -18,7 +18,7 @@ from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import Diverged
 from seqssvae.inference.combine import measure_modes
-from seqssvae.inference.evaluate import evaluate
+from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, evaluate
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import not_finite_allowed
 from seqssvae.training.counting import Counting
@@ -270,7 +270,9 @@ class Trainer:
         """Metrics of the held-out rows, or of some training rows if none were held out."""
         prepared, seed = self.prepared, self.config.training.seed
         rows = prepared.dev or (prepared.unlabelled or prepared.labelled).slice(0, 256)
-        metrics = evaluate(self.model, rows, num_samples=1, seed=seed)
+        metrics = evaluate(
+            self.model, rows, num_samples=1, likelihood_rows=LIKELIHOOD_ROWS, seed=seed
+        )
         if self.model.num_classes and len(prepared.labelled_dev):
             metrics |= distributed.from_writer(
                 lambda: measure_modes(self.model, prepared.labelled_dev, seed=seed)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -72,6 +73,17 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
     ).split()
     assert set(wanted) <= set(figures)
     assert figures["nll"] <= -figures["elbo"] + 1e-3
+    assert figures["num_rows"] == figures["num_likelihood_rows"] == 40 and figures["nll_se"] > 0
+    few = run("evaluate", folder, "--data", data, "--likelihood-rows", 10)
+    assert re.search(r"num_rows +40\n(.*\n)+num_likelihood_rows +10\n", few.out)
+    assert re.search(r"\nnll +\d+\.\d{4} \+/- \d+\.\d{4}\n", few.out) and "_se" not in few.out
+    assert run("evaluate", folder, "--data", data, "--likelihood-rows", "all").status == 0
+    for value, complaint in (
+        ("few", "wanted a number or all, got 'few'"),
+        ("0", "at least 1, got 0"),
+    ):
+        refused = run("evaluate", folder, "--data", data, "--likelihood-rows", value)
+        assert refused.status == 2 and complaint in refused.err and refused.err.count("\n") == 1
     assert "swap_success" not in figures
     judged = run("evaluate", folder, "--data", data, "--num-samples", 2, "--judge", data, "--json")
     assert judged.json["num_swaps"] == 40 and figures.items() <= judged.json.items()

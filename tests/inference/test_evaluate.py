@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 import seqssvae.inference.evaluate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
-from seqssvae.inference.evaluate import Limits, evaluate, mutual_information
+from seqssvae.inference.evaluate import Limits, evaluate
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import FACTORISATIONS, make_batch, make_model, stepwise_log_prob
@@ -69,8 +69,11 @@ def _row_figures(model: SSVAE, symbols: list[int], noise: Tensor) -> dict[str, A
     [(3, {"factorisation": name}) for name in FACTORISATIONS]
     + [(0, {}), (0, {"latent_size": 0}), (3, {"latent_size": 0})],
 )
+@pytest.mark.parametrize("likelihood_rows", [None, 4])
 @torch.no_grad()
-def test_every_metric_equals_a_loop(num_classes: int, changes: dict[str, Any]) -> None:
+def test_every_metric_equals_a_loop(
+    num_classes: int, changes: dict[str, Any], likelihood_rows: int | None
+) -> None:
     """Over rows (labelled, not, and partially), labels and samples; no padding, no neighbours."""
     prior = PRIOR if num_classes else None
     model = make_model(num_classes, prior=prior, **changes)
@@ -88,15 +91,21 @@ def test_every_metric_equals_a_loop(num_classes: int, changes: dict[str, Any]) -
         )
         for row in range(7)
     ]
-    metrics = evaluate(model, rows, batch_size=3, num_samples=3, seed=4)
+    metrics = evaluate(
+        model, rows, batch_size=3, num_samples=3, seed=4, likelihood_rows=likelihood_rows
+    )
+    drawn = np.random.default_rng(4).permutation(7)[:likelihood_rows].tolist()
     for name in ("elbo", "likelihood", "nll", "kl"):
-        want = sum(float(row[name]) for row in by_row) / 7
-        assert metrics[name] == pytest.approx(want, abs=1e-11), name
-    num_symbols = len(rows.symbols)
-    assert metrics["nats_per_symbol"] == pytest.approx(metrics["nll"] * 7 / num_symbols, abs=1e-12)
-    means = torch.stack([row["mean"] for row in by_row])
+        _check_mean(metrics, name, [float(by_row[row][name]) for row in drawn])
+    nll = np.array([float(by_row[row]["nll"]) for row in drawn])
+    lengths = np.array([len(rows.row(row)) for row in drawn])
+    ratio = nll.sum() / lengths.sum()
+    assert metrics["nats_per_symbol"] == pytest.approx(ratio, abs=1e-12)
+    error = (nll - ratio * lengths).std(ddof=1) / lengths.mean() / math.sqrt(len(drawn))
+    assert metrics["nats_per_symbol_se"] == pytest.approx(error, abs=1e-8)
+    means = torch.stack([by_row[row]["mean"] for row in drawn])
     assert metrics["active_units"] == int((means.numpy().var(0) > 0.01).sum())
-    assert metrics["num_rows"] == 7
+    assert metrics["num_rows"] == 7 and metrics["num_likelihood_rows"] == len(drawn)
     if not num_classes:
         assert metrics["num_labelled"] == 0 and metrics["accuracy"] is None
         return
@@ -105,10 +114,17 @@ def test_every_metric_equals_a_loop(num_classes: int, changes: dict[str, Any]) -
     hits = [int(by_row[row]["q"].argmax()) == y for row, y in known.items()]
     assert metrics["accuracy"] == pytest.approx(sum(hits) / 5)
     gaps = []
-    for row, y in known.items():
+    for row, y in ((row, known[row]) for row in drawn if row in known):
         loss = -by_row[row]["by_label"]
         gaps.append(sum(float(loss[k] - loss[y]) for k in range(3) if k != y) / 2)
-    assert metrics["y_gap"] == pytest.approx(sum(gaps) / 5, abs=1e-11)
+    _check_mean(metrics, "y_gap", gaps)
+
+
+def _check_mean(metrics: dict[str, Any], name: str, values: list[float]) -> None:
+    """A mean and its standard error."""
+    assert len(values) > 1 and metrics[name] == pytest.approx(np.mean(values), abs=1e-11), name
+    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    assert metrics[f"{name}_se"] == pytest.approx(error, abs=1e-11), name
 
 
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)
@@ -125,6 +141,30 @@ def test_batches_do_not_matter(factorisation: str) -> None:
     assert evaluate(model, rows, num_samples=2, limits=limits) == pytest.approx(want, abs=1e-11)
     other = evaluate(model, rows, num_samples=2, seed=1)
     assert other["elbo"] != want["elbo"]
+
+
+@pytest.mark.parametrize(("mode", "runs"), [("q", 0), ("posterior", 3), ("mix", 3)])
+def test_the_decoder_runs_on_as_few_rows_as_needed(
+    monkeypatch: pytest.MonkeyPatch, mode: str, runs: int
+) -> None:
+    """Once for each label where rows are classified, for each sample too where likelihoods are."""
+    model, rows, num_runs = make_model(3), _rows([0, 1, 2, -1] * 5), [0]
+    real = model.log_likelihood
+
+    def log_likelihood(*arguments: Any) -> Tensor:
+        result = real(*arguments)
+        num_runs[0] += result.numel()
+        return result
+
+    monkeypatch.setattr(model, "log_likelihood", log_likelihood)
+    some = evaluate(model, rows, num_samples=2, likelihood_rows=4, mode=mode)
+    assert num_runs[0] == 15 * runs + 4 * 2 * 3
+    everything = evaluate(model, rows, num_samples=2, mode=mode)
+    assert num_runs[0] == 15 * runs * 2 + (4 + 20) * 2 * 3
+    for name in ("num_rows", "num_labelled", "accuracy", "log_loss", "calibration_error"):
+        assert some[name] == everything[name]
+    assert some["nll"] != everything["nll"]
+    assert evaluate(model, rows, num_samples=2, likelihood_rows=20, mode=mode) == everything
 
 
 def test_large_batches_give_what_small_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,37 +285,6 @@ def test_the_information_of_a_model_equals_a_loop(factorisation: str) -> None:
     assert metrics == pytest.approx(total / 5, abs=1e-10)
 
 
-def test_information_of_posteriors_far_apart_is_log_n() -> None:
-    """And with few rows in the aggregate no more is seen than there are rows."""
-    num_rows = 40
-    metrics = mutual_information(
-        log_weight=torch.zeros(num_rows, 1),
-        loc=torch.arange(float(num_rows)).reshape(-1, 1, 1) * 10,
-        scale=torch.full((num_rows, 1, 1), math.exp(-8)),
-        uniform=torch.rand(num_rows),
-        noise=torch.randn(num_rows, 1),
-    )
-    assert metrics == pytest.approx(math.log(num_rows), abs=1e-6)
-
-
-def test_information_of_two_overlapping_posteriors() -> None:
-    """By quadrature: half of the rows at -1, half at 1."""
-    num_rows = 4000
-    loc = torch.tensor([-1.0, 1.0]).repeat(num_rows // 2)
-    metrics = mutual_information(
-        log_weight=torch.zeros(num_rows, 1),
-        loc=loc.reshape(-1, 1, 1),
-        scale=torch.ones(num_rows, 1, 1),
-        uniform=torch.rand(num_rows),
-        noise=torch.randn(num_rows, 1),
-    )
-    grid = torch.linspace(-10, 10, 4001)
-    left, right = Normal(-1.0, 1.0).log_prob(grid), Normal(1.0, 1.0).log_prob(grid)
-    both = torch.logaddexp(left, right) - math.log(2)
-    want = float((left.exp() * (left - both)).sum() * (20 / 4000))
-    assert metrics == pytest.approx(want, abs=0.03)
-
-
 def test_information_is_estimated_from_a_subset_of_the_rows() -> None:
     limits = Limits(aggregated_rows=3)
     model = make_model(2)
@@ -318,6 +327,9 @@ def test_one_row_alone_and_float32() -> None:
     want = evaluate(model, rows, num_samples=4)
     metrics = evaluate(model.float(), rows, num_samples=4)
     assert metrics.pop("mode") == want.pop("mode") == "q"
+    errors = {name: want.pop(name) for name in list(want) if name.endswith("_se")}
+    assert len(errors) == 6 and errors == {name: metrics.pop(name) for name in errors}
+    assert set(errors.values()) == {None}
     assert metrics == pytest.approx(want, rel=1e-4, abs=1e-4)
     assert metrics["active_units"] == 0
 
@@ -328,7 +340,9 @@ def test_bad_options_are_refused() -> None:
         evaluate(model, rows.take(np.arange(0)))
     with pytest.raises(InputError, match="num_samples: wanted at least 1, got 0"):
         evaluate(model, rows, num_samples=0)
-    with pytest.raises(InputError, match="seed: wanted 0 or more, got -1"):
+    with pytest.raises(InputError, match="likelihood_rows: wanted at least 1, got 0"):
+        evaluate(model, rows, likelihood_rows=0)
+    with pytest.raises(InputError, match="seed: wanted at least 0, got -1"):
         evaluate(model, rows, seed=-1)
 
 

@@ -1,9 +1,18 @@
+import math
+
 import pytest
 import torch
+from torch.distributions import Normal
 
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, greedy
-from seqssvae.inference.latent import encode_z, interpolate, kl_per_dim, transfer
+from seqssvae.inference.latent import (
+    encode_z,
+    interpolate,
+    kl_per_dim,
+    mutual_information,
+    transfer,
+)
 from tests.support.factories import FACTORISATIONS, make_batch, make_model, sharpen
 
 
@@ -109,3 +118,34 @@ def test_the_kl_of_each_dim_is_the_mean_over_labels(factorisation: str) -> None:
             want = want + q[y] * torch.distributions.kl_divergence(posterior, prior)[0]
         torch.testing.assert_close(found[row], want.detach())
     assert kl_per_dim(make_model(0), make_batch([-1, -1])).shape == (2, 2)
+
+
+def test_information_of_posteriors_far_apart_is_log_n() -> None:
+    """And with few rows in the aggregate no more is seen than there are rows."""
+    num_rows = 40
+    metrics = mutual_information(
+        log_weight=torch.zeros(num_rows, 1),
+        loc=torch.arange(float(num_rows)).reshape(-1, 1, 1) * 10,
+        scale=torch.full((num_rows, 1, 1), math.exp(-8)),
+        uniform=torch.rand(num_rows),
+        noise=torch.randn(num_rows, 1),
+    )
+    assert metrics == pytest.approx(math.log(num_rows), abs=1e-6)
+
+
+def test_information_of_two_overlapping_posteriors() -> None:
+    """By quadrature: half of the rows at -1, half at 1."""
+    num_rows = 4000
+    loc = torch.tensor([-1.0, 1.0]).repeat(num_rows // 2)
+    metrics = mutual_information(
+        log_weight=torch.zeros(num_rows, 1),
+        loc=loc.reshape(-1, 1, 1),
+        scale=torch.ones(num_rows, 1, 1),
+        uniform=torch.rand(num_rows),
+        noise=torch.randn(num_rows, 1),
+    )
+    grid = torch.linspace(-10, 10, 4001)
+    left, right = Normal(-1.0, 1.0).log_prob(grid), Normal(1.0, 1.0).log_prob(grid)
+    both = torch.logaddexp(left, right) - math.log(2)
+    want = float((left.exp() * (left - both)).sum() * (20 / 4000))
+    assert metrics == pytest.approx(want, abs=0.03)

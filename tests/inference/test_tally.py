@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from seqssvae import distributed
 from seqssvae.inference.tally import (
-    MEANS,
+    FIGURES,
     Tally,
     bin_sums,
     calibration_error,
@@ -23,82 +23,103 @@ from seqssvae.inference.tally import (
 Columns = dict[str, NDArray[Any]]
 
 
-def _columns(num_rows: int, num_classes: int = 4, latent_size: int = 3) -> Columns:
-    """Columns far from 0, where a sum of squares loses digits; the last class is never a label."""
+def _figures(num_rows: int, latent_size: int = 3) -> Columns:
+    """Columns far from 0, where a sum of squares loses digits."""
     stream = np.random.default_rng(0)
-    columns: Columns = {name: 1e3 + 10 * stream.standard_normal(num_rows) for name in MEANS}
+    columns: Columns = {name: 1e3 + 10 * stream.standard_normal(num_rows) for name in FIGURES}
     return columns | {
         "y_gap": stream.standard_normal(num_rows),
-        "log_loss": stream.exponential(size=num_rows),
-        "confidence": stream.random(num_rows),
+        "has_gap": stream.random(num_rows) < 0.6,
         "length": stream.integers(1, 9, num_rows),
-        "y": stream.integers(-1, num_classes - 1, num_rows),
-        "predicted": stream.integers(0, num_classes, num_rows),
         "z_mean": 1e4 + stream.standard_normal((num_rows, latent_size)) * [0.1, 0.0, 3.0],
     }
 
 
-def _tally(columns: Columns, sizes: list[int], num_classes: int = 4) -> Tally:
-    """The sum of the tallies of portions of some sizes; the last one has the rest of the rows."""
-    cuts = np.cumsum(sizes)
-    portions = [dict(zip(columns, part, strict=True)) for part in zip(
-        *(np.split(column, cuts) for column in columns.values()), strict=True
-    )]  # fmt: skip
-    tallies = [Tally.of_rows(part, num_classes) for part in portions if len(part["y"])]
-    return functools.reduce(operator.add, tallies)
+def _predictions(num_rows: int, num_classes: int = 4) -> Columns:
+    """The last class is never a label."""
+    stream = np.random.default_rng(1)
+    return {
+        "log_loss": stream.exponential(size=num_rows),
+        "confidence": stream.random(num_rows),
+        "y": stream.integers(0, num_classes - 1, num_rows),
+        "predicted": stream.integers(0, num_classes, num_rows),
+    }
+
+
+def _portions(columns: Columns, sizes: list[int]) -> list[Columns]:
+    """Portions of some sizes; the last one has the rest of the rows."""
+    cuts = np.cumsum(sizes, dtype=np.int64)
+    parts = zip(*(np.split(column, cuts) for column in columns.values()), strict=True)
+    return [dict(zip(columns, part, strict=True)) for part in parts]
 
 
 @pytest.mark.parametrize("sizes", [[], [1], [1] * 199, [64, 0, 64], [150, 3, 7]])
 def test_a_tally_in_portions_equals_whole_columns(sizes: list[int]) -> None:
-    columns = _columns(200)
-    found = _tally(columns, sizes)
-    assert (found.num_rows, found.sums["symbols"]) == (200, columns["length"].sum())
-    for name in MEANS:
-        assert found.mean(name) == pytest.approx(columns[name].mean(), rel=1e-13)
-    variance = columns["z_mean"].var(0)
-    assert found.z_mean == pytest.approx(columns["z_mean"].mean(0), rel=1e-13)
+    columns, predictions = _figures(200), _predictions(200)
+    tallies = [Tally.of_figures(part) for part in _portions(columns, sizes)]
+    tallies += [Tally.of_predictions(part, 4) for part in _portions(predictions, sizes)]
+    found = functools.reduce(operator.add, tallies, Tally())
+    figures = found.figures()
+    has_gap = columns["has_gap"]
+    assert 0 < has_gap.sum() < 200
+    for name in (*FIGURES, "y_gap"):
+        values = columns[name][has_gap] if name == "y_gap" else columns[name]
+        assert figures[name] == pytest.approx(values.mean(), rel=1e-12)
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        assert figures[f"{name}_se"] == pytest.approx(error, rel=1e-10)
+    nll, lengths = columns["nll"], columns["length"]
+    ratio = nll.sum() / lengths.sum()
+    error = (nll - ratio * lengths).std(ddof=1) / lengths.mean() / np.sqrt(200)
+    assert figures["nats_per_symbol"] == pytest.approx(ratio, rel=1e-13)
+    assert figures["nats_per_symbol_se"] == pytest.approx(error, rel=1e-9)
     # the distances of numbers near 1e4 are rounded at 1e-12
-    assert found.z_variance == pytest.approx(variance, rel=1e-10, abs=1e-20)
-    is_labelled = columns["y"] >= 0
-    y, predicted, confidence = (
-        columns[name][is_labelled] for name in ("y", "predicted", "confidence")
+    z = found.moments["z_mean"]
+    assert z.mean == pytest.approx(columns["z_mean"].mean(0), rel=1e-13)
+    assert z.variance == pytest.approx(columns["z_mean"].var(0), rel=1e-10, abs=1e-20)
+    y, predicted, confidence, log_loss = (
+        predictions[name] for name in ("y", "predicted", "confidence", "log_loss")
     )
-    assert 0 < is_labelled.sum() < 200 and set(predicted) - set(y) == {3}
-    assert found.labelled_metrics() == pytest.approx(
+    assert set(predicted) - set(y) == {3}
+    assert found.prediction_metrics() == pytest.approx(
         {
-            "num_labelled": is_labelled.sum(),
+            "num_labelled": 200,
             "accuracy": np.mean(y == predicted),
             "macro_f1": f1_score(y, predicted, average="macro", zero_division=0.0),
             "calibration_error": calibration_error(bin_sums(confidence, y == predicted)),
-            "y_gap": columns["y_gap"][is_labelled].mean(),
-            "log_loss": columns["log_loss"][is_labelled].mean(),
+            "log_loss": log_loss.mean(),
         },
         abs=1e-14,
     )
 
 
-@pytest.mark.parametrize("num_classes", [0, 4])
-def test_processes_send_all_of_it(monkeypatch: pytest.MonkeyPatch, num_classes: int) -> None:
+def test_one_row_has_no_standard_error_and_no_label_no_metric() -> None:
+    figures = Tally.of_figures(_figures(1) | {"has_gap": np.array([False])}).figures()
+    assert figures["y_gap"] is None and figures["nll"] is not None
+    assert all(value is None for name, value in figures.items() if name.endswith("_se"))
+    metrics = Tally().prediction_metrics()
+    assert metrics.pop("num_labelled") == 0 and set(metrics.values()) == {None}
+
+
+@pytest.mark.parametrize("num_labelled", [0, 200])
+def test_processes_send_all_of_it(monkeypatch: pytest.MonkeyPatch, num_labelled: int) -> None:
     """Through JSON's types, added in the order of the ranks; a rank may have no rows."""
-    columns = _columns(200)
-    if not num_classes:
-        columns |= {"y": np.full(200, -1)}
-    first, second = (
-        Tally.of_rows({name: column[rows] for name, column in columns.items()}, num_classes)
-        for rows in (slice(0, 120), slice(120, 200))
-    )
+    first, second = (Tally.of_figures(part) for part in _portions(_figures(200), [120]))
+    if num_labelled:
+        second += Tally.of_predictions(_predictions(num_labelled), 4)
     sent: list[Any] = []
 
     def gather(value: Any) -> list[Any]:
         sent.append(json.loads(json.dumps(value)))
-        return [*sent, None]
+        return list(sent)
 
     monkeypatch.setattr(distributed, "gather", gather)
+    gather_tally(Tally())
     gather_tally(first)
     found, want = gather_tally(second), first + second
-    assert found.labelled_metrics() == want.labelled_metrics()
-    assert [found.mean(name) for name in MEANS] == [want.mean(name) for name in MEANS]
-    assert (found.z_variance == want.z_variance).all() and found.num_rows == 200
+    assert found.prediction_metrics() == want.prediction_metrics()
+    assert found.figures() == want.figures()
+    z = found.moments["z_mean"]
+    assert (z.variance == want.moments["z_mean"].variance).all() and z.num_rows == 200
 
 
 @settings(max_examples=50, deadline=None)
@@ -107,9 +128,9 @@ def test_processes_send_all_of_it(monkeypatch: pytest.MonkeyPatch, num_classes: 
 )
 def test_macro_f1_equals_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     y, predicted = (np.array(column) for column in zip(*pairs, strict=True))
-    columns = _columns(len(y)) | {"y": y, "predicted": predicted}
+    columns = _predictions(len(y)) | {"y": y, "predicted": predicted}
     want = f1_score(y, predicted, average="macro", zero_division=0.0)
-    assert Tally.of_rows(columns, 4).labelled_metrics()["macro_f1"] == pytest.approx(want)
+    assert Tally.of_predictions(columns, 4).prediction_metrics()["macro_f1"] == pytest.approx(want)
 
 
 def test_calibration_error_equals_a_loop_over_bins() -> None:

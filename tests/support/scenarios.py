@@ -109,11 +109,14 @@ def train() -> Any:
 
 
 def evaluated() -> Any:
-    """Metrics of several batches, the last one short; and of one batch, for one process."""
+    """Metrics of several batches, of a part of the rows, and of one batch, for one process."""
     data = prepared()
     model = build(config(), data)
     many = random_rows([0, 1, -1] * 40, 5)
-    return [evaluate(model, some, batch_size=50, num_samples=3) for some in (many, data.dev)]
+    return [
+        evaluate(model, some, batch_size=30, num_samples=3, likelihood_rows=limit)
+        for some, limit in ((many, None), (many, 65), (data.dev, None))
+    ]
 
 
 def stopped() -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+import seqssvae.training.trainer
 from seqssvae.errors import Diverged
 from seqssvae.model.build import build
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
@@ -126,6 +127,17 @@ def test_evaluation_moves_no_schedule_and_no_weight() -> None:
                 trainer._evaluate()
         runs.append(weights(trainer))
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_the_likelihoods_of_many_dev_rows_are_those_of_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same ones in each evaluation; the labels of all of them are compared."""
+    monkeypatch.setattr(seqssvae.training.trainer, "LIKELIHOOD_ROWS", 3)
+    trainer = make()
+    first, second = trainer._measure(), trainer._measure()
+    assert first == second and first["num_likelihood_rows"] == 3 < first["num_rows"]
+    assert first["num_labelled"] == len(trainer.prepared.labelled_dev) > 0
 
 
 def test_no_weight_drifts_when_nothing_counts() -> None:
