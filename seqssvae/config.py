@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from seqssvae.errors import InputError
 
 LARGEST = 10**9
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Factorisation = Literal["z-given-y", "independent", "y-given-z"]
 EstimatorName = Literal[
     "auto",
@@ -197,7 +198,9 @@ class TrainingConfig:
         "log-loss", "Score of the held-out rows whose best evaluation is kept: of q(y|x), or ELBO."
     )
     num_threads: int = setting(0, "Threads of a CPU; 0: PyTorch's default.", 0, 4096)
-    device: Literal["cpu", "cuda"] = setting("cpu", "PyTorch device.")
+    device: Device = setting(
+        "auto", "Where the model runs; auto: a GPU with CUDA if there is one, else the CPU."
+    )
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", "Floating-point type; bfloat16: automatic mixed precision."
     )

@@ -1,5 +1,6 @@
 """A trained model: evaluation, classification, generation, and its latent space."""
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seqssvae import devices
 from seqssvae.config import Config
 from seqssvae.data.batches import collate
 from seqssvae.data.corpus import Source
@@ -65,6 +67,18 @@ class TrainedModel(Pretrained):
     labels: Labels
     manifest: dict[str, Any]
     checksum: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle, with the networks on the CPU, so that any machine can load it."""
+        model = self.model
+        if self.device.type != "cpu":
+            model = copy.deepcopy(model).cpu()
+        return {**self.__dict__, "model": model}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are, and run."""
+        return self.model.prior_logits.device
 
     @property
     def default_mode(self) -> str:
@@ -349,10 +363,10 @@ class TrainedModel(Pretrained):
         return RunContents(self.config, self.vocabulary, self.labels, {}, weights, self.manifest)
 
     @classmethod
-    def from_contents(cls, contents: RunContents, where: str) -> Self:
-        """The model of a run; `where` is named in errors."""
+    def from_contents(cls, contents: RunContents, where: str, device: str = "auto") -> Self:
+        """The model of a run on a device; `where` is named in errors."""
         return cls(
-            model=restore_model(contents, where),
+            model=restore_model(contents, where).to(devices.resolve(device)),
             config=contents.config,
             vocabulary=contents.vocabulary,
             labels=contents.labels,
@@ -400,24 +414,28 @@ def _check_samples(num_samples: int, seed: int, *, least: int = 0) -> None:
     check_whole("seed", seed, 0, LARGEST_SEED)
 
 
-def load(run: str | Path) -> TrainedModel:
+def load(run: str | Path, device: str = "auto") -> TrainedModel:
     """Load a trained run.
 
     Args:
         run: Folder that `seqssvae train --out` wrote.
+        device: Where the model runs, whatever it was trained on: "cpu", "cuda", "mps", or "auto", a
+            GPU with CUDA if there is one, else the CPU.
 
     Raises:
-        InputError: the folder is missing, or a file in it is missing, damaged, or unsafe: a link,
-            a pickle, weights of other sizes than the config's.
+        InputError: no such device, the folder is missing, or a file in it is missing, damaged, or
+            unsafe: a link, a pickle, weights of other sizes than the config's.
 
     Example:
         >>> seqssvae.load(run).labels.names
         ('left', 'right')
     """
-    return load_with_split(run)[0]
+    return load_with_split(run, device)[0]
 
 
-def load_with_split(run: str | Path) -> tuple[TrainedModel, Mapping[str, Sequence[str]]]:
+def load_with_split(
+    run: str | Path, device: str = "auto"
+) -> tuple[TrainedModel, Mapping[str, Sequence[str]]]:
     """As `load`, with the ids of the run's rows by part of the split."""
     contents = load_run(Path(run), check_weights=True)
-    return TrainedModel.from_contents(contents, str(run)), contents.split
+    return TrainedModel.from_contents(contents, str(run), device), contents.split

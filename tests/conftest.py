@@ -7,11 +7,20 @@ import pyro
 import pytest
 import torch
 
+from seqssvae import devices
 from seqssvae.estimators.terms import fixed_noise
 from tests.support.fixtures import FixNoise
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _on_the_cpu() -> Iterator[None]:
+    """Keep tests on the CPU, where there is a GPU too, unless they name a device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "_has_gpu", lambda: False)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ PACKAGE = ROOT / "seqssvae"
 ORDER = [
     "errors",
     "shapes",
+    "devices",
     "distributed",
     "config",
     "overrides",

@@ -10,11 +10,13 @@ import os
 import signal
 import sys
 import time
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqssvae import distributed
 from seqssvae.cli.parser import SHELLS, Parser, completion_script
+from seqssvae.config import Device
 from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
 
 __all__ = ["COMMANDS", "main"]
@@ -25,6 +27,7 @@ COMMANDS = (
 )
 WITHOUT_RUN = ("train", "compare")  # all others load a trained run
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun
+DEVICE = "where the model runs; auto: a GPU with CUDA if there is one, else the CPU"
 DELAY_SECONDS = 2.0  # rank 0 reports an error that all ranks have before torchrun ends them
 
 
@@ -84,6 +87,10 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         if name not in WITHOUT_RUN:
             command.add_argument("run", metavar="RUN", nargs="?", help="folder of a trained run")
         module.add_arguments(command)
+        if name not in (*WITHOUT_RUN, "export"):  # whose device is a setting, or the CPU
+            command.add_argument(
+                "--device", choices=typing.get_args(Device), default="auto", help=DEVICE
+            )
         command.add_argument(
             "--json", action="store_true", help="print one JSON object as the last line"
         )

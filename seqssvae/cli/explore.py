@@ -23,7 +23,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.show.explorer import open_run
     from seqssvae.show.explorer_page import serve
 
-    exploration = open_run(arguments.run, arguments.data, seed=arguments.seed)
+    exploration = open_run(
+        arguments.run, arguments.data, seed=arguments.seed, device=arguments.device
+    )
     with serve(exploration, arguments.port) as server:
         url = f"http://{server.host}:{server.port}/"
         print(url, flush=True)

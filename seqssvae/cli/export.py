@@ -19,6 +19,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
     out = Path(arguments.run) / "onnx" if arguments.out is None else arguments.out
-    summary = export_onnx(load(arguments.run), out)
+    summary = export_onnx(load(arguments.run, "cpu"), out)
     print(f"written to {out}, largest difference of a probability {summary['difference']:.1e}")
     return summary

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
-    model = load(arguments.run)
+    model = load(arguments.run, arguments.device)
     tokens = model.vocabulary.kind == "tokens"
     sequences = model.generate(
         arguments.label,

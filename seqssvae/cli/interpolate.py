@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
-    model = load(arguments.run)
+    model = load(arguments.run, arguments.device)
     a, b = model.split_texts([arguments.a, arguments.b])
     sequences = model.interpolate(a, b, arguments.steps, label=arguments.label)
     for sequence in sequences:

@@ -28,7 +28,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.storage.files import write_atomically
 
     require("matplotlib", "plots")
-    figures = draw_all(portray(arguments.run, arguments.data, seed=arguments.seed))
+    figures = draw_all(
+        portray(arguments.run, arguments.data, seed=arguments.seed, device=arguments.device)
+    )
     folder = arguments.out or Path(arguments.run) / "plots"
     try:
         folder.mkdir(parents=True, exist_ok=True)

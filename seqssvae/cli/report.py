@@ -27,7 +27,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     require("matplotlib", "report")
     require("plotly", "report")
-    page = write_report(portray(arguments.run, arguments.data, seed=arguments.seed))
+    page = write_report(
+        portray(arguments.run, arguments.data, seed=arguments.seed, device=arguments.device)
+    )
     path = arguments.out or Path(arguments.run) / "report.html"
     write_atomically(path, page.encode())
     print(path)

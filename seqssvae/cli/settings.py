@@ -23,6 +23,7 @@ ALIASES = {
     "data.unlabelled_only": "--unlabelled-only",
     "data.vocabulary": "--vocabulary",
     "estimator.name": "--estimator",
+    "training.device": "--device",
     "training.seed": "--seed",
 }
 COLUMNS = [key for key in ALIASES if key.startswith("data.") and key != "data.vocabulary"]
@@ -84,7 +85,7 @@ def load_run(arguments: argparse.Namespace) -> "TrainedModel":
     """
     from seqssvae.trained import load
 
-    model = load(arguments.run)
+    model = load(arguments.run, arguments.device)
     changes = {key: getattr(arguments, key) for key in COLUMNS if hasattr(arguments, key)}
     for one, other in (("text", "tokens"), ("tokens", "text")):
         if f"data.{one}_column" in changes:

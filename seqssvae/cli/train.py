@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         show_bar=True,
     )
     if arguments.test is not None:
-        summary["test"] = load(arguments.out).evaluate(arguments.test)
+        summary["test"] = load(arguments.out, config.training.device).evaluate(arguments.test)
     print(f"saved to {arguments.out}")
     if arguments.test is not None:
         print(f"test accuracy {summary['test']['accuracy']}")

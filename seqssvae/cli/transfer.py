@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
-    model = load(arguments.run)
+    model = load(arguments.run, arguments.device)
     sequences = model.transfer(model.split_texts(arguments.texts), to=arguments.to)
     for sequence in sequences:
         print(sequence if isinstance(sequence, str) else " ".join(sequence))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 from sklearn.metrics import f1_score
 
+from seqssvae import devices
 from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.compare.parts import M2, predict_by_ssvae, predict_by_teacher
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
@@ -89,7 +90,10 @@ def compare(
             raise InputError(f"--arms: wanted some of {', '.join(ARMS)}, got {arm}")
     sources = (source, test_source, unlabelled)
     files = [None if one is None else source_name(one) for one in sources]
-    settings = json.dumps([PROTOCOL, to_mapping(config), *files], sort_keys=True)
+    mapping = to_mapping(config)
+    del mapping["training"]["device"]  # which changes no result but seconds
+    settings = json.dumps([PROTOCOL, mapping, *files], sort_keys=True)
+    logger.info("networks run on the device %s", devices.resolve(config.training.device))
     done = _read(out)
     warn_of_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
     records = []

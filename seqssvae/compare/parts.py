@@ -69,7 +69,7 @@ def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mode]:
         on_evaluation=on_evaluation,
         should_stop=lambda: is_over,
     )
-    return again.model.cpu(), progress.default_mode
+    return again.model, progress.default_mode
 
 
 def predict_by_teacher(config: Config, prepared: Prepared, sequences: Sequences) -> Probabilities:

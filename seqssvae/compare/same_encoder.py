@@ -16,17 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqssvae import devices
 from seqssvae.compare.baselines import dev_score
 from seqssvae.config import Config
 from seqssvae.data.batches import Batch, collate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.streams import Stream
-from seqssvae.inference.classify import label_log_prob
+from seqssvae.inference.classify import common_noise, label_log_prob
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
+from seqssvae.shapes import length_mask
 from seqssvae.training.schedules import learning_rate
 
 SHARES = (1 / 3, 2 / 3, 1.0)  # of the unlabelled rows, most confident first, in each round
@@ -49,9 +51,9 @@ def fit_supervised(config: Config, prepared: Prepared) -> SSVAE:
     Returns:
         A model with a trained q(y | x); its other weights are untrained.
     """
-    model = build(config, prepared)
+    model = _untrained(config, prepared)
     best = _train(config, model, prepared, None, _end(config))
-    return _learn_all_labels(config, model, build(config, prepared), prepared, best)
+    return _learn_all_labels(config, model, _untrained(config, prepared), prepared, best)
 
 
 def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
@@ -68,7 +70,7 @@ def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
         The model of the best round by labelled dev rows, whose pseudo-labels it learns again with
         all labels; the first round has none.
     """
-    end, model = _end(config), build(config, prepared)
+    end, model = _end(config), _untrained(config, prepared)
     best, pseudo_of_best = _train(config, model, prepared, None, end), None
     last = model
     for share in SHARES:
@@ -79,11 +81,11 @@ def fit_self_trained(config: Config, prepared: Prepared) -> SSVAE:
         confident = confident[: max(1, int(share * len(confident)))]
         pseudo_labels = probabilities.argmax(1)[confident]
         pseudo_labelled = prepared.unlabelled.take(confident).with_labels(pseudo_labels, {})
-        last = build(config, prepared)
+        last = _untrained(config, prepared)
         of_round = _train(config, last, prepared, pseudo_labelled, end)
         if of_round.score > best.score:
             model, best, pseudo_of_best = last, of_round, pseudo_labelled
-    start = build(config, prepared)
+    start = _untrained(config, prepared)
     return _learn_all_labels(config, model, start, prepared, best, pseudo_of_best)
 
 
@@ -94,12 +96,17 @@ def fit_pretrained(config: Config, prepared: Prepared) -> SSVAE:
         config: As in `fit_supervised`; pretraining gets at most half of the time.
         prepared: The rows.
     """
-    end, model = _end(config), build(config, prepared)
+    end, model = _end(config), _untrained(config, prepared)
     rows = EncodedRows.concatenate([prepared.labelled, prepared.unlabelled])
     pretrain(config, model.encoder_y, rows, (time.monotonic() + end) / 2)
     pretrained = copy.deepcopy(model)
     best = _train(config, model, prepared, None, end)
     return _learn_all_labels(config, model, pretrained, prepared, best)
+
+
+def _untrained(config: Config, prepared: Prepared) -> SSVAE:
+    """An untrained model on the device of the settings."""
+    return build(config, prepared).to(devices.resolve(config.training.device))
 
 
 def pretrain(
@@ -118,20 +125,21 @@ def pretrain(
     """
     settings = config.training
     torch.manual_seed(settings.seed)
+    device = encoder.embedding.weight.device
     directions = encoder.num_features // encoder.rnn.hidden_size
     heads = nn.ModuleList(
         nn.Linear(encoder.rnn.hidden_size, encoder.embedding.num_embeddings)
         for _ in range(directions)
-    )
+    ).to(device)
     size = settings.labelled_batch_size + settings.unlabelled_batch_size
     stream = Stream(rows.lengths, size, seed=settings.seed)
     losses: list[float] = []
 
     def loss_of(step: int) -> Tensor:
-        batch = collate(rows, stream.indices(step), num_classes=0)
+        batch = collate(rows, stream.indices(step), num_classes=0).to(device)
         states = encoder.states(batch.x, batch.lengths)  # [S, F]
-        symbols = batch.x[torch.arange(batch.x.shape[1]) < batch.lengths.unsqueeze(1)]  # [S]
-        row = torch.arange(batch.num_rows).repeat_interleave(batch.lengths)
+        symbols = batch.x[length_mask(batch.lengths, batch.x.shape[1])]  # [S]
+        row = torch.arange(batch.num_rows, device=device).repeat_interleave(batch.lengths)
         first = (row[1:] == row[:-1]).nonzero()[:, 0]  # symbols with another one after them
         second = first + 1
         total = states.new_zeros(())
@@ -243,8 +251,9 @@ def _learn_all_labels(
 
 def _cross_entropy(model: SSVAE, batch: Batch) -> Tensor:
     """Cross-entropy of q(y | x), under "y-given-z" at the mean of q(z | x)."""
+    batch = batch.to(model.prior_logits.device)
     features = model.encode(batch.x, batch.lengths, batch.whole)
-    log_prob = label_log_prob(model, features, torch.zeros(1, 1, model.latent_size))
+    log_prob = label_log_prob(model, features, common_noise(model, 0, None))
     return nn.functional.nll_loss(log_prob[0], batch.y)
 
 

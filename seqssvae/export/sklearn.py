@@ -22,6 +22,7 @@ from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from seqssvae import devices
 from seqssvae.config import Config, DataConfig
 from seqssvae.data.audit import find_suspicious
 from seqssvae.data.corpus import gather_corpus
@@ -48,6 +49,7 @@ PARAMETERS = {  # constructor parameter: setting
     "estimator": "estimator.name",
     "teacher": "training.teacher",
     "dev_fraction": "data.dev_fraction",
+    "device": "training.device",
 }
 
 
@@ -63,7 +65,7 @@ class SeqSSVAEClassifier(
     padded with -1 at the end of a row. A row whose y is -1, None or NaN is unlabelled, also
     where NumPy has made a string of it, and so is one with a word of `data.unlabelled_values`.
 
-    The parameters up to `dev_fraction` override settings of `config`, unless they are None.
+    The parameters up to `device` override settings of `config`, unless they are None.
 
     `CalibratedClassifierCV` takes -1 for a class, and with two classes its probabilities are then
     wrong. Fit it on labelled rows only, with the other rows as `unlabelled`.
@@ -78,6 +80,8 @@ class SeqSSVAEClassifier(
         estimator: The estimator of the discrete y: "fused-enum", ...
         teacher: Initialise q(y | x) from n-gram models with EM.
         dev_fraction: Share of the labelled rows that is held out for early stopping.
+        device: Where training and the model run: "auto", "cpu", "cuda" or "mps". A pickle holds a
+            model for the CPU.
         mode: How to classify: "q", "posterior", "mix", or None for the best of them on dev rows;
             see `TrainedModel.classify`.
         unlabelled: More unlabelled rows, in the form of X, for meta-estimators that do not support
@@ -103,6 +107,7 @@ class SeqSSVAEClassifier(
         estimator: str | None = None,
         teacher: bool | None = None,
         dev_fraction: float | None = None,
+        device: str | None = None,
         mode: str | None = None,
         unlabelled: Any = None,
         random_state: int | np.random.RandomState | None = None,
@@ -116,6 +121,7 @@ class SeqSSVAEClassifier(
         self.estimator = estimator
         self.teacher = teacher
         self.dev_fraction = dev_fraction
+        self.device = device
         self.mode = mode
         self.unlabelled = unlabelled
         self.random_state = random_state
@@ -145,7 +151,9 @@ class SeqSSVAEClassifier(
         if self.unlabelled is not None:
             more = self._sequences(self.unlabelled)
             sequences, labels = [*sequences, *more], [*labels, *[None] * len(more)]
-        with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
+        device = devices.resolve(config.training.device)
+        others = [] if device.type == "cpu" else [device]
+        with torch.random.fork_rng(others):  # keeps the caller's random state
             prepared = prepare(config, gather_corpus(sequences, labels, source=SOURCE))
             trainer = train(config, prepared)
         named = dataclasses.replace(prepared.labels, names=tuple(map(_name, self.classes_)))

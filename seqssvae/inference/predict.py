@@ -63,9 +63,9 @@ def encode_table(
     table = {name: np.zeros((len(rows), size), dtype) for name, size in sizes.items()}
     for indices, batch in evaluation_batches(rows, batch_size, num_classes=num_classes):
         loc, scale = encode_z(model, batch)
-        table["loc"][indices], table["scale"][indices] = loc.numpy(), scale.numpy()
+        table["loc"][indices], table["scale"][indices] = loc.cpu().numpy(), scale.cpu().numpy()
         if num_classes:
-            table["probabilities"][indices] = classify(model, batch).numpy()
+            table["probabilities"][indices] = classify(model, batch).cpu().numpy()
     return table
 
 
@@ -117,6 +117,7 @@ def generate(
     for row in range(n):
         drawn[row] = np.random.default_rng([seed, row]).standard_normal(drawn.shape[1])
     z = torch.from_numpy(drawn).to(model.prior_logits)
+    y = None if y is None else y.to(z.device)
     if strategy == "sample":
         return sample(
             model.decoder,

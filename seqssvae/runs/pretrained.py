@@ -25,8 +25,8 @@ class Pretrained(ABC):
 
     @classmethod
     @abstractmethod
-    def from_contents(cls, contents: RunContents, where: str) -> Self:
-        """The model of a run; `where` is named in errors."""
+    def from_contents(cls, contents: RunContents, where: str, device: str) -> Self:
+        """The model of a run on a device; `where` is named in errors."""
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and a model card, README.md, into a folder, as for the hub.
@@ -89,6 +89,7 @@ class Pretrained(ABC):
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        device: str = "auto",
     ) -> Self:
         """Load a model of the hub, or a folder that `save_pretrained` or training wrote.
 
@@ -98,12 +99,13 @@ class Pretrained(ABC):
             token: Access token; that of `hf auth login` when None.
             cache_dir: Folder of downloads; the hub's own cache when None.
             local_files_only: Look in the cache alone.
+            device: Where the model runs: "auto", "cpu", "cuda" or "mps".
 
         Raises:
             InputError: no such model, or one that is damaged, or has an unknown setting.
         """
         if Path(name).is_dir():
-            return cls.from_contents(load_run(Path(name), check_weights=True), str(name))
+            return cls.from_contents(load_run(Path(name), check_weights=True), str(name), device)
         from huggingface_hub import snapshot_download
 
         try:
@@ -122,4 +124,4 @@ class Pretrained(ABC):
             for path in Path(snapshot).iterdir():
                 if path.is_file():
                     shutil.copyfile(path, Path(folder) / path.name)
-            return cls.from_contents(load_run(Path(folder), check_weights=True), str(name))
+            return cls.from_contents(load_run(Path(folder), check_weights=True), str(name), device)

@@ -130,18 +130,21 @@ class Exploration:
         return self.trained.split_texts(texts)
 
 
-def open_run(run: str | Path, data: Files | None = None, *, seed: int = 0) -> Exploration:
+def open_run(
+    run: str | Path, data: Files | None = None, *, seed: int = 0, device: str = "auto"
+) -> Exploration:
     """Load a run and embed its held-out rows.
 
     Args:
         run: The run's folder.
         data: Rows to show instead of the run's held-out rows.
         seed: Seed of the sample of rows and of t-SNE.
+        device: Where the model runs, as of `load`.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    trained, held_out = load_held_out(run, data, seed=seed)
+    trained, held_out = load_held_out(run, data, seed=seed, device=device)
     encoded = trained.encode_rows(held_out.rows)
     loc, names = pad_dims(encoded["loc"]), trained.labels.names
     best, pca = encoded["probabilities"].argmax(1) if names else (), fit_pca(loc)

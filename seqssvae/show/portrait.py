@@ -95,7 +95,12 @@ class Portrait:
 
 
 def load_held_out(
-    run: str | Path, data: Files | None = None, *, seed: int = 0, num_rows: int = NUM_ROWS
+    run: str | Path,
+    data: Files | None = None,
+    *,
+    seed: int = 0,
+    num_rows: int = NUM_ROWS,
+    device: str = "auto",
 ) -> tuple[TrainedModel, HeldOut]:
     """Load a run and the rows to show of it.
 
@@ -108,11 +113,12 @@ def load_held_out(
         data: A file or `hub:NAME`; the run's training data when None.
         seed: Seed of the sample of rows.
         num_rows: The most rows; of more, a random sample is taken.
+        device: Where the model runs, as of `load`.
 
     Raises:
         InputError: no such run, the training data no longer exists, or bad input.
     """
-    trained, split = load_with_split(run)
+    trained, split = load_with_split(run, device)
     source = source_name(trained.manifest.get("source", "") if data is None else data)
     if data is None:
         data = source if _exists(source) else source.split(SEPARATOR)
@@ -167,18 +173,21 @@ def _held_out_ids(
     return dev | dev_unlabelled, True
 
 
-def portray(run: str | Path, data: Files | None = None, *, seed: int = 0) -> Portrait:
+def portray(
+    run: str | Path, data: Files | None = None, *, seed: int = 0, device: str = "auto"
+) -> Portrait:
     """Compute what the pictures of a run show.
 
     Args:
         run: The run's folder.
         data: As in `load_held_out`.
         seed: Seed of all samples and of t-SNE.
+        device: Where the model runs, as of `load`.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    trained, held_out = load_held_out(run, data, seed=seed)
+    trained, held_out = load_held_out(run, data, seed=seed, device=device)
     rows, names, sequences = held_out.rows, trained.labels.names, held_out.sequences
     encoded = trained.encode_rows(rows)
     loc, probabilities = pad_dims(encoded["loc"]), encoded["probabilities"].astype(np.float64)

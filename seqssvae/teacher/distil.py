@@ -84,7 +84,7 @@ def distil(
             rows,
             ngrams.blocks,
             num_buckets=ngrams.num_buckets,
-            words=ngrams.words,
+            words=None if ngrams.words is None else ngrams.words.cpu(),
         ),
         y,
         teacher.posteriors[len(y) :].astype(np.float64),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from seqssvae import devices
 from seqssvae.config import Config, EstimatorName
 from seqssvae.data.prepare import Prepared
 from seqssvae.model.softmax import CHUNK_ELEMENTS
@@ -34,9 +35,9 @@ def choose_estimator(config: Config, prepared: Prepared) -> EstimatorName:
     """The estimator of a config; for "auto" an exact one, if its steps are cheap enough."""
     if config.estimator.name != "auto":
         return config.estimator.name
-    cost = estimate(config, prepared)
-    seconds = cost.operations / flops_per_second()
-    fits = cost.megabytes < MAX_MEMORY_SHARE * available_megabytes()
+    cost, device = estimate(config, prepared), devices.resolve(config.training.device)
+    seconds = cost.operations / flops_per_second(device)
+    fits = cost.megabytes < MAX_MEMORY_SHARE * available_megabytes(device)
     name: EstimatorName = "fused-enum" if fits and seconds <= MAX_SECONDS else "sum-and-sample"
     logger.info(
         "estimator %s: an exact step has %d decoder rows, takes at least %.2g s and %.0f MB",
@@ -70,19 +71,21 @@ def estimate(config: Config, prepared: Prepared) -> Cost:
     return Cost(decoder_rows, operations, BYTES * kept / 1e6)
 
 
-def flops_per_second() -> float:
-    """The speed of a matrix product of medium size on this machine, measured in 0.1 s."""
-    a, b = torch.randn(256, 512), torch.randn(512, 1024)
-    a @ b
+def flops_per_second(device: torch.device) -> float:
+    """The speed of a matrix product of medium size on a device, measured in 0.1 s."""
+    a, b = torch.randn(256, 512, device=device), torch.randn(512, 1024, device=device)
+    float((a @ b)[0, 0])
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < 0.1:
-        a @ b
+        float((a @ b)[0, 0])  # a GPU computes by itself until a number is read
         count += 1
     return 2 * a.shape[0] * a.shape[1] * b.shape[1] * count / (time.perf_counter() - start)
 
 
-def available_megabytes() -> float:
-    """Available memory of this machine; 4 GB where it is unknown."""
+def available_megabytes(device: torch.device) -> float:
+    """Available memory of a device; 4 GB where it is unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 1e6
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from seqssvae import distributed
+from seqssvae import devices, distributed
 from seqssvae.config import Config
 from seqssvae.data.corpus import Source
 from seqssvae.data.encode import describe_long_rows, unseen_share
@@ -64,7 +62,7 @@ def fit(
     same; otherwise the rows come in the same order with other noise.
 
     Args:
-        config: The settings. A resumed run may have another `training.max_minutes`.
+        config: The settings. A resumed run may have another `training.max_minutes` or `device`.
         source: A file, `hub:NAME`, or a `datasets.Dataset`.
         out: The run's folder; new or empty, unless `resume`.
         unlabelled: More rows; their labels are not read.
@@ -115,11 +113,12 @@ def train(
         should_stop: Called between steps.
 
     Returns:
-        The trainer, with the trained model on the CPU and its progress.
+        The trainer, with the trained model and its progress.
 
     Raises:
         InputError: a bad setting, or a checkpoint of another model.
     """
+    device = devices.resolve(config.training.device)
     config = override(config, {"estimator.name": choose_estimator(config, prepared)})
     model = build(config, prepared)
     if checkpoint is None:
@@ -128,7 +127,7 @@ def train(
         model.start_from_ngrams()
     trainer = Trainer(
         config,
-        model.to(config.training.device),
+        model.to(device),
         prepared,
         taught=taught,
         show_bar=show_bar,
@@ -143,7 +142,6 @@ def train(
             raise InputError(f"checkpoint: wanted the state of this model, got {got}") from error
     progress = trainer.train()
     if progress.metrics:
-        model.cpu()
         progress.dev_labels_learned = learn_dev_labels(config, model, prepared, taught=taught)
     return trainer
 
@@ -213,8 +211,7 @@ def _check(config: Config, out: Path, held: contextlib.ExitStack, *, resume: boo
     """Check settings and folder, before the rows are read."""
     if config.training.tensorboard:
         check_tensorboard()
-    if config.training.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("training.device: wanted a GPU that torch can use, got none")
+    devices.resolve(config.training.device)
     if distributed.is_writer():  # rank 0 may already write when others get here
         if not (resume and out.is_dir()):
             check_new_run(out)
@@ -304,7 +301,8 @@ def _log_sizes(config: Config, prepared: Prepared) -> None:
     labelled, unlabelled, dev = prepared.labelled, prepared.unlabelled, prepared.dev
     logger.info(
         f"{len(labelled)} labelled rows, {len(unlabelled)} unlabelled, {len(dev)} held out; "
-        f"{len(prepared.labels.names)} classes, {len(prepared.vocabulary)} symbols"
+        f"{len(prepared.labels.names)} classes, {len(prepared.vocabulary)} symbols; "
+        f"device {devices.resolve(config.training.device)}"
     )
     if num_truncated := labelled.num_truncated + unlabelled.num_truncated:
         logger.info(describe_long_rows(num_truncated, config))

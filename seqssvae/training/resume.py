@@ -13,13 +13,17 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.errors import InputError
 from seqssvae.overrides import to_mapping
 
-FREE = ("max_minutes", "accumulate")  # settings of `training` that a resumed run may change
+FREE = (
+    "max_minutes",
+    "accumulate",
+    "device",
+)  # of `training`, that a resumed run may change
 
 
 def identify(config: Config, prepared: Prepared) -> dict[str, Any]:
     """The settings, and checksums of the rows and their ids.
 
-    The time limit and the number of processes are left out.
+    The time limit, the device and the number of processes are left out.
     """
     settings = to_mapping(config)
     for name in FREE:

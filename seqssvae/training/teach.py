@@ -42,7 +42,7 @@ def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught
 
     Args:
         config: The settings.
-        model: A trained model on the CPU, changed in place.
+        model: A trained model, changed in place.
         prepared: The rows.
         taught: Whether q(y | x) was initialised by a teacher.
 

@@ -222,7 +222,7 @@ def test_a_resumed_run_keeps_its_estimator(
 ) -> None:
     """A machine with less memory would choose another one."""
     fit_until(5, config(estimator__name="auto"), data, tmp_path / "run")
-    monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda: 1e-6)
+    monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda _: 1e-6)
     fit(config(estimator__name="auto"), data, tmp_path / "run", resume=True)
     assert load_run(tmp_path / "run").config == config(estimator__name="fused-enum")
 
@@ -292,7 +292,7 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(
 def test_the_chosen_estimator_is_saved(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float, wanted: str
 ) -> None:
-    monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda: megabytes)
+    monkeypatch.setattr("seqssvae.training.costs.available_megabytes", lambda _: megabytes)
     fit(config(estimator__name="auto"), data, tmp_path / "auto")
     assert load_run(tmp_path / "auto").config == config(estimator__name=wanted)
     fit(config(estimator__name=wanted), data, tmp_path / "named")
