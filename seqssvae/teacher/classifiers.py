@@ -7,18 +7,21 @@ or LSA), and naive Bayes with EM.
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from seqssvae.teacher.features import Features
 from seqssvae.teacher.logistic import fit_logistic
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
-from seqssvae.teacher.ngram_models import ClassNGrams
+from seqssvae.teacher.ngram_models import ALL, ClassNGrams
 from seqssvae.teacher.partial import set_cross_entropy
+from seqssvae.teacher.sparse import Product
 
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 STRONG, WEAK = (30.0, 100.0), (3.0, 10.0)  # pseudo-counts
@@ -31,8 +34,8 @@ class FittedClassifier(NamedTuple):
     """Scores of a classifier: log p(x | y) or log p(y | x) up to a constant of each row.
 
     Attributes:
-        own_scores: Of the N rows it was fitted to, `[N, K]`; n-gram models leave out a row's own
-            counts.
+        own_scores: Of the rows it was fitted to, those that were asked for, `[n, K]`; n-gram models
+            leave out a row's own counts.
         score: Computes the scores of other rows, `[n, K]`.
     """
 
@@ -58,13 +61,16 @@ class Classifier(abc.ABC):
     unlabelled_weight: float
 
     @abc.abstractmethod
-    def fit(self, features: Features, possible: Bools, num_steps: int) -> FittedClassifier:
+    def fit(
+        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
+    ) -> FittedClassifier:
         """Fit to rows.
 
         Args:
             features: N rows.
             possible: Which classes each row may have, `[N, K]`; see `partial`.
             num_steps: Maximum number of steps of EM.
+            scored: Rows whose scores are wanted, `[n]`.
         """
 
 
@@ -83,7 +89,7 @@ class NGramClassifier(Classifier):
     usual_temperature: float = 3.0
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int
+        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
     ) -> FittedClassifier:
         model = ClassNGrams(
             features.index(self.level, self.by_position),
@@ -95,6 +101,7 @@ class NGramClassifier(Classifier):
             possible,
             unlabelled_weight=self.unlabelled_weight,
             num_steps=num_steps,
+            scored=scored,
         )
         return FittedClassifier(own_scores, lambda other: model.score(other.rows[self.level]))
 
@@ -112,7 +119,7 @@ class LogisticClassifier(Classifier):
     unlabelled_weight: float = 0.0
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int
+        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
     ) -> FittedClassifier:
         matrix = features.matrix(self.level, self.ngrams)
         # a single n-gram has no singular vectors
@@ -129,10 +136,9 @@ class LogisticClassifier(Classifier):
 
         def score(other: Features) -> Float32:
             counts = other.counts(self.level, self.ngrams)[:, matrix.columns]
-            scores: Float32 = (transformer.transform(counts) @ weight + bias).astype(np.float32)
-            return scores
+            return _linear(transformer.transform(counts), weight, bias)
 
-        return FittedClassifier((own @ weight + bias).astype(np.float32), score)
+        return FittedClassifier(_linear(own[scored], weight, bias), score)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +153,7 @@ class BayesClassifier(Classifier):
     unlabelled_weight: float = 0.1
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int
+        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
     ) -> FittedClassifier:
         matrix = features.matrix(self.level, self.ngrams)
         log_probs = fit_naive_bayes(
@@ -159,10 +165,17 @@ class BayesClassifier(Classifier):
         )
 
         def score(other: Features) -> Float32:
-            scores: Float32 = other.counts(self.level, self.ngrams)[:, matrix.columns] @ log_probs
-            return scores
+            return _linear(other.counts(self.level, self.ngrams)[:, matrix.columns], log_probs)
 
-        return FittedClassifier(matrix.counts @ log_probs, score)
+        return FittedClassifier(_linear(matrix.counts[scored], log_probs), score)
+
+
+def _linear(
+    features: csr_matrix | Float32, weight: NDArray[np.floating], bias: NDArray[Any] | float = 0.0
+) -> Float32:
+    """X W + b, `[n, K]`."""
+    scores: Float32 = Product(features)(weight) + bias
+    return scores
 
 
 def list_classifiers(*, has_words: bool, long_characters: bool) -> Sequence[Classifier]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from seqssvae.teacher.partial import EMWeights
+from seqssvae.teacher.sparse import Product
 
 SMOOTHING = 0.1  # added to every count
 
@@ -32,11 +33,11 @@ def fit_naive_bayes(
     """
     em = EMWeights(possible, unlabelled_weight)
     weights = em.first.astype(counts.dtype)
-    transposed, open_counts = counts.T.tocsr(), counts[em.open]
+    by_ngram, by_row = Product(counts.T.tocsr()), Product(counts[em.open])
     for step in range(num_steps + 1):
-        totals = transposed @ weights + weights.dtype.type(SMOOTHING)
+        totals = by_ngram(weights) + SMOOTHING
         log_probs: NDArray[np.floating] = np.log(totals / totals.sum(0))
         if step < num_steps:
             log_prior = np.log(weights.sum(0) + 1) if learn_prior else 0
-            weights[em.open] = em.expect(open_counts @ log_probs + log_prior)
+            weights[em.open] = em.expect(by_row(log_probs) + log_prior)
     return log_probs

@@ -20,15 +20,20 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.nn.ngrams import row_chunks
 from seqssvae.teacher.partial import EMWeights
+from seqssvae.teacher.sparse import Product, sum_rows
 
 Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 BACKGROUND = (1.0, 4.0)  # pseudo-counts of q: of its first level, of the others
+ALL = slice(None)
+MOST_NEEDED = 0.7  # of the rows of a chunk; with more, the scores of all are computed
 LAST_POSITION = 64  # this position and all later ones are one context
 
 
@@ -39,24 +44,26 @@ class Level:
     Attributes:
         keys: Context times V plus symbol, ascending, `[G]`.
         ngram: The n-gram that ends at each symbol, `[M]`.
-        context: The context of each symbol, `[M]`, below C.
         own_ngrams: Count of the n-gram in the symbol's row, `[M]`.
-        own_contexts: Count of the context in the symbol's row, `[M]`.
-        ngram_context: The context of each n-gram, `[G]`.
         num_ngrams: Count of each n-gram in all rows, `[G]`.
         num_contexts: Count of each context in all rows, `[C]`.
         background: q(symbol | context) without the symbol's row, `[M]`.
+        count: Counts n-grams, `[G, K]`, from weights of the rows, `[N, K]`.
+        context_ends: First n-gram of each context, and the end of the last one, `[C + 1]`.
+        without_own: For n-grams and for contexts: two rows of a table of counts and below it of
+            the weights of the corpus's rows, `[M, 2]`, and their factors, `[M, 2]`, whose sum is
+            the count without the symbol's row. That of n-grams is divided by `background`.
     """
 
     keys: Int64
     ngram: Int64
-    context: Int64
     own_ngrams: Float32
-    own_contexts: Float32
-    ngram_context: Int64
     num_ngrams: Float32
     num_contexts: Float32
     background: Float32
+    count: Product
+    context_ends: Int64
+    without_own: tuple[tuple[Int32, Float32], tuple[Int32, Float32]]
 
 
 class NGramIndex:
@@ -101,24 +108,41 @@ class NGramIndex:
                 )
             background = np.full(len(symbols), 1 / self.vocabulary_size, np.float32)
         keys, ngram = np.unique(context * self.vocabulary_size + symbols, return_inverse=True)
-        own_keys = self.row * len(keys) + ngram
-        _, own, own_counts = np.unique(own_keys, return_inverse=True, return_counts=True)
-        own_ngrams = own_counts.astype(np.float32)[own]
-        num_ngrams = np.bincount(ngram, minlength=len(keys)).astype(np.float32)
-        num_contexts = np.bincount(context).astype(np.float32)
+        num_keys, num_contexts = len(keys), np.bincount(context).astype(np.float32)
+        own_keys, own, own_counts = np.unique(
+            self.row * num_keys + ngram, return_inverse=True, return_counts=True
+        )
+        own_counts = own_counts.astype(np.float32)
+        own_ngrams, own_contexts = own_counts[own], own_contexts.astype(np.float32)
+        ends = np.searchsorted(own_keys, num_keys * np.arange(self.num_rows + 1))
+        of_rows = csr_matrix((own_counts, own_keys % num_keys, ends), (self.num_rows, num_keys))
+        num_ngrams = np.bincount(ngram, minlength=num_keys).astype(np.float32)
         a = np.float32(BACKGROUND[min(size, 2) - 1])
         seen, total = num_ngrams[ngram] - own_ngrams, num_contexts[context] - own_contexts
+        background = (seen + a * background) / (total + a)
         return Level(
             keys=keys,
             ngram=ngram,
-            context=context,
             own_ngrams=own_ngrams,
-            own_contexts=own_contexts.astype(np.float32),
-            ngram_context=keys // self.vocabulary_size,
             num_ngrams=num_ngrams,
             num_contexts=num_contexts,
-            background=(seen + a * background) / (total + a),
+            background=background,
+            count=Product(of_rows.T.tocsr()),
+            context_ends=np.searchsorted(
+                keys, self.vocabulary_size * np.arange(len(num_contexts) + 1)
+            ),
+            without_own=(
+                self._pairs(ngram, num_keys, 1 / background, -own_ngrams / background),
+                self._pairs(context, len(num_contexts), np.ones_like(background), -own_contexts),
+            ),
         )
+
+    def _pairs(
+        self, number: Int64, size: int, factor: Float32, own: Float32
+    ) -> tuple[Int32, Float32]:
+        """Of each symbol the entry `number` of a table of `size`, and the row below it."""
+        columns = np.stack((number, size + self.row), 1).astype(np.int32)
+        return columns, np.stack((factor, own), 1)
 
     def look_up(self, rows: EncodedRows) -> Iterator[tuple[Int64, Int64, Float32]]:
         """For other rows, level by level: n-gram, context (-1 if unseen) and q, `[M]` each."""
@@ -176,6 +200,7 @@ class ClassNGrams:
         *,
         unlabelled_weight: float,
         num_steps: int,
+        scored: Int64 | slice = ALL,
         tol: float = 0.002,
     ) -> Float32:
         """EM in which rows keep their labels, or one of their possible labels.
@@ -184,62 +209,68 @@ class ClassNGrams:
             possible: Which classes each row may have, `[N, K]`; see `partial`.
             unlabelled_weight: Weight of a row without a label; with 0 such rows are not used.
             num_steps: Maximum number of steps of EM.
+            scored: Rows whose scores are wanted, `[n]`.
             tol: EM ends when posteriors change by less, in mean total variation.
 
         Returns:
-            Leave-one-out scores of all rows, in nats, `[N, K]`.
+            Leave-one-out scores of these rows, in nats, `[n, K]`.
         """
         em = EMWeights(possible, unlabelled_weight)
-        weights = np.ascontiguousarray(em.first.T, np.float32)
+        weights = em.first.astype(np.float32)
+        is_needed = np.zeros(len(weights), np.bool_)
+        is_needed[em.open if num_steps else []] = is_needed[scored] = True
         self.count(weights)
-        scores = self.leave_one_out(weights)
+        scores = self.leave_one_out(weights, is_needed)
         for _ in range(num_steps if len(em.open) else 0):
-            before = weights[:, em.open]
-            after = em.expect(scores[em.open]).T
-            weights[:, em.open] = after
-            change = np.abs(after - before).sum() / 2
+            after = em.expect(scores[em.open])
+            change = np.abs(after - weights[em.open]).sum() / 2
             if change <= tol * em.total:
                 break
+            weights[em.open] = after
             self.count(weights)
-            scores = self.leave_one_out(weights)
-        return scores
+            scores = self.leave_one_out(weights, is_needed)
+        return scores[scored]
 
     def count(self, weights: Float32) -> None:
-        """Count n-grams in rows with weights `[K, N]`."""
+        """Count n-grams in rows with weights `[N, K]`."""
         self.num_ngrams, self.num_contexts = [], []
         for level in self.levels:
-            ngrams = np.stack(
-                [np.bincount(level.ngram, of_class[self.index.row]) for of_class in weights]
-            )
-            size = len(level.num_contexts)
-            contexts = [np.bincount(level.ngram_context, of_class, size) for of_class in ngrams]
-            self.num_ngrams.append(ngrams.astype(np.float32))
-            self.num_contexts.append(np.stack(contexts).astype(np.float32))
+            ngrams = level.count(weights)
+            self.num_ngrams.append(ngrams)
+            numbers = np.arange(len(ngrams), dtype=np.int32)
+            self.num_contexts.append(sum_rows(ngrams, numbers, level.context_ends))
 
-    def leave_one_out(self, weights: Float32) -> Float32:
-        """Scores `[N, K]` of the counted rows, each without its own counts.
+    def leave_one_out(self, weights: Float32, is_needed: NDArray[np.bool_]) -> Float32:
+        """Scores `[N, K]` of counted rows, each without its own counts.
 
         Args:
-            weights: The weights with which `count` counted them, `[K, N]`.
+            weights: The weights with which `count` counted them, `[N, K]`.
+            is_needed: Of which rows, `[N]`; the others' scores are of no use.
         """
         index = self.index
-        result = np.empty((index.num_rows, len(weights)), np.float32)
-        for first, last in row_chunks(index.offsets, self.chunk_size // len(weights)):
-            begin, end = index.offsets[first], index.offsets[last]
-            weight = weights[:, index.row[begin:end]]
+        result = np.zeros((index.num_rows, weights.shape[1]), np.float32)
+        tables = [
+            [np.concatenate((counts, weights)) for counts in of_level]
+            for of_level in zip(self.num_ngrams, self.num_contexts, strict=True)
+        ]
+        for first, last in row_chunks(index.offsets, self.chunk_size // weights.shape[1]):
+            needed = is_needed[first:last]
+            if not needed.any():
+                continue
+            if needed.mean() > MOST_NEEDED:
+                needed = np.ones_like(needed)
+            symbols = slice(index.offsets[first], index.offsets[last])
+            lengths = index.lengths[first:last]
+            chosen = slice(None) if needed.all() else np.repeat(needed, lengths)
             ratio: Float32 | None = None
-            for number, level in enumerate(self.levels):
-                # rounding may leave a little less than 0
-                ngrams = self.num_ngrams[number].take(level.ngram[begin:end], 1)
-                ngrams -= level.own_ngrams[begin:end] * weight
-                np.maximum(ngrams, 0, out=ngrams)
-                contexts = self.num_contexts[number].take(level.context[begin:end], 1)
-                contexts -= level.own_contexts[begin:end] * weight
-                np.maximum(contexts, 0, out=contexts)
-                ratio = self._ratio(number, ngrams, contexts, level.background[begin:end], ratio)
+            for number, (of_level, level) in enumerate(zip(tables, self.levels, strict=True)):
+                ngrams, contexts = (
+                    _sum_pairs(table, columns[symbols][chosen], factors[symbols][chosen])
+                    for table, (columns, factors) in zip(of_level, level.without_own, strict=True)
+                )
+                ratio = self._ratio(number, ngrams, contexts, ratio)
             assert ratio is not None
-            sums = np.add.reduceat(np.log(ratio), index.offsets[first:last] - begin, axis=1)
-            result[first:last] = sums.T
+            result[first:last][needed] = _sum_logs(ratio, lengths[needed])
         return result
 
     def score(self, rows: EncodedRows) -> Float32:
@@ -247,24 +278,21 @@ class ClassNGrams:
         ratio: Float32 | None = None
         levels = itertools.islice(self.index.look_up(rows), len(self.levels))
         for number, (ngram, context, background) in enumerate(levels):
-            ngrams = self.num_ngrams[number].take(ngram, 1) * (ngram >= 0)
-            contexts = self.num_contexts[number].take(context, 1) * (context >= 0)
-            ratio = self._ratio(number, ngrams, contexts, background, ratio)
+            ngrams = self.num_ngrams[number].take(ngram, 0)
+            ngrams *= ((ngram >= 0) / background)[:, None]
+            contexts = self.num_contexts[number].take(context, 0) * (context >= 0)[:, None]
+            ratio = self._ratio(number, ngrams, contexts, ratio)
         assert ratio is not None
-        result: Float32 = np.add.reduceat(np.log(ratio), rows.offsets[:-1], axis=1).T
-        return result
+        return _sum_logs(ratio, np.diff(rows.offsets))
 
     def _ratio(
-        self,
-        number: int,
-        ngrams: Float32,
-        contexts: Float32,
-        background: Float32,
-        shorter: Float32 | None,
+        self, number: int, ngrams: Float32, contexts: Float32, shorter: Float32 | None
     ) -> Float32:
-        """r_k from counts `[K, M]`, q `[M]` and r_{k-1}; overwrites its arguments."""
+        """r_k `[M, K]` from counts, those of n-grams divided by q, and r_{k-1}; all overwritten."""
         a = np.float32(self.pseudo_counts[min(number, 1)])
-        ngrams /= background
+        # rounding may leave a little less than 0
+        np.maximum(ngrams, 0, out=ngrams)
+        np.maximum(contexts, 0, out=contexts)
         contexts += a
         if shorter is None:
             ngrams += a
@@ -275,3 +303,15 @@ class ClassNGrams:
                 ngrams += a * (1 - self.share)
         ngrams /= contexts
         return ngrams
+
+
+def _sum_pairs(table: Float32, columns: Int32, factors: Float32) -> Float32:
+    """Weighted sums `[M, K]` of two rows of a table each: `columns` and `factors` are `[M, 2]`."""
+    ends = np.arange(0, columns.size + 1, 2, dtype=np.int32)
+    return sum_rows(table, columns.ravel(), ends, factors.ravel())
+
+
+def _sum_logs(ratio: Float32, lengths: Int64) -> Float32:
+    """Sums of the logs of the symbols' ratios `[M, K]` over each row, `[n, K]`."""
+    numbers = np.arange(len(ratio), dtype=np.int32)
+    return sum_rows(np.log(ratio, out=ratio), numbers, np.cumsum([0, *lengths]))

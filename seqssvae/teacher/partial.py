@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import logsumexp, softmax
 
 Bools = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
+Floating = NDArray[np.floating]
 Int64 = NDArray[np.int64]
 
 
@@ -70,8 +71,8 @@ class EMWeights:
 
 
 def set_cross_entropy(
-    logits: Float64, possible: Bools, row_weights: Float64
-) -> tuple[float, Float64]:
+    logits: Floating, possible: Bools, row_weights: Floating
+) -> tuple[float, Floating]:
     """-sum_i w_i log p(y_i in C_i | x_i), and its gradient with respect to the logits.
 
     Args:
@@ -82,8 +83,7 @@ def set_cross_entropy(
     Returns:
         The loss in nats and the gradient, `[n, K]`.
     """
-    log_probs = log_softmax(logits, axis=1)
-    among = np.where(possible, log_probs, -np.inf)
-    total = np.logaddexp.reduce(among, axis=1)
-    gradient = row_weights[:, None] * (np.exp(log_probs) - np.exp(among - total[:, None]))
-    return float(-(row_weights * total).sum()), gradient
+    among = np.where(possible, logits, -np.inf)
+    posteriors, within = softmax(logits, axis=1), softmax(among, axis=1)
+    nats = row_weights * (logsumexp(logits, axis=1) - logsumexp(among, axis=1))
+    return float(nats.sum(dtype=np.float64)), row_weights[:, None] * (posteriors - within)

@@ -147,10 +147,11 @@ def fit_teacher(
     possible[: len(chosen)] = np.arange(len(seen)) == classes[:, None]
     hashes = hash_sequences(sequences[row] for row in rows)
     choice = _choose_pool(features, classes, possible, hashes, seed=seed, limits=limits)
-    fitted = [classifier.fit(features, possible, NUM_STEPS) for classifier in choice.weights]
-    logits = choice.pool.log_posteriors([classifier.own_scores for classifier in fitted])
-    is_held_out = np.isfinite(choice.held_out[:, 0])
-    logits[: len(chosen)][is_held_out] = choice.held_out[is_held_out]
+    logits = np.zeros(possible.shape)
+    logits[: len(chosen)] = choice.held_out
+    scored = np.flatnonzero(np.isnan(logits[:, 0]) | (np.arange(num_kept) >= len(chosen)))
+    fitted = [one.fit(features, possible, NUM_STEPS, scored) for one in choice.weights]
+    logits[scored] = choice.pool.log_posteriors([one.own_scores for one in fitted])
     logits = np.where(allowed, logits, -np.inf)
     posteriors = softmax(logits[len(chosen) :], axis=1)
     shift = np.log(reestimate_prior(posteriors, choice.prior) / choice.prior)
@@ -243,8 +244,8 @@ def _choose_pool(
             held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
             without_fold[np.isin(hashes, hashes[held_out])] = True  # rows with a set of labels too
             for number, classifier in enumerate(classifiers):
-                fitted = classifier.fit(features, without_fold, FOLD_STEPS)
-                scores[number, held_out] = fitted.own_scores[held_out]
+                fitted = classifier.fit(features, without_fold, FOLD_STEPS, held_out)
+                scores[number, held_out] = fitted.own_scores
     has_prior = np.array([classifier.has_prior for classifier in classifiers])
     fit = functools.partial(
         fit_pool,

@@ -1,5 +1,7 @@
 """Document-term matrices, and naive Bayes with EM by scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
@@ -20,6 +22,19 @@ def make_counts(num_rows: int = 30, num_features: int = 8) -> csr_matrix:
 def make_targets(num_rows: int, num_classes: int = 3) -> Float64:
     """Random class probabilities of each row."""
     return np.random.default_rng(1).dirichlet(np.ones(num_classes), num_rows)
+
+
+def logistic_gradient(
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    features: csr_matrix,
+    targets: Float64,
+    row_weights: Float64,
+    penalty: float,
+) -> Float64:
+    """Of sum_i w_i H(target_i, softmax(x_i W + b)) + penalty / 2 |W|^2: of W, and below it of b."""
+    residuals = row_weights[:, None] * (softmax(features @ weight + bias, axis=1) - targets)
+    return np.concatenate((features.T @ residuals + penalty * weight, residuals.sum(0)[None]))
 
 
 def em_by_scikit_learn(

@@ -102,14 +102,14 @@ def make_model(
 def test_leave_one_out_scores_do_not_use_a_rows_own_counts(
     rows: list[list[int]], kind: dict[str, Any], seed: int
 ) -> None:
-    weights = np.random.default_rng(seed).random((2, len(rows))).astype(np.float32)
+    weights = np.random.default_rng(seed).random((len(rows), 2)).astype(np.float32)
     model = make_model(rows, **kind)
     model.count(weights)
-    result = model.leave_one_out(weights)
+    result = model.leave_one_out(weights, np.ones(len(rows), np.bool_))
     for left_out, row in enumerate(rows):
         others = [other for number, other in enumerate(rows) if number != left_out]
         for y in range(2):
-            weighted = list(zip(others, np.delete(weights[y], left_out).tolist(), strict=True))
+            weighted = list(zip(others, np.delete(weights[:, y], left_out).tolist(), strict=True))
             expected = score_by_loops(weighted, others, row, **kind)
             assert result[left_out, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
@@ -119,14 +119,14 @@ def test_leave_one_out_scores_do_not_use_a_rows_own_counts(
 def test_other_rows_are_scored_with_all_counts(
     rows: list[list[int]], others: list[list[int]], kind: dict[str, Any]
 ) -> None:
-    weights = np.linspace(0, 1, 2 * len(rows), dtype=np.float32).reshape(2, -1)
+    weights = np.linspace(0, 1, 2 * len(rows), dtype=np.float32).reshape(2, -1).T.copy()
     model = make_model(rows, **kind)
     model.count(weights)
     result = model.score(make_rows(others))
     assert result.shape == (len(others), 2)
     for number, row in enumerate(others):
         for y in range(2):
-            weighted = list(zip(rows, weights[y].tolist(), strict=True))
+            weighted = list(zip(rows, weights[:, y].tolist(), strict=True))
             expected = score_by_loops(weighted, rows, row, **kind)
             assert result[number, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
@@ -174,6 +174,17 @@ def test_scores_do_not_depend_on_the_chunks() -> None:
         for chunk_size in (2**17, 6)
     )
     np.testing.assert_array_equal(together, in_chunks)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_scores_of_some_rows_are_those_among_all(weight: float) -> None:
+    """In chunks of one row, of two rows, and of all."""
+    for chunk_size in (6, 20, 2**17):
+        model = make_model(ROWS, order=3, chunk_size=chunk_size)
+        scores = model.fit(POSSIBLE, unlabelled_weight=weight, num_steps=2)
+        for rows in ([1], [5, 2], [0, 1, 2, 3, 4]):
+            some = model.fit(POSSIBLE, unlabelled_weight=weight, num_steps=2, scored=np.array(rows))
+            np.testing.assert_array_equal(some, scores[rows])
 
 
 def test_unlabelled_rows_separate_symbols_without_labels() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from seqssvae.teacher import teacher as module
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier
 from seqssvae.teacher.features import Features
+from seqssvae.teacher.ngram_models import ALL
 from seqssvae.teacher.teacher import Limits, fit_teacher
 
 Integers = NDArray[np.int64]
@@ -219,12 +220,16 @@ class Oracle(Classifier):
     usual_temperature: float = 1.0
 
     def fit(
-        self, features: Features, possible: NDArray[np.bool_], num_steps: int
+        self,
+        features: Features,
+        possible: NDArray[np.bool_],
+        num_steps: int,
+        scored: NDArray[np.int64] | slice = ALL,
     ) -> FittedClassifier:
         random = np.random.default_rng(int(100 * self.knows))
         truth = np.where(random.random(len(TRUTH)) < self.knows, TRUTH, 1 - TRUTH)
         scores = 2 * np.eye(2, dtype=np.float32)[truth]
-        return FittedClassifier(scores[: len(features)], lambda other: scores[: len(other)])
+        return FittedClassifier(scores[: len(features)][scored], lambda other: scores[: len(other)])
 
 
 TRUTH = np.arange(60) % 2
