@@ -84,7 +84,7 @@ def test_dev_rows_whose_labels_were_learned_are_left_out(
     run = train(tmp_path, rows, **{"training.num_steps": 2})
     trained, split = load_with_split(run)
     trained.manifest["summary"]["dev_labels_learned"] = True
-    monkeypatch.setattr("seqssvae.show.portrait.load_with_split", lambda _: (trained, split))
+    monkeypatch.setattr("seqssvae.show.portrait.load_with_split", lambda *_: (trained, split))
     assert len(split["dev"]) == 4 and len(split["dev_unlabelled"]) == 2
     named = [{"label": "u", **row} if are_known else row for row in rows]
     with caplog.at_level(logging.WARNING):
