@@ -201,8 +201,10 @@ class TrainingConfig:
     device: Device = setting(
         "auto", "Where the model runs; auto: a GPU with CUDA if there is one, else the CPU."
     )
-    precision: Literal["float32", "bfloat16"] = setting(
-        "float32", "Floating-point type; bfloat16: automatic mixed precision."
+    precision: Literal["float32", "tf32", "bfloat16"] = setting(
+        "float32",
+        "Arithmetic of steps on a GPU; tf32: faster matrix products; bfloat16: automatic mixed "
+        "precision, also on a CPU without C kernels.",
     )
     tensorboard: bool = setting(False, "Log evaluations for TensorBoard, in RUN/tensorboard.")
 

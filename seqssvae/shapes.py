@@ -20,7 +20,11 @@ Every docstring of this project uses these letters:
 The batch dim is always the rightmost batch dim, and event dims are counted from the right.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -47,6 +51,33 @@ def unfold(value: Tensor, batch_shape: torch.Size) -> Tensor:
 def length_mask(lengths: Tensor, max_length: int) -> Tensor:
     """Whether a position has a symbol, bool `[B, T]`, from lengths `[B]`."""
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)
+
+
+def symbol_index(lengths: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and position in its row of each symbol of rows without padding, `[S]` each.
+
+    Args:
+        lengths: `[B]`, on the CPU.
+    """
+    sizes: NDArray[np.int64] = lengths.numpy()
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    return row, np.arange(len(row)) - (sizes.cumsum() - sizes)[row]
+
+
+def arrays_to_device(
+    arrays: Sequence[NDArray[np.int64]], device: torch.device
+) -> tuple[Tensor, ...]:
+    """Integers `[n]` of several arrays on another device, in one copy."""
+    moved = to_device(torch.from_numpy(np.concatenate(arrays)), device)
+    parts: tuple[Tensor, ...] = moved.split([len(array) for array in arrays])
+    return parts
+
+
+def to_device(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor on another device; a copy to a GPU is not waited for, nor is what it has to do."""
+    if device.type == "cuda" and value.device.type == "cpu":
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
 
 
 def check_below(name: str, ids: Tensor, size: int, *, least: int = 0) -> None:

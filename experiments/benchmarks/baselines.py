@@ -6,6 +6,7 @@ the same maths without Pyro. Both compute the same objective as `SSVAE`; `copy_w
 weights, so that a test can compare them.
 """
 
+import math
 from collections.abc import Sequence
 
 import pyro
@@ -18,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from seqssvae.data.vocabulary import BOS, PAD
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.shapes import length_mask
 
 __all__ = ["Networks", "PyroStep", "TorchStep"]
 
@@ -130,7 +132,7 @@ class PyroStep:
         weight = self.networks.output.weight
         prior = weight.new_zeros(self.networks.num_classes)
         zero = weight.new_zeros(self.networks.z_loc.out_features)
-        mask = torch.arange(x.shape[1]) < lengths.unsqueeze(1)
+        mask = length_mask(lengths.to(x.device), x.shape[1])
         with pyro.plate("batch", len(x)):
             y = pyro.sample("y", dist.Categorical(logits=prior))
             z = pyro.sample("z", dist.Normal(zero, zero + 1).to_event(1))
@@ -172,11 +174,11 @@ class TorchStep:
         networks = self.networks
         for_y, for_z = (networks.encode(which, x, lengths) for which in range(2))
         log_q = networks.y_logits(for_y).log_softmax(-1).t()  # [K, B]
-        y = torch.arange(networks.num_classes).unsqueeze(1).expand(-1, len(x))  # [K, B]
+        y = torch.arange(networks.num_classes, device=x.device).unsqueeze(1).expand(-1, len(x))
         loc, scale = networks.posterior(for_z, y)
         z = loc + scale * (torch.randn_like(loc) if noise is None else noise)
         logits = networks.decode(x, z, y)  # [K, B, T, V]
-        targets = x.masked_fill(torch.arange(x.shape[1]) >= lengths.unsqueeze(1), PAD)
+        targets = x.masked_fill(~length_mask(lengths.to(x.device), x.shape[1]), PAD)
         nats = functional.cross_entropy(
             logits.flatten(0, 2),
             targets.expand(len(y), -1, -1).flatten(),
@@ -184,7 +186,7 @@ class TorchStep:
             reduction="none",
         ).view(len(y), *x.shape)
         kl = (0.5 * (loc.square() + scale.square() - 1) - scale.log()).sum(-1)
-        bound = -nats.sum(-1) - kl - torch.tensor(float(len(y))).log()
+        bound = -nats.sum(-1) - kl - math.log(len(y))
         total: Tensor = (log_q.exp() * (bound - log_q)).sum()
         return -total
 

@@ -8,9 +8,9 @@ from statistics import median
 
 import torch
 
-__all__ = ["extra_megabytes", "interleaved_seconds", "matmul_flops"]
+__all__ = ["extra_megabytes", "gpu_megabytes", "interleaved_seconds", "matmul_flops"]
 
-MATMUL_SIZE = 1024
+MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -26,18 +26,38 @@ def interleaved_seconds(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(num_rounds + 1):
         for name, run in functions.items():
+            _wait()
             start = time.perf_counter()
             run()
+            _wait()
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return {name: median(times) for name, times in seconds.items()}
 
 
-def matmul_flops() -> tuple[Callable[[], object], float]:
-    """A product of two 1024 by 1024 matrices, and its number of floating-point operations."""
-    a, b = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE)
+def _wait() -> None:
+    """Wait for a GPU that this process uses."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def matmul_flops(
+    device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[Callable[[], object], float]:
+    """A product of two square matrices, and its number of floating-point operations."""
+    size = MATMUL_SIZE[device.type]
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
     out = torch.empty_like(a)
-    return lambda: torch.mm(a, b, out=out), 2.0 * MATMUL_SIZE**3
+    return lambda: torch.mm(a, b, out=out), 2.0 * size**3
+
+
+def gpu_megabytes(run: Callable[[], object]) -> float:
+    """Peak memory of torch's allocator on a GPU while `run` runs, less the memory before."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
 def extra_megabytes(run: Callable[[], object]) -> float:

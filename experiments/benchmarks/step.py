@@ -1,11 +1,13 @@
 """Time and memory of one exact step, compared with a Pyro program, a PyTorch step and a limit.
 
     python experiments/benchmarks/step.py --json
+    python experiments/benchmarks/step.py --device cuda --precision bfloat16 --markdown
 
 A step is the value and gradient of the objective on a batch of unlabelled rows. All models have the
 same sizes: two bidirectional encoders and a decoder, E = H, no dropout. Lengths are uniform in
 [T/2, T]. Times are medians of interleaved rounds (A B A B). Memory is the peak of a process that
-runs one step, less the memory before.
+runs one step, less the memory before; on a GPU, that of torch's allocator. All implementations have
+the same precision: float32, TF32 products, or autocast to bfloat16.
 
 * ours: `fused-enum`, LSTM (gru: the same with GRUs); sum: `sum-and-sample` with k = 1.
 * pyro: `TraceEnum_ELBO`, `config_enumerate(guide, "parallel", expand=True)`, GRU; lstm: with LSTMs;
@@ -13,25 +15,29 @@ runs one step, less the memory before.
 * torch: the exact sum in plain PyTorch with `nn.LSTM` and full logits.
 * limit: the floating-point operations of the exact gradient (input projections and encoders once,
   the decoder's recurrence and softmax K times on positions without padding; times 3 for forward
-  and backward), at the speed of a 1024 by 1024 matrix product measured in the same rounds.
+  and backward), at the speed of a matrix product (1024 by 1024, on a GPU 8192 by 8192) in that
+  precision, measured in the same rounds.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyro
 import torch
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.benchmarks.baselines import Networks, PyroStep, TorchStep  # noqa: E402
 from experiments.benchmarks.measure import (  # noqa: E402
     extra_megabytes,
+    gpu_megabytes,
     interleaved_seconds,
     matmul_flops,
 )
@@ -42,6 +48,7 @@ from seqssvae.data.vocabulary import EOS, NUM_SPECIAL  # noqa: E402
 from seqssvae.estimators import FusedEnum, SumAndSample  # noqa: E402
 from seqssvae.model.build import build_model  # noqa: E402
 from seqssvae.model.ssvae import SSVAE  # noqa: E402
+from seqssvae.training.precision import Precision, autocast, products  # noqa: E402
 
 LATENT_SIZE = 32
 NAMES = (
@@ -60,20 +67,35 @@ class Setting(NamedTuple):
     H: int
 
 
-SETTINGS = (
-    Setting(8000, 4, 32, 40, 256),
-    Setting(8000, 20, 32, 40, 256),
-    Setting(64, 6, 128, 12, 128),
-    Setting(64, 6, 128, 60, 256),
-    Setting(32000, 4, 32, 40, 512),
-)
+SETTINGS = {
+    "cpu": (
+        Setting(8000, 4, 32, 40, 256),
+        Setting(8000, 20, 32, 40, 256),
+        Setting(64, 6, 128, 12, 128),
+        Setting(64, 6, 128, 60, 256),
+        Setting(32000, 4, 32, 40, 512),
+    ),
+    "cuda": (
+        Setting(8000, 4, 32, 40, 256),
+        Setting(8000, 20, 32, 40, 256),
+        Setting(64, 6, 128, 60, 256),
+        Setting(32000, 4, 32, 40, 512),
+        Setting(8000, 4, 256, 60, 512),
+        Setting(8000, 20, 256, 60, 512),
+    ),
+}
+CPU = torch.device("cpu")
 
 
 def main() -> None:
     """Run the benchmark and print the results."""
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--settings", nargs="+", type=_setting, default=SETTINGS, metavar="V,K,B,T,H"
+        "--settings", nargs="+", type=_setting, metavar="V,K,B,T,H", help="sizes of the problems"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--precision", choices=typing.get_args(Precision), default="float32", help="of all"
     )
     parser.add_argument("--repeats", type=int, default=0, metavar="N", help="rounds; 0: automatic")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
@@ -85,20 +107,37 @@ def main() -> None:
     if arguments.peak:
         print(extra_megabytes(make_step(arguments.peak, arguments.settings[0])))
         return
+    device = torch.device(arguments.device)
+    card = torch.cuda.get_device_name() if device.type == "cuda" else None
     print(*header(arguments.markdown), sep="\n", flush=True)
     records = []
-    for setting in arguments.settings:
-        records.append(measure(setting, arguments.only, arguments.repeats))
-        print(line(records[-1], arguments.markdown), flush=True)
+    with products(arguments.precision):
+        for setting in arguments.settings or SETTINGS[device.type]:
+            records.append(
+                measure(setting, arguments.only, arguments.repeats, device, arguments.precision)
+            )
+            print(line(records[-1], arguments.markdown), flush=True)
+    if card:
+        print(f"{card}, {arguments.precision}")
     if arguments.json:
-        print(json.dumps({"threads": torch.get_num_threads(), "settings": records}))
+        about = {"threads": torch.get_num_threads(), "card": card, "precision": arguments.precision}
+        print(json.dumps({**about, "settings": records}))
 
 
-def measure(setting: Setting, names: tuple[str, ...], repeats: int) -> dict[str, Any]:
+def measure(
+    setting: Setting,
+    names: tuple[str, ...],
+    repeats: int,
+    device: torch.device = CPU,
+    precision: Precision = "float32",
+) -> dict[str, Any]:
     """Seconds and megabytes of each implementation."""
-    repeats = repeats or rounds(setting)
-    product, operations = matmul_flops()
-    steps: dict[str, Callable[[], object]] = {name: make_step(name, setting) for name in names}
+    repeats = repeats or rounds(setting, device)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    product, operations = matmul_flops(device, dtype)
+    steps: dict[str, Callable[[], object]] = {
+        name: make_step(name, setting, device, precision) for name in names
+    }
     steps["matmul"] = lambda: [product() for _ in range(8)]
     seconds = interleaved_seconds(steps, repeats)
     rate = 8 * operations / seconds.pop("matmul")
@@ -107,23 +146,38 @@ def measure(setting: Setting, names: tuple[str, ...], repeats: int) -> dict[str,
     record |= {"limit_s": flops(setting) / rate, "gflops": rate / 1e9, "rounds": repeats}
     for name in WITH_MEMORY:
         if name in names:
-            record[f"{name}_mb"] = peak(name, setting)
+            is_gpu = device.type == "cuda"
+            megabytes = gpu_megabytes(steps[name]) if is_gpu else peak(name, setting)
+            record[f"{name}_mb"] = megabytes
     return record
 
 
-def make_step(name: str, setting: Setting) -> Callable[[], object]:
-    """A function that computes the gradients of one step."""
+def make_step(
+    name: str, setting: Setting, device: torch.device = CPU, precision: Precision = "float32"
+) -> Callable[[], object]:
+    """A function that computes the gradients of one step, and leaves none behind."""
     torch.manual_seed(0)
-    batch = make_batch(setting)
+    batch = make_batch(setting).to(device)
+    model, loss = _make_loss(name, setting, batch)
+    model.to(device)
+
+    def step() -> None:
+        with autocast(precision, device):
+            value = loss()
+        value.backward()
+        model.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _make_loss(
+    name: str, setting: Setting, batch: Batch
+) -> tuple[nn.Module, Callable[[], torch.Tensor]]:
+    """An implementation's weights, on the CPU, and its loss of a batch."""
     if name.startswith(("ours", "sum")):
         model = make_model(setting, "gru" if name.endswith("gru") else "lstm")
         elbo = SumAndSample(k=1) if name.startswith("sum") else FusedEnum()
-
-        def step() -> None:
-            model.zero_grad(set_to_none=True)
-            elbo.differentiable_loss(model.model, model.guide, batch).backward()
-
-        return step
+        return model, lambda: elbo.differentiable_loss(model.model, model.guide, batch)
     cell = "lstm" if name in ("torch", "pyro_lstm") else "gru"
     networks = Networks(
         cell=cell,
@@ -134,12 +188,7 @@ def make_step(name: str, setting: Setting) -> Callable[[], object]:
     )
     strategy = "sequential" if name.endswith("sequential") else "parallel"
     baseline = TorchStep(networks) if name == "torch" else PyroStep(networks, strategy)
-
-    def baseline_step() -> None:
-        networks.zero_grad(set_to_none=True)
-        baseline.loss(batch.x, batch.lengths).backward()
-
-    return baseline_step
+    return networks, lambda: baseline.loss(batch.x, batch.lengths)
 
 
 def make_model(setting: Setting, cell: str) -> SSVAE:
@@ -183,8 +232,10 @@ def flops(setting: Setting) -> float:
     return 3 * symbols * (encoders + decoder)
 
 
-def rounds(setting: Setting) -> int:
+def rounds(setting: Setting, device: torch.device) -> int:
     """Number of rounds that takes some tens of seconds."""
+    if device.type == "cuda":
+        return 15
     logits = setting.K * setting.B * setting.T * setting.V * setting.H
     return max(3, min(15, int(2e11 / logits)))
 

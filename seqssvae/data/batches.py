@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.shapes import check_below
+from seqssvae.shapes import check_below, to_device
 
 Indices = npt.NDArray[np.int64]
 Weights = float | npt.NDArray[np.floating] | None
@@ -21,14 +21,15 @@ class Batch:
 
     Attributes:
         x: Symbol ids, int64 `[B, T]`, PAD after `lengths`.
-        lengths: Number of symbols of a row, EOS included, int64 `[B]`, each from 1 to T.
+        lengths: Number of symbols of a row, EOS included, int64 `[B]`, each from 1 to T; on the
+            CPU whatever the device of the others, as for `pack_padded_sequence`.
         y: Classes, int64 `[B]`; -1 for an unlabelled row or a partial label.
         candidates: Which labels are possible, bool `[B, K]`: one for a labelled row, all for an
             unlabelled one, some for a partial label. None unless some row has a partial label.
         w: Weights of L(x, y) and U(x), `[B]`; None is 1 each.
         alpha: Weights of log q(y | x), `[B]`; None is 1 each.
-        whole: Symbol ids `[B, T']` and lengths `[B]` of the whole rows, which n-gram features read;
-            None if no row is longer than in `x`.
+        whole: Symbol ids `[B, T']` and lengths `[B]` (on the CPU) of the whole rows, which n-gram
+            features read; None if no row is longer than in `x`.
         counted: Weights with which a row is in the decoder's n-gram counts, `[B, K]` (`[B, 1]`
             without classes), so that it can be left out of them; None: it is not.
 
@@ -44,6 +45,14 @@ class Batch:
     alpha: Tensor | None = None
     whole: tuple[Tensor, Tensor] | None = None
     counted: Tensor | None = None
+    _host: "Batch | None" = dataclasses.field(default=None, repr=False)
+
+    @property
+    def host(self) -> "Batch":
+        """These rows on the CPU: what shapes depend on is read there, without waiting for a GPU."""
+        if self._host is not None or self.y.device.type == "cpu":
+            return self._host or self
+        return self.to("cpu")
 
     def __post_init__(self) -> None:
         for x, lengths in filter(None, ((self.x, self.lengths), self.whole)):
@@ -65,6 +74,8 @@ class Batch:
     @property
     def counts(self) -> bool:
         """Whether some row has a weight in the loss."""
+        if self._host is not None:
+            return self._host.counts
         known = self.is_labelled
         if self.candidates is not None:
             known = known | ~self.candidates.all(1)
@@ -73,34 +84,40 @@ class Batch:
         return by_bound or bool(by_label.any())
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
-        """The same rows on another device.
+        """The same rows on another device, copied without waiting until they have arrived.
 
         Args:
-            device: Device of all tensors.
+            device: Device of all tensors but lengths.
             dtype: Dtype of the weights; unchanged when None.
         """
+        device = torch.device(device)
 
         def moved(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.to(device=device, dtype=dtype)
+            return None if value is None else to_device(value, device)
 
-        whole = self.whole
+        def cast(value: Tensor | None) -> Tensor | None:
+            return moved(value if value is None else value.to(dtype=dtype))
+
         return Batch(
-            x=self.x.to(device),
-            lengths=self.lengths.to(device),
-            y=self.y.to(device),
-            candidates=None if self.candidates is None else self.candidates.to(device),
-            w=moved(self.w),
-            alpha=moved(self.alpha),
-            whole=None if whole is None else (whole[0].to(device), whole[1].to(device)),
-            counted=moved(self.counted),
+            x=to_device(self.x, device),
+            lengths=self.lengths.cpu(),
+            y=to_device(self.y, device),
+            candidates=moved(self.candidates),
+            w=cast(self.w),
+            alpha=cast(self.alpha),
+            whole=None if self.whole is None else (to_device(self.whole[0], device), self.whole[1]),
+            counted=cast(self.counted),
+            _host=None if device.type == "cpu" else self.host,
         )
 
     def select(self, index: Tensor) -> "Batch":
         """Some rows, padded no further than the longest of them.
 
         Args:
-            index: Which rows, int64 `[M]`, or bool `[B]`.
+            index: Which rows, int64 `[M]`, or bool `[B]`; on the CPU.
         """
+        if self._host is not None:
+            return self._host.select(index).to(self.y.device)
         y, lengths = self.y[index], self.lengths[index]
         candidates = None if self.candidates is None else self.candidates[index]
         if candidates is not None and not bool(((y < 0) & ~candidates.all(-1)).any()):

@@ -48,7 +48,8 @@ class PairELBO(Estimator, abc.ABC):
 
         Args:
             log_prob: log q(y | x) among a row's possible labels, `[S, B, K]`.
-            possible: Whether a label is possible, bool `[B, K]`; False in a row of weight 0.
+            possible: Whether a label is possible, bool `[B, K]`, on the CPU; False in a row of
+                weight 0.
         """
 
     def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
@@ -57,7 +58,7 @@ class PairELBO(Estimator, abc.ABC):
         Args:
             pairs: Of `choose`.
             values: Each pair's log p(x | y, z) - kl_weight KL, scaled by w / S, `[P]`.
-            lengths: Number of symbols of each example, `[B]`.
+            lengths: Number of symbols of each example, `[B]`, on the CPU.
             features: Features of the examples.
         """
         return values.new_zeros(())
@@ -77,7 +78,7 @@ class PairELBO(Estimator, abc.ABC):
         noise = standard_normal(shape, features.z)  # used where z does not depend on y
         z = None
         if not ssvae.num_classes:
-            every = torch.ones(shape[:2], dtype=torch.bool, device=batch.y.device)
+            every = torch.ones(shape[:2], dtype=torch.bool)
             pairs = Pairs.select(every, None, noise.new_ones(shape[:2]))
             return -self._weighted_sum(ssvae, batch, features, pairs, (z, noise), kl_weight)
         if ssvae.y_reads_z:
@@ -87,9 +88,10 @@ class PairELBO(Estimator, abc.ABC):
         else:
             log_prob = ssvae.y_logits(features).expand(self.num_particles, -1, -1)
         restricted = restrict(log_prob, batch)
-        possible = batch.possible_labels(ssvae.num_classes)
-        if batch.w is not None:  # rows of weight 0 have no pairs
-            possible = possible & (batch.w > 0).unsqueeze(-1)
+        host = batch.host
+        possible = host.possible_labels(ssvae.num_classes)
+        if host.w is not None:  # rows of weight 0 have no pairs
+            possible = possible & (host.w > 0).unsqueeze(-1)
         pairs = self.choose(restricted, possible)
         total = self._weighted_sum(ssvae, batch, features, pairs, (z, noise), kl_weight)
         prior_and_entropy = (restricted.exp() * (ssvae.prior_logits - restricted)).sum(-1)
@@ -129,7 +131,7 @@ class PairELBO(Estimator, abc.ABC):
             ssvae.decoder,
             batch.x,
             batch.lengths,
-            pairs.example,
+            pairs.host[1],
             chosen,
             pairs.label,
             counted=batch.counted,

@@ -11,6 +11,7 @@ from seqssvae.estimators.pairs import PairELBO
 from seqssvae.estimators.terms import gumbel_like
 from seqssvae.model.likelihood import Pairs
 from seqssvae.model.ssvae import Features
+from seqssvae.shapes import to_device
 
 Baseline = Literal["none", "running-mean", "leave-one-out", "learned"]
 
@@ -88,7 +89,8 @@ class ScoreFunction(PairELBO):
     def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
         """One label for each example and particle; its weight is 1 and carries the score."""
         fixed = log_prob.detach()
-        label = (fixed + gumbel_like(fixed)).masked_fill(~possible, -torch.inf).argmax(-1)
+        excluded = to_device(~possible, fixed.device)
+        label = (fixed + gumbel_like(fixed)).masked_fill(excluded, -torch.inf).argmax(-1)
         chosen = log_prob.gather(-1, label.unsqueeze(-1)).squeeze(-1)  # [S, B]
         weight = (chosen - chosen.detach()).exp()
         return Pairs.select(possible.any(-1).expand(label.shape), label, weight)
@@ -110,17 +112,19 @@ class ScoreFunction(PairELBO):
             return others
         if self.baseline == "running-mean":
             expected = self._averages["mean"].value
-            self._learn(values=values.sum(), count=values.new_tensor(len(values)))
+            self._learn(values=values.sum(), count=values.new_full((), len(values)))
             return torch.zeros_like(values) if expected is None else expected.expand_as(values)
-        x = torch.cat(
-            [torch.ones_like(lengths).unsqueeze(1), lengths.unsqueeze(1), features.y.detach()], 1
-        )[pairs.example]  # [P, 2 + F]
+        length = to_device(lengths, values.device).unsqueeze(1)
+        x = torch.cat([torch.ones_like(length), length, features.y.detach()], 1)
+        x = x.to(values.dtype)[pairs.example]  # [P, 2 + F]
         baseline = torch.zeros_like(values)
         products, targets = (self._averages[name].value for name in ("products", "targets"))
-        if products is not None and targets is not None:
-            ridge = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-            baseline = x @ torch.linalg.solve(products + ridge, targets)
-        self._learn(products=x.t() @ x, targets=x.t() @ values)
+        with torch.autocast(values.device.type, enabled=False):  # sums of squares
+            if products is not None and targets is not None:
+                ridge = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+                # solve would fetch from a GPU whether it is exact
+                baseline = x @ torch.linalg.solve_ex(products + ridge, targets).result
+            self._learn(products=x.t() @ x, targets=x.t() @ values)
         return baseline
 
 

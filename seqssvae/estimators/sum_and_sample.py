@@ -1,5 +1,6 @@
 """`sum-and-sample`: the likeliest labels summed, some of the rest sampled, without bias."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,6 +8,7 @@ from seqssvae.estimators.pairs import PairELBO
 from seqssvae.estimators.terms import gumbel_like
 from seqssvae.model.likelihood import Pairs
 from seqssvae.model.ssvae import Features
+from seqssvae.shapes import to_device
 
 
 class SumAndSample(PairELBO):
@@ -43,7 +45,8 @@ class SumAndSample(PairELBO):
 
     def choose(self, log_prob: Tensor, possible: Tensor) -> Pairs:
         """The likeliest labels with their q(y | x), and samples of the rest."""
-        fixed = log_prob.detach().masked_fill(~possible, -torch.inf)  # [S, B, K]
+        excluded = to_device(~possible, log_prob.device)
+        fixed = log_prob.detach().masked_fill(excluded, -torch.inf)  # [S, B, K]
         num_classes = fixed.shape[-1]
         k = min(self.k, num_classes)
         summed = fixed.topk(k, dim=-1).indices  # [S, B, k]
@@ -55,20 +58,25 @@ class SumAndSample(PairELBO):
             labels.append(sampled)
             inclusion.append(probability)
         label, probability = torch.cat(labels, -1), torch.cat(inclusion, -1)
-        chosen = possible.expand(fixed.shape).gather(-1, label) & (probability > 0)
-        weight = log_prob.gather(-1, label).exp() / probability.where(chosen, 1.0)
+        # possible labels come first, in the summed ones and in the sampled ones
+        num_possible = possible.sum(-1, keepdim=True)  # [B, 1]
+        rank = torch.arange(label.shape[-1])
+        chosen = (rank < num_possible).expand(label.shape)
+        weight = log_prob.gather(-1, label).exp() / probability.where(probability > 0, 1.0)
         return Pairs.select(chosen, label, weight)
 
     def correct(self, pairs: Pairs, values: Tensor, lengths: Tensor, features: Features) -> Tensor:
         """Minus the likeliest label's value times the sum of the weights minus 1."""
-        if not self.k:
+        if not self.k or not len(values):
             return values.new_zeros(())
-        row = torch.stack([pairs.particle, pairs.example])
-        is_first = torch.ones_like(pairs.example, dtype=torch.bool)  # of an example: the likeliest
+        row = pairs.host.numpy()
+        is_first = np.ones(row.shape[1], bool)  # of an example: the likeliest
         is_first[1:] = (row[:, 1:] != row[:, :-1]).any(0)
-        likeliest = values[is_first]
+        starts, group = np.flatnonzero(is_first), is_first.cumsum() - 1
+        index = to_device(torch.from_numpy(np.concatenate([starts, group])), values.device)
+        likeliest = values[index[: len(starts)]]
         surplus = torch.full_like(likeliest, -1.0)
-        surplus = surplus.index_add(0, is_first.cumsum(0) - 1, pairs.weight)
+        surplus = surplus.index_add(0, index[len(starts) :], pairs.weight)
         return -(likeliest * surplus).sum()
 
     def _sample(self, rest: Tensor) -> tuple[Tensor, Tensor]:

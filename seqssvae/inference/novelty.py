@@ -38,7 +38,7 @@ def log_prob_per_symbol(
             features = model.encode(batch.x, batch.lengths, batch.whole)
             samples = sample_log_likelihood(model, batch, features, noise)
             joint = log_joint(model, *(part.double() for part in samples))  # [K, B]
-            log_prob[indices] = (joint.logsumexp(0) / batch.lengths).cpu().numpy()
+            log_prob[indices] = (joint.logsumexp(0).cpu() / batch.lengths).numpy()
     return log_prob
 
 

@@ -13,11 +13,11 @@ from pyro.ops.provenance import get_provenance, track_provenance
 from torch import Tensor
 
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
-from seqssvae.model.softmax import CHUNK_ELEMENTS, Softmax
+from seqssvae.model.softmax import Softmax
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.ngram_lm import Mixture
 from seqssvae.nn.recurrent import pack
-from seqssvae.shapes import fold, length_mask, unfold
+from seqssvae.shapes import fold, to_device, unfold
 
 
 class SequenceLikelihood(TorchDistribution):
@@ -27,7 +27,7 @@ class SequenceLikelihood(TorchDistribution):
         decoder: The network.
         z: `[*L, B, Z]`, leading dims broadcastable with those of y.
         y: Classes, int64 `[*L, B]`; weights of classes, float `[*L, B, K]`; None without classes.
-        lengths: Number of symbols of each example, EOS included, `[B]`.
+        lengths: Number of symbols of each example, EOS included, `[B]`, on the CPU.
         counted: As in `Batch`.
         batch_shape: `[*L, B]`; the shape that the arguments broadcast to when None.
     """
@@ -76,7 +76,7 @@ class SequenceLikelihood(TorchDistribution):
         """
         z, y = self._folded(self.batch_shape)
         num_examples = self.batch_shape[-1]
-        example = torch.arange(len(z), device=z.device) % num_examples
+        example = torch.arange(len(z)) % num_examples
         x_of_examples = x.reshape(num_examples, -1)
         arguments = (self.decoder, x_of_examples, self.lengths, example, z, y)
         rows = ExpandedBatch(*arguments, counted=self.counted).log_prob()
@@ -95,7 +95,7 @@ class SequenceLikelihood(TorchDistribution):
             Symbol ids, `[*sample_shape, *L, B, T]`, PAD after the end.
         """
         shape = torch.Size((*sample_shape, *self.batch_shape))
-        (z, y), limit = self._folded(shape), fold(self.lengths, shape, 0)
+        (z, y), limit = self._folded(shape), fold(self.lengths.to(self.z.device), shape, 0)
         x = limit.new_full((len(z), *self.event_shape), PAD)
         symbols, state = limit.new_full((len(z),), BOS), self.decoder.start(z, y)
         for time in range(x.shape[1]):
@@ -125,24 +125,33 @@ class Pairs:
         label: Classes, int64 `[P]`; weights of classes, `[P, K]`; None without classes.
         weight: `[P]`; over the pairs of one particle and example, the weighted sum of any f(y)
             is, in the mean, the sum over y of q(y | x) f(y).
+        host: Particle and example on the CPU, `[2, P]`.
     """
 
     particle: Tensor
     example: Tensor
     label: Tensor | None
     weight: Tensor
+    host: Tensor
 
     @classmethod
     def select(cls, mask: Tensor, label: Tensor | None, weight: Tensor) -> "Pairs":
         """The rows for which a mask is True, particle by particle, example by example.
 
         Args:
-            mask: `[S, B]`, or `[S, B, m]` for m labels of each.
-            label: Int64 of the same shape, weights of classes `[S, B, K]`, or None.
+            mask: `[S, B]`, or `[S, B, m]` for m labels of each; on the CPU, so that a GPU need not
+                be waited for.
+            label: Int64 of the same shape, or weights of classes `[S, B, K]`; when None, the last
+                index of a mask `[S, B, m]`, and no classes for one `[S, B]`.
             weight: Of the mask's shape.
         """
-        index = mask.nonzero(as_tuple=True)
-        return cls(index[0], index[1], None if label is None else label[index], weight[index])
+        host = torch.from_numpy(np.stack(mask.numpy().nonzero()))  # [2 or 3, P]
+        index = to_device(host, weight.device).unbind()
+        if label is not None:
+            label = label[index]
+        elif mask.dim() > 2:
+            label = index[2]
+        return cls(index[0], index[1], label, weight[index], host[:2])
 
     def gather(self, value: Tensor) -> Tensor:
         """Each row's element of a value `[S, B, ...]`, `[P, ...]`."""
@@ -155,12 +164,12 @@ class ExpandedBatch:
     Args:
         decoder: The network.
         x: Symbol ids, `[B, T]`.
-        lengths: Number of symbols of each example, `[B]`.
-        example: Example that each row reads, `[N]`.
+        lengths: Number of symbols of each example, `[B]`, on the CPU.
+        example: Example that each row reads, `[N]`, on the CPU.
         z: `[N, Z]`.
         y: Int64 `[N]`, float `[N, K]`, or None.
         counted: As in `Batch`.
-        chunk_elements: Logits that exist at once.
+        chunk_elements: As in `Softmax`.
     """
 
     def __init__(
@@ -173,11 +182,11 @@ class ExpandedBatch:
         y: Tensor | None,
         *,
         counted: Tensor | None = None,
-        chunk_elements: int = CHUNK_ELEMENTS,
+        chunk_elements: int | None = None,
     ) -> None:
         self.packing = packing = pack(x, lengths, example)
-        previous = torch.nn.functional.pad(x[:, :-1], (1, 0), value=BOS)
-        previous = previous[length_mask(lengths, x.shape[1])]  # [S]
+        before = torch.nn.functional.pad(x[:, :-1], (1, 0), value=BOS)
+        previous = before[packing.example, packing.time]  # [S]
         self.hidden = decoder.hidden_states(previous, z, y, packing)  # [M, H]
         table = None if decoder.class_bias is None else decoder.class_bias.weight
         self.softmax = Softmax(
@@ -191,7 +200,9 @@ class ExpandedBatch:
         )
         self.mixture: Mixture | None = None
         if decoder.ngrams is not None:
-            probability = decoder.ngrams.target_probabilities(x, lengths, counted)  # [S, D, K]
+            probability = decoder.ngrams.target_probabilities(
+                packing.symbols, packing.example, packing.time, counted
+            )  # [S, D, K]
             classes = None if y is None else y[packing.order][packing.row]
             chosen = _of_classes(probability, packing.position, classes)  # [M, D]
             self.mixture = decoder.ngrams.mix(self.hidden, chosen)

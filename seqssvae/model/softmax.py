@@ -5,6 +5,7 @@ next one.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,11 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqssvae.nn.engine import Buffer, kernels_for, num_workers, share_out
+from seqssvae.nn.engine import Buffer, kernels_for, num_workers, share_out, softmax_for
 from seqssvae.nn.ngram_lm import Mixture
 from seqssvae.shapes import check_below
 
-CHUNK_ELEMENTS = 2**22  # logits that exist at once
+CHUNK_ELEMENTS = 2**22  # logits that exist at once on a CPU
+MEMORY_SHARE = (
+    0.01  # of the memory of a GPU that is free at first, for the logits that exist at once
+)
 FEWEST_PRODUCTS = 2**22  # multiplications below which one thread is faster than several
 CACHED_ELEMENTS = 2**17  # logits, for each thread of a CPU, that a core's cache holds
 
@@ -34,7 +38,9 @@ class Softmax:
         y: Class of each row, int64 `[N]`, or weights of the classes, `[N, K]`; None without table.
         row: Row of each position, `[M]`.
         targets: Symbol of each position, `[M]`.
-        chunk_elements: Logits that exist at once.
+        chunk_elements: Logits that exist at once; None for `CHUNK_ELEMENTS` on a CPU, and as many
+            as fit into `memory_share` on a GPU.
+        memory_share: Share of the memory of a GPU that was free at first.
 
     Raises:
         ValueError: a target is not below V, or a class not below K.
@@ -46,7 +52,8 @@ class Softmax:
     y: Tensor | None
     row: Tensor
     targets: Tensor
-    chunk_elements: int = CHUNK_ELEMENTS
+    chunk_elements: int | None = None
+    memory_share: float = MEMORY_SHARE
 
     def __post_init__(self) -> None:
         check_below("targets", self.targets, len(self.bias))
@@ -55,6 +62,7 @@ class Softmax:
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """Log-probability of each position's target, `[M]`, for hidden states `[M, H]`."""
+        hidden = hidden.to(self._compute_dtype(hidden))
         with torch.autocast(hidden.device.type, enabled=False):  # buffers have one dtype
             log_prob: Tensor = _LogProb.apply(self, *self._parameters(hidden))  # type: ignore[no-untyped-call]
         return log_prob
@@ -73,6 +81,7 @@ class Softmax:
             The sum, a scalar, and the log-probability of each target, `[M]`, without gradient.
         """
         sides = (None, None) if mixture is None else mixture
+        hidden = hidden.to(self._compute_dtype(hidden))
         with torch.autocast(hidden.device.type, enabled=False):
             total, log_prob = _WeightedLogProb.apply(  # type: ignore[no-untyped-call]
                 self, weights, *sides, *self._parameters(hidden)
@@ -82,6 +91,27 @@ class Softmax:
     def _parameters(self, hidden: Tensor) -> tuple[Tensor | None, ...]:
         """The tensors that get a gradient, in the order of `_Gradients`."""
         return hidden, self.weight, self.bias, self.table, self._relaxed_y
+
+    def _compute_dtype(self, hidden: Tensor) -> torch.dtype:
+        """The dtype of autocast where it is on and no C kernels run, else that of the weights."""
+        device = hidden.device.type
+        if torch.is_autocast_enabled(device) and kernels_for(self.weight) is None:
+            return torch.get_autocast_dtype(device)
+        return self.weight.dtype
+
+    def _cast(self, dtype: torch.dtype) -> "Softmax":
+        """The same with weights of another dtype."""
+        if dtype == self.weight.dtype:
+            return self
+        parts = {
+            "weight": self.weight,
+            "bias": self.bias,
+            "table": self.table,
+            "y": self._relaxed_y,
+        }
+        known = {name: part for name, part in parts.items() if part is not None}
+        cast: Any = {name: part.detach().to(dtype) for name, part in known.items()}
+        return dataclasses.replace(self, **cast)
 
     @property
     def _relaxed_y(self) -> Tensor | None:
@@ -104,9 +134,9 @@ class Softmax:
         longest = max((window.stop - window.start for window in windows), default=0)
         memory = Buffer(hidden, (longest, size))
         transposed = self.weight.t()
-        kernels = kernels_for(hidden, self.weight, *([] if self.table is None else [self.table]))
+        kernel = softmax_for(hidden, self.weight, *([] if self.table is None else [self.table]))
         if upstream is not None:
-            upstream = upstream.to(hidden.dtype).contiguous()
+            upstream = upstream.to(_sum_dtype(hidden)).contiguous()
         for window in windows:
             logits = memory.tensor[: window.stop - window.start]
             torch.addmm(self.bias, hidden[window], transposed, out=logits)
@@ -114,10 +144,10 @@ class Softmax:
             rest = (table, classes, self.targets[window])
             gradient = None if upstream is None else upstream[window]
             sides = None if mixture is None else Mixture(*(side[window] for side in mixture))
-            if kernels is None:
+            if kernel is None:
                 log_prob = _log_softmax(logits, *rest, gradient, sides)
             else:
-                log_prob = kernels.log_softmax(logits, *rest, gradient, *(sides or (None, None)))
+                log_prob = kernel(logits, *rest, gradient, *(sides or (None, None)))
             yield window, log_prob, logits
 
     def _class_bias(self, logits: Tensor, window: slice) -> tuple[Tensor | None, Tensor | None]:
@@ -130,13 +160,18 @@ class Softmax:
             return None, None
         return self.table, y
 
+    def _chunk_elements(self, hidden: Tensor) -> int:
+        if self.chunk_elements is None and hidden.is_cuda:
+            return int(self.memory_share * _free_memory(hidden.device)) // hidden.itemsize
+        return self.chunk_elements or CHUNK_ELEMENTS
+
     def _share_out(self, hidden: Tensor, work: Callable[[list[slice]], Result]) -> list[Result]:
         """Do work on all chunks, on several threads of a CPU."""
         num_positions, size = len(hidden), len(self.bias)
         workers = num_workers(hidden.device)
         if num_positions * size * hidden.shape[1] < FEWEST_PRODUCTS:
             workers = 1
-        longest = max(64, self.chunk_elements // (size * workers))
+        longest = max(64, self._chunk_elements(hidden) // (size * workers))
         num_chunks = -(-num_positions // longest)
         num_chunks += -num_chunks % workers  # each thread has the same number of them
         chunk = max(1, -(-num_positions // max(1, num_chunks)))
@@ -146,6 +181,17 @@ class Softmax:
         ]
         sizes = [window.stop - window.start for window in windows]
         return share_out(work, windows, sizes, workers)
+
+
+@functools.cache
+def _free_memory(device: torch.device) -> int:
+    """Bytes of a GPU's memory that are free now; the same ever after, as chunks keep their size."""
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def _sum_dtype(value: Tensor) -> torch.dtype:
+    """Sums and log-probabilities have at least 32 bits."""
+    return torch.promote_types(value.dtype, torch.float32)
 
 
 def _log_softmax(
@@ -160,10 +206,10 @@ def _log_softmax(
     cached = len(logits)
     if logits.device.type == "cpu":
         cached = max(8, CACHED_ELEMENTS * torch.get_num_threads() // logits.shape[1])
-    log_probs = [logits.new_zeros(0)]
+    log_probs = [logits.new_zeros(0, dtype=_sum_dtype(logits))]
     for first in range(0, len(logits), cached):
         part = slice(first, first + cached)
-        here, target = logits[part], targets[part].unsqueeze(1)
+        here, target = logits[part].to(_sum_dtype(logits)), targets[part].unsqueeze(1)
         if table is not None and classes is not None:
             here += table[classes[part]]
         chosen = here.gather(1, target)
@@ -176,8 +222,18 @@ def _log_softmax(
                 given = given * mixture.responsibility(log_prob, part)
             given = given.unsqueeze(1)
             here.mul_(-given / sums).scatter_add_(1, target, given)
+            if here.dtype != logits.dtype:
+                logits[part] = here
         log_probs.append(log_prob)
     return torch.cat(log_probs)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add a product to a sum, which may have more bits."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total.add_(a @ b)
 
 
 class _Gradients(NamedTuple):
@@ -198,18 +254,21 @@ class _Gradients(NamedTuple):
         return cls(d_hidden, weight, bias, table, y)
 
     def add(self, softmax: Softmax, hidden: Tensor, window: slice, logits: Tensor) -> None:
-        """Add a chunk's gradients, from the gradient of its logits."""
+        """Add a chunk's gradients, from the gradient of its logits; `softmax` has their dtype."""
         torch.mm(logits, softmax.weight, out=self.hidden[window])
-        self.weight.addmm_(logits.t(), hidden[window])
-        self.bias.add_(logits.sum(0))
+        _add_product(self.weight, logits.t(), hidden[window])
+        self.bias.add_(logits.sum(0, dtype=self.bias.dtype))
         if self.table is None or softmax.table is None or softmax.y is None:
             return
-        rows = softmax.row[window]
+        y = softmax.y[softmax.row[window]]
         if self.y is not None:
-            self.y.index_add_(0, rows, logits @ softmax.table.t())
-            self.table.addmm_(softmax.y[rows].t(), logits)
-        else:
-            self.table.index_add_(0, softmax.y[rows], logits)
+            self.y.index_add_(0, softmax.row[window], (logits @ softmax.table.t()).to(self.y.dtype))
+        elif logits.device.type == "cpu":
+            self.table.index_add_(0, y, logits.to(self.table.dtype))
+            return
+        else:  # a product reads the logits once; a GPU would add row after row of a class
+            y = torch.nn.functional.one_hot(y, len(self.table)).to(logits.dtype)
+        _add_product(self.table, y.t(), logits)
 
     @classmethod
     def total(cls, parts: "Sequence[_Gradients]") -> "_Gradients":
@@ -228,10 +287,11 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, softmax: Softmax, hidden: Tensor, *_: Tensor | None) -> Tensor:
         ctx.softmax = softmax
         ctx.save_for_backward(hidden)
-        log_prob = hidden.new_empty(len(hidden))
+        log_prob = hidden.new_empty(len(hidden), dtype=_sum_dtype(hidden))
+        cast = softmax._cast(hidden.dtype)
 
         def run(windows: list[slice]) -> None:
-            for window, chunk, _logits in softmax._chunks(hidden, None, windows):
+            for window, chunk, _logits in cast._chunks(hidden, None, windows):
                 log_prob[window] = chunk
 
         softmax._share_out(hidden, run)
@@ -242,12 +302,12 @@ class _LogProb(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (hidden,) = ctx.saved_tensors
         softmax: Softmax = ctx.softmax
-        d_hidden = torch.empty_like(hidden)
+        d_hidden, cast = torch.empty_like(hidden), softmax._cast(hidden.dtype)
 
         def run(windows: list[slice]) -> _Gradients:
             gradients = _Gradients.zeros(softmax, d_hidden)
-            for window, _, logits in softmax._chunks(hidden, upstream, windows):
-                gradients.add(softmax, hidden, window, logits)
+            for window, _, logits in cast._chunks(hidden, upstream, windows):
+                gradients.add(cast, hidden, window, logits)
             return gradients
 
         return (None, *_Gradients.total(softmax._share_out(hidden, run)))
@@ -268,16 +328,18 @@ class _WeightedLogProb(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         with_gradient, mixture = any(ctx.needs_input_grad[4:]), None
         if log_share is not None and log_rest is not None:
-            mixture = Mixture(*(s.to(hidden.dtype).contiguous() for s in (log_share, log_rest)))
-        log_prob, memory = hidden.new_empty(len(hidden)), Buffer(hidden, hidden.shape)
+            sum_dtype = _sum_dtype(hidden)
+            mixture = Mixture(*(s.to(sum_dtype).contiguous() for s in (log_share, log_rest)))
+        log_prob = hidden.new_empty(len(hidden), dtype=_sum_dtype(hidden))
+        memory, cast = Buffer(hidden, hidden.shape), softmax._cast(hidden.dtype)
 
         def run(windows: list[slice]) -> _Gradients | None:
             gradients = _Gradients.zeros(softmax, memory.tensor) if with_gradient else None
             upstream = weights if with_gradient else None
-            for window, chunk, logits in softmax._chunks(hidden, upstream, windows, mixture):
+            for window, chunk, logits in cast._chunks(hidden, upstream, windows, mixture):
                 log_prob[window] = chunk
                 if gradients is not None:
-                    gradients.add(softmax, hidden, window, logits)
+                    gradients.add(cast, hidden, window, logits)
             return gradients
 
         parts = [part for part in softmax._share_out(hidden, run) if part is not None]

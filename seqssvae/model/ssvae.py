@@ -22,7 +22,12 @@ from torch import Tensor
 from seqssvae.data.batches import Batch
 from seqssvae.model.likelihood import SequenceLikelihood
 from seqssvae.nn.decoder import Decoder
-from seqssvae.nn.encoders import CategoricalHead, NormalHead, SequenceEncoder
+from seqssvae.nn.encoders import (
+    CategoricalHead,
+    NormalHead,
+    SequenceEncoder,
+    encode_both,
+)
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.shapes import check_below, length_mask
 
@@ -117,20 +122,22 @@ class SSVAE(PyroModule):
 
         Args:
             x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
-            lengths: `[B]`.
+            lengths: `[B]`, on the CPU.
             whole: Ids `[B, T']` and lengths `[B]` of the whole rows for n-grams, if x has less.
             only_y: Compute features for q(y | x) alone; those for z are the same.
 
         Raises:
             ValueError: a symbol id is not below V.
         """
-        for ids, ends in ((x, lengths), whole or (x[:0], lengths[:0])):
-            check_below("symbol ids", ids[length_mask(ends, ids.shape[1])], self.vocabulary_size)
-        for_y = self.encoder_y(x, lengths) if self.num_classes else None
-        same = self.shares_encoder or only_y
-        for_z = for_y if same and for_y is not None else self.encoder_z(x, lengths)
-        if for_y is None:
+        for part in filter(None, ((x, lengths), whole)):
+            _check_ids(*part, self.vocabulary_size)
+        if not self.num_classes:
+            for_z = self.encoder_z(x, lengths)
             return Features(for_z, for_z)
+        if only_y or self.shares_encoder:
+            for_y = for_z = self.encoder_y(x, lengths)
+        else:
+            for_y, for_z = encode_both((self.encoder_y, self.encoder_z), x, lengths)
         ngrams = None if self.ngrams is None else self.ngrams(*(whole or (x, lengths)))
         return Features(for_y, for_z, ngrams)
 
@@ -337,7 +344,13 @@ def auxiliary_log_prob(log_prob: Tensor, batch: Batch) -> Tensor:
 
 
 def _all_labelled(batch: Batch) -> bool:
-    return batch.candidates is None and bool((batch.y >= 0).all())
+    return batch.candidates is None and bool(batch.host.is_labelled.all())
+
+
+def _check_ids(x: Tensor, lengths: Tensor, size: int) -> None:
+    """Make sure that symbols are below V; on a GPU, that would wait for it."""
+    if x.device.type == "cpu":
+        check_below("symbol ids", x[length_mask(lengths, x.shape[1])], size)
 
 
 def _is_half(value: Tensor) -> bool:

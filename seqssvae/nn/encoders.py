@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from seqssvae.data.vocabulary import PAD, UNK
-from seqssvae.nn.recurrent import Packing, in_order, pack, rnn_states
+from seqssvae.nn.recurrent import Packing, in_order, pack, reading_order, rnn_states
+from seqssvae.nn.side_by_side import are_faster_together, states_of_both
 from seqssvae.shapes import length_mask
 
 START_LOC = 4.0  # times the bound of torch's initial weights, for the location of q(z | x, y)
@@ -67,58 +68,81 @@ class SequenceEncoder(nn.Module):
 
         Args:
             x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
-            lengths: Number of symbols of each row, `[B]`, from 0 to T; an empty row reads one PAD.
+            lengths: Number of symbols of each row, `[B]`, from 0 to T, on the CPU; an empty row
+                reads one PAD.
 
         Returns:
             `[B, F]`.
         """
-        states, _, packing = self._read(x, lengths)
-        features: Tensor = self.dropout(self._pool(states, packing))
-        return features
+        packing = pack_rows(x, lengths)
+        return self._pool(self._read(packing)[0], packing)
 
     def states(self, x: Tensor, lengths: Tensor) -> Tensor:
         """States of the recurrent network at each symbol, the directions side by side.
 
         Args:
             x: Symbol ids, `[B, T]`.
-            lengths: Number of symbols of each row, `[B]`; an empty row reads one PAD.
+            lengths: Number of symbols of each row, `[B]`, on the CPU; an empty row reads one PAD.
 
         Returns:
             One row after the other without padding, `[S, F]`, S = sum(max(lengths, 1)).
         """
-        states, position, _ = self._read(x, lengths)
-        return in_order(states, position)
+        return in_order(*self._read(pack_rows(x, lengths)))
 
-    def _read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Packing]:
-        """States in D directions, `[D, S, H]`, symbols they read, `[D, S]`, and the layout."""
-        if self.training and self.word_dropout:
-            x = hide_symbols(x, self.word_dropout)
-        x = x.masked_fill(~length_mask(lengths, x.shape[1]), PAD)
-        lengths = lengths.clamp(min=1)
-        packing = pack(x, lengths, torch.arange(len(x), device=x.device))
+    def _read(self, packing: Packing) -> tuple[Tensor, Tensor]:
+        """States in D directions, `[D, S, H]`, and the symbols they read, `[D, S]`."""
+        symbols = self._symbols(packing)
         drops = self.training and self.dropout.p > 0  # each occurrence has a mask of its own
-        if self.embedding.num_embeddings < len(packing.symbols) and not drops:
-            every = torch.arange(self.embedding.num_embeddings, device=x.device)
-            inputs, source = self.embedding(every), packing.symbols
-        else:
-            inputs, source = self.dropout(self.embedding(packing.symbols)), None
-        return *rnn_states(self.rnn, inputs, lengths, packing, source), packing
+        if self.embedding.num_embeddings < len(symbols) and not drops:
+            every = torch.arange(self.embedding.num_embeddings, device=symbols.device)
+            return rnn_states(self.rnn, self.embedding(every), packing, symbols)
+        return rnn_states(self.rnn, self.dropout(self.embedding(symbols)), packing)
+
+    def _symbols(self, packing: Packing) -> Tensor:
+        """What is read in place of `packing.symbols`."""
+        if self.training and self.word_dropout:
+            return hide_symbols(packing.symbols, self.word_dropout)
+        return packing.symbols
 
     def _pool(self, states: Tensor, packing: Packing) -> Tensor:
-        """Features `[B, F]` of packed states `[D, S, H]`."""
+        """Features `[B, F]`, after dropout, of packed states `[D, S, H]`."""
         num_directions, _, size = states.shape
         if self.pooling == "last":
             pooled = states.index_select(1, packing.last())
         elif self.pooling == "mean":
             sums = states.new_zeros(num_directions, len(packing.order), size)
-            counts = torch.bincount(packing.row, minlength=len(packing.order))
-            pooled = sums.index_add(1, packing.row, states) / counts.unsqueeze(1)
+            pooled = sums.index_add(1, packing.row, states) / packing.lengths.unsqueeze(1)
         else:
             lowest = states.new_full((num_directions, len(packing.order), size), -torch.inf)
             index = packing.row.unsqueeze(1).expand_as(states)
             pooled = lowest.scatter_reduce(1, index, states, "amax")
-        back = packing.order.argsort()
-        return pooled.index_select(1, back).transpose(0, 1).flatten(1)
+        pooled = torch.empty_like(pooled).index_copy(1, packing.order, pooled)
+        features: Tensor = self.dropout(pooled.transpose(0, 1).flatten(1))
+        return features
+
+
+def pack_rows(x: Tensor, lengths: Tensor) -> Packing:
+    """The layout of rows, of which an empty one has one PAD; arguments as of `SequenceEncoder`."""
+    if not lengths.numpy().all():
+        x = x.masked_fill(~length_mask(lengths, x.shape[1]).to(x.device), PAD)
+        lengths = lengths.clamp(min=1)
+    return pack(x, lengths, torch.arange(len(x)))
+
+
+def encode_both(
+    encoders: tuple[SequenceEncoder, SequenceEncoder], x: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Features of two encoders for the same rows; see `SequenceEncoder.forward`."""
+    first, second = encoders
+    packing = pack_rows(x, lengths)
+    if not are_faster_together(first.rnn, second.rnn, len(x)):
+        features = (one._pool(one._read(packing)[0], packing) for one in encoders)
+        return next(features), next(features)
+    symbols = [one._symbols(packing)[packing.position] for one in encoders]
+    inputs = [one.dropout(one.embedding(ids)) for one, ids in zip(encoders, symbols, strict=True)]
+    position = reading_order(first.rnn, packing)
+    states = states_of_both((first.rnn, second.rnn), (inputs[0], inputs[1]), packing, position)
+    return first._pool(states[0], packing), second._pool(states[1], packing)
 
 
 class LabelTable(nn.Module):

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from seqssvae.data.vocabulary import BOS, PAD
-from seqssvae.shapes import length_mask
 
 PSEUDO_COUNTS = (1.0, 4.0)  # a_1, and a_k of the others
 LAST_POSITION = 63  # this position and all later ones are one context
@@ -179,22 +178,20 @@ class NGramLM(nn.Module):
         return possible.to(self.gate.weight.dtype) / (self.vocabulary_size - 2)
 
     def target_probabilities(
-        self, x: Tensor, lengths: Tensor, counted: Tensor | None = None
+        self, symbol: Tensor, row: Tensor, time: Tensor, counted: Tensor | None = None
     ) -> Tensor:
-        """Probabilities of each symbol of the rows by every table and class.
+        """Probabilities of each symbol of B rows by every table and class.
 
         Args:
-            x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
-            lengths: `[B]`.
+            symbol: Ids, the rows one after the other without padding, `[S]`.
+            row: Row of each, `[S]`.
+            time: Position of each in its row, `[S]`.
             counted: Weights with which the rows are in the counts, `[B, K]`; None: they are not.
 
         Returns:
-            `[S, D, K]`, the rows one after the other, S = sum(lengths).
+            `[S, D, K]`.
         """
-        mask = length_mask(lengths, x.shape[1])
-        time = torch.arange(x.shape[1], device=x.device).expand_as(x)[mask]  # [S]
-        row = torch.arange(len(x), device=x.device).unsqueeze(1).expand_as(x)[mask]
-        symbol, own = x[mask], None if counted is None else counted.to(self.counts)[row]
+        own = None if counted is None else counted.to(self.counts)[row]
         uniform = self.uniform(symbol).unsqueeze(-1)
         pairs, context = [(uniform, uniform)], torch.zeros_like(symbol)
         for number, table in enumerate(self.tables()):
@@ -203,8 +200,11 @@ class NGramLM(nn.Module):
             ngram = self.look_up(table, context, symbol)
             n, total = _rows(table.counts, ngram), _rows(table.contexts, context)
             if own is not None:
-                n = n - _count_equal(row, ngram, ngram >= 0).unsqueeze(-1) * own
-                total = total - _count_equal(row, context, ngram >= 0).unsqueeze(-1) * own
+                # a context or an n-gram, from -1 on, is below `limit` less 1
+                limit = len(self.keys) + LAST_POSITION + 2
+                n = n - _count_equal(row * limit + ngram, ngram >= 0).unsqueeze(-1) * own
+                same = _count_equal(row * limit + context, ngram >= 0)
+                total = total - same.unsqueeze(-1) * own
                 n, total = n.clamp(min=0), total.clamp(min=0)  # rounding
             sums = n.sum(-1, keepdim=True), total.sum(-1, keepdim=True)
             pairs.append(self._interpolate(number, (n, total), sums, pairs))
@@ -310,9 +310,12 @@ def _sides(counts: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return counts.gather(1, y.unsqueeze(1)).squeeze(1), counts.sum(1)
 
 
-def _count_equal(row: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Of each position, how many positions of its row have its value and are in the mask, `[S]`."""
-    keys = row * (int(value.max()) + 2) + value
-    _, inverse = keys.unique(return_inverse=True)
+def _count_equal(keys: Tensor, mask: Tensor) -> Tensor:
+    """Of each key, how many keys are equal to it and in the mask, `[S]`."""
+    keys, order = keys.sort()
+    is_new = torch.ones_like(keys)
+    is_new[1:] = keys[1:] != keys[:-1]
+    group = is_new.cumsum(0) - 1  # in place of `unique`, which fetches its number of keys
     counts = torch.zeros(len(keys), device=keys.device)
-    return counts.index_add_(0, inverse, mask.to(counts))[inverse]
+    counts.index_add_(0, group, mask[order].to(counts))
+    return torch.empty_like(counts).index_copy_(0, order, counts[group])

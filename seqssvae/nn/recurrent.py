@@ -7,16 +7,15 @@ select theirs by index. Elsewhere `nn.LSTM` and `nn.GRU` themselves run. Rows ar
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from seqssvae.nn.engine import Plan, kernels_for, run_cells
-from seqssvae.shapes import length_mask
+from seqssvae.shapes import arrays_to_device, symbol_index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,28 +26,36 @@ class Packing:
 
     Attributes:
         order: Index of each packed row before sorting, `[N]`.
+        lengths: Number of symbols of each packed row, `[N]`.
+        first: Index in `symbols` of each packed row's first symbol, `[N]`.
+        starts: First position of each time, `[T]`.
         row: Packed row of each position, `[M]`.
         position: Index in `symbols` of each position's symbol, `[M]`.
         symbols: Symbols of the examples, `[S]` with S = sum(lengths) over the B examples.
+        example: Example of each symbol, `[S]`.
+        time: Position of each symbol in its example, `[S]`.
         sizes: Rows that still have a symbol at each time, at most T numbers.
     """
 
     order: Tensor
+    lengths: Tensor
+    first: Tensor
+    starts: Tensor
     row: Tensor
     position: Tensor
     symbols: Tensor
+    example: Tensor
+    time: Tensor
     sizes: tuple[int, ...]
 
     def last(self) -> Tensor:
         """The last position of each packed row, `[N]`; every row must have a symbol."""
-        starts = torch.tensor([0, *itertools.accumulate(self.sizes)], device=self.row.device)
-        lengths = torch.bincount(self.row, minlength=len(self.order))
-        return starts[lengths - 1] + torch.arange(len(lengths), device=starts.device)
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        return self.starts[self.lengths - 1] + rows
 
     def per_row(self, value: Tensor) -> Tensor:
         """Sum values of the positions, `[M]`, over time: `[N]`, in the order of the rows."""
-        packed = value.new_zeros(len(self.order)).index_add_(0, self.row, value)
-        return torch.empty_like(packed).index_copy_(0, self.order, packed)
+        return value.new_zeros(len(self.order)).index_add_(0, self.order[self.row], value)
 
 
 def pack(x: Tensor, lengths: Tensor, example: Tensor) -> Packing:
@@ -56,17 +63,40 @@ def pack(x: Tensor, lengths: Tensor, example: Tensor) -> Packing:
 
     Args:
         x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
-        lengths: Number of symbols of each example, `[B]`, from 0 to T.
-        example: Example of each row, `[N]`.
+        lengths: Number of symbols of each example, `[B]`, from 0 to T; on the CPU, so that no
+            shape has to be fetched from a GPU.
+        example: Example of each row, `[N]`, on the CPU.
     """
-    max_length = x.shape[1]
-    mask = length_mask(lengths, max_length)  # [B, T]
-    compact = (mask.reshape(-1).cumsum(0) - 1).reshape(mask.shape)  # [B, T]
-    row_lengths, order = lengths[example].sort(descending=True, stable=True)
-    active = length_mask(row_lengths, max_length).t()  # [T, N]
-    time, row = active.nonzero(as_tuple=True)  # [M] each
-    sizes = tuple(size for size in active.sum(1).tolist() if size)
-    return Packing(order, row, compact[example[order[row]], time], x[mask], sizes)
+    device, all_lengths, of_row = x.device, lengths.numpy(), example.numpy()
+    packed = np.argsort(-all_lengths[of_row], kind="stable")
+    of_row = of_row[packed]
+    sizes = len(of_row) - np.bincount(all_lengths[of_row], minlength=1).cumsum()[:-1]
+    order, row_lengths, first, active, starts, of_symbol, time_of_symbol = arrays_to_device(
+        [
+            packed,
+            all_lengths[of_row],
+            (all_lengths.cumsum() - all_lengths)[of_row],
+            sizes,
+            sizes.cumsum() - sizes,
+            *symbol_index(lengths),
+        ],
+        device,
+    )
+    num_positions = int(sizes.sum())
+    time = torch.repeat_interleave(active, output_size=num_positions)
+    row = torch.arange(num_positions, device=device) - starts[time]
+    return Packing(
+        order=order,
+        lengths=row_lengths,
+        first=first,
+        starts=starts,
+        row=row,
+        position=first[row] + time,
+        symbols=x[of_symbol, time_of_symbol],
+        example=of_symbol,
+        time=time_of_symbol,
+        sizes=tuple(sizes.tolist()),
+    )
 
 
 def packed_rnn(
@@ -94,10 +124,13 @@ def packed_rnn(
         `[M, H]`.
     """
     if not _has_kernels(rnn, packing):
-        read = inputs[position]
+        dtype = compute_dtype(rnn)
+        # embedding, not an index: its gradient is summed in order, not by atomic additions
+        read = nn.functional.embedding(position, inputs.to(dtype))
         if context is not None:
-            read = torch.cat([read, context[packing.row].to(read.dtype)], 1)
-        return _run_plain(rnn, read, packing, states)
+            each = context.to(dtype).index_select(0, packing.row)
+            read = torch.cat([read, each], 1)
+        return run_plain(rnn, weights_as(rnn, dtype), read, packing, states)
     hidden = inputs
     for layer in range(rnn.num_layers):
         first = layer == 0
@@ -116,11 +149,7 @@ def packed_rnn(
 
 
 def rnn_states(
-    rnn: nn.LSTM | nn.GRU,
-    inputs: Tensor,
-    lengths: Tensor,
-    packing: Packing,
-    source: Tensor | None = None,
+    rnn: nn.LSTM | nn.GRU, inputs: Tensor, packing: Packing, source: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """States of the last layer at every packed position, in D directions, 1 or 2.
 
@@ -129,32 +158,26 @@ def rnn_states(
     Args:
         rnn: With one direction or two; its dropout acts between layers.
         inputs: Inputs of one row after the other without padding, `[S, E]`; or distinct ones.
-        lengths: Number of symbols of each row, `[B]`.
-        packing: Layout of those B rows, of which each reads its own sequence.
+        packing: Layout of B rows, of which each reads its own sequence.
         source: Index of the distinct input that each symbol reads, `[S]`; None without.
 
     Returns:
         The states, `[D, S, H]`, and the symbol that each direction reads at each packed position,
         `[D, S]`: the second one reads every row from its end.
     """
-    positions, suffixes = [packing.position], [""]
-    if rnn.bidirectional:
-        ends = lengths.cumsum(0)
-        mirror = (2 * ends - lengths - 1)[packing.order[packing.row]] - packing.position
-        positions, suffixes = [packing.position, mirror], ["", "_reverse"]
-    position = torch.stack(positions)  # [D, S]
+    position = reading_order(rnn, packing)
     if not _has_kernels(rnn, packing):
+        dtype = compute_dtype(rnn)
         read = packing.position if source is None else source[packing.position]
-        states = _run_plain(rnn, inputs[read], packing, None)
-        parts = states.split(rnn.hidden_size, 1)
-        if rnn.bidirectional:  # whose second output is at the positions of the first direction
-            parts = (parts[0], parts[1][packing.position.argsort()[positions[1]]])
-        return torch.stack(parts), position
-    zeros = inputs.new_zeros(len(positions), len(lengths), rnn.hidden_size)
+        read = nn.functional.embedding(read, inputs.to(dtype))
+        states = run_plain(rnn, weights_as(rnn, dtype), read, packing)
+        parts = states.unflatten(1, (len(position), -1)).transpose(0, 1)
+        return in_reading_order(parts, packing, position), position
+    zeros = inputs.new_zeros(len(position), len(packing.order), rnn.hidden_size)
     initial = (zeros, zeros) if isinstance(rnn, nn.LSTM) else (zeros,)
     states, reads = inputs, position if source is None else source[position]
     for layer in range(rnn.num_layers):
-        names = [f"l{layer}{suffix}" for suffix in suffixes]
+        names = [f"l{layer}{suffix}" for suffix in ("", "_reverse")[: len(position)]]
         states = _run(rnn, names, inputs, reads, None, initial, packing.sizes)  # [D, S, H]
         if layer + 1 < rnn.num_layers:
             inputs = nn.functional.dropout(in_order(states, position), rnn.dropout, rnn.training)
@@ -172,23 +195,80 @@ def _has_kernels(rnn: nn.LSTM | nn.GRU, packing: Packing) -> bool:
     return bool(packing.sizes) and kernels_for(next(rnn.parameters())) is not None
 
 
-def _run_plain(
-    rnn: nn.LSTM | nn.GRU, inputs: Tensor, packing: Packing, states: tuple[Tensor, ...] | None
+def reading_order(rnn: nn.LSTM | nn.GRU, packing: Packing) -> Tensor:
+    """Index of the symbol that each direction reads at each packed position, `[D, S]`.
+
+    The second direction reads every row from its end.
+    """
+    if not rnn.bidirectional:
+        return packing.position.unsqueeze(0)
+    mirror = (2 * packing.first + packing.lengths - 1)[packing.row] - packing.position
+    return torch.stack([packing.position, mirror])
+
+
+def in_reading_order(states: Tensor, packing: Packing, position: Tensor) -> Tensor:
+    """States `[D, S, H]` of which those of a second direction were at the first one's positions."""
+    if len(states) == 1:
+        return states
+    return torch.stack([states[0], states[1][packing.position.argsort()[position[1]]]])
+
+
+def compute_dtype(rnn: nn.LSTM | nn.GRU) -> torch.dtype:
+    """The dtype of autocast where it is on, else that of the weights."""
+    weight = next(rnn.parameters())
+    if torch.is_autocast_enabled(weight.device.type):
+        return torch.get_autocast_dtype(weight.device.type)
+    return weight.dtype
+
+
+def run_plain(
+    rnn: nn.LSTM | nn.GRU,
+    weights: Sequence[Tensor],
+    inputs: Tensor,
+    packing: Packing,
+    states: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
-    """All layers of `rnn` over packed inputs, `[M, E]`, in the dtype of its weights: `[M, D H]`."""
-    weight = next(rnn.parameters())  # of the input, `[G, E]`
-    with torch.autocast(weight.device.type, enabled=False):
-        inputs = inputs.to(weight.dtype)
-        if not packing.sizes:  # PackedSequence takes no empty batch
-            return (inputs @ weight.t())[:, : rnn.hidden_size * (2 if rnn.bidirectional else 1)]
-        initial: Any = None
-        if states is not None:
-            rows = slice(packing.sizes[0])  # the other ones have no symbol
-            initial = tuple(state[:, rows].to(weight.dtype).contiguous() for state in states)
-            initial = initial if isinstance(rnn, nn.LSTM) else initial[0]
-        packed = PackedSequence(inputs, torch.tensor(packing.sizes))
-        output: Tensor = rnn(packed, initial)[0].data
+    """All layers of an RNN by torch's own loop, by cuDNN on a GPU.
+
+    Args:
+        rnn: Gives layers, directions and dropout.
+        weights: Of `weights_as`, or others of the same kind.
+        inputs: In packed order, `[M, E]`, of the weights' dtype.
+        packing: The layout.
+        states: As in `packed_rnn`; zeros when None.
+
+    Returns:
+        `[M, D H]`.
+    """
+    size, num_directions = weights[1].shape[1], 2 if rnn.bidirectional else 1
+    if not packing.sizes:  # torch takes no empty batch
+        return (inputs @ weights[0].t())[:, : num_directions * size]
+    rows = packing.sizes[0]  # the other ones have no symbol
+    if states is None:
+        zeros = inputs.new_zeros(num_directions * rnn.num_layers, rows, size)
+        states = (zeros, zeros) if isinstance(rnn, nn.LSTM) else (zeros,)
+    initial = [state[:, :rows].to(inputs.dtype).contiguous() for state in states]
+    run: Any = torch.gru if len(initial) == 1 else torch.lstm
+    start = initial[0] if len(initial) == 1 else initial
+    options = (True, rnn.num_layers, rnn.dropout, rnn.training, rnn.bidirectional)
+    with torch.autocast(inputs.device.type, enabled=False):
+        output: Tensor = run(inputs, torch.tensor(packing.sizes), start, weights, *options)[0]
     return output
+
+
+def weights_as(rnn: nn.LSTM | nn.GRU, dtype: torch.dtype) -> list[Tensor]:
+    """The weights of an RNN in a dtype."""
+    weights: list[Tensor] = [weight for layer in rnn.all_weights for weight in layer]
+    return weights if weights[0].dtype == dtype else one_piece(weights, dtype)
+
+
+def one_piece(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Weights in one piece of memory, as cuDNN wants them: matrices, then biases."""
+    order = sorted(range(len(weights)), key=lambda index: weights[index].dim() == 1)
+    flat = torch.cat([weights[index].flatten() for index in order]).to(dtype)
+    parts = flat.split([weights[index].numel() for index in order])
+    cast = dict(zip(order, parts, strict=True))
+    return [cast[index].view_as(weight) for index, weight in enumerate(weights)]
 
 
 def _run(

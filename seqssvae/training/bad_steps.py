@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MAX_BAD_ROWS = 8  # that are searched for; with broken networks all rows are bad
 
@@ -33,11 +33,13 @@ class LastGood:
             raise ValueError(f"wanted finite weights, got others in {', '.join(bad)}")
 
     @torch.no_grad()
+    def norm(self) -> Tensor:
+        """The norm of all weights that training changes: if finite, then all of them are."""
+        return torch.nn.utils.get_total_norm([self._weights[name] for name in self._trained])
+
     def is_finite(self) -> bool:
         """Whether all weights that training changes are finite."""
-        # a sum is the cheapest check; a finite one has only finite terms
-        total = torch.stack([self._weights[name].sum() for name in self._trained]).sum()
-        return math.isfinite(float(total)) or not self.bad_weights()
+        return math.isfinite(float(self.norm())) or not self.bad_weights()
 
     def bad_weights(self) -> list[str]:
         """Names of the weights that hold a NaN or an infinity."""
@@ -46,8 +48,8 @@ class LastGood:
     @torch.no_grad()
     def keep(self) -> None:
         """Copy the weights that training changes; the others were copied once."""
-        for name in self._trained:
-            self._copies[name].copy_(self._weights[name])
+        names = list(self._trained)
+        torch._foreach_copy_([self._copies[n] for n in names], [self._weights[n] for n in names])
 
     @torch.no_grad()
     def restore(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from seqssvae import distributed
 from seqssvae.config import Config
@@ -24,6 +25,7 @@ from seqssvae.estimators import build_estimator
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import LastGood, find_bad_rows, not_finite_allowed
 from seqssvae.training.counting import Counting
+from seqssvae.training.precision import autocast, products
 from seqssvae.training.schedules import kl_weight, learning_rate
 
 
@@ -133,43 +135,62 @@ class Stepper:
         """
         weight, memory = self._follow_schedules(step), self.elbo.state()
         loss, counts, problem = self._gradients(step, weight)
-        is_good = not problem
-        if is_good and counts:
-            # without a gradient neither momentum nor decay may move a weight
-            self.optimizer.step()
-            is_good = self.last_good.is_finite()
-        if not is_good:
+        value, are_finite = math.nan, True
+        if counts and not problem:
+            value, norm, are_finite = self._update(loss)
+            if math.isfinite(value) and not math.isfinite(norm):
+                problem = f"the norm of the gradient is {norm}"
+        elif not problem:  # without a gradient neither momentum nor decay may move a weight
+            value = float(loss)
+        if not problem and not math.isfinite(value):
+            problem = f"the loss is {value}"
+        if problem or not are_finite:
             self.elbo.restore(memory)
             return math.nan, self._undo(step, weight, problem)
         self.elbo.after_step(distributed.add_named)
         self.last_good.keep()
-        return loss, None
+        return value, None
 
-    def _gradients(self, step: int, weight: float) -> tuple[float, bool, str]:
-        """Leave the clipped gradient of the whole batch of a step in the weights.
+    def _gradients(self, step: int, weight: float) -> tuple[Tensor, bool, str]:
+        """Leave the gradient of the whole batch of a step in the weights.
 
         Returns:
-            The loss in nats per row; whether some row has a weight in it; and what of loss and
-            gradient is not finite, "" if both are.
+            The loss in nats per row; whether some row has a weight in it; and what is not finite on
+            some rank, "" if that is not known yet.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        num_rows, counts, loss = self.streams.num_rows(step), False, 0.0
+        num_rows, counts = self.streams.num_rows(step), False
+        loss = torch.zeros((), device=self.model.prior_logits.device)
         for part in range(self.config.training.accumulate):
             batch = self.streams.part(step, part)
-            if batch is not None and math.isfinite(loss):
+            if batch is not None:
                 counts |= batch.counts
-                loss += self._differentiate(batch, step, weight, part, num_rows)
-        is_bad = not (math.isfinite(loss) and self.last_good.is_finite())
-        loss, some_count, some_bad, *self.sums = distributed.add_gradients(
-            self.trained, (loss, counts, is_bad, *self.numbers())
+                loss = loss + self._differentiate(batch, step, weight, part, num_rows)
+        numbers: list[float] = [counts, *self.numbers()]
+        if distributed.size() == 1:
+            self.sums = numbers[1:]
+            return loss, counts, ""
+        is_bad = not (math.isfinite(float(loss)) and self.last_good.is_finite())
+        value, some_bad, some_count, *self.sums = distributed.add_gradients(
+            self.trained, (float(loss), is_bad, *numbers)
         )
-        if some_bad:
-            return loss, bool(some_count), f"the loss is {loss}"
-        norm = 0.0
-        if some_count:
-            norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.config.training.clip))
-        problem = "" if math.isfinite(norm) else f"the norm of the gradient is {norm}"
-        return loss, bool(some_count), problem
+        return loss.new_tensor(value), bool(some_count), f"the loss is {value}" * bool(some_bad)
+
+    def _update(self, loss: Tensor) -> tuple[float, float, bool]:
+        """Clip the gradient and take the optimiser's step, unless a number is not finite.
+
+        The optimiser looks whether they are, on its device, so that a GPU is waited for only once.
+
+        Returns:
+            The loss, the norm of the gradient, and whether the weights are finite afterwards.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.training.clip)
+        is_bad = ~(loss + norm + self.last_good.norm()).isfinite()
+        self.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        fetched = torch.stack([part.to(norm) for part in (loss, norm, self.last_good.norm())])
+        value, size, of_weights = fetched.tolist()
+        return value, size, math.isfinite(of_weights) or self.last_good.is_finite()
 
     def _follow_schedules(self, step: int) -> float:
         """Set the temperature and the learning rate of a step; returns the weight of the KL."""
@@ -193,7 +214,7 @@ class Stepper:
 
     def _differentiate(
         self, batch: Batch, step: int, weight: float, part: int, num_rows: int
-    ) -> float:
+    ) -> Tensor:
         """Add the gradient of rows of a shard to that of the weights, with the shard's noise.
 
         Args:
@@ -208,21 +229,16 @@ class Stepper:
         """
         torch.manual_seed(_noise_seed(self.config.training.seed, step, _shard(part)))
         self.model.train()
-        device = self.model.prior_logits.device
-        precision = torch.autocast(
-            device.type, torch.bfloat16, enabled=self.config.training.precision != "float32"
-        )
-        value = math.nan
-        with not_finite_allowed() as errors:
-            with precision:
+        device, precision = self.model.prior_logits.device, self.config.training.precision
+        with not_finite_allowed() as errors, products(precision):
+            with autocast(precision, device):
                 loss = self.elbo.differentiable_loss(
                     self.model.model, self.model.guide, batch.to(device), weight
                 )
             loss = loss / num_rows
-            value = float(loss.detach())
-            if math.isfinite(value) and batch.counts:
+            if batch.counts:
                 loss.backward()
-        return math.nan if errors else value
+        return torch.full((), math.nan, device=device) if errors else loss.detach()
 
     def _undo(self, step: int, weight: float, problem: str) -> BadStep:
         """Undo a bad step and find its cause: a weight, or sequences of any rank."""
@@ -251,7 +267,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         memory = self.elbo.state()
         some = batch.select(torch.tensor(rows))
-        loss = self._differentiate(some, step, weight, part, len(rows))
+        loss = float(self._differentiate(some, step, weight, part, len(rows)))
         self.elbo.restore(memory)
         gradients = [p.grad for p in self.trained if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))

@@ -32,7 +32,7 @@ def test_long_rows_are_cut_with_the_whole_ones_beside() -> None:
     assert x.tolist() == [[11] + [0] * 5, [13] * 4 + [0] * 2, [10] * 6]
     assert lengths.tolist() == [1, 4, 6]
     moved = batch.to("meta").whole
-    assert moved is not None and moved[0].device.type == moved[1].device.type == "meta"
+    assert moved is not None and moved[0].device.type == "meta" and moved[1] is lengths
     assert collate(rows, [1, 2], num_classes=2).whole is None  # none of them is longer
 
 
@@ -106,7 +106,8 @@ def test_to_moves_ids_and_casts_weights() -> None:
     rows = numbered_rows([2, 5], [0, -1], candidates={1: (0, 1)})
     batch = collate(rows, [0, 1], num_classes=3, w=0.5)
     moved = batch.to("meta", torch.float32)
-    assert moved.x.device.type == moved.lengths.device.type == moved.y.device.type == "meta"
+    assert moved.x.device.type == moved.y.device.type == "meta"
+    assert moved.lengths is batch.lengths and moved.host is batch
     assert moved.x.dtype == torch.int64 and moved.candidates is not None
     assert moved.candidates.device.type == "meta" and moved.candidates.dtype == torch.bool
     assert moved.w is not None and moved.w.dtype == torch.float32 and moved.alpha is None

@@ -12,7 +12,7 @@ from torch import Tensor
 from seqssvae.data.vocabulary import BOS, EOS, PAD
 from seqssvae.nn.ngram_counts import NGramCounts
 from seqssvae.nn.ngram_lm import NGramLM
-from tests.support.rows import make_rows, padded
+from tests.support.rows import make_rows
 
 V, K = 9, 3
 LONG = [4, 5, 6] * 23  # its last positions share a context
@@ -55,6 +55,13 @@ class Counts:
         return values
 
 
+def flat(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Symbols, their rows and their positions, `[S]` each."""
+    symbols = [(s, row, time) for row, ids in enumerate(rows) for time, s in enumerate(ids)]
+    symbol, row, time = torch.tensor(symbols).t()
+    return symbol, row, time
+
+
 def random_rows(num: int, seed: int, symbols: tuple[int, int] = (4, 7)) -> list[list[int]]:
     generator = np.random.default_rng(seed)
     return [
@@ -85,7 +92,7 @@ def test_probabilities_are_those_of_the_formulas(new: list[list[int]], order: in
     rows = [*random_rows(20, 0), [*LONG, EOS]]
     weights = torch.rand(len(rows), K)
     lm, counts = make_lm(rows, weights, order), Counts(rows, weights, order)
-    got = lm.target_probabilities(*padded(new))
+    got = lm.target_probabilities(*flat(new))
     want = [
         [counts.probabilities(row[:time], symbol, y) for y in range(K)]
         for row in new
@@ -107,7 +114,7 @@ def test_a_value_by_hand() -> None:
     """p_2(b | a, y), counted in "aab" of class 0 and in "b" of class 1."""
     a, b = 4, 5
     lm = make_lm([[a, a, b], [b]], torch.eye(2), 2, 2)
-    got = lm.target_probabilities(*padded([[a, b]]))[1]  # [D, K]
+    got = lm.target_probabilities(*flat([[a, b]]))[1]  # [D, K]
     q1 = (2 + 1 / 7) / (4 + 1)
     p1 = [(1 + (q1 + 1 / 7) / 2) / (3 + 1), (1 + (q1 + 1 / 7) / 2) / (1 + 1)]
     q2 = (1 + 4 * q1) / (2 + 4)  # "a" is followed by "a" once and by "b" once
@@ -123,19 +130,19 @@ def test_a_row_that_is_left_out_was_never_counted(num_classes: int, order: int) 
     weights = torch.rand(len(rows), max(num_classes, 1))
     weights[1] = 0  # this one is not counted at all
     lm = make_lm(rows, weights, order, num_classes)
-    got = lm.target_probabilities(*padded(rows), weights)
+    got = lm.target_probabilities(*flat(rows), weights)
     want = []
     for row, sequence in enumerate(rows):
         others = [index for index in range(len(rows)) if index != row]
         without = make_lm([rows[index] for index in others], weights[others], order, num_classes)
-        want.append(without.target_probabilities(*padded([sequence])))
+        want.append(without.target_probabilities(*flat([sequence])))
     torch.testing.assert_close(got, torch.cat(want), rtol=0, atol=1e-10)
-    assert (got - lm.target_probabilities(*padded(rows))).abs().max() > 0.1
+    assert (got - lm.target_probabilities(*flat(rows))).abs().max() > 0.1
 
 
 def test_without_counts_all_symbols_are_alike() -> None:
     lm = NGramLM(vocabulary_size=V, num_classes=K, order=3, num_features=2)
-    got = lm.target_probabilities(*padded([[4, 8, EOS]]))
+    got = lm.target_probabilities(*flat([[4, 8, EOS]]))
     torch.testing.assert_close(got, torch.full((3, 4, K), 1 / (V - 2)))
     got = lm.next_probabilities(lm.start(2), torch.tensor([0, 2]))
     assert got.shape == (2, 4, V) and got[:, :, EOS].eq(1 / (V - 2)).all()
@@ -185,7 +192,7 @@ def test_a_state_of_another_size_is_loaded() -> None:
     """Tables that were derived before are not kept; neither by a change of dtype."""
     few = make_lm(random_rows(3, 0), torch.rand(3, K), 2)
     many = make_lm(random_rows(30, 1), torch.rand(30, K), 2)
-    x = padded(random_rows(5, 2))
+    x = flat(random_rows(5, 2))
     want = many.target_probabilities(*x)
     assert (few.target_probabilities(*x) - want).abs().max() > 0.01
     few.load_state_dict(many.state_dict())

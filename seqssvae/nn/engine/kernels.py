@@ -1,8 +1,9 @@
-"""Kernels in C for a CPU, compiled once if the machine has a compiler.
+"""Kernels in C for a CPU, compiled once if the machine has a compiler, and in Triton for a GPU.
 
 They do what torch's operations do, in fewer passes over memory and without a call for each step.
-Without a compiler, on other systems than Linux, on other devices than the CPU and for other dtypes
-than float32 torch's operations run. `SEQSSVAE_KERNELS=off` in the environment switches kernels off.
+Without a compiler, on other systems than Linux and for other dtypes than float32 torch's operations
+run on a CPU; on a GPU the softmax alone has a kernel, for 16 and 32 bits. `SEQSSVAE_KERNELS=off` in
+the environment switches kernels off.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -32,6 +34,7 @@ FLAGS = (
 )  # fmt: skip
 THREADS = "-fopenmp"  # links to the library that torch has loaded
 SECONDS = 120  # timeout of the compiler
+GPU_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # of the kernel in Triton
 
 
 def kernels_for(*tensors: Tensor) -> "Kernels | None":
@@ -40,6 +43,14 @@ def kernels_for(*tensors: Tensor) -> "Kernels | None":
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
             return None
     return _kernels()
+
+
+def softmax_for(*tensors: Tensor) -> Callable[..., Tensor] | None:
+    """`Kernels.log_softmax` for these tensors, in C or Triton; None if there is no kernel."""
+    if all(tensor.is_cuda and tensor.dtype in GPU_DTYPES for tensor in tensors):
+        return _gpu_softmax()
+    kernels = kernels_for(*tensors)
+    return None if kernels is None else kernels.log_softmax
 
 
 class Kernels:
@@ -112,12 +123,27 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
+def _are_enabled() -> bool:
+    return os.environ.get("SEQSSVAE_KERNELS", "on") != "off"
+
+
+@functools.cache
+def _gpu_softmax() -> Callable[..., Tensor] | None:
+    if not _are_enabled():
+        return None
+    try:
+        from seqssvae.nn.engine.gpu_softmax import log_softmax
+    except ImportError as error:
+        logger.info("Triton unavailable, using PyTorch (slower): %s", error)
+        return None
+    return log_softmax
+
+
 @functools.cache
 def _kernels() -> Kernels | None:
-    enabled = os.environ.get("SEQSSVAE_KERNELS", "on") != "off"
     try:
         compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-        if not enabled or sys.platform != "linux" or shutil.which(compiler[0]) is None:
+        if not _are_enabled() or sys.platform != "linux" or shutil.which(compiler[0]) is None:
             return None
         library = ctypes.CDLL(str(_compiled(compiler, _cache())))
         blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
