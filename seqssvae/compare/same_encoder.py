@@ -28,7 +28,7 @@ from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
-from seqssvae.shapes import length_mask
+from seqssvae.shapes import arrays_to_device, symbol_index
 from seqssvae.training.schedules import learning_rate
 
 SHARES = (1 / 3, 2 / 3, 1.0)  # of the unlabelled rows, most confident first, in each round
@@ -138,10 +138,10 @@ def pretrain(
     def loss_of(step: int) -> Tensor:
         batch = collate(rows, stream.indices(step), num_classes=0).to(device)
         states = encoder.states(batch.x, batch.lengths)  # [S, F]
-        symbols = batch.x[length_mask(batch.lengths, batch.x.shape[1])]  # [S]
-        row = torch.arange(batch.num_rows, device=device).repeat_interleave(batch.lengths)
-        first = (row[1:] == row[:-1]).nonzero()[:, 0]  # symbols with another one after them
-        second = first + 1
+        of_row, times = symbol_index(batch.lengths)  # [S] each
+        has_next = np.flatnonzero(of_row[1:] == of_row[:-1])  # symbols with another one after them
+        row, time, first = arrays_to_device([of_row, times, has_next], device)
+        symbols, second = batch.x[row, time], first + 1
         total = states.new_zeros(())
         for head, state, source, target in zip(
             heads, states.chunk(directions, 1), (first, second), (second, first), strict=False
