@@ -34,6 +34,7 @@ Int64 = NDArray[np.int64]
 BACKGROUND = (1.0, 4.0)  # pseudo-counts of q: of its first level, of the others
 ALL = slice(None)
 MOST_NEEDED = 0.7  # of the rows of a chunk; with more, the scores of all are computed
+MORE_OWN = 1 + 2**-20  # so that rounding leaves none of an n-gram of one row, divided by a tiny q
 LAST_POSITION = 64  # this position and all later ones are one context
 
 
@@ -132,7 +133,7 @@ class NGramIndex:
                 keys, self.vocabulary_size * np.arange(len(num_contexts) + 1)
             ),
             without_own=(
-                self._pairs(ngram, num_keys, 1 / background, -own_ngrams / background),
+                self._pairs(ngram, num_keys, 1 / background, -MORE_OWN * own_ngrams / background),
                 self._pairs(context, len(num_contexts), np.ones_like(background), -own_contexts),
             ),
         )

@@ -114,6 +114,25 @@ def test_leave_one_out_scores_do_not_use_a_rows_own_counts(
             assert result[left_out, y] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_nothing_is_left_of_a_row_whose_symbols_are_very_rare(order: int) -> None:
+    """q of a symbol that no other row has is tiny, so that its rounded count over q is large."""
+    size, num_rows = 10**7, 30
+    rows = [[*[4 + row] * times, 40, EOS] for row, times in enumerate([1, 2, 3, 5, 7, 11] * 5)]
+    index = NGramIndex(make_rows(rows), vocabulary_size=size, order=order)
+    model = ClassNGrams(index, order=order, pseudo_counts=PSEUDO_COUNTS, share=1.0)
+    is_needed = np.ones(num_rows, np.bool_)
+    weights = np.random.default_rng(0).random((num_rows, 40)).astype(np.float32) * 0.05
+    model.count(weights)
+    together = model.leave_one_out(weights, is_needed)
+    for row in range(num_rows):
+        without = weights.copy()
+        without[row] = 0
+        model.count(without)
+        result = model.leave_one_out(without, is_needed)[row]
+        np.testing.assert_allclose(together[row], result, atol=1e-3)
+
+
 @settings(max_examples=40, deadline=None)
 @given(sequences, sequences | st.just([]), kinds)
 def test_other_rows_are_scored_with_all_counts(
