@@ -12,6 +12,7 @@ ORDER = [
     "shapes",
     "devices",
     "distributed",
+    "progress",
     "config",
     "overrides",
     "storage",

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqssvae import distributed
+from seqssvae import distributed, progress
 from seqssvae.cli.parser import SHELLS, Parser, completion_script
 from seqssvae.config import Device
 from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
@@ -110,6 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if rank or (arguments.json and arguments.command != "explore"):  # which prints its URL
                 stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             stack.enter_context(distributed.joined())
+            stack.enter_context(progress.shown())
             result: dict[str, Any] = arguments.execute(arguments)
         if arguments.json and not rank:
             print(json.dumps(result, ensure_ascii=False, allow_nan=False))

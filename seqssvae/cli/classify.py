@@ -80,4 +80,6 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
         return to_text(predictions, kind, is_first=not some.start)
 
     key = {"run": model.checksum, "rows": checksum_rows(rows), "kind": kind, **options}
-    write_in_slices(arguments.out, len(rows), key=key, make=make, join=join_of(kind))
+    write_in_slices(
+        arguments.out, len(rows), key=key, make=make, join=join_of(kind), what="rows classified"
+    )

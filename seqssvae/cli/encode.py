@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     key = {"run": model.checksum, "rows": checksum_rows(rows), "ids": checksum_ids(ids)}
     key["kind"] = kind
-    write_in_slices(arguments.out, len(rows), key=key, make=make, join=join_of(kind))
+    write_in_slices(
+        arguments.out, len(rows), key=key, make=make, join=join_of(kind), what="rows encoded"
+    )
     print(f"{len(rows)} rows written to {arguments.out}")
     return {"num_rows": len(rows), "out": str(arguments.out)}
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 from sklearn.metrics import f1_score
 
-from seqssvae import devices
+from seqssvae import devices, progress
 from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.compare.parts import M2, predict_by_ssvae, predict_by_teacher
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
@@ -97,15 +97,18 @@ def compare(
     done = _read(out)
     warn_of_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
     records = []
-    for num_labels in budgets:
-        for draw in range(num_draws):
+    draws = [[Cell(arm, n, draw) for arm in arms] for n in budgets for draw in range(num_draws)]
+    missing = sum((cell, settings) not in done for cells in draws for cell in cells)
+    with progress.task("trainings compared", missing) as task:
+        for cells in draws:
             drawn: tuple[Config, Prepared, TestRows] | None = None
-            for cell in (Cell(arm, num_labels, draw) for arm in arms):
+            for cell in cells:
                 record = done.get((cell, settings))
                 if record is None:
                     drawn = drawn or _draw(config, cell, source, test_source, unlabelled)
                     record = _run(cell, *drawn)
                     _append(out, {**record, "settings": settings})
+                    task.advance()
                 records.append(record)
     return records
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqssvae import devices
+from seqssvae import devices, progress
 from seqssvae.compare.baselines import dev_score
 from seqssvae.config import Config
 from seqssvae.data.batches import Batch, collate
@@ -151,7 +151,8 @@ def pretrain(
         return total
 
     encoder.train()
-    for _ in _steps(config, [*encoder.parameters(), *heads.parameters()], loss_of, end):
+    steps = _steps(config, [*encoder.parameters(), *heads.parameters()], loss_of, end)
+    for _ in progress.track(steps, "steps of pretraining", settings.num_steps):
         pass
     return losses
 
@@ -219,7 +220,8 @@ def _train(
         return torch.stack([_cross_entropy(model, batch) for batch in batches]).sum()
 
     best, best_weights, since = Best(), model.state_dict(), 0
-    for step, is_last in _steps(config, parameters, loss_of, end):
+    steps = _steps(config, parameters, loss_of, end)
+    for step, is_last in progress.track(steps, "steps", num_steps or settings.num_steps):
         if num_steps is None and (is_last or step % settings.evaluate_every == 0):
             score = _score(model, prepared)
             since += 1

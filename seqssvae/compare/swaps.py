@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqssvae import progress
 from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.data.corpus import Files
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.prepare import read_corpus_like
 from seqssvae.errors import InputError
+from seqssvae.inference.decode import GENERATED
 from seqssvae.trained import TrainedModel
 
 JUDGE = "tfidf-lr-characters"  # shares neither weights nor vocabulary with the model
@@ -54,11 +56,12 @@ def measure_swaps(
     originals, own = [sequences[row] for row in chosen], y[chosen]
     new = (own + random.integers(1, len(names), len(own))) % len(names)
     rewritten: list[Any] = [None] * len(own)
-    for label in np.unique(new):
-        rows = np.flatnonzero(new == label)
-        texts = model.transfer([originals[row] for row in rows], to=names[label])
-        for row, text in zip(rows, texts, strict=True):
-            rewritten[row] = text
+    with progress.task(GENERATED, len(own)):
+        for label in np.unique(new):
+            rows = np.flatnonzero(new == label)
+            texts = model.transfer([originals[row] for row in rows], to=names[label])
+            for row, text in zip(rows, texts, strict=True):
+                rewritten[row] = text
     others = [*rewritten[1:], *rewritten[:1]]
     return {
         "num_swaps": len(own),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from seqssvae import progress
 from seqssvae.data.corpus import Corpus
 from seqssvae.data.labels import is_first
 from seqssvae.data.rows import hash_sequences, list_names
@@ -80,15 +81,20 @@ def find_suspicious(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.strip().casefold() in SUSPICIOUS]
 
 
+def hash_corpus(corpus: Corpus) -> NDArray[np.uint64]:
+    """Checksums of the rows' sequences, 64 bits of each, `[n]`."""
+    return hash_sequences(progress.track(corpus.sequences(), "rows compared", len(corpus)))
+
+
 def count_shared(test: Corpus, training: Iterable[Corpus]) -> int:
     """Count the test rows whose sequence is also a training row's, with any label.
 
     Sequences are compared by 64-bit checksums.
     """
-    known, counts = np.unique(hash_sequences(test.sequences()), return_counts=True)
+    known, counts = np.unique(hash_corpus(test), return_counts=True)
     is_shared = np.zeros(len(known), dtype=np.bool_)
     for corpus in training:
-        is_shared |= np.isin(known, hash_sequences(corpus.sequences()))
+        is_shared |= np.isin(known, hash_corpus(corpus))
     return int(counts[is_shared].sum())
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
+from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice, class_names
 from seqssvae.data.labels import Classes, Labels
 from seqssvae.data.readers import arrow_rows, column_names, is_readable, iterate_rows
 from seqssvae.data.rows import Row, RowChecker, join_rows, list_names, normalise
 from seqssvae.data.tables import cached_table, iterate_column, table_of
+from seqssvae.data.texts import READ
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import fingerprint
 from seqssvae.storage.files import readable
@@ -239,7 +241,8 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
     key = fingerprint(
         READER_VERSION, dataclasses.astuple(choice), tuple(map(_fingerprint_of, files))
     )
-    table = cached_table(key, rows, is_tokens=is_tokens[0])
+    with progress.task(READ, sum(file.stat().st_size for file in files) / 2**20):
+        table = cached_table(key, rows, is_tokens=is_tokens[0])
     return Corpus(table, source_name(source), is_tokens=is_tokens[0], key=key, files=files)
 
 
@@ -392,5 +395,6 @@ def _read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
     key = fingerprint(READER_VERSION, dataset._fingerprint, columns, names)
     batches = dataset.select_columns(columns.used).with_format("arrow").iter(BATCH_ROWS)
     rows = arrow_rows(batches, columns, source, label_names=names)
-    table = cached_table(key, rows, is_tokens=columns.is_tokens)
+    rows_read = progress.track(rows, "rows read", len(dataset))
+    table = cached_table(key, rows_read, is_tokens=columns.is_tokens)
     return Corpus(table, source, is_tokens=columns.is_tokens, key=key)

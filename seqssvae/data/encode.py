@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqssvae import progress
 from seqssvae.config import Config
 from seqssvae.data.corpus import Corpus
 from seqssvae.data.encoded import EncodedRows, offsets_of
@@ -62,9 +63,10 @@ def encode_corpus(
     """
     y, candidates = corpus.classes(labels) if labels and labels.names else (None, None)
     whole_length = max_length if whole_length is None else whole_length
+    sequences = progress.track(corpus.sequences(), "rows converted to symbols", len(corpus))
     chunks = (
         _encode(vocabulary, chunk, whole_length, num_threads)
-        for chunk in _chunks(corpus.sequences(), chunk_rows, chunk_symbols)
+        for chunk in _chunks(sequences, chunk_rows, chunk_symbols)
     )
     if corpus.key is None or len(corpus) <= max_rows_in_memory:
         symbols, offsets = _in_memory(chunks)

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from seqssvae import progress
 from seqssvae.config import Config, DataConfig
-from seqssvae.data.audit import count_shared, find_warnings
+from seqssvae.data.audit import count_shared, find_warnings, hash_corpus
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import Corpus, Source, label_candidates, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels, choose_labels, draw_rows, is_among, is_first, split_dev
-from seqssvae.data.rows import has_words, hash_sequences, list_names
+from seqssvae.data.rows import has_words, list_names
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
 from seqssvae.errors import InputError
 
@@ -95,7 +96,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     seen = choose_labels(
         y, corpus.ids(), per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
     )
-    hashes = hash_sequences(corpus.sequences())
+    hashes = hash_corpus(corpus)
     train, dev = split_dev(seen, y, corpus.ids(), settings.dev_fraction, seed, hashes=hashes)
     warnings = [*find_warnings(corpus, labels.names, y, seen=seen, hashes=hashes)]
     del y, seen  # memory that grows with the rows
@@ -108,7 +109,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
                 f"{more.source}: wanted {wanted} as in {corpus.source}, got the other kind"
             )
         everything = corpus.joined(more)
-        added = hash_sequences(more.normalised(corpus.form).sequences())
+        added = hash_corpus(more.normalised(corpus.form))
         hashes = np.concatenate([hashes, added])
     is_labelled = np.zeros(len(everything), dtype=np.bool_)
     is_labelled[train] = is_labelled[list(partial)] = True
@@ -127,9 +128,11 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     is_labelled &= ~is_equal
     is_free &= ~is_equal
     del hashes, is_equal, y
+    used = is_labelled | is_free
+    sequences = progress.track(everything.sequences(used), "rows counted", int(used.sum()))
     vocabulary = build_vocabulary(
         vocabulary_kind(settings, corpus),
-        everything.sequences(is_labelled | is_free),
+        sequences,
         size=settings.vocabulary_size,
         min_count=settings.min_count,
         form=everything.form,

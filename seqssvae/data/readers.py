@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice, Columns, id_of
 from seqssvae.data.rows import Row, RowChecker, list_names, row_error
-from seqssvae.data.texts import MAX_LINE_BYTES, fasta_rows, read_lines, txt_rows
+from seqssvae.data.texts import MAX_LINE_BYTES, READ, fasta_rows, read_lines, txt_rows
 from seqssvae.errors import InputError
 from seqssvae.storage.files import line_of, readable
 
@@ -294,12 +295,14 @@ def _parquet_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             got = f"another or a damaged one: {line_of(error)}"
             raise row_error(path, 1, "a parquet file", got) from error
     columns = choice.of_names(file.schema_arrow.names, f"{path}:1")
-    number = 0
+    number, megabytes = 0, path.stat().st_size / 2**20
     try:
         batches = file.iter_batches(batch_size=BATCH_ROWS, columns=columns.used)
-        for row in arrow_rows(batches, columns, path):
-            number = row.number
-            yield row
+        with progress.task(READ, megabytes) as task:
+            for row in arrow_rows(batches, columns, path):
+                number = row.number
+                yield row
+                task.advance(megabytes / file.metadata.num_rows)
     except (pyarrow.ArrowException, OSError) as error:
         got = f"a damaged one: {line_of(error)}"
         raise row_error(path, number + 1, "a whole parquet file", got) from error

@@ -1,11 +1,14 @@
 """Training of SentencePiece: in memory, deterministic, on corpora of any size."""
 
+import functools
 import io
 import itertools
 import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+
+from seqssvae import progress
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,8 @@ def train_pieces(
             sum(map(len, sample)),
         )
     writer = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
+    train = functools.partial(
+        sentencepiece.SentencePieceTrainer.train,
         # never empty, and with a space; half of the free pieces are longer than a character
         sentence_iterator=itertools.chain(
             [" "], _sentences(sample, (size - NUM_BYTES - len(special)) // 2)
@@ -75,6 +79,8 @@ def train_pieces(
         num_threads=1,  # the bytes of the model depend on it
         minloglevel=2,
     )
+    with progress.announced(f"SentencePiece learns {size} pieces"):
+        train()
     return writer.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Rows of text files without columns: lines of text, FASTA records, lines of fastText."""
 
+import contextlib
 import gzip
 import itertools
 import re
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.rows import MAX_SYMBOLS, Row, RowChecker, row_error
 from seqssvae.errors import InputError
@@ -15,6 +17,8 @@ from seqssvae.storage.files import readable
 
 MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+READ = "MB read"  # the progress of reading files
+TOLD_LINES = 1000  # from one word about it to the next
 HEAD_LINES = 10  # by which the markup of a txt file is found
 FASTTEXT_LABEL = "__label__"
 FASTTEXT_LINE = re.compile(rf"((?:{FASTTEXT_LABEL}\S+(?:\s+|$))*)(.*)", re.DOTALL)
@@ -23,8 +27,14 @@ FASTTEXT_LINE = re.compile(rf"((?:{FASTTEXT_LABEL}\S+(?:\s+|$))*)(.*)", re.DOTAL
 def read_lines(path: Path) -> Iterator[str]:
     """Lines with their ends, decoded one by one so that an error can name its line."""
     number = 0
-    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    with readable(path), opener(path, "rb") as stream:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(readable(path))
+        file = stack.enter_context(path.open("rb"))
+        stream: Any = file
+        if path.name.lower().endswith(".gz"):
+            stream = stack.enter_context(gzip.open(file))
+        task = stack.enter_context(progress.task(READ, path.stat().st_size / 2**20))
+        place = 0
         try:
             while raw := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
@@ -40,6 +50,9 @@ def read_lines(path: Path) -> Iterator[str]:
                     got = f"the byte 0x{byte:02x} at byte {position} of the line"
                     raise row_error(path, number, "UTF-8", got) from error
                 yield line
+                if number % TOLD_LINES == 0:
+                    before, place = place, file.tell()
+                    task.advance((place - before) / 2**20)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             got = f"damage after line {number}: {error}"
             raise row_error(path, number + 1, "a whole gzip file", got) from error

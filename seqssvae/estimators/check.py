@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from seqssvae import progress
 from seqssvae.data.batches import Batch
 from seqssvae.estimators import (
     Estimator,
@@ -130,7 +131,8 @@ def check(
     rows = []
     with torch.random.fork_rng(), fixed_noise(noise):
         torch.manual_seed(seed)
-        for name, kind, elbo in _estimators(num_particles, temperatures):
+        estimators = _estimators(num_particles, temperatures)
+        for name, kind, elbo in progress.track(estimators, "estimators checked", len(estimators)):
             draws = 1 if kind == "exact" else num_draws
             start = time.perf_counter()
             results = []

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
+from seqssvae import progress
 from seqssvae.data.batches import collate, evaluation_indices
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.inference.classify import (
@@ -116,7 +117,7 @@ def label_tables(model: SSVAE, rows: EncodedRows) -> LabelTables:
     """
     shape = (len(rows), model.num_classes)
     tables = LabelTables(*(np.zeros(shape) for _ in LabelTables._fields))
-    with evaluation_mode(model):
+    with progress.task("rows measured", len(rows)) as task, evaluation_mode(model):
         for index in evaluation_indices(rows, 256, num_symbols=2**14):
             batch = collate(rows, index, num_classes=0).to(model.prior_logits.device)
             features = model.encode(batch.x, batch.lengths, batch.whole)
@@ -126,6 +127,7 @@ def label_tables(model: SSVAE, rows: EncodedRows) -> LabelTables:
             for table, value in zip(tables, (log_q, joint.t(), features.ngrams), strict=True):
                 if table is not None and value is not None:
                     table[index] = value.double().log_softmax(-1).cpu().numpy()
+            task.advance(len(index))
     return tables if model.ngrams is not None else tables._replace(log_teacher=None)
 
 

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqssvae import progress
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.errors import InputError
 from seqssvae.nn.decoder import Decoder, DecoderState
 
 NUM_ROWS = 1024  # decoder rows that run at once
 NUM_LOGITS = 2**22  # logits of those rows, at most
+GENERATED = "sequences generated"
 NOISE_STEPS = 64  # uniform numbers that are drawn for a row at once
 
 
@@ -174,7 +176,7 @@ def beam(
         torch.zeros(len(z), dtype=torch.float64, device=z.device),
         torch.zeros(len(z), dtype=torch.bool, device=z.device),
     )
-    with evaluation_mode(decoder):
+    with progress.task(GENERATED, len(z)) as task, evaluation_mode(decoder):
         for rows in _portions(decoder, z, num_rows, width):
             beams = _start_beams(decoder, z, y, rows, prefix)
             for _ in range(max_length - len(prefix)):
@@ -183,9 +185,11 @@ def beam(
                 if bool(is_done.any()):
                     beams.select(is_done.nonzero().squeeze(1)).store(paths)
                     beams = beams.select((~is_done).nonzero().squeeze(1))
+                    task.advance(int(is_done.sum()))
                 if not len(beams.rows):
                     break
             beams.store(paths)
+            task.advance(len(beams.rows))
     return paths
 
 
@@ -263,7 +267,7 @@ def _extend_all(
     `choose` takes logits `[n, V]`, the indices of the rows, `[n]`, and the step, and returns `[n]`.
     """
     paths = [list(prefix) for _ in range(len(z))]
-    with evaluation_mode(decoder):
+    with progress.task(GENERATED, len(z)) as task, evaluation_mode(decoder):
         for rows in _portions(decoder, z, num_rows):
             state = decoder.start(z[rows], None if y is None else y[rows])
             read = torch.full_like(rows, BOS)
@@ -275,11 +279,13 @@ def _extend_all(
                 read = choose(_exclude_special(logits.double()), rows, step)
                 is_open = (read != EOS).nonzero().squeeze(1)
                 if len(is_open) < len(rows):
+                    task.advance(len(rows) - len(is_open))
                     rows, read, state = rows[is_open], read[is_open], state.select(is_open)
                 for row, symbol in zip(rows.tolist(), read.tolist(), strict=True):
                     paths[row].append(symbol)
                 if not len(rows):
                     break
+            task.advance(len(rows))
     return paths
 
 

@@ -6,6 +6,7 @@ likelihoods are those of p(x) for labelled rows too.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seqssvae import distributed
+from seqssvae import distributed, progress
 from seqssvae.data.batches import Batch, collate, evaluation_indices
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError
@@ -148,11 +149,12 @@ def evaluate(
     runs_per_row = num_samples * max(model.num_classes, 1)
     of_figures = batch_size or limits.batch_size(len(order), runs_per_row)
     with distributed.together(), evaluation_mode(model):
-        labelled = _batches(
-            model, rows, _labelled(model, rows), of_labels, limits.classified_symbols, limits
+        batches = functools.partial(_batches, model, rows, window_rows=limits.window_rows)
+        labelled = batches(
+            "rows classified", _labelled(model, rows), of_labels, limits.classified_symbols
         )
         tally = _tally_predictions(model, labelled, mode, weights)
-        drawn = _batches(model, rows, np.sort(order), of_figures, limits.batch_symbols, limits)
+        drawn = batches("rows measured", np.sort(order), of_figures, limits.batch_symbols)
         figures, parts, where = _tally_figures(
             model, drawn, aggregated, num_samples, seed, limits.decoder_rows
         )
@@ -183,36 +185,40 @@ def _labelled(model: SSVAE, rows: EncodedRows) -> Integers:
 def _batches(
     model: SSVAE,
     rows: EncodedRows,
+    what: str,
     numbers: Integers,
     batch_size: int,
     num_symbols: int,
-    limits: Limits,
+    *,
+    window_rows: int,
 ) -> Iterator[tuple[Integers, Batch]]:
     """This process's batches of some rows, of similar length and close to each other in the file.
 
     Args:
         model: Its classes and its device are those of the batches.
         rows: All rows.
-        numbers: Which of them, ascending.
+        what: Name of the progress.
+        numbers: Which rows, ascending.
         batch_size: Rows of a batch.
         num_symbols: Symbols of a batch.
-        limits: Of which `window_rows` is read.
+        window_rows: Rows that are sorted by length at once.
 
     Yields:
         Row numbers, `[B]`, and the batch of these rows.
     """
     windows = (
-        numbers[first : first + limits.window_rows]
-        for first in range(0, len(numbers), limits.window_rows)
+        numbers[first : first + window_rows] for first in range(0, len(numbers), window_rows)
     )
     batches = (
         window[indices]
         for window in windows
         for indices in evaluation_indices(rows.take(window), batch_size, num_symbols=num_symbols)
     )
-    for indices in itertools.islice(batches, distributed.rank(), None, distributed.size()):
-        batch = collate(rows, indices, num_classes=model.num_classes)
-        yield indices, batch.to(model.prior_logits.device)
+    with progress.task(what, len(numbers) / distributed.size()) as task:
+        for indices in itertools.islice(batches, distributed.rank(), None, distributed.size()):
+            batch = collate(rows, indices, num_classes=model.num_classes)
+            yield indices, batch.to(model.prior_logits.device)
+            task.advance(len(indices))
 
 
 def _tally_predictions(

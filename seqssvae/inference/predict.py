@@ -1,6 +1,6 @@
 """A model applied to any number of rows in batches: tables of results in the order of the rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqssvae.data.batches import evaluation_batches
+from seqssvae import progress
+from seqssvae.data.batches import Batch, evaluation_batches
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.classify import classify
-from seqssvae.inference.decode import beam, greedy, sample
+from seqssvae.inference.decode import GENERATED, beam, greedy, sample
 from seqssvae.inference.latent import encode_z, transfer
 from seqssvae.model.ssvae import SSVAE
 
@@ -36,9 +37,7 @@ def classify_table(
 ) -> NDArray[np.float64]:
     """Probabilities of every label for every row, `[n, K]`; arguments as of `classify`."""
     table = np.zeros((len(rows), model.num_classes))
-    batches = evaluation_batches(
-        rows, batch_size, num_classes=model.num_classes, num_symbols=NUM_SYMBOLS
-    )
+    batches = _batches(model, rows, batch_size, "rows classified", num_symbols=NUM_SYMBOLS)
     for indices, batch in batches:
         generator = torch.Generator().manual_seed(seed)
         probabilities = classify(
@@ -61,7 +60,7 @@ def encode_table(
     sizes["probabilities"] = num_classes = model.num_classes
     dtype = model.prior_logits.cpu().numpy().dtype
     table = {name: np.zeros((len(rows), size), dtype) for name, size in sizes.items()}
-    for indices, batch in evaluation_batches(rows, batch_size, num_classes=num_classes):
+    for indices, batch in _batches(model, rows, batch_size, "rows encoded"):
         loc, scale = encode_z(model, batch)
         table["loc"][indices], table["scale"][indices] = loc.cpu().numpy(), scale.cpu().numpy()
         if num_classes:
@@ -74,11 +73,25 @@ def transfer_rows(
 ) -> list[list[int]]:
     """Each row rewritten under another label; see `transfer`."""
     written: list[list[int]] = [[] for _ in range(len(rows))]
-    for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
-        sequences = transfer(model, batch, to=to, max_length=max_length)
-        for index, ids in zip(indices, sequences, strict=True):
-            written[int(index)] = ids
+    with progress.task(GENERATED, len(rows)):
+        for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
+            sequences = transfer(model, batch, to=to, max_length=max_length)
+            for index, ids in zip(indices, sequences, strict=True):
+                written[int(index)] = ids
     return written
+
+
+def _batches(
+    model: SSVAE, rows: EncodedRows, batch_size: int, what: str, *, num_symbols: int | None = None
+) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    """`evaluation_batches`, whose rows are counted as progress."""
+    batches = evaluation_batches(
+        rows, batch_size, num_classes=model.num_classes, num_symbols=num_symbols
+    )
+    with progress.task(what, len(rows)) as task:
+        for indices, batch in batches:
+            yield indices, batch
+            task.advance(len(indices))
 
 
 def generate(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from seqssvae import progress
 from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR, Files, source_name
 from seqssvae.data.encode import encode_corpus
@@ -234,7 +235,8 @@ def project_tsne(points: Floats, *, seed: int = 0) -> Floats:
         return projected
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
-    embedded: Floats = tsne.fit_transform(points.astype(np.float32)).astype(np.float64)
+    with progress.announced(f"t-SNE of {len(points)} points"):
+        embedded: Floats = tsne.fit_transform(points.astype(np.float32)).astype(np.float64)
     return embedded
 
 

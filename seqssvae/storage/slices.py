@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from seqssvae import distributed
+from seqssvae import distributed, progress
 from seqssvae.errors import InputError
 from seqssvae.storage.files import (
     remove_folder,
@@ -38,6 +38,7 @@ def write_in_slices(
     make: Callable[[slice], bytes],
     join: Join,
     slice_rows: int = SLICE_ROWS,
+    what: str = "rows written",
 ) -> None:
     """Write a file of many rows.
 
@@ -48,6 +49,7 @@ def write_in_slices(
         make: Computes the content of a slice of the rows.
         join: Writes the content of all slices, in order.
         slice_rows: Rows in a slice.
+        what: Name of the progress of all slices, under which `make` counts the rows of one.
 
     Raises:
         InputError: the folder is missing or cannot be written to.
@@ -66,10 +68,12 @@ def write_in_slices(
     target = out.resolve()
     folder = target.with_name(f".{target.name[:100]}.slices")
     distributed.from_writer(lambda: _prepare(out, folder, key, len(slices)))
-    for number in range(distributed.rank(), len(slices), distributed.size()):
-        path = folder / str(number)
-        if not path.exists():
-            write_atomically(path, make(slices[number]))
+    own = range(distributed.rank(), len(slices), distributed.size())
+    missing = {folder / str(number): slices[number] for number in own}
+    missing = {path: rows for path, rows in missing.items() if not path.exists()}
+    with progress.task(what, sum(rows.stop - rows.start for rows in missing.values())):
+        for path, rows in missing.items():
+            write_atomically(path, make(rows))
     distributed.gather(None)  # until all slices are written
     distributed.from_writer(lambda: _finish(out, folder, len(slices), join))
 

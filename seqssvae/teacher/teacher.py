@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from seqssvae import progress
 from seqssvae.data.rows import hash_sequences
 from seqssvae.nn.ngrams import row_chunks
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier, list_classifiers
@@ -98,13 +99,15 @@ class Teacher:
         num_classes = self.posteriors.shape[1]
         result = np.zeros((len(sequences), num_classes), np.float32)
         offsets = np.cumsum([0, *(len(row) + 1 for row in sequences)])
-        for first, last in row_chunks(offsets, chunk_size // num_classes):
-            features = self._analyzer.encode(sequences[first:last])
-            scores = [classifier.score(features) for classifier in self._classifiers]
-            logits = self._pool.log_posteriors(scores) + self._shift
-            if possible is not None:
-                logits = np.where(possible[first:last, self._seen], logits, -np.inf)
-            result[first:last, self._seen] = softmax(logits, axis=1)
+        with progress.task("rows classified by the teacher", len(sequences)) as task:
+            for first, last in row_chunks(offsets, chunk_size // num_classes):
+                features = self._analyzer.encode(sequences[first:last])
+                scores = [classifier.score(features) for classifier in self._classifiers]
+                logits = self._pool.log_posteriors(scores) + self._shift
+                if possible is not None:
+                    logits = np.where(possible[first:last, self._seen], logits, -np.inf)
+                result[first:last, self._seen] = softmax(logits, axis=1)
+                task.advance(last - first)
         return result
 
 
@@ -150,7 +153,8 @@ def fit_teacher(
     logits = np.zeros(possible.shape)
     logits[: len(chosen)] = choice.held_out
     scored = np.flatnonzero(np.isnan(logits[:, 0]) | (np.arange(num_kept) >= len(chosen)))
-    fitted = [one.fit(features, possible, NUM_STEPS, scored) for one in choice.weights]
+    in_pool = progress.track(choice.weights, "classifiers fitted", len(choice.weights))
+    fitted = [one.fit(features, possible, NUM_STEPS, scored) for one in in_pool]
     logits[scored] = choice.pool.log_posteriors([one.own_scores for one in fitted])
     logits = np.where(allowed, logits, -np.inf)
     posteriors = softmax(logits[len(chosen) :], axis=1)
@@ -240,12 +244,16 @@ def _choose_pool(
         num_kept = min(num_kept, num_rows + limits.fold_rows)
         features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
         hashes = hashes[:num_kept]
-        for fold in range(folds.max() + 1):
-            held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
-            without_fold[np.isin(hashes, hashes[held_out])] = True  # rows with a set of labels too
-            for number, classifier in enumerate(classifiers):
-                fitted = classifier.fit(features, without_fold, FOLD_STEPS, held_out)
-                scores[number, held_out] = fitted.own_scores
+        num_folds = int(folds.max()) + 1
+        with progress.task("classifiers cross-validated", num_folds * len(classifiers)) as task:
+            for fold in range(num_folds):
+                held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
+                # rows with a set of labels too
+                without_fold[np.isin(hashes, hashes[held_out])] = True
+                for number, classifier in enumerate(classifiers):
+                    fitted = classifier.fit(features, without_fold, FOLD_STEPS, held_out)
+                    scores[number, held_out] = fitted.own_scores
+                    task.advance()
     has_prior = np.array([classifier.has_prior for classifier in classifiers])
     fit = functools.partial(
         fit_pool,

@@ -1,13 +1,14 @@
 """From a file to a run: prepare, train, save."""
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqssvae import devices, distributed
+from seqssvae import devices, distributed, progress
 from seqssvae.config import Config
 from seqssvae.data.corpus import Source
 from seqssvae.data.encode import describe_long_rows, unseen_share
@@ -67,7 +68,7 @@ def fit(
         out: The run's folder; new or empty, unless `resume`.
         unlabelled: More rows; their labels are not read.
         resume: Continue from the checkpoint in `out`, if there is one.
-        show_bar: Draw a progress bar on stderr.
+        show_bar: Show progress on stderr, see `seqssvae.progress`.
 
     Returns:
         A summary of the run, plain values only.
@@ -81,7 +82,10 @@ def fit(
             them are saved as a finished run.
     """
     with distributed.joined(), contextlib.ExitStack() as held:
-        summary = _fit(config, source, out, unlabelled, held, resume=resume, show_bar=show_bar)
+        if show_bar:
+            held.enter_context(progress.shown())
+        seconds = held.enter_context(progress.timed())
+        summary = _fit(config, source, out, unlabelled, held, seconds, resume=resume)
     if summary["stopped_by"] == BAD_NUMBERS:
         raise Diverged(
             f"{summary['run']}: wanted finite numbers, got {summary['skipped_steps']} steps "
@@ -95,7 +99,6 @@ def train(
     prepared: Prepared,
     *,
     checkpoint: Mapping[str, Any] | None = None,
-    show_bar: bool = False,
     on_evaluation: OnEvaluation | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Trainer:
@@ -108,7 +111,6 @@ def train(
         config: The settings; `device` and `estimator` among them.
         prepared: The rows.
         checkpoint: A `Trainer.state` to resume from, instead of starting.
-        show_bar: Draw a progress bar on stderr.
         on_evaluation: Called with each evaluation's metrics.
         should_stop: Called between steps.
 
@@ -122,7 +124,8 @@ def train(
     config = override(config, {"estimator.name": choose_estimator(config, prepared)})
     model = build(config, prepared)
     if checkpoint is None:
-        taught = teach(config, model, prepared)
+        with progress.phase("teacher"):
+            taught = teach(config, model, prepared)
     elif taught := checkpoint["progress"]["taught"]:
         model.start_from_ngrams()
     trainer = Trainer(
@@ -130,7 +133,6 @@ def train(
         model.to(device),
         prepared,
         taught=taught,
-        show_bar=show_bar,
         on_evaluation=on_evaluation,
         should_stop=should_stop,
     )
@@ -140,9 +142,11 @@ def train(
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             got = f"{type(error).__name__}: {error}"
             raise InputError(f"checkpoint: wanted the state of this model, got {got}") from error
-    progress = trainer.train()
-    if progress.metrics:
-        progress.dev_labels_learned = learn_dev_labels(config, model, prepared, taught=taught)
+    with progress.phase("steps"):
+        trained = trainer.train()
+    if trained.metrics:
+        with progress.phase("teacher"):
+            trained.dev_labels_learned = learn_dev_labels(config, model, prepared, taught=taught)
     return trainer
 
 
@@ -152,12 +156,16 @@ def _fit(
     out: Path,
     unlabelled: Source | None,
     held: contextlib.ExitStack,
+    seconds: dict[str, float],
     *,
     resume: bool,
-    show_bar: bool,
 ) -> dict[str, Any]:
-    """The summary of a run that is trained now, or was finished before; `held` has its folder."""
-    with distributed.writer_first():  # it may write a cache that the others read
+    """The summary of a run that is trained now, or was finished before.
+
+    `held` has its folder, and `seconds` the time of its phases.
+    """
+    # the first may write a cache that the others read
+    with progress.phase("reading"), distributed.writer_first():
         _check(config, out, held, resume=resume)
         prepared = prepare(config, source, unlabelled_source=unlabelled)
     _log_sizes(config, prepared)
@@ -173,13 +181,16 @@ def _fit(
     if checkpoint is not None:
         check_identity(out, checkpoint["identity"], identity)
         _warn_of_shards(config, checkpoint)
+        for name, before in checkpoint.get("seconds", {}).items():
+            seconds[name] = seconds.get(name, 0.0) + before
     if resume:
         until = {"size": 0} if checkpoint is None else checkpoint[METRICS]
         distributed.from_writer(lambda: cut_metrics(out, until))
 
     def save(state: Mapping[str, Any]) -> None:
         run = {"format": FORMAT, "identity": identity, "shards": num_shards(config)}
-        save_checkpoint(out, {**state, **run, METRICS: measure_metrics(out)})
+        spent = {"seconds": dict(seconds)}
+        save_checkpoint(out, {**state, **run, **spent, METRICS: measure_metrics(out)})
 
     def on_evaluation(record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         append_metrics(out, record)
@@ -192,7 +203,6 @@ def _fit(
             config,
             prepared,
             checkpoint=checkpoint,
-            show_bar=show_bar,
             on_evaluation=on_evaluation,
             should_stop=lambda: signals.received is not None,
         )
@@ -200,7 +210,11 @@ def _fit(
         if received is not None and not trainer.progress.metrics:
             distributed.from_writer(lambda: save(trainer.state()))
             raise Interrupted(received, f"--resume continues from step {trainer.progress.step}")
-        summary = distributed.from_writer(lambda: _save(out, prepared, trainer, identity))
+        with progress.phase("saving"):
+            save_all = functools.partial(_save, out, prepared, trainer, identity, seconds)
+            summary = distributed.from_writer(save_all)
+        spent = (f"{name} {value:.1f} s" for name, value in seconds.items())
+        logger.info("time: %s", ", ".join(spent))
         received = signals.received if received is None else received
     if received is not None:
         raise Interrupted(received, "the run is finished")
@@ -241,10 +255,15 @@ def _warn_of_shards(config: Config, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _save(
-    out: Path, prepared: Prepared, trainer: Trainer, identity: Mapping[str, Any]
+    out: Path,
+    prepared: Prepared,
+    trainer: Trainer,
+    identity: Mapping[str, Any],
+    seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Write the finished run; returns its summary."""
+    """Write the finished run; returns its summary, whose `seconds` are those up to now."""
     summary = {"run": str(out), **summarise(trainer, prepared)}
+    summary["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     contents = RunContents(
         config=trainer.config,
         vocabulary=prepared.vocabulary,

@@ -3,15 +3,12 @@
 import dataclasses
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seqssvae import distributed
 from seqssvae.config import Config
@@ -20,6 +17,7 @@ from seqssvae.errors import Diverged
 from seqssvae.inference.combine import measure_modes
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, evaluate
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.progress import Task, phase, task
 from seqssvae.training.bad_steps import not_finite_allowed
 from seqssvae.training.counting import Counting
 from seqssvae.training.step import Stepper
@@ -107,7 +105,6 @@ class Trainer:
         model: Its weights are changed in place.
         prepared: The rows.
         taught: Whether q(y | x) was initialised by a teacher.
-        show_bar: Draw a progress bar on stderr, if that is a terminal; on rank 0 only.
         on_evaluation: Called with the metrics of each evaluation and the state to resume from; on
             rank 0 only.
         should_stop: Called between steps; once it is true, `train` returns.
@@ -123,12 +120,10 @@ class Trainer:
         prepared: Prepared,
         *,
         taught: bool = False,
-        show_bar: bool = False,
         on_evaluation: OnEvaluation | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.config, self.model, self.prepared = config, model, prepared
-        self.show_bar = show_bar and sys.stderr.isatty() and distributed.is_writer()
         self.on_evaluation = on_evaluation
         self.should_stop = should_stop or (lambda: False)
         self.counting = None
@@ -171,20 +166,18 @@ class Trainer:
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
-        bar = tqdm(
-            total=settings.num_steps, initial=progress.step, disable=not self.show_bar, unit="step"
-        )
-        with bar, logging_redirect_tqdm():
-            self._loop(bar)
+        with task("steps", settings.num_steps, done=progress.step) as steps:
+            self._loop(steps)
         if not self._must_stop():
             best = {**progress.best_elbo_weights, **progress.best_weights}
             self.model.load_state_dict({**self.model.state_dict(), **best})
-            progress.metrics = self._measure()
+            with phase("evaluation"):
+                progress.metrics = self._measure()
             for warning in ignored_variables(progress.metrics, self.model):
                 logger.warning(warning)
         return progress
 
-    def _loop(self, bar: "tqdm[Any]") -> None:
+    def _loop(self, steps: Task) -> None:
         """Take steps and evaluate until a limit is reached."""
         settings, progress = self.config.training, self.progress
         self._spent, self._start = progress.minutes, time.monotonic()
@@ -199,8 +192,7 @@ class Trainer:
             loss = self.step(progress.step)
             progress.step += 1
             progress.minutes = self._minutes() if distributed.size() == 1 else self.stepper.sums[1]
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+            steps.advance(note=f"loss {loss:.2f}")
             if progress.step >= settings.num_steps:
                 progress.stopped_by = "steps"
             elif progress.minutes >= settings.max_minutes:
@@ -246,7 +238,7 @@ class Trainer:
         """Measure the held-out rows, and keep the weights if they are the best so far."""
         progress = self.progress
         progress.evaluated_step = progress.step
-        with not_finite_allowed() as errors:
+        with not_finite_allowed() as errors, phase("evaluation"):
             metrics = self._measure()
         if errors:
             if not progress.best_weights:
@@ -264,7 +256,8 @@ class Trainer:
         logger.info(format_metrics(record))
         if self.on_evaluation is not None:
             report = self.on_evaluation
-            distributed.from_writer(lambda: report(record, self.state()))
+            with phase("saving"):
+                distributed.from_writer(lambda: report(record, self.state()))
 
     def _measure(self) -> dict[str, Any]:
         """Metrics of the held-out rows, or of some training rows if none were held out."""

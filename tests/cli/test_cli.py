@@ -3,8 +3,10 @@
 import gzip
 import io
 import json
+import logging
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +89,51 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
     assert "swap_success" not in figures
     judged = run("evaluate", folder, "--data", data, "--num-samples", 2, "--judge", data, "--json")
     assert judged.json["num_swaps"] == 40 and figures.items() <= judged.json.items()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("evaluate {run} --data {data}", ["MB read", "40 rows classified", "40 rows measured"]),
+        ("classify {run} --data {data}", ["40 rows converted to symbols", "40 rows classified"]),
+        ("classify {run} --data {data} --out {out}/a.csv", ["40 rows classified"]),
+        ("encode {run} --data {data} --out {out}/a.csv", ["40 rows encoded"]),
+        ("generate {run} --label left -n 5", ["5 sequences generated"]),
+        ("generate {run} --label left -n 5 --strategy beam", ["5 sequences generated"]),
+        ("evaluate {run} --data {data} --judge {data}", ["40 of 40 sequences generated"]),
+        (
+            "train --data {data} --test {data} --out {out}/run",
+            [
+                *("40 rows compared", "rows counted", "classifiers cross-validated"),
+                *("classifiers fitted", "SentencePiece learns 4000", "4 of 4 steps (loss"),
+                *("rows measured", "time: reading"),
+            ],
+        ),
+        (
+            "compare --data {data} --test {data} --out {out}/a.jsonl --draws 1 --budgets 20",
+            ["4 of 4 steps", "steps of pretraining", "14 of 14 trainings compared"],
+        ),
+    ],
+)
+def test_progress_is_in_the_log_alone(
+    run: Run,
+    small_run: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    words: str,
+    wanted: list[str],
+) -> None:
+    """A line for all that is done, if no time has to pass between them."""
+    monkeypatch.setattr("seqssvae.progress.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("seqssvae.data.texts.TOLD_LINES", 1)
+    caplog.set_level(logging.INFO)
+    data = shutil.copy(small_run[1], tmp_path / "data.jsonl")  # its rows are in no cache
+    call = words.format(run=small_run[0], data=data, out=tmp_path).split()
+    quick = ["--data.vocabulary=sentencepiece", *QUICK] if call[0] in ("train", "compare") else []
+    outcome = run(*call, *quick, "--json")
+    assert outcome.status == 0 and outcome.out.count("\n") == 1 and outcome.json
+    assert [one for one in wanted if one not in caplog.text] == []
 
 
 def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def test_a_huge_corpus_is_sampled_by_content(caplog: pytest.LogCaptureFixture) -
     special = ("<pad>", "<unk>", "<bos>", "<eos>")
     pieces = sentencepieces.train_pieces(texts, size=320, special=special, sample_characters=10_000)
     assert caplog.messages == [
-        f"SentencePiece learns from a sample of {len(sample)} of 4000 rows, {total} characters"
+        f"SentencePiece learns from a sample of {len(sample)} of 4000 rows, {total} characters",
+        "SentencePiece learns 320 pieces",
     ]
     assert pieces == sentencepieces.train_pieces(sample, size=320, special=special)
 

@@ -1,7 +1,9 @@
 import functools
 import itertools
 import json
+import logging
 import os
+import pkgutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -215,6 +217,35 @@ def test_time_is_counted_over_all_parts_of_a_run(
     ticks[0] = 5000.0  # time between the parts is not counted
     summary = fit(config(training__max_minutes=0.9), data, tmp_path / "run", resume=True)
     assert (summary["stopped_by"], summary["num_steps"], summary["minutes"]) == ("time", 7, 1.0)
+
+
+def test_the_time_of_each_phase_is_recorded(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over all parts of a run: 100 s to read, 1 s a step, 10 s an evaluation."""
+    ticks = [0.0]
+    monkeypatch.setattr("seqssvae.progress.clock", lambda: ticks[0])
+
+    def slow(name: str, seconds: float) -> None:
+        plain: Any = pkgutil.resolve_name(name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            ticks[0] += seconds
+            return plain(*arguments, **options)
+
+        monkeypatch.setattr(name, call)
+
+    slow("seqssvae.training.fit.prepare", 100.0)
+    slow("seqssvae.training.trainer.evaluate", 10.0)
+    slow("seqssvae.training.trainer.Trainer.step", 1.0)
+    fit_until(7, config(), data, tmp_path / "run")  # after evaluations at 0, 2, 4 and 6
+    caplog.set_level(logging.INFO, "seqssvae.training.fit")
+    summary = fit(config(), data, tmp_path / "run", resume=True)
+    wanted = {"reading": 200.0, "teacher": 0.0, "steps": 9.0, "evaluation": 70.0, "saving": 0.0}
+    assert summary["seconds"] == wanted
+    assert load(tmp_path / "run").manifest["summary"]["seconds"] == wanted
+    line = next(one for one in caplog.messages if one.startswith("time: "))
+    assert line.split(", ")[0] == "time: reading 200.0 s" and "steps 9.0 s" in line
 
 
 def test_a_resumed_run_keeps_its_estimator(
