@@ -1,6 +1,7 @@
 """Every test starts seeded, in float64, with Pyro's checks on and on one thread."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import pyro
@@ -11,6 +12,8 @@ from seqssvae import devices
 from seqssvae.estimators.terms import fixed_noise
 from tests.support.fixtures import FixNoise
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 

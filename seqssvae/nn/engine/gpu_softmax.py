@@ -8,12 +8,13 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = 2048  # logits of a row that are read at once
+LOWEST = tl.constexpr(-1e30)  # in place of logits that do not exist; -inf less -inf is no number
 ELEMENTS = 2048  # logits that a program reads at once, of several rows where these are short
 
 
 @triton.jit
 def _log_softmax(
-    logits, table, classes, targets, upstream, log_share, log_rest, log_prob, n, size,
+    logits, table, classes, targets, upstream, log_share, log_rest, log_prob, n, size: tl.constexpr,
     has_table: tl.constexpr, has_upstream: tl.constexpr, has_mixture: tl.constexpr,
     rows: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
@@ -25,12 +26,12 @@ def _log_softmax(
     if has_table:
         more = table + tl.load(classes + row, mask=exists, other=0) * size
         chosen += tl.load(more + target, mask=exists, other=0.0).to(tl.float32)
-    largest = tl.full([rows], -float("inf"), tl.float32)
+    largest = tl.full([rows], LOWEST, tl.float32)
     total = tl.zeros([rows], tl.float32)
     for start in range(0, size, block):
         column = start + tl.arange(0, block)
         mask = exists[:, None] & (column < size)[None, :]
-        part = tl.load(x[:, None] + column[None, :], mask=mask, other=-float("inf"))
+        part = tl.load(x[:, None] + column[None, :], mask=mask, other=LOWEST)
         part = part.to(tl.float32)
         if has_table:
             part += tl.load(more[:, None] + column[None, :], mask=mask, other=0.0).to(tl.float32)
@@ -50,7 +51,7 @@ def _log_softmax(
             column = start + tl.arange(0, block)
             mask = exists[:, None] & (column < size)[None, :]
             where = x[:, None] + column[None, :]
-            part = tl.load(where, mask=mask, other=0.0).to(tl.float32)
+            part = tl.load(where, mask=mask, other=LOWEST).to(tl.float32)
             if has_table:
                 part += tl.load(more[:, None] + column[None, :], mask=mask, other=0.0).to(
                     tl.float32
