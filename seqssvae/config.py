@@ -109,6 +109,9 @@ class ModelConfig:
     decoder_ngrams: int = setting(
         5, "Size of the longest class-conditional n-grams mixed into the decoder; 0: none.", 0, 16
     )
+    softmax_memory: float = setting(
+        0.001, "Share of a GPU's free memory for the softmax's logits of a chunk.", 1e-6, 1.0
+    )
     tied_embeddings: bool = setting(False, "The decoder's embeddings are also its output weights.")
     factorisation: Factorisation = setting(
         "z-given-y",

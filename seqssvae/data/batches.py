@@ -1,7 +1,7 @@
 """Batches: rows and their labels, padded to one length."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ class Batch:
             features read; None if no row is longer than in `x`.
         counted: Weights with which a row is in the decoder's n-gram counts, `[B, K]` (`[B, 1]`
             without classes), so that it can be left out of them; None: it is not.
+        ngram_logits: Logits of y by the n-gram part of q(y | x), where they are known, `[B, K]`;
+            None: the model computes them.
 
     Raises:
         ValueError: a wrong shape, or on the CPU a length that is not from 1 to T.
@@ -45,6 +47,7 @@ class Batch:
     alpha: Tensor | None = None
     whole: tuple[Tensor, Tensor] | None = None
     counted: Tensor | None = None
+    ngram_logits: Tensor | None = None
     _host: "Batch | None" = dataclasses.field(default=None, repr=False)
 
     @property
@@ -107,6 +110,7 @@ class Batch:
             alpha=cast(self.alpha),
             whole=None if self.whole is None else (to_device(self.whole[0], device), self.whole[1]),
             counted=cast(self.counted),
+            ngram_logits=cast(self.ngram_logits),
             _host=None if device.type == "cpu" else self.host,
         )
 
@@ -134,6 +138,7 @@ class Batch:
             alpha=None if self.alpha is None else self.alpha[index],
             whole=whole,
             counted=None if self.counted is None else self.counted[index],
+            ngram_logits=None if self.ngram_logits is None else self.ngram_logits[index],
         )
 
     def possible_labels(self, num_classes: int) -> Tensor:
@@ -156,7 +161,7 @@ def collate(
     num_classes: int,
     w: Weights = None,
     alpha: Weights = None,
-    counted: npt.NDArray[np.float32] | None = None,
+    columns: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> Batch:
     """Make a batch of some rows, in the order given.
 
@@ -166,7 +171,7 @@ def collate(
         num_classes: K; with 0 the labels are left out.
         w: One weight for all rows, or one for each, `[n]`.
         alpha: As `w`.
-        counted: `Batch.counted` of the chosen rows, `[B, K]`.
+        columns: `Batch.counted` and `Batch.ngram_logits` of the chosen rows, `[B, K]`, by name.
 
     Returns:
         A batch on the CPU, its weights in torch's default dtype.
@@ -194,7 +199,8 @@ def collate(
         w=_weights(w, index),
         alpha=_weights(alpha, index),
         whole=whole,
-        counted=None if counted is None else torch.from_numpy(counted),
+        counted=_column(columns, "counted"),
+        ngram_logits=_column(columns, "ngram_logits"),
     )
 
 
@@ -252,10 +258,17 @@ def concatenate(first: Batch, second: Batch) -> Batch:
         w=_join_weights([(batch.w, batch.num_rows) for batch in both]),
         alpha=_join_weights([(batch.alpha, batch.num_rows) for batch in both]),
         whole=whole,
-        counted=None
-        if first.counted is None or second.counted is None
-        else torch.cat([first.counted, second.counted]),
+        counted=_join(first.counted, second.counted),
+        ngram_logits=_join(first.ngram_logits, second.ngram_logits),
     )
+
+
+def _column(columns: Mapping[str, npt.NDArray[np.float32]] | None, name: str) -> Tensor | None:
+    return None if not columns or name not in columns else torch.from_numpy(columns[name])
+
+
+def _join(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])
 
 
 def _stack(parts: Sequence[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ BATCHES_PER_WINDOW = 50  # rows are sorted by length within the rows of 50 batch
 LENGTH_JITTER = 0.2  # lengths are compared as if up to 20 % longer, so that batches vary
 NUM_CACHED = 2  # orders, and windows
 
-Counted = Callable[[Indices], npt.NDArray[np.float32]]
+Columns = Callable[[Indices], dict[str, npt.NDArray[np.float32]]]  # of some rows
 
 
 class Stream:
@@ -170,7 +170,7 @@ class TwoStreams:
         balanced: Draw labelled classes equally often.
         w: Weights of labelled and of unlabelled rows; None is 1 for all.
         alpha: Weight of every row; None is 1.
-        counted: Functions that give `Batch.counted` of some labelled and of some unlabelled rows.
+        columns: Functions that give `collate` columns of some labelled and of some unlabelled rows.
         rank: Share of each batch that `part` returns.
         world: Number of shares.
         parts: Number of parts that a share is cut into. The rows of part p of rank r are those of
@@ -192,7 +192,7 @@ class TwoStreams:
         balanced: bool = False,
         w: tuple[float, float] | None = None,
         alpha: float | None = None,
-        counted: tuple[Counted, Counted] | None = None,
+        columns: tuple[Columns, Columns] | None = None,
         rank: int = 0,
         world: int = 1,
         parts: int = 1,
@@ -212,7 +212,7 @@ class TwoStreams:
                 rows,
                 stream,
                 None if w is None else w[number],
-                None if counted is None else counted[number],
+                None if columns is None else columns[number],
             )
 
         self.labelled = source(labelled, sizes[0], 0, labelled.y if balanced else None)
@@ -232,7 +232,7 @@ class TwoStreams:
                 num_classes=self.num_classes,
                 w=source.w,
                 alpha=self.alpha,
-                counted=None if source.counted is None else source.counted(indices),
+                columns=None if source.columns is None else source.columns(indices),
             )
             for source, indices in self._shares(step, part)
             if len(indices)
@@ -278,7 +278,7 @@ class _Source:
     rows: EncodedRows
     stream: Stream
     w: float | None
-    counted: Counted | None
+    columns: Columns | None
 
     @property
     def num_batches(self) -> int:

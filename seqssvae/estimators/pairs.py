@@ -73,7 +73,7 @@ class PairELBO(Estimator, abc.ABC):
         """As `Estimator.differentiable_loss`."""
         ssvae = owner(model, guide)
         ssvae.announce_parameters()
-        features = ssvae.encode(batch.x, batch.lengths, batch.whole)
+        features = ssvae.encode_batch(batch)
         shape = (self.num_particles, batch.num_rows, ssvae.latent_size)
         noise = standard_normal(shape, features.z)  # used where z does not depend on y
         z = None

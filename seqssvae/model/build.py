@@ -63,6 +63,7 @@ def build_model(
         class_bias=config.class_bias,
         tied_embeddings=config.tied_embeddings,
         ngram_order=config.decoder_ngrams,
+        softmax_memory=config.softmax_memory,
     )
     return SSVAE(
         encoders=(bodies[0], bodies[-1]),

@@ -197,6 +197,7 @@ class ExpandedBatch:
             row=packing.row,
             targets=packing.symbols[packing.position],
             chunk_elements=chunk_elements,
+            memory_share=decoder.softmax_memory,
         )
         self.mixture: Mixture | None = None
         if decoder.ngrams is not None:

@@ -18,9 +18,6 @@ from seqssvae.nn.ngram_lm import Mixture
 from seqssvae.shapes import check_below
 
 CHUNK_ELEMENTS = 2**22  # logits that exist at once on a CPU
-MEMORY_SHARE = (
-    0.01  # of the memory of a GPU that is free at first, for the logits that exist at once
-)
 FEWEST_PRODUCTS = 2**22  # multiplications below which one thread is faster than several
 CACHED_ELEMENTS = 2**17  # logits, for each thread of a CPU, that a core's cache holds
 
@@ -53,7 +50,7 @@ class Softmax:
     row: Tensor
     targets: Tensor
     chunk_elements: int | None = None
-    memory_share: float = MEMORY_SHARE
+    memory_share: float = 0.001
 
     def __post_init__(self) -> None:
         check_below("targets", self.targets, len(self.bias))

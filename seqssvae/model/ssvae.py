@@ -116,6 +116,7 @@ class SSVAE(PyroModule):
         lengths: Tensor,
         whole: tuple[Tensor, Tensor] | None = None,
         *,
+        ngram_logits: Tensor | None = None,
         only_y: bool = False,
     ) -> Features:
         """Run the encoder bodies over the sequences.
@@ -124,6 +125,7 @@ class SSVAE(PyroModule):
             x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
             lengths: `[B]`, on the CPU.
             whole: Ids `[B, T']` and lengths `[B]` of the whole rows for n-grams, if x has less.
+            ngram_logits: What the n-gram part gives, `[B, K]`, if it is known.
             only_y: Compute features for q(y | x) alone; those for z are the same.
 
         Raises:
@@ -138,8 +140,15 @@ class SSVAE(PyroModule):
             for_y = for_z = self.encoder_y(x, lengths)
         else:
             for_y, for_z = encode_both((self.encoder_y, self.encoder_z), x, lengths)
-        ngrams = None if self.ngrams is None else self.ngrams(*(whole or (x, lengths)))
-        return Features(for_y, for_z, ngrams)
+        if ngram_logits is None and self.ngrams is not None:
+            ngram_logits = self.ngrams(*(whole or (x, lengths)))
+        return Features(for_y, for_z, ngram_logits)
+
+    def encode_batch(self, batch: Batch) -> Features:
+        """`encode` of the rows of a batch."""
+        known = batch.ngram_logits
+        known = None if known is None else known.to(self.prior_logits.dtype)
+        return self.encode(batch.x, batch.lengths, batch.whole, ngram_logits=known)
 
     def start_from_ngrams(self) -> None:
         """Reset q(y | x) to its n-gram part, and freeze that part, a teacher from now on."""
@@ -237,7 +246,7 @@ class SSVAE(PyroModule):
         """
         self.announce_parameters()
         plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
-        features = self.encode(batch.x, batch.lengths, batch.whole)
+        features = self.encode_batch(batch)
         if not self.num_classes:
             with _examples(plate, batch, dtype):
                 self._sample_z(features, None, kl_weight)
@@ -312,7 +321,7 @@ class SSVAE(PyroModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """q(y | x) of a batch, `[B, K]`; under "y-given-z" at the mean of q(z | x)."""
-        features = self.encode(batch.x, batch.lengths, batch.whole)
+        features = self.encode_batch(batch)
         return self.y_logits(features, self.z_posterior(features)[0]).exp()
 
 

@@ -64,6 +64,8 @@ class Decoder(nn.Module):
         class_bias: Add a bias of each class to the logits.
         tied_embeddings: Use the embeddings as weights of the softmax.
         ngram_order: Size of the longest n-grams that are mixed in; 0 for none.
+        softmax_memory: Share of a GPU's free memory for the logits of the softmax that exist at
+            once.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class Decoder(nn.Module):
         class_bias: bool = False,
         tied_embeddings: bool = False,
         ngram_order: int = 0,
+        softmax_memory: float = 0.001,
     ) -> None:
         super().__init__()
+        self.softmax_memory = softmax_memory
         self.num_classes, self.latent_size = num_classes, latent_size
         self.vocabulary_size = vocabulary_size
         self.feed_y = feed_y and num_classes > 0

@@ -70,12 +70,10 @@ class Counting:
         distributed.share([torch.from_numpy(self.weights)])  # the same memory
         self.lm.assign(self.index.keys, self.index.count(self.weights))
 
-    def of_labelled(self, rows: Indices) -> Float32:
-        """Weights with which labelled rows are counted, `[B, K]`."""
-        return self.weights[rows]
-
-    def of_unlabelled(self, rows: Indices) -> Float32:
-        """Weights with which unlabelled rows are counted, `[B, K]`; 0 for a row that is not."""
+    def of_rows(self, rows: Indices, *, are_labelled: bool) -> Float32:
+        """Weights with which rows of a stream are counted, `[B, K]`; 0 for a row that is not."""
+        if are_labelled:
+            return self.weights[rows]
         if not len(self._chosen):
             return np.zeros((len(rows), self.weights.shape[1]), np.float32)
         place = np.searchsorted(self._chosen, rows).clip(max=len(self._chosen) - 1)

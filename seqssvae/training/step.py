@@ -14,17 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seqssvae import distributed
 from seqssvae.config import Config
-from seqssvae.data.batches import Batch
+from seqssvae.data.batches import Batch, Indices
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
-from seqssvae.data.streams import TwoStreams
+from seqssvae.data.streams import Columns, TwoStreams
 from seqssvae.estimators import build_estimator
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.bad_steps import LastGood, find_bad_rows, not_finite_allowed
 from seqssvae.training.counting import Counting
+from seqssvae.training.fixed_logits import FixedLogits
 from seqssvae.training.precision import autocast, products
 from seqssvae.training.schedules import kl_weight, learning_rate
 
@@ -94,7 +97,7 @@ class Stepper:
             balanced=settings.balanced,
             w=stream_weights(config, len(prepared.labelled), len(prepared.unlabelled)),
             alpha=config.objective.alpha,
-            counted=None if counting is None else (counting.of_labelled, counting.of_unlabelled),
+            columns=_columns(model, prepared, counting),
             rank=distributed.rank(),
             world=distributed.size(),
             parts=settings.accumulate,
@@ -272,6 +275,27 @@ class Stepper:
         gradients = [p.grad for p in self.trained if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
         return not (math.isfinite(loss) and math.isfinite(norm))
+
+
+def _columns(
+    model: SSVAE, prepared: Prepared, counting: Counting | None
+) -> tuple[Columns, Columns]:
+    """Columns of batches of labelled and of unlabelled rows."""
+
+    def of_stream(rows: EncodedRows, are_labelled: bool) -> Columns:
+        fixed = FixedLogits(model, rows) if FixedLogits.are_possible(model, len(rows)) else None
+
+        def of_rows(indices: Indices) -> dict[str, NDArray[np.float32]]:
+            columns = {}
+            if counting is not None:
+                columns["counted"] = counting.of_rows(indices, are_labelled=are_labelled)
+            if fixed is not None:
+                columns["ngram_logits"] = fixed.of_rows(indices)
+            return columns
+
+        return of_rows
+
+    return of_stream(prepared.labelled, True), of_stream(prepared.unlabelled, False)
 
 
 def stream_weights(config: Config, num_labelled: int, num_unlabelled: int) -> tuple[float, float]:

@@ -55,8 +55,10 @@ def test_labelled_rows_count_for_their_labels_and_others_by_q() -> None:
     weights = np.concatenate([np.eye(2)[data.labelled.y], by_q])
     both = EncodedRows.concatenate([data.labelled, data.unlabelled])
     assert_counts_are_of(model, both, weights)
-    np.testing.assert_allclose(one.of_labelled(np.array([3, 0])), np.eye(2)[[1, 0]])
-    np.testing.assert_allclose(one.of_unlabelled(np.array([7, 7, 2])), by_q[[7, 7, 2]], rtol=1e-5)
+    np.testing.assert_allclose(one.of_rows(np.array([3, 0]), are_labelled=True), np.eye(2)[[1, 0]])
+    np.testing.assert_allclose(
+        one.of_rows(np.array([7, 7, 2]), are_labelled=False), by_q[[7, 7, 2]], rtol=1e-5
+    )
 
 
 def test_possible_labels_share_a_row_by_q() -> None:
@@ -74,14 +76,14 @@ def test_possible_labels_share_a_row_by_q() -> None:
         [by_q[2, 0], by_q[2, 1], 0] / (by_q[2, 0] + by_q[2, 1]),
         [0, 1, 0],
     ]
-    np.testing.assert_allclose(one.of_labelled(np.arange(4)), want, rtol=1e-5)
+    np.testing.assert_allclose(one.of_rows(np.arange(4), are_labelled=True), want, rtol=1e-5)
     assert model.head_y is not None
     bias = next(p for p in model.head_y.parameters() if p.shape == (3,))
     torch.nn.init.constant_(bias, -9e3)
     bias.data[2] = 0
     assert q(model, labelled)[2].tolist() == [0, 0, 1]
     one.count()
-    np.testing.assert_allclose(one.of_labelled(np.array([2])).sum(1), 1)
+    np.testing.assert_allclose(one.of_rows(np.array([2]), are_labelled=True).sum(1), 1)
 
 
 def test_without_classes_each_row_counts_once() -> None:
@@ -99,7 +101,7 @@ def test_of_a_large_corpus_a_random_part_is_counted(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(counting, "MAX_SYMBOLS", 30)
     model, one = make(data, settings)
     one.count()
-    weights = one.of_unlabelled(np.arange(20))
+    weights = one.of_rows(np.arange(20), are_labelled=False)
     chosen = np.flatnonzero(weights.any(1))
     lengths = data.unlabelled.lengths
     assert 4 < len(chosen) < 15 and lengths[chosen].sum() <= 30
@@ -110,7 +112,7 @@ def test_of_a_large_corpus_a_random_part_is_counted(monkeypatch: pytest.MonkeyPa
     assert_counts_are_of(model, rows, np.concatenate([np.eye(2)[data.labelled.y], weights[chosen]]))
     other = make(data, config(training__seed=1))[1]
     other.count()
-    assert (other.of_unlabelled(np.arange(20)).any(1) != weights.any(1)).any()
+    assert (other.of_rows(np.arange(20), are_labelled=False).any(1) != weights.any(1)).any()
 
 
 def test_batches_say_with_which_weights_their_rows_are_counted() -> None:
@@ -161,4 +163,4 @@ def test_counts_follow_q() -> None:
     torch.testing.assert_close(state["weights"], torch.from_numpy(before), rtol=0, atol=0)
     again = Counting(config(), model, data)
     again.restore(one.state())
-    np.testing.assert_array_equal(again.of_unlabelled(np.arange(20)), one.weights[4:])
+    np.testing.assert_array_equal(again.of_rows(np.arange(20), are_labelled=False), one.weights[4:])
