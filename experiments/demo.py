@@ -20,7 +20,7 @@ import numpy as np
 
 import seqssvae
 from seqssvae.cli.parser import Parser
-from seqssvae.compare.compare import ARMS, classification_metrics
+from seqssvae.compare.compare import ARMS, MINUTES, classification_metrics
 from seqssvae.config import Config
 from seqssvae.data.prepare import prepare, read_like, read_sequences
 from seqssvae.errors import InputError
@@ -53,7 +53,10 @@ def main() -> None:
         config,
         data=dataclasses.replace(config.data, labels_per_class=arguments.labels_per_class),
         training=dataclasses.replace(
-            config.training, seed=arguments.seed, num_steps=arguments.steps
+            config.training,
+            seed=arguments.seed,
+            num_steps=arguments.steps,
+            max_minutes=MINUTES,
         ),
         objective=dataclasses.replace(
             config.objective,

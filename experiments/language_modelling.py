@@ -19,6 +19,7 @@ import numpy as np
 
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, read_settings
+from seqssvae.compare.compare import limit_minutes
 from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     logging.getLogger("seqssvae.training").setLevel(logging.ERROR)
     try:
-        config = read_settings(arguments)
+        config = limit_minutes(read_settings(arguments))
         prepared = prepare(config, arguments.data)
         test = read_like(arguments.test, config, prepared.vocabulary, None)
         if len(test) < PARTS:

@@ -19,6 +19,7 @@ import yaml
 
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import load_config
+from seqssvae.compare.compare import limit_minutes
 from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.overrides import override, to_mapping
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("best.yaml"), help="output file")
     arguments = parser.parse_args()
     logging.getLogger("seqssvae").setLevel(logging.ERROR)
-    config = Config() if arguments.config is None else load_config(arguments.config)
+    config = limit_minutes(Config() if arguments.config is None else load_config(arguments.config))
     prepared = prepare(config, arguments.data)
     study = optuna.create_study(
         study_name="seqssvae",

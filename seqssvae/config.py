@@ -178,7 +178,9 @@ class TrainingConfig:
     seed: int = setting(0, "Seed of the split, the weights and the noise.", 0, 2**62)
     num_steps: int = setting(1000, "Largest number of optimiser steps.", 1)
     teacher: bool = setting(True, "Initialise q(y|x) from n-gram classifiers trained with EM.")
-    max_minutes: float = setting(3.5, "Minutes of training, those before --resume included.", 0.001)
+    max_minutes: float | None = setting(
+        None, "Minutes of training, those before --resume included; null: no limit.", 0.001
+    )
     max_bad_steps: int = setting(
         10, "Consecutive steps with numbers that are not finite, after which training ends.", 1
     )

@@ -2,7 +2,8 @@
 
 All arms of a draw are trained on the same rows and evaluated on the same test rows. Each chooses
 its settings or its number of steps on the labels that are held out (data.dev_fraction), and then
-learns all labels. The same command resumes an interrupted run.
+learns all labels. A training has at most 3.5 minutes, unless training.max_minutes is set. The same
+command resumes an interrupted run.
 """
 
 import argparse

@@ -44,6 +44,7 @@ Arm = Callable[[Config, Prepared, TestRows], Probabilities]  # trained, then run
 
 PROTOCOL = 2  # of a cell: every arm learns the labels of dev rows in the end; under 1 few did
 METRICS = ("accuracy", "macro_f1", "calibration_error", "seconds")
+MINUTES = 3.5  # of a training, unless `training.max_minutes` is set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ def compare(
     """Run every cell that is not yet in `out`, and append a line for each.
 
     Args:
-        config: The settings; draw d has the seed `training.seed + d`.
+        config: The settings; draw d has the seed `training.seed + d`. Without a
+            `training.max_minutes` a training has at most 3.5 minutes.
         source: Training rows.
         test_source: Held-out rows, the same for every cell; nothing is chosen on them.
         budgets: Numbers of labelled rows, dev included.
@@ -88,6 +90,7 @@ def compare(
     for arm in arms:
         if arm not in ARMS:
             raise InputError(f"--arms: wanted some of {', '.join(ARMS)}, got {arm}")
+    config = limit_minutes(config)
     sources = (source, test_source, unlabelled)
     files = [None if one is None else source_name(one) for one in sources]
     mapping = to_mapping(config)
@@ -111,6 +114,12 @@ def compare(
                     task.advance()
                 records.append(record)
     return records
+
+
+def limit_minutes(config: Config) -> Config:
+    """The settings with a limit on the time of a training, so that many of them end."""
+    is_set = config.training.max_minutes is not None
+    return config if is_set else override(config, {"training.max_minutes": MINUTES})
 
 
 def _draw(

@@ -159,7 +159,7 @@ def pretrain(
 
 def _end(config: Config) -> float:
     """When `training.max_minutes` are over, by `time.monotonic`."""
-    return time.monotonic() + 60 * config.training.max_minutes
+    return time.monotonic() + 60 * (config.training.max_minutes or math.inf)
 
 
 def _steps(

@@ -72,7 +72,7 @@ class SeqSSVAEClassifier(
 
     Args:
         num_steps: Training steps. A longer KL warm-up is cut to a third of them.
-        max_minutes: Time limit of training.
+        max_minutes: Time limit of training; `config` has none by default.
         latent_size: Z.
         max_length: The most symbols of a row, EOS included; of longer rows, only n-gram features
             read more.

@@ -195,7 +195,7 @@ class Trainer:
             steps.advance(note=f"loss {loss:.2f}")
             if progress.step >= settings.num_steps:
                 progress.stopped_by = "steps"
-            elif progress.minutes >= settings.max_minutes:
+            elif progress.minutes >= (settings.max_minutes or math.inf):
                 progress.stopped_by = "time"
             if progress.skipped_in_a_row >= settings.max_bad_steps:
                 progress.stopped_by = BAD_NUMBERS

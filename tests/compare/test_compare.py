@@ -111,6 +111,14 @@ def test_each_cell_is_run_once_and_then_read(files: Files, calls: list[Call]) ->
     assert len(calls) == 10 and more[:4] == first[4:]
 
 
+@pytest.mark.parametrize(("minutes", "wanted"), [(None, 3.5), (0.25, 0.25), (60.0, 60.0)])
+def test_a_training_of_a_comparison_has_a_limit(
+    files: Files, calls: list[Call], minutes: float | None, wanted: float
+) -> None:
+    run(files, quick_config(training__max_minutes=minutes), arms=["one"])
+    assert {call.config.training.max_minutes for call in calls} == {wanted}
+
+
 def test_a_cell_that_was_interrupted_is_run_again(files: Files, calls: list[Call]) -> None:
     """The file's last line was cut short by a kill; the others are kept."""
     first = run(files)

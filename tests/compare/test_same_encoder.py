@@ -124,6 +124,17 @@ def test_the_time_limit_ends_it(prepared: Prepared, monkeypatch: pytest.MonkeyPa
     assert evaluated == [420]  # once the time is over
 
 
+def test_without_a_limit_the_steps_decide(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = itertools.count(0, 3600)
+    monkeypatch.setattr("time.monotonic", lambda: float(next(hours)))
+    evaluated = Mock(return_value=(0.0, 0.0))
+    monkeypatch.setattr(same_encoder, "_score", evaluated)
+    fit_pretrained(config(training__num_steps=8, training__evaluate_every=4), prepared)
+    assert evaluated.call_count == 2
+
+
 def test_rounds_of_self_training_use_more_and_more_pseudo_labels(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

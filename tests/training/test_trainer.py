@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 import seqssvae.training.trainer
+from seqssvae.config import Config
 from seqssvae.errors import Diverged
 from seqssvae.model.build import build
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
@@ -193,6 +194,15 @@ def test_classifier_and_generator_are_kept_from_their_own_best(
 def test_time_is_a_limit() -> None:
     trainer = trained(training__max_minutes=0.001, training__num_steps=10**6)
     assert trainer.progress.stopped_by == "time"
+
+
+def test_time_is_no_limit_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour a look at the clock."""
+    assert Config().training.max_minutes is None
+    hours = itertools.count(0, 3600)
+    monkeypatch.setattr("time.monotonic", lambda: float(next(hours)))
+    progress = trained(training__num_steps=5).progress
+    assert (progress.stopped_by, progress.step) == ("steps", 5) and progress.minutes > 120
 
 
 @pytest.mark.parametrize("name", ["trace-enum", "trace-enum-sequential", "fused-enum",
