@@ -258,6 +258,17 @@ def test_use_is_measured(tmp_path: Path) -> None:
     assert all(value > 0 for value in figures.values())
 
 
+def test_training_is_measured(tmp_path: Path) -> None:
+    """`training.py` prints a line for each draw and arm, and a summary of each arm."""
+    write_words(tmp_path / "rows.jsonl", 8)
+    shown = run_experiment(
+        "benchmarks/training.py", "rows.jsonl", "rows.jsonl", "--num-labels", 6,
+        "--draws", 0, 1, "--num-steps", 2, "--arms", "cpu", "cpu:bfloat16", folder=tmp_path,
+    ).splitlines()  # fmt: skip
+    assert len(shown) == 6 and shown[0].startswith("draw 0 cpu:float32: accuracy ")
+    assert shown[-1].startswith("cpu:bfloat16") and "times as fast" in shown[-1]
+
+
 def test_corpora_are_measured(tmp_path: Path) -> None:
     """`corpora.py` prints a line for each stage, which it starts, and every stage has figures."""
     script = "benchmarks/corpora.py"

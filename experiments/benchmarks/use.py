@@ -1,6 +1,7 @@
 """Speed of classifying many short sequences, of generation, and of cold starts.
 
     python experiments/benchmarks/use.py --json
+    python experiments/benchmarks/use.py --device cuda
 
 * classify: time and peak memory of `seqssvae classify RUN --data FILE` on short random sequences,
   including start and reading; and the speed of the model alone on the first rows, in batches of
@@ -51,6 +52,7 @@ ONE_AT_A_TIME = 20
 def main() -> None:
     """Run the benchmarks and print the results."""
     parser = Parser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="where the model runs")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the file")
     parser.add_argument("--alone", type=int, default=50_000, help="rows for the model alone")
     parser.add_argument("--number", type=int, default=1000, help="sequences to generate")
@@ -62,11 +64,14 @@ def main() -> None:
         os.environ["HF_HOME"] = name  # the cache is deleted with the folder
         write_rows(folder / "train.jsonl", 400)
         write_rows(folder / "many.jsonl", arguments.rows)
-        fit(override(Config(), SETTINGS), folder / "train.jsonl", folder / "run")
+        device = arguments.device
+        config = override(Config(), {**SETTINGS, "training.device": device})
+        fit(config, folder / "train.jsonl", folder / "run")
+        model = load(folder / "run", device)
         results = {
-            **time_command(folder, arguments.rows),
-            **time_batches(load(folder / "run"), folder / "many.jsonl", arguments.alone),
-            **time_generation(load(folder / "run"), arguments.number),
+            **time_command(folder, arguments.rows, device),
+            **time_batches(model, folder / "many.jsonl", arguments.alone),
+            **time_generation(model, arguments.number),
             **time_cold_starts(folder, arguments.starts),
         }
     for key, value in results.items():
@@ -86,10 +91,10 @@ def write_rows(path: Path, num_rows: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def time_command(folder: Path, num_rows: int) -> dict[str, float]:
+def time_command(folder: Path, num_rows: int, device: str) -> dict[str, float]:
     """Time and peak memory of the command on the whole file, including the cold start."""
     words = ["classify", folder / "run", "--data", folder / "many.jsonl"]
-    words += ["--out", folder / "predictions.jsonl"]
+    words += ["--out", folder / "predictions.jsonl", "--device", device]
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "seqssvae", *map(str, words)])
     _, status, usage = os.wait4(process.pid, 0)
