@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from sklearn.preprocessing import Normalizer
 
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.rows import WORD, has_words
-from seqssvae.data.vocabulary import EOS, TokenVocabulary
+from seqssvae.data.vocabulary import EOS, CharacterVocabulary, TokenVocabulary, Vocabulary
 from seqssvae.nn.ngrams import NGrams, count_ngrams
 from seqssvae.teacher.ngram_models import NGramIndex
 
@@ -43,35 +43,31 @@ class Analyzer:
 
     def __init__(self, sequences: Sequences, *, max_symbols: int = 2000) -> None:
         self.max_symbols = max_symbols
-        levels: dict[str, Callable[[str], Sequence[str]]] = {"main": list}
-        if has_words(sequences[:NUM_FIRST_ROWS]):
-            levels = {"main": WORD.findall, "characters": list}
-        self._levels = levels
-        self.vocabularies = {
-            level: TokenVocabulary(
-                list(dict.fromkeys(itertools.chain.from_iterable(self._cut(sequences, level))))
-            )
-            for level in levels
-        }
+        self._has_words = has_words(sequences[:NUM_FIRST_ROWS])
+        self.vocabularies: dict[str, Vocabulary] = {}
+        for level in ("main", "characters") if self._has_words else ("main",):
+            cut = self._cut(sequences, level)
+            symbols = list(dict.fromkeys(itertools.chain.from_iterable(cut)))
+            is_text = all(isinstance(row, str) for row in cut)
+            kind = CharacterVocabulary if is_text else TokenVocabulary
+            self.vocabularies[level] = kind(symbols)
 
     def encode(self, sequences: Sequences) -> "Features":
         """Rows as symbol ids, EOS at the end of each."""
         rows = {}
         for level, vocabulary in self.vocabularies.items():
-            encoded = [[*vocabulary.encode(row), EOS] for row in self._cut(sequences, level)]
-            lengths = [len(row) for row in encoded]
-            symbols = np.fromiter(itertools.chain.from_iterable(encoded), np.int32, sum(lengths))
-            rows[level] = EncodedRows(symbols, np.cumsum([0, *lengths]))
+            symbols, lengths = vocabulary.encode_many(self._cut(sequences, level))
+            symbols = np.insert(symbols, np.cumsum(lengths), EOS)
+            rows[level] = EncodedRows(symbols, np.cumsum([0, *(lengths + 1)]))
         sizes = {level: len(vocabulary) for level, vocabulary in self.vocabularies.items()}
         return Features(rows, sizes)
 
     def _cut(self, sequences: Sequences, level: str) -> list[Sequence[str]]:
-        """The symbols of each row."""
-        cut = self._levels[level]
-        return [
-            (cut(row.lower()) if isinstance(row, str) else row)[: self.max_symbols]
-            for row in sequences
-        ]
+        """The symbols of each row, in a text if they are characters."""
+        lower = [row.lower() if isinstance(row, str) else row for row in sequences]
+        by_words = level == "main" and self._has_words
+        cut = [WORD.findall(str(row)) for row in lower] if by_words else lower
+        return [row[: self.max_symbols] for row in cut]
 
 
 class Features:

@@ -7,6 +7,7 @@ of the classes are estimated from unlabelled rows (Alexandari et al. 2020).
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,6 +87,7 @@ def fit_pool(
     log_priors: Float64,
     seed: int,
     allowed: NDArray[np.bool_] | None = None,
+    temperatures: Float64 | None = None,
 ) -> Pool:
     """Fit temperatures, weights and calibration to the scores of held-out rows.
 
@@ -96,24 +98,22 @@ def fit_pool(
         log_priors: Added to the scores after the division by the temperature, `[J, K]`.
         seed: Seed of the bootstrap samples.
         allowed: Classifiers that may get a weight, `[J]`; all when None.
+        temperatures: Those of another pool of the same scores, `[J]`, or None.
     """
     num_classifiers, num_rows = scores.shape[:2]
     allowed = np.ones(num_classifiers, np.bool_) if allowed is None else allowed
     if not num_rows:
         no_bias = np.zeros(log_priors.shape[1])
         return Pool(allowed / allowed.sum(), usual_temperatures, log_priors, 1.0, no_bias)
-    temperatures = np.array(
-        [
-            _choose_temperature(*of_one, y)
-            for of_one in zip(scores, log_priors, usual_temperatures, strict=True)
-        ]
-    )
+    if temperatures is None:
+        of_each = zip(scores, log_priors, usual_temperatures, strict=True)
+        temperatures = np.array([_choose_temperature(*of_one, y) for of_one in of_each])
     log_posteriors = log_softmax(
-        scores / temperatures[:, None, None] + log_priors[:, None], axis=-1
+        scores[allowed] / temperatures[allowed, None, None] + log_priors[allowed, None], axis=-1
     )
     weights = np.zeros(num_classifiers)
-    weights[allowed] = _choose_weights(log_posteriors[allowed], y, np.random.default_rng(seed))
-    mean = np.tensordot(weights, log_posteriors, 1)
+    weights[allowed] = _choose_weights(log_posteriors, y, np.random.default_rng(seed))
+    mean = np.tensordot(weights[allowed], log_posteriors, 1)
     sharpness = _choose_temperature(mean, np.zeros(mean.shape[1]), 1.0, y)
     bias = _choose_bias(mean / sharpness, y)
     return Pool(weights, temperatures, log_priors, sharpness, bias)
@@ -123,13 +123,22 @@ def _choose_temperature(
     scores: NDArray[np.floating], log_prior: Float64, usual: float, y: Int64
 ) -> float:
     """The temperature with the greatest posterior density, from scores `[n, K]`."""
-    rows = np.arange(len(y))
     losses = [
-        -log_softmax(scores / temperature + log_prior, axis=-1)[rows, y].sum()
+        -_log_probs(scores / temperature + log_prior, y).sum()
         + (np.log(temperature / usual) / TEMPERATURE_DEVIATION) ** 2 / 2
         for temperature in TEMPERATURES
     ]
     return float(TEMPERATURES[np.argmin(losses)])
+
+
+def _log_probs(logits: Float64, y: Int64) -> Float64:
+    """log softmax(logits) at y, `[n]`, from logits `[n, K]`."""
+    peak = logits.max(1)
+    exponentials = np.exp((logits - peak[:, None]).astype(np.float32))
+    result: Float64 = (
+        logits[np.arange(len(y)), y] - peak - np.log(exponentials.sum(1, dtype=np.float64))
+    )
+    return result
 
 
 def _choose_bias(logits: Float64, y: Int64) -> Float64:
@@ -152,16 +161,22 @@ def _choose_bias(logits: Float64, y: Int64) -> Float64:
 
 def _choose_weights(log_posteriors: Float64, y: Int64, random: np.random.Generator) -> Float64:
     """Weights `[J]`: how often greedy selection on bootstrap samples of n rows picks each."""
-    num_classifiers, num_rows, num_classes = log_posteriors.shape
-    rows = np.arange(num_rows)
+    num_classifiers, num_rows, _ = log_posteriors.shape
     picks = np.zeros(num_classifiers)
+
+    @functools.cache  # samples often agree in what they pick
+    def log_probs_with_each(picked: tuple[int, ...]) -> Float64:
+        """log p(y) of each row, `[J, n]`, by the mean of those picked and of each classifier."""
+        total = log_posteriors[list(picked)].sum(0)
+        means = ((total + of_one) / (len(picked) + 1) for of_one in log_posteriors)
+        return np.stack([_log_probs(mean, y) for mean in means])
+
     for _ in range(NUM_SAMPLES):
         times = np.bincount(random.integers(0, num_rows, num_rows), minlength=num_rows)
-        total = np.zeros((num_rows, num_classes))
-        for pick in range(1, NUM_PICKS + 1):
-            log_probs = log_softmax((total + log_posteriors) / pick, axis=-1)[:, rows, y]
-            best = int(np.argmax(log_probs @ times))
-            total += log_posteriors[best]
+        picked: tuple[int, ...] = ()
+        for _ in range(NUM_PICKS):
+            best = int(np.argmax(log_probs_with_each(picked) @ times))
+            picked = tuple(sorted((*picked, best)))
             picks[best] += 1
     weights: Float64 = picks / picks.sum()
     weights[weights < MIN_WEIGHT] = 0

@@ -264,7 +264,8 @@ def _choose_pool(
         seed=seed,
     )
     without = np.array([not classifier.unlabelled_weight for classifier in classifiers])
-    pools = [fit(), fit(allowed=without)]
+    pools = [fit()]
+    pools.append(fit(allowed=without, temperatures=pools[0].temperatures))
     log_posteriors = [pool.log_posteriors(list(scores[pool.weights > 0])) for pool in pools]
     rows = np.flatnonzero(is_held_out)
     nats = [float(of_pool[rows, y[rows]].sum()) for of_pool in log_posteriors]

@@ -30,7 +30,7 @@ def test_sentences_are_words_and_characters_in_lower_case() -> None:
     assert features.has_words and len(features) == 3
     assert list_rows(features.rows["main"]) == [[9, 7, 4, EOS], [6, UNK, EOS], [EOS]]
     assert features.vocabulary_sizes["main"] == NUM_SPECIAL + 7
-    letters = analyzer.vocabularies["characters"].encode(list("so new"))
+    letters = analyzer.vocabularies["characters"].encode("so new")
     assert list_rows(features.rows["characters"])[1] == [*letters, EOS]
     assert letters[3] != UNK and letters[-1] == UNK  # n, and w
 

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from seqssvae.teacher.pool import Pool, assign_folds, fit_pool, reestimate_prior
+from seqssvae.teacher.pool import (
+    NUM_PICKS,
+    NUM_SAMPLES,
+    Pool,
+    assign_folds,
+    fit_pool,
+    reestimate_prior,
+)
 from tests.support.counts import Float64, Int64
 
 
@@ -167,3 +174,40 @@ def test_classifiers_that_are_not_allowed_get_no_weight() -> None:
     assert pool.weights[0] == 0 and pool.weights[1] > 0.9
     without_rows = fit(scores[:, :0], y[:0], allowed=allowed)
     assert without_rows.weights.tolist() == [0, 0.5, 0.5]
+
+
+def test_weights_are_those_of_a_plain_loop_over_samples_and_picks() -> None:
+    logits, y = sample_logits(60)
+    random = np.random.default_rng(3)
+    scores = np.stack([logits * keep + random.normal(size=logits.shape) for keep in (0, 0.5, 1, 2)])
+    pool = fit(scores, y)
+    log_posteriors = log_softmax(scores / pool.temperatures[:, None, None], axis=-1)
+    random, picks = np.random.default_rng(0), np.zeros(4)
+    for _ in range(NUM_SAMPLES):
+        rows = random.integers(0, len(y), len(y))
+        picked: list[int] = []
+        for _ in range(NUM_PICKS):
+            gains = [
+                log_softmax(log_posteriors[[*picked, new]].mean(0), axis=-1)[rows, y[rows]].sum()
+                for new in range(4)
+            ]
+            picked.append(int(np.argmax(gains)))
+        picks += np.bincount(picked, minlength=4)
+    assert (picks > 0).sum() > 1 and picks.min() == 0
+    np.testing.assert_allclose(pool.weights, picks / picks.sum())
+
+
+def test_pools_of_the_same_scores_share_their_temperatures() -> None:
+    logits, y = sample_logits(60)
+    scores = np.stack([logits * scale for scale in (0.2, 1.0, 3.0)])
+    pool, allowed = fit(scores, y), np.array([True, False, True])
+    again, given = (
+        fit_pool(
+            scores, y, usual_temperatures=np.ones(3), log_priors=np.zeros((3, 3)), seed=0,
+            allowed=allowed, temperatures=temperatures,
+        )
+        for temperatures in (None, pool.temperatures)
+    )  # fmt: skip
+    assert given.temperatures.tolist() == again.temperatures.tolist()
+    assert given.weights.tolist() == again.weights.tolist()
+    assert given.bias.tolist() == again.bias.tolist()
