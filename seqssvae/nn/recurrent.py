@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from seqssvae.nn.engine import Plan, kernels_for, run_cells
 from seqssvae.shapes import arrays_to_device, symbol_index
 
-BIAS_INPUTS = 8  # matrices whose rows have a multiple of 16 bytes are multiplied faster
-
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
@@ -132,7 +130,7 @@ def packed_rnn(
         if context is not None:
             each = context.to(dtype).index_select(0, packing.row)
             read = torch.cat([read, each], 1)
-        return run_plain(rnn, _weights(rnn), read, packing, states)
+        return run_plain(rnn, weights_as(rnn, dtype), read, packing, states)
     hidden = inputs
     for layer in range(rnn.num_layers):
         first = layer == 0
@@ -172,7 +170,7 @@ def rnn_states(
         dtype = compute_dtype(rnn)
         read = packing.position if source is None else source[packing.position]
         read = nn.functional.embedding(read, inputs.to(dtype))
-        states = run_plain(rnn, _weights(rnn), read, packing)
+        states = run_plain(rnn, weights_as(rnn, dtype), read, packing)
         parts = states.unflatten(1, (len(position), -1)).transpose(0, 1)
         return in_reading_order(parts, packing, position), position
     zeros = inputs.new_zeros(len(position), len(packing.order), rnn.hidden_size)
@@ -234,20 +232,14 @@ def run_plain(
 
     Args:
         rnn: Gives layers, directions and dropout.
-        weights: Those of `rnn`, or others of the same kind.
-        inputs: In packed order, `[M, E]`, of the dtype that is computed in.
+        weights: Of `weights_as`, or others of the same kind.
+        inputs: In packed order, `[M, E]`, of the weights' dtype.
         packing: The layout.
         states: As in `packed_rnn`; zeros when None.
 
     Returns:
         `[M, D H]`.
     """
-    has_biases = not isinstance(rnn, nn.LSTM) or rnn.num_layers > 1
-    if not has_biases:
-        weights = _with_biases_as_inputs(weights)
-        inputs = nn.functional.pad(inputs, (0, BIAS_INPUTS), value=1.0)
-    if not has_biases or inputs.dtype != weights[0].dtype:
-        weights = _one_piece(weights, inputs.dtype)
     size, num_directions = weights[1].shape[1], 2 if rnn.bidirectional else 1
     if not packing.sizes:  # torch takes no empty batch
         return (inputs @ weights[0].t())[:, : num_directions * size]
@@ -258,30 +250,19 @@ def run_plain(
     initial = [state[:, :rows].to(inputs.dtype).contiguous() for state in states]
     run: Any = torch.gru if len(initial) == 1 else torch.lstm
     start = initial[0] if len(initial) == 1 else initial
-    options = (has_biases, rnn.num_layers, rnn.dropout, rnn.training, rnn.bidirectional)
+    options = (True, rnn.num_layers, rnn.dropout, rnn.training, rnn.bidirectional)
     with torch.autocast(inputs.device.type, enabled=False):
         output: Tensor = run(inputs, torch.tensor(packing.sizes), start, weights, *options)[0]
     return output
 
 
-def _weights(rnn: nn.LSTM | nn.GRU) -> list[Tensor]:
-    return [weight for layer in rnn.all_weights for weight in layer]
+def weights_as(rnn: nn.LSTM | nn.GRU, dtype: torch.dtype) -> list[Tensor]:
+    """The weights of an RNN in a dtype."""
+    weights: list[Tensor] = [weight for layer in rnn.all_weights for weight in layer]
+    return weights if weights[0].dtype == dtype else one_piece(weights, dtype)
 
 
-def _with_biases_as_inputs(weights: Sequence[Tensor]) -> list[Tensor]:
-    """Weights of a layer that has no biases and reads further inputs of 1, one for its bias.
-
-    cuDNN takes longer for the sums of the biases' gradients than for the products of the weights'.
-    """
-    folded = []
-    for first in range(0, len(weights), 4):  # of each direction
-        of_inputs, of_states, *biases = weights[first : first + 4]
-        column = nn.functional.pad((biases[0] + biases[1]).unsqueeze(1), (0, BIAS_INPUTS - 1))
-        folded += [torch.cat([of_inputs, column], 1), of_states]
-    return folded
-
-
-def _one_piece(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+def one_piece(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Weights in one piece of memory, as cuDNN wants them: matrices, then biases."""
     order = sorted(range(len(weights)), key=lambda index: weights[index].dim() == 1)
     flat = torch.cat([weights[index].flatten() for index in order]).to(dtype)

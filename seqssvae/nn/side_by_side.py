@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqssvae.nn.engine import kernels_for
-from seqssvae.nn.recurrent import Packing, compute_dtype, in_reading_order, run_plain
+from seqssvae.nn.recurrent import Packing, compute_dtype, in_reading_order, one_piece, run_plain
 
 Network = nn.LSTM | nn.GRU
 
@@ -45,7 +45,8 @@ def states_of_both(
     """
     first, second = networks
     dtype = compute_dtype(first)
-    states = run_plain(first, _merge(first, second), torch.cat(inputs, 1).to(dtype), packing)
+    weights = one_piece(_merge(first, second), dtype)
+    states = run_plain(first, weights, torch.cat(inputs, 1).to(dtype), packing)
     parts = states.unflatten(1, (len(position), 2, -1)).permute(2, 1, 0, 3)  # [2, D, S, H]
     both = [in_reading_order(part, packing, position) for part in parts]
     return both[0], both[1]
