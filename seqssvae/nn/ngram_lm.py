@@ -94,6 +94,7 @@ class NGramLM(nn.Module):
         self.register_buffer("counts", torch.zeros(0, self.num_classes))
         self.register_buffer("sizes", torch.zeros(self.num_tables, dtype=torch.int64))
         self._tables: list[Table] | None = None
+        self._contexts = self._first = self.keys
 
     def assign(self, keys: Sequence[Tensor], counts: Tensor) -> None:
         """Set the n-grams and their counts.
@@ -121,6 +122,11 @@ class NGramLM(nn.Module):
                 starts = torch.searchsorted(context, torch.arange(num_contexts + 1).to(context))
                 self._tables.append(Table(keys, counts, totals, starts))
                 num_contexts = len(keys) + 1
+            # of all tables together, and where each one's part begins
+            self._contexts = torch.cat([table.contexts for table in self._tables])
+            ends = [[len(part) for part in (t.counts, t.contexts)] for t in self._tables]
+            first = torch.tensor(ends).cumsum(0) - torch.tensor(ends)
+            self._first = first.t().unsqueeze(-1).to(self.keys.device)  # [2, D, 1]
         return self._tables
 
     def _apply(self, fn: Any, recurse: bool = True) -> "NGramLM":
@@ -168,9 +174,9 @@ class NGramLM(nn.Module):
         """Numbers of n-grams, -1 for one that was not counted or has no context (-1)."""
         if not len(table.keys):
             return torch.full_like(context, -1)
-        key = context * self.vocabulary_size + symbol
+        key = context * self.vocabulary_size + symbol  # of no context below 0, as no key is
         index = torch.searchsorted(table.keys, key).clamp(max=len(table.keys) - 1)
-        return index.where((context >= 0) & (table.keys[index] == key), -1)
+        return index.where(table.keys[index] == key, -1)
 
     def uniform(self, symbol: Tensor) -> Tensor:
         """p_0, of the gate's dtype and the shape of `symbol`."""
@@ -191,25 +197,32 @@ class NGramLM(nn.Module):
         Returns:
             `[S, D, K]`.
         """
-        own = None if counted is None else counted.to(self.counts)[row]
-        uniform = self.uniform(symbol).unsqueeze(-1)
-        pairs, context = [(uniform, uniform)], torch.zeros_like(symbol)
-        for number, table in enumerate(self.tables()):
+        tables, is_first = self.tables(), time == 0
+        ngrams, contexts, context = [], [], torch.zeros_like(symbol)
+        for number, table in enumerate(tables):
             if number == self.order:
                 context = time.clamp(max=LAST_POSITION)
-            ngram = self.look_up(table, context, symbol)
-            n, total = _rows(table.counts, ngram), _rows(table.contexts, context)
-            if own is not None:
-                # a context or an n-gram, from -1 on, is below `limit` less 1
-                limit = len(self.keys) + LAST_POSITION + 2
-                n = n - _count_equal(row * limit + ngram, ngram >= 0).unsqueeze(-1) * own
-                same = _count_equal(row * limit + context, ngram >= 0)
-                total = total - same.unsqueeze(-1) * own
-                n, total = n.clamp(min=0), total.clamp(min=0)  # rounding
-            sums = n.sum(-1, keepdim=True), total.sum(-1, keepdim=True)
-            pairs.append(self._interpolate(number, (n, total), sums, pairs))
-            shifted = torch.where(ngram >= 0, ngram + 1, -1).roll(1)
-            context = torch.where(time > 0, shifted, 0)
+            ngrams.append(self.look_up(table, context, symbol))
+            contexts.append(context)
+            after = torch.where(ngrams[-1] >= 0, ngrams[-1] + 1, -1)
+            context = after.roll(1).masked_fill(is_first, 0)
+        # all tables at once from here: on a GPU each operation costs as much as a larger one
+        numbers = torch.stack([torch.stack(ngrams), torch.stack(contexts)])  # [2, D, S]
+        index = torch.where(numbers >= 0, numbers + self._first, -1)
+        n, total = _rows(self.counts, index[0]), _rows(self._contexts, index[1])  # [D, S, K]
+        if counted is not None:
+            block = torch.arange(2 * len(tables), device=row.device).view(2, -1, 1) * len(counted)
+            # a number, from -1 on, is below the limit less 1
+            keys = (block + row) * (len(self.keys) + LAST_POSITION + 2) + numbers
+            equal = _count_equal(keys.flatten(), (numbers[0] >= 0).repeat(2, 1).flatten())
+            own = equal.view(*keys.shape, 1) * counted.to(self.counts)[row]  # [2, D, S, K]
+            n, total = (n - own[0]).clamp(min=0), (total - own[1]).clamp(min=0)  # rounding
+        n_all, total_all = n.sum(-1, keepdim=True), total.sum(-1, keepdim=True)
+        uniform = self.uniform(symbol).unsqueeze(-1)
+        pairs = [(uniform, uniform)]
+        for number in range(len(tables)):
+            of_class, of_all = (n[number], total[number]), (n_all[number], total_all[number])
+            pairs.append(self._interpolate(number, of_class, of_all, pairs))
         return torch.stack([p for p, _ in pairs[1:]], 1)
 
     def start(self, num_rows: int) -> Tensor:
