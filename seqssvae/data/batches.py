@@ -36,7 +36,7 @@ class Batch:
             None: the model computes them.
 
     Raises:
-        ValueError: a wrong shape, or on the CPU a length that is not from 1 to T.
+        ValueError: a wrong shape, lengths on a GPU, or one that is not from 1 to T.
     """
 
     x: Tensor
@@ -62,6 +62,8 @@ class Batch:
             if x.dim() != 2 or not len(x) == len(lengths) == len(self.y):
                 shapes = ", ".join(str(list(part.shape)) for part in (x, lengths, self.y))
                 raise ValueError(f"batch: wanted x [B, T], lengths [B] and y [B], got {shapes}")
+            if lengths.device.type != "cpu":
+                raise ValueError(f"batch: wanted lengths on the CPU, got {lengths.device}")
             check_below("lengths", lengths, x.shape[1] + 1, least=1)
 
     @property

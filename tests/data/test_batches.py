@@ -168,6 +168,8 @@ def test_lengths_that_do_not_fit_are_refused_where_a_batch_is_made(wrong: int) -
     for of_row, of_whole in ((bad, lengths), (lengths, bad)):
         with pytest.raises(ValueError, match=f"^lengths: wanted 1 to 3, got {wrong}$"):
             Batch(x, of_row, y, whole=(x, of_whole))
+    with pytest.raises(ValueError, match="^batch: wanted lengths on the CPU, got meta$"):
+        Batch(x, lengths.to("meta"), y)
     for shapes in ((x[0], lengths, y), (x, lengths[:1], y), (x[:1], lengths, y)):
         with pytest.raises(ValueError, match=r"wanted x \[B, T\], lengths \[B\] and y \[B\], got"):
             Batch(*shapes)
