@@ -340,22 +340,23 @@ class _WeightedLogProb(torch.autograd.Function):
             return gradients
 
         parts = [part for part in softmax._share_out(hidden, run) if part is not None]
-        ctx.gradients = _Gradients.total(parts) if parts else None
-        ctx.memory = memory  # `gradients.hidden` is valid as long as the buffer exists
+        gradients: tuple[Tensor | None, ...] = _Gradients.total(parts) if parts else ()
+        if not hidden.is_cuda:  # the gradient of `hidden` is valid as long as the buffer exists
+            ctx.memory = memory
         share = None
         if mixture is not None:
             share = mixture.responsibility(log_prob)
             log_prob = mixture.log_prob(log_prob)
-        ctx.save_for_backward(weights, log_prob, share)
+        # saved ones are freed before the backward pass of the recurrent layers takes memory
+        ctx.save_for_backward(weights, log_prob, share, *gradients)
         ctx.mark_non_differentiable(log_prob)
         return (weights * log_prob).sum(), log_prob
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        weights, log_prob, share = ctx.saved_tensors
-        gradients = ctx.gradients or (None,) * 5
-        scaled = (None if part is None else part * upstream for part in gradients)
+        weights, log_prob, share, *gradients = ctx.saved_tensors
+        scaled = (None if part is None else part * upstream for part in gradients or [None] * 5)
         sides = (None, None)
         if share is not None:
             sides = (upstream * weights * share, upstream * weights * (1 - share))
