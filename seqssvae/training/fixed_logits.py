@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from seqssvae.data.batches import Indices, collate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.ngram_logits import NGramLogits
 
 MAX_NUMBERS = 2**28  # that are kept
 
@@ -24,9 +25,8 @@ class FixedLogits:
     """
 
     def __init__(self, model: SSVAE, rows: EncodedRows) -> None:
-        assert model.ngrams is not None
-        self.rows = rows
-        self._ngrams = copy.deepcopy(model.ngrams).cpu()
+        self.rows, self._model = rows, model
+        self._ngrams: NGramLogits | None = None  # copied late: a checkpoint may fill it first
         self._logits = np.zeros((len(rows), model.num_classes), np.float32)
         self._is_known = np.zeros(len(rows), bool)
 
@@ -42,6 +42,8 @@ class FixedLogits:
         """Logits, `[B, K]`."""
         missing = np.unique(rows[~self._is_known[rows]])
         if len(missing):
+            if self._ngrams is None:
+                self._ngrams = copy.deepcopy(self._model.ngrams).cpu()  # type: ignore[union-attr]
             batch = collate(self.rows, missing, num_classes=0)
             self._logits[missing] = self._ngrams(*(batch.whole or (batch.x, batch.lengths))).numpy()
             self._is_known[missing] = True
