@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqssvae import devices
+from seqssvae import devices, distributed
 from seqssvae.cli import main
 from seqssvae.compare.compare import ARMS
 from seqssvae.compare.parts import fit_ssvae
@@ -199,6 +199,20 @@ def test_every_estimator_takes_steps_and_restores(device: str, name: str) -> Non
     second.restore({**state, "model": {n: w.cpu() for n, w in state["model"].items()}})
     assert np.isfinite(second.step(2)[0])
     assert {weight.device.type for weight in second.model.state_dict().values()} == {there.type}
+
+
+def test_processes_exchange_the_sums_of_baselines_on_the_cpu(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has none of them gets them on its device."""
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "add_named", lambda sums: {**sums, "more": torch.ones(2)})
+    there = devices.resolve(device)
+    stepper = Stepper(config(), build(config(), prepared()).to(there), prepared())
+    sums = stepper._add({"count": torch.ones((), device=there)})
+    assert {name: value.device.type for name, value in sums.items()} == dict.fromkeys(
+        ("count", "more"), there.type
+    )
 
 
 def test_a_run_is_resumed_on_another_device(

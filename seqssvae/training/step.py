@@ -29,6 +29,7 @@ from seqssvae.training.bad_steps import LastGood, find_bad_rows, not_finite_allo
 from seqssvae.training.counting import Counting
 from seqssvae.training.fixed_logits import FixedLogits
 from seqssvae.training.precision import autocast, products
+from seqssvae.training.prefetch import Prefetcher
 from seqssvae.training.schedules import kl_weight, learning_rate
 
 
@@ -102,6 +103,11 @@ class Stepper:
             world=distributed.size(),
             parts=settings.accumulate,
         )
+        device = model.prior_logits.device
+        streams = self.streams
+        self.batches = Prefetcher(
+            lambda step, part: streams.part(step, part), settings.accumulate, device
+        )
         distributed.share(model.state_dict().values())
         self.last_good = LastGood(model)
 
@@ -119,6 +125,7 @@ class Stepper:
         Raises:
             KeyError, RuntimeError, TypeError, ValueError: a state of another model.
         """
+        self.batches.forget()
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         device = self.model.prior_logits.device
@@ -150,7 +157,7 @@ class Stepper:
         if problem or not are_finite:
             self.elbo.restore(memory)
             return math.nan, self._undo(step, weight, problem)
-        self.elbo.after_step(distributed.add_named)
+        self.elbo.after_step(self._add)
         self.last_good.keep()
         return value, None
 
@@ -165,7 +172,7 @@ class Stepper:
         num_rows, counts = self.streams.num_rows(step), False
         loss = torch.zeros((), device=self.model.prior_logits.device)
         for part in range(self.config.training.accumulate):
-            batch = self.streams.part(step, part)
+            batch = self.batches.part(step, part)
             if batch is not None:
                 counts |= batch.counts
                 loss = loss + self._differentiate(batch, step, weight, part, num_rows)
@@ -194,6 +201,14 @@ class Stepper:
         fetched = torch.stack([part.to(norm) for part in (loss, norm, self.last_good.norm())])
         value, size, of_weights = fetched.tolist()
         return value, size, math.isfinite(of_weights) or self.last_good.is_finite()
+
+    def _add(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Sums of tensors over the ranks, which exchange them on the CPU."""
+        if distributed.size() == 1:
+            return dict(sums)
+        added = distributed.add_named({name: value.cpu() for name, value in sums.items()})
+        device = self.model.prior_logits.device
+        return {name: value.to(device) for name, value in added.items()}
 
     def _follow_schedules(self, step: int) -> float:
         """Set the temperature and the learning rate of a step; returns the weight of the KL."""

@@ -1,5 +1,6 @@
 """The training loop: steps, evaluations, the best weights, and a state to resume from exactly."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -166,8 +167,9 @@ class Trainer:
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
-        with task("steps", settings.num_steps, done=progress.step) as steps:
-            self._loop(steps)
+        steps = task("steps", settings.num_steps, done=progress.step)
+        with contextlib.closing(self.stepper.batches), steps as shown:
+            self._loop(shown)
         if not self._must_stop():
             best = {**progress.best_elbo_weights, **progress.best_weights}
             self.model.load_state_dict({**self.model.state_dict(), **best})
@@ -183,6 +185,7 @@ class Trainer:
         self._spent, self._start = progress.minutes, time.monotonic()
         while not self._must_stop():
             if self.counting is not None and progress.step % self.counting.interval == 0:
+                self.stepper.batches.forget()  # they have the counts of before
                 self.counting.count()
             is_due = progress.step % settings.evaluate_every == 0 or progress.stopped_by is not None
             if is_due and progress.evaluated_step != progress.step:
