@@ -10,6 +10,7 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.nn.ngrams import count_ngrams
+from seqssvae.progress import announced
 from seqssvae.teacher.student import fit_student
 from seqssvae.teacher.teacher import Teacher, fit_teacher
 
@@ -79,16 +80,14 @@ def distil(
         prepared, seed, max_labelled=max_labelled, max_unlabelled=max_unlabelled
     )
     y = rows.y[rows.y >= 0]
-    student = fit_student(
-        count_ngrams(
+    with announced("q(y|x) learns from the teacher"):
+        counts = count_ngrams(
             rows,
             ngrams.blocks,
             num_buckets=ngrams.num_buckets,
             words=None if ngrams.words is None else ngrams.words.cpu(),
-        ),
-        y,
-        teacher.posteriors[len(y) :].astype(np.float64),
-    )
+        )
+        student = fit_student(counts, y, teacher.posteriors[len(y) :].astype(np.float64))
     ngrams.assign(*map(torch.from_numpy, student))
     logger.info(
         "q(y|x) starts from n-gram models with EM: cross-validated accuracy %.3f"

@@ -105,8 +105,8 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
             "train --data {data} --test {data} --out {out}/run",
             [
                 *("40 rows compared", "rows counted", "classifiers cross-validated"),
-                *("classifiers fitted", "SentencePiece learns 4000", "4 of 4 steps (loss"),
-                *("rows measured", "time: reading"),
+                *("classifiers fitted", "q(y|x) learns", "SentencePiece learns 4000"),
+                *("4 of 4 steps (loss", "rows measured", "time: reading"),
             ],
         ),
         (
