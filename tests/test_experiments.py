@@ -247,6 +247,18 @@ def test_growth_is_measured(tmp_path: Path) -> None:
     assert record["ours_s"] > 0 and record["gradients_mb"] > 0
 
 
+def test_the_teacher_is_measured(tmp_path: Path) -> None:
+    """`teacher.py` prints a line for each size, with the time of each part."""
+    shown = run_experiment(
+        "benchmarks/teacher.py", "--size", 2, 60, 20, "--size", 3, 60, 30, "--json",
+        folder=tmp_path,
+    )  # fmt: skip
+    first, second = last_json(shown)["sizes"]
+    assert (first["classes"], first["labels"], second["classes"]) == (2, 20, 3)
+    assert len(shown.splitlines()) == 5
+    assert all(first["teacher"] > first[part] > 0 for part in ("read", "n-grams", "regression"))
+
+
 def test_use_is_measured(tmp_path: Path) -> None:
     """`use.py` classifies, generates and starts."""
     shown = run_experiment(
