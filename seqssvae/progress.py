@@ -57,6 +57,7 @@ class Task:
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
+            self._bar.total = self.total and int(self.total)
             self._bar.update(int(self.done) - self._bar.n)
         elif self._display is not None:
             self._display.log()

@@ -183,6 +183,7 @@ class Trainer:
         """Take steps and evaluate until a limit is reached."""
         settings, progress = self.config.training, self.progress
         self._spent, self._start = progress.minutes, time.monotonic()
+        limit = settings.max_minutes or math.inf
         while not self._must_stop():
             if self.counting is not None and progress.step % self.counting.interval == 0:
                 self.stepper.batches.forget()  # they have the counts of before
@@ -195,10 +196,12 @@ class Trainer:
             loss = self.step(progress.step)
             progress.step += 1
             progress.minutes = self._minutes() if distributed.size() == 1 else self.stepper.sums[1]
+            in_time = progress.step * limit / max(progress.minutes, 1e-9)
+            steps.total = min(settings.num_steps, in_time)  # what ends it first
             steps.advance(note=f"loss {loss:.2f}")
             if progress.step >= settings.num_steps:
                 progress.stopped_by = "steps"
-            elif progress.minutes >= (settings.max_minutes or math.inf):
+            elif progress.minutes >= limit:
                 progress.stopped_by = "time"
             if progress.skipped_in_a_row >= settings.max_bad_steps:
                 progress.stopped_by = BAD_NUMBERS

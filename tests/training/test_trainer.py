@@ -16,6 +16,7 @@ import seqssvae.training.trainer
 from seqssvae.config import Config
 from seqssvae.errors import Diverged
 from seqssvae.model.build import build
+from seqssvae.progress import Task
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
 from seqssvae.training.trainer import BAD_NUMBERS, Trainer, ignored_variables
 from tests.support.factories import make_model
@@ -194,6 +195,26 @@ def test_classifier_and_generator_are_kept_from_their_own_best(
 def test_time_is_a_limit() -> None:
     trainer = trained(training__max_minutes=0.001, training__num_steps=10**6)
     assert trainer.progress.stopped_by == "time"
+
+
+@pytest.mark.parametrize(("minutes", "wanted"), [(None, 100), (1000.0, 100), (9.5, 10)])
+def test_the_steps_that_are_expected_follow_what_ends_first(
+    minutes: float | None, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute a step."""
+    totals = []
+    plain = Task.advance
+
+    def advance(steps: Task, *args: Any, **options: Any) -> None:
+        if steps.what == "steps":
+            totals.append(steps.total)
+        plain(steps, *args, **options)
+
+    monkeypatch.setattr(Task, "advance", advance)
+    monkeypatch.setattr(Trainer, "_minutes", lambda trainer: trainer.progress.step)
+    trained(training__max_minutes=minutes, training__num_steps=100, training__patience=0,
+            training__evaluate_every=50)  # fmt: skip
+    assert totals[-1] is not None and round(totals[-1] + 0.01) == wanted
 
 
 def test_time_is_no_limit_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
