@@ -14,10 +14,12 @@ import sphinx.util.inventory
 import torch
 
 import seqssvae
+from seqssvae import devices
 from seqssvae.cli import COMMANDS, main
 from seqssvae.compare.arms import MEANINGS
 from seqssvae.config import EstimatorConfig, list_settings
 from tests.support import snippets
+from tests.support.fake_device import fake_device
 from tests.support.rows import write_rows
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +34,7 @@ SHOWN = (  # what no one types
     "{include} ../CONTRIBUTING.md",
     "{toctree}",
 )
+BATCHED = ("estimators", "faq", "howto", "pyro")  # they give batches to the networks
 PROSE = {
     "ham": ["lunch at noon?", "see you tomorrow", "the report is done", "thanks for the notes"],
     "spam": ["cheap pills, click here", "free pills now", "click to win", "win free money"],
@@ -109,6 +112,25 @@ def test_every_snippet_runs(page: Path, here: Path) -> None:
             assert eval(line, names), line
         else:
             snippets.run_python(line, names, where=line)
+
+
+@pytest.mark.parametrize("name", ["README", *(f"docs/{name}" for name in BATCHED)])
+def test_batches_are_where_a_loaded_run_is(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a machine with a GPU, which `load` takes."""
+    names: dict[str, Any] = {}
+    text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+    code = [one.text for one in snippets.blocks(text) if one.language == "python"]
+    code = [one for one in code if "load(" in one or "collate(" in one or "batch" in one]
+    if name == "docs/howto":
+        lines = [one for one in snippets.table_code(text) if "adam" not in one]
+        code += [one for one in lines if re.search(r"\b(batch|x|loc|trace)\b", one)]
+    with fake_device():
+        resolve = devices.resolve
+        monkeypatch.setattr(devices, "resolve", lambda kind: resolve(kind.replace("auto", "cuda")))
+        for one in code:
+            snippets.run_python(one, names, where=name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
