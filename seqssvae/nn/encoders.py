@@ -110,8 +110,10 @@ class SequenceEncoder(nn.Module):
         if self.pooling == "last":
             pooled = states.index_select(1, packing.last())
         elif self.pooling == "mean":
-            sums = states.new_zeros(num_directions, len(packing.order), size)
-            pooled = sums.index_add(1, packing.row, states) / packing.lengths.unsqueeze(1)
+            wide = states.to(torch.promote_types(states.dtype, torch.float32))  # also of halves
+            sums = wide.new_zeros(num_directions, len(packing.order), size)
+            pooled = sums.index_add(1, packing.row, wide) / packing.lengths.unsqueeze(1)
+            pooled = pooled.to(states.dtype)
         else:
             lowest = states.new_full((num_directions, len(packing.order), size), -torch.inf)
             index = packing.row.unsqueeze(1).expand_as(states)

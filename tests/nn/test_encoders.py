@@ -8,6 +8,7 @@ from seqssvae.nn.encoders import (
     NormalHead,
     SequenceEncoder,
     hide_symbols,
+    pack_rows,
 )
 
 
@@ -45,6 +46,18 @@ def test_features_equal_a_row_by_row_run(
         torch.testing.assert_close(
             features[row], want, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-5
         )
+
+
+def test_a_mean_in_half_precision_is_summed_in_float32() -> None:
+    encoder = SequenceEncoder(
+        vocabulary_size=8, embedding_size=3, hidden_size=4, pooling="mean"
+    ).eval()
+    x, lengths = torch.randint(NUM_SPECIAL, 8, (2, 900)), torch.tensor([900, 400])
+    packing = pack_rows(x, lengths)
+    states = (0.5 + torch.rand(2, len(packing.row), 4)).bfloat16()
+    want = encoder._pool(states.double(), packing)
+    assert encoder._pool(states, packing).dtype == torch.bfloat16
+    torch.testing.assert_close(encoder._pool(states, packing).double(), want, rtol=2**-8, atol=0)
 
 
 def test_an_empty_row_reads_one_pad() -> None:
