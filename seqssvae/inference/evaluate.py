@@ -8,6 +8,7 @@ likelihoods are those of p(x) for labelled rows too.
 import dataclasses
 import functools
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from seqssvae import distributed, progress
 from seqssvae.data.batches import Batch, collate, evaluation_indices
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.errors import InputError
+from seqssvae.errors import InputError, check_whole
 from seqssvae.estimators.terms import normal_kl
 from seqssvae.inference.classify import (
     common_noise,
@@ -131,17 +132,14 @@ def evaluate(
           most; `active_units`: dims of z whose posterior mean has a variance above 0.01.
 
     Raises:
-        InputError: no rows, no samples, or a negative seed.
+        InputError: no rows, or a number that is not whole or too small.
     """
     if not len(rows):
         raise InputError("wanted at least one row to evaluate, got none")
-    for name, value, least in (
-        ("num_samples", num_samples, 1),
-        ("likelihood_rows", likelihood_rows, 1),
-        ("seed", seed, 0),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"{name}: wanted at least {least}, got {value}")
+    check_whole("num_samples", num_samples, 1, sys.maxsize)
+    if likelihood_rows is not None:
+        check_whole("likelihood_rows", likelihood_rows, 1, sys.maxsize)
+    check_whole("seed", seed, 0, sys.maxsize)
     num_samples = num_samples if model.latent_size else 1
     order = np.random.default_rng(seed).permutation(len(rows))[:likelihood_rows]
     aggregated = np.sort(order[: limits.aggregated_rows])

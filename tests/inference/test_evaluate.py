@@ -342,6 +342,9 @@ def test_bad_options_are_refused() -> None:
         evaluate(model, rows, num_samples=0)
     with pytest.raises(InputError, match="likelihood_rows: wanted at least 1, got 0"):
         evaluate(model, rows, likelihood_rows=0)
+    for value in ("all", 1.5, True):
+        with pytest.raises(InputError, match=f"_rows: wanted a whole number, got {value!r}"):
+            evaluate(model, rows, likelihood_rows=value)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="seed: wanted at least 0, got -1"):
         evaluate(model, rows, seed=-1)
 
