@@ -48,7 +48,7 @@ from seqssvae.data.vocabulary import EOS, NUM_SPECIAL  # noqa: E402
 from seqssvae.estimators import FusedEnum, SumAndSample  # noqa: E402
 from seqssvae.model.build import build_model  # noqa: E402
 from seqssvae.model.ssvae import SSVAE  # noqa: E402
-from seqssvae.training.precision import Precision, autocast, products  # noqa: E402
+from seqssvae.nn.precision import Precision, autocast, products  # noqa: E402
 
 LATENT_SIZE = 32
 NAMES = (

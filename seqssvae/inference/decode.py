@@ -17,6 +17,7 @@ from seqssvae import progress
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.errors import InputError
 from seqssvae.nn.decoder import Decoder, DecoderState
+from seqssvae.nn.precision import products
 
 NUM_ROWS = 1024  # decoder rows that run at once
 NUM_LOGITS = 2**22  # logits of those rows, at most
@@ -41,11 +42,14 @@ class Paths:
 
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """No dropout and no gradient; each module's mode is restored at the end, also on errors."""
+    """No dropout, no gradient, no TF32, which torch's recurrences on a GPU have by default.
+
+    Each module's mode is restored at the end, also on errors.
+    """
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), products("float32"):
             yield
     finally:
         for part, training in modes:

@@ -25,10 +25,10 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.data.streams import Columns, TwoStreams
 from seqssvae.estimators import build_estimator
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.precision import autocast, products
 from seqssvae.training.bad_steps import LastGood, find_bad_rows, not_finite_allowed
 from seqssvae.training.counting import Counting
 from seqssvae.training.fixed_logits import FixedLogits
-from seqssvae.training.precision import autocast, products
 from seqssvae.training.prefetch import Prefetcher
 from seqssvae.training.schedules import kl_weight, learning_rate
 

@@ -12,7 +12,7 @@ from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndS
 from seqssvae.estimators.terms import Estimator
 from seqssvae.model.build import build_model
 from seqssvae.nn.ngram_counts import NGramCounts
-from seqssvae.training.precision import autocast
+from seqssvae.nn.precision import autocast
 from tests.support.rows import make_rows, padded
 
 # operations that would have to wait for a GPU, on which this runs alike

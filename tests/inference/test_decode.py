@@ -293,5 +293,6 @@ def test_dropout_is_off_and_every_mode_comes_back() -> None:
     assert [part.training for part in model.modules()] == before
     with pytest.raises(KeyError), evaluation_mode(model):
         assert not model.training and not torch.is_grad_enabled()
+        assert torch.backends.cudnn.rnn.fp32_precision == "ieee"  # type: ignore[attr-defined]
         raise KeyError
     assert [part.training for part in model.modules()] == before

@@ -1,4 +1,4 @@
-"""The arithmetic of a step: float32, TF32 matrix products, or automatic mixed precision."""
+"""The arithmetic of networks: float32, TF32 matrix products, or automatic mixed precision."""
 
 import contextlib
 from collections.abc import Iterator

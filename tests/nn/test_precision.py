@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqssvae.training.precision import Precision, autocast, products
+from seqssvae.nn.precision import Precision, autocast, products
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
