@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +48,8 @@ class Progress:
         step: Number of steps, skipped ones included.
         evaluated_step: Step of the last evaluation; -1 before the first.
         best_score: Score and ELBO of the evaluation with the best score.
-        best_step: Step of that evaluation.
+        best_losses: Log-losses of the labelled dev rows in that evaluation, by q(y | x).
+        best_step: Step of the last evaluation whose score is the best, or as good; see `Trainer`.
         best_weights: Weights of that evaluation: those of q(y | x), or all.
         best_elbo: Best ELBO.
         best_elbo_weights: Weights with the best ELBO, without those that only q(y | x) reads.
@@ -67,6 +69,7 @@ class Progress:
     step: int = 0
     evaluated_step: int = -1
     best_score: tuple[float, float] = (-math.inf, -math.inf)
+    best_losses: list[float] = dataclasses.field(default_factory=list)
     best_step: int = 0
     best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     best_elbo: float = -math.inf
@@ -91,9 +94,11 @@ class Progress:
 class Trainer:
     """Trains a model on prepared rows.
 
-    It keeps the weights of q(y | x) from the evaluation with the best score (the log-loss of
-    labelled dev rows, say), and all others from the one with the best ELBO; with a shared encoder
-    all from the former, unless that is the first one, a teacher's.
+    It keeps the weights of q(y | x) from the evaluation with the best score of labelled dev rows,
+    and all others from the one with the best ELBO; with a shared encoder all from the former,
+    unless that is the first one, a teacher's. Where the score is the log-loss, it is the last
+    evaluation at most a standard error above the best: few labels tell these apart no better, and
+    the later one learned from more rows.
 
     A step whose loss, gradient or weights hold a NaN or an infinity is skipped and logged; after
     `training.max_bad_steps` of them in a row training ends, with weights that are finite.
@@ -175,6 +180,7 @@ class Trainer:
             self.model.load_state_dict({**self.model.state_dict(), **best})
             with phase("evaluation"):
                 progress.metrics = self._measure()
+            progress.metrics.pop("q_losses", None)
             for warning in ignored_variables(progress.metrics, self.model):
                 logger.warning(warning)
         return progress
@@ -246,6 +252,7 @@ class Trainer:
         progress.evaluated_step = progress.step
         with not_finite_allowed() as errors, phase("evaluation"):
             metrics = self._measure()
+            losses = metrics.pop("q_losses", [])
         if errors:
             if not progress.best_weights:
                 raise Diverged("metrics of the first weights are not finite")
@@ -253,7 +260,7 @@ class Trainer:
             return
         if self.config.objective.teacher_weight == "auto" and "teacher_weight" in metrics:
             self._set_teacher_weight(metrics["teacher_weight"])
-        self._keep_best(metrics)
+        self._keep_best(metrics, losses)
         settings, kl_warmup_steps = self.config.training, self.config.objective.kl_warmup_steps
         is_late = settings.patience and progress.evaluations_since >= settings.patience
         if is_late and progress.step >= kl_warmup_steps and progress.stopped_by is None:
@@ -274,24 +281,39 @@ class Trainer:
         )
         if self.model.num_classes and len(prepared.labelled_dev):
             metrics |= distributed.from_writer(
-                lambda: measure_modes(self.model, prepared.labelled_dev, seed=seed)
+                lambda: measure_modes(
+                    self.model,
+                    prepared.labelled_dev,
+                    unlabelled=prepared.dev.take(prepared.dev.y < 0),
+                    seed=seed,
+                )
             )
         return metrics
 
-    def _keep_best(self, metrics: Mapping[str, Any]) -> None:
+    def _keep_best(self, metrics: Mapping[str, Any], losses: list[float]) -> None:
         progress, score = self.progress, self._score(metrics)
         of_classifier = self.model.classifier_names()
         progress.evaluations_since += 1
-        if score > progress.best_score:
+        is_best = score > progress.best_score
+        if is_best:
+            progress.best_score, progress.best_losses = score, losses
+            progress.evaluations_since = 0
+        if is_best or self._is_as_good(losses):
             is_teacher = progress.taught and progress.step == 0
             whole = self.model.shares_encoder and not is_teacher
-            progress.best_score, progress.best_step = score, progress.step
+            progress.best_step = progress.step
             progress.best_weights = self._weights(lambda name: whole or name in of_classifier)
-            progress.evaluations_since = 0
         if metrics["elbo"] > progress.best_elbo:
             progress.best_elbo = metrics["elbo"]
             progress.best_elbo_weights = self._weights(lambda name: name not in of_classifier)
             progress.evaluations_since = 0
+
+    def _is_as_good(self, losses: list[float]) -> bool:
+        """Whether log-losses of rows are at most a standard error above the best ones."""
+        if self.config.training.early_stopping != "log-loss" or len(losses) < 2:
+            return False
+        worse = np.subtract(losses, self.progress.best_losses)
+        return bool(worse.mean() <= worse.std(ddof=1) / math.sqrt(len(worse)))
 
     def _weights(self, is_kept: Callable[[str], bool]) -> dict[str, Tensor]:
         """A copy of some weights."""

@@ -16,6 +16,7 @@ from seqssvae.inference.combine import (
     PRIOR_A,
     PRIOR_B,
     compare_modes,
+    expected_log_b,
     label_tables,
     measure_modes,
 )
@@ -132,3 +133,34 @@ def test_measures_are_those_of_the_tables() -> None:
     assert part == measure_modes(model, rows, seed=1, max_rows=20) != found
     plain = measure_modes(make_model(3, ngram_buckets=0), rows, seed=0)
     assert not [name for name in plain if "teacher" in name]
+
+
+def test_the_posterior_is_worth_less_the_more_a_teacher_doubts_it() -> None:
+    """One that agrees with it has the prior of `PRIOR_B`, one at random next to no weight."""
+    generator = np.random.default_rng(0)
+    log_teacher = log_softmax(4 * generator.standard_normal((300, 4)), axis=1)
+    shuffled = generator.permuted(log_teacher, axis=1)
+    assert expected_log_b(log_teacher, 3 * log_teacher) == PRIOR_B[0]
+    probability = np.exp(log_teacher)
+    chosen = probability[np.arange(300), shuffled.argmax(1)]
+    doubt = probability.max(1).mean() - chosen.mean()
+    assert doubt > 0.3
+    assert expected_log_b(log_teacher, shuffled) == pytest.approx(-0.8 - 30 * (doubt - 0.07))
+    y = log_teacher[:6].argmax(1)
+    weights = [
+        compare_modes(log_teacher[:6], shuffled[:6], y, mean).weights[1] for mean in (-0.8, -4.0)
+    ]
+    assert weights[1] < 0.1 < weights[0]
+
+
+def test_rows_without_labels_say_what_the_posterior_is_worth() -> None:
+    model, rows = make_model(3), random_rows([0, 1, 2] * 4, 0)
+    others = random_rows([-1] * 40, 3)
+    log_q, log_p, _ = label_tables(model, rows)
+    _, posterior, log_teacher = label_tables(model, others)
+    assert log_teacher is not None
+    mean = expected_log_b(log_teacher, posterior)
+    assert mean < PRIOR_B[0]
+    found = measure_modes(model, rows, unlabelled=others, seed=0)
+    assert found["mix_weights"] == list(compare_modes(log_q, log_p, rows.y, mean).weights)
+    assert found["mix_weights"] != measure_modes(model, rows, seed=0)["mix_weights"]

@@ -352,3 +352,23 @@ def test_each_score_keeps_its_own_best(
         training__early_stopping=setting, training__num_steps=5, training__evaluate_every=1
     ).progress
     assert progress.best_step == best
+
+
+@pytest.mark.parametrize(("extra", "best"), [((0.0, 0.0, 0.2), 3), ((0.3, 0.3, 0.3), 1)])
+def test_q_is_kept_from_the_last_evaluation_that_is_as_good(
+    extra: tuple[float, ...], best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most a standard error above the best, row by row: 0.07 +- 0.07, then 0.3 +- 0."""
+    least, worse = [1.0, 0.5, 0.2], np.add([1.0, 0.5, 0.2], extra)
+    losses = iter([[2.0] * 3, least, [1.4, 0.9, 0.7], worse, *[[3.0] * 3] * 9])
+
+    def measure(_: Trainer, **__: bool) -> dict[str, Any]:
+        of_rows = list(next(losses))
+        return {
+            "q_losses": of_rows, "q_log_loss": float(np.mean(of_rows)), "elbo": -1.0,
+            "mutual_information": 1.0, "likelihood": 0.0,
+        }  # fmt: skip
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    progress = trained(training__num_steps=4, training__evaluate_every=1).progress
+    assert progress.best_step == best and progress.best_losses == least
