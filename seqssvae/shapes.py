@@ -27,6 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+NO_FLOAT64 = ("mps",)  # kinds of devices
+
 
 def fold(value: Tensor, batch_shape: torch.Size, event_dims: int) -> Tensor:
     """Broadcast to `[*L, B, ...]`, then flatten the leading dims into one batch dim.
@@ -78,6 +80,11 @@ def to_device(value: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and value.device.type == "cpu":
         return value.pin_memory().to(device, non_blocking=True)
     return value.to(device)
+
+
+def wide(value: Tensor) -> Tensor:
+    """In float64, or in float32 on a device that has no more."""
+    return value.float() if value.device.type in NO_FLOAT64 else value.double()
 
 
 def check_below(name: str, ids: Tensor, size: int, *, least: int = 0) -> None:

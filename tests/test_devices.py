@@ -33,7 +33,7 @@ from seqssvae.training.fit import fit
 from seqssvae.training.step import Stepper
 from seqssvae.training.trainer import Trainer
 from tests.support.commands import refusal
-from tests.support.fake_device import fake_device
+from tests.support.fake_device import FAKE, fake_device, without_float64
 from tests.support.rows import write_two_classes
 from tests.support.training import TEXTS, config, prepared, quick_config
 
@@ -186,6 +186,24 @@ def test_what_is_written_is_a_function_of_the_seed_on_every_device(
 ) -> None:
     want, got = map(write, both(run, device))
     assert want == got
+
+
+def test_nothing_but_check_needs_float64(
+    run: Path, device: str, rows: Path, tmp_path: Path
+) -> None:
+    if device != "cuda":
+        pytest.skip("a device without")
+    with without_float64() if devices.resolve(device) == FAKE else contextlib.nullcontext():
+        fit(quick_config(training__device=device), rows, tmp_path / "run")
+        model = load(run, device)
+        assert model.evaluate(rows, num_samples=2)["num_likelihood_rows"]
+        for mode in MODES:
+            assert len(model.classify(TEXTS, mode=mode, num_samples=2)) == len(TEXTS)
+        log_prob_per_symbol(model.model, model.read_sequences(TEXTS), num_samples=2)
+        for strategy in ("sample", "greedy", "beam"):
+            assert len(model.generate("left", 2, strategy=strategy, prefix="a")) == 2
+        assert len(model.encode(TEXTS)["loc"]) == len(model.transfer(TEXTS, to="left"))
+        assert portray(run, rows, device=device).kl_nats.dtype == np.float64
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(EstimatorName) if name != "auto"])

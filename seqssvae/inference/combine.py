@@ -26,6 +26,7 @@ from seqssvae.inference.classify import (
 )
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.shapes import wide
 
 Float64 = NDArray[np.float64]
 
@@ -154,7 +155,7 @@ def label_tables(model: SSVAE, rows: EncodedRows) -> LabelTables:
             log_q = log_mean_exp(label_log_prob(model, features, noise))
             for table, value in zip(tables, (log_q, joint.t(), features.ngrams), strict=True):
                 if table is not None and value is not None:
-                    table[index] = value.double().log_softmax(-1).cpu().numpy()
+                    table[index] = wide(value).log_softmax(-1).cpu().numpy()
             task.advance(len(index))
     return tables if model.ngrams is not None else tables._replace(log_teacher=None)
 

@@ -18,6 +18,7 @@ from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.errors import InputError
 from seqssvae.nn.decoder import Decoder, DecoderState
 from seqssvae.nn.precision import products
+from seqssvae.shapes import wide
 
 NUM_ROWS = 1024  # decoder rows that run at once
 NUM_LOGITS = 2**22  # logits of those rows, at most
@@ -140,7 +141,9 @@ def sample(
     def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         logits = logits - logits.amax(-1, keepdim=True)  # a tiny temperature must not overflow
         probability = (logits / temperature).softmax(-1)
-        return draw(probability, noise.uniform(rows, step), top_k=top_k, top_p=top_p)
+        return draw(
+            probability, noise.uniform(rows, step).to(probability), top_k=top_k, top_p=top_p
+        )
 
     return _extend_all(decoder, z, y, max_length, prefix, num_rows, choose)
 
@@ -177,7 +180,7 @@ def beam(
         raise InputError(f"width: wanted at least 1, got {width}")
     paths = Paths(
         [[] for _ in range(len(z))],
-        torch.zeros(len(z), dtype=torch.float64, device=z.device),
+        wide(z).new_zeros(len(z)),
         torch.zeros(len(z), dtype=torch.bool, device=z.device),
     )
     with progress.task(GENERATED, len(z)) as task, evaluation_mode(decoder):
@@ -234,12 +237,12 @@ class _Noise:
         self._drawn = np.empty((num_rows, NOISE_STEPS))
 
     def uniform(self, rows: Tensor, step: int) -> Tensor:
-        """The numbers of a step for some rows, float64 `[n]`; steps 0, 1, ... come in order."""
+        """The numbers of a step for some rows, `[n]` on the CPU; steps 0, 1, ... come in order."""
         indices = rows.cpu().numpy()
         if step % NOISE_STEPS == 0:
             for row in indices:
                 self._drawn[row] = self._streams[row].random(NOISE_STEPS)
-        return torch.from_numpy(self._drawn[indices, step % NOISE_STEPS]).to(rows.device)
+        return torch.from_numpy(self._drawn[indices, step % NOISE_STEPS])
 
 
 def _check_prefix(prefix: Sequence[int], max_length: int) -> None:
@@ -280,7 +283,7 @@ def _extend_all(
                 read = torch.full_like(rows, symbol)
             for step in range(max_length - len(prefix)):
                 logits, state = decoder.step(read, state)
-                read = choose(_exclude_special(logits.double()), rows, step)
+                read = choose(_exclude_special(wide(logits)), rows, step)
                 is_open = (read != EOS).nonzero().squeeze(1)
                 if len(is_open) < len(rows):
                     task.advance(len(rows) - len(is_open))
@@ -328,7 +331,7 @@ class _Beams:
         """Read the last symbols and keep the likeliest paths that are one symbol longer."""
         num_rows, num_paths = self.scores.shape
         logits, state = decoder.step(self.symbols[..., -1].flatten(), self.state)
-        log_prob = _exclude_special(logits.double().log_softmax(-1))
+        log_prob = _exclude_special(wide(logits).log_softmax(-1))
         vocabulary_size = log_prob.shape[-1]
         log_prob = log_prob.view(num_rows, num_paths, vocabulary_size)
         stay = log_prob.new_full((vocabulary_size,), -torch.inf)
@@ -373,8 +376,8 @@ def _start_beams(
     """One path for each row: BOS and the prefix."""
     state = decoder.start(z[rows], None if y is None else y[rows])
     symbols = torch.tensor([BOS, *prefix], device=rows.device).expand(len(rows), 1, -1)
-    scores = torch.zeros(len(rows), 1, dtype=torch.float64, device=rows.device)
+    scores = wide(z).new_zeros(len(rows), 1)
     for before, after in itertools.pairwise((BOS, *prefix)):
         logits, state = decoder.step(torch.full_like(rows, before), state)
-        scores = scores + logits.double().log_softmax(-1)[:, after : after + 1]
+        scores = scores + wide(logits).log_softmax(-1)[:, after : after + 1]
     return _Beams(rows, scores, torch.zeros_like(scores, dtype=torch.bool), symbols, state)

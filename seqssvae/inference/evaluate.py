@@ -34,6 +34,7 @@ from seqssvae.inference.latent import AGGREGATED_TERMS, mutual_information
 from seqssvae.inference.predict import MAX_ROWS, NUM_SYMBOLS
 from seqssvae.inference.tally import Tally, gather_tally
 from seqssvae.model.ssvae import SSVAE, Features
+from seqssvae.shapes import wide
 
 Integers = npt.NDArray[np.int64]
 
@@ -228,7 +229,7 @@ def _tally_predictions(
     """The tally of labelled rows, as they are classified."""
     tally, at_mean = Tally(), common_noise(model, 0, None)
     for _, batch in batches:
-        log_prob = label_logits(model, batch, at_mean, mode, weights).double().log_softmax(1)
+        log_prob = wide(label_logits(model, batch, at_mean, mode, weights)).log_softmax(1)
         confidence, predicted = log_prob.exp().max(1)
         columns = {
             "log_loss": -log_prob.gather(1, batch.y.unsqueeze(1)).squeeze(1),
@@ -288,9 +289,9 @@ def _measure(
         log_q: Of `_label_log_prob`.
         posterior: Of `_posterior`.
     """
-    likelihoods, log_ratio = (part.double() for part in samples)  # [S, K, B], [S, K or 1, B]
+    likelihoods, log_ratio = map(wide, samples)  # [S, K, B], [S, K or 1, B]
     q = log_q.exp()  # [S or 1, K, B]
-    prior = model.prior_logits.double() if model.num_classes else log_q.new_zeros(1)
+    prior = wide(model.prior_logits) if model.num_classes else log_q.new_zeros(1)
     prior = prior.unsqueeze(1)
     divergence = torch.where(q > 0, q * (log_q - prior), 0.0).sum(1).mean(0)  # of y
     loc, scale = posterior["loc"], posterior["scale"]  # [B, J, Z]
@@ -316,8 +317,8 @@ def _measure(
 def _label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
     """Log of q(y | x) or q(y | x, z), float64 `[S or 1, K, B]`; zeros `[1, 1, B]` if K is 0."""
     if not model.num_classes:
-        return noise.new_zeros(1, 1, noise.shape[1], dtype=torch.float64)
-    return label_log_prob(model, features, noise).double().transpose(1, 2)
+        return wide(noise).new_zeros(1, 1, noise.shape[1])
+    return wide(label_log_prob(model, features, noise)).transpose(1, 2)
 
 
 def _posterior(model: SSVAE, features: Features, log_q: Tensor) -> dict[str, Tensor]:
@@ -334,7 +335,7 @@ def _posterior(model: SSVAE, features: Features, log_q: Tensor) -> dict[str, Ten
     )  # [J, B, Z]
     log_weight = log_q[0] if mixed else torch.zeros_like(log_q[0, :1])  # [J, B]
     return {
-        "log_weight": log_weight.t().cpu(),
+        "log_weight": log_weight.t().cpu().double(),
         "loc": loc.transpose(0, 1).cpu().double(),
         "scale": scale.transpose(0, 1).cpu().double(),
     }

@@ -9,6 +9,7 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.inference.classify import common_noise, log_joint, sample_log_likelihood
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.shapes import wide
 
 BATCH_SIZE = 128
 
@@ -37,7 +38,7 @@ def log_prob_per_symbol(
             batch = batch.to(model.prior_logits.device)
             features = model.encode(batch.x, batch.lengths, batch.whole)
             samples = sample_log_likelihood(model, batch, features, noise)
-            joint = log_joint(model, *(part.double() for part in samples))  # [K, B]
+            joint = log_joint(model, *map(wide, samples))  # [K, B]
             log_prob[indices] = (joint.logsumexp(0).cpu() / batch.lengths).numpy()
     return log_prob
 

@@ -48,7 +48,7 @@ def classify_table(
             num_samples=num_samples,
             generator=generator,
         )
-        table[indices] = probabilities.double().cpu().numpy()
+        table[indices] = probabilities.cpu().double().numpy()
     return table
 
 

@@ -254,7 +254,7 @@ def show_sequence(sequence: str | Sequence[str]) -> str:
 def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:
     total = np.zeros(trained.model.latent_size)
     for _, batch in evaluation_batches(rows, 256, num_classes=trained.model.num_classes):
-        total += kl_per_dim(trained.model, batch).sum(0).double().cpu().numpy()
+        total += kl_per_dim(trained.model, batch).sum(0).cpu().double().numpy()
     return total / len(rows)
 
 

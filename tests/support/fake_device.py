@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from seqssvae import devices
+from seqssvae import devices, shapes
 
 FAKE = torch.device("meta")
 MIXED = (  # operations that take tensors of the CPU beside those of a device
@@ -30,9 +30,12 @@ class _Held(Tensor):
 
     inner: Any
     is_meta = False  # that it has no numbers
+    has_float64 = True
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> "_Held":
+        if inner.dtype == torch.float64 and not cls.has_float64:
+            raise TypeError("wanted a dtype that the device has, got float64")
         held: Any = Tensor._make_wrapper_subclass(
             cls,
             inner.shape,
@@ -114,6 +117,15 @@ class FakeDevice(TorchDispatchMode):
         if held and (to_host or waits):
             self.reads[name] += 1
         return _run(func, args, kwargs)
+
+
+@contextlib.contextmanager
+def without_float64() -> Iterator[None]:
+    """Within it, the fake device has no float64, as an Apple GPU has none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Held, "has_float64", False)
+        patch.setattr(shapes, "NO_FLOAT64", (FAKE.type,))
+        yield
 
 
 @contextlib.contextmanager
