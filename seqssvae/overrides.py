@@ -31,10 +31,15 @@ def to_mapping(config: Config) -> dict[str, dict[str, Any]]:
     return mapping
 
 
+def as_config(config: Config | Mapping[str, Any] | None) -> Config:
+    """A config, or one with the settings of a mapping, as of `override`; None: the defaults."""
+    return config if isinstance(config, Config) else override(Config(), config or {})
+
+
 def override(config: Config, changes: Any, *, where: str = "") -> Config:
     """A copy with some settings changed.
 
-    `objective.kl_warmup_steps` follows a smaller `training.num_steps`, unless it is set.
+    `objective.kl_warmup_steps` is at most a third of `training.num_steps`, unless it is set.
 
     Args:
         config: Settings to start from.
@@ -67,7 +72,7 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
         sections[one.section] = dataclasses.replace(sections[one.section], **change)
     usual, steps = ObjectiveConfig.kl_warmup_steps, sections["training"].num_steps
     is_set = "objective.kl_warmup_steps" in seen or sections["objective"].kl_warmup_steps != usual
-    if "training.num_steps" in seen and not is_set and usual > steps >= 0:
+    if "training.num_steps" in seen and not is_set and usual > steps // 3 >= 0:
         fewer = {"kl_warmup_steps": steps // 3}
         sections["objective"] = dataclasses.replace(sections["objective"], **fewer)
     try:

@@ -20,6 +20,7 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import read_like
 from seqssvae.data.rows import MAX_SYMBOLS
+from seqssvae.data.tables import dataset_of, is_table
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
@@ -68,6 +69,16 @@ class TrainedModel(Pretrained):
     manifest: dict[str, Any]
     checksum: str = ""
 
+    def __repr__(self) -> str:
+        """One line, without the networks and the vocabulary."""
+        names = self.labels.names
+        shown = ", ".join(map(repr, names[:3])) + ", ..." * (len(names) > 3)
+        classes = f"{len(names)} classes ({shown})" if names else "no classes"
+        return (
+            f"{type(self).__name__}({classes}, {len(self.vocabulary)} symbols "
+            f"({self.vocabulary.kind}), z of {self.model.latent_size} dims, {self.device})"
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         """State for pickle, with the networks on the CPU, so that any machine can load it."""
         model = self.model
@@ -102,14 +113,15 @@ class TrainedModel(Pretrained):
         """Measure the model on a file's rows; see `seqssvae.inference.evaluate.evaluate`.
 
         Args:
-            data: A file, `hub:NAME`, or a `datasets.Dataset`.
+            data: A file, `hub:NAME`, a `datasets.Dataset` or a DataFrame.
             num_samples: Importance samples of z for each row and label.
             likelihood_rows: Rows, drawn by the seed, that ELBO, NLL and the like are measured on;
                 None for all, which takes `num_samples` times as long as to classify them.
             seed: Seed of the samples and of the choice of rows.
 
         Returns:
-            Accuracy and macro-F1 over all labelled rows; ELBO, NLL and KL in nats per sequence over
+            Accuracy, macro-F1 and the figures of each class over all labelled rows; ELBO, NLL and
+            KL in nats per sequence over
             `num_likelihood_rows` of the rows, each with its standard error, as `nll_se`.
 
         Raises:
@@ -130,6 +142,7 @@ class TrainedModel(Pretrained):
             seed=seed,
             mode=self.default_mode,
             weights=self.mix_weights,
+            class_names=self.labels.names or None,
         )
 
     def classify(
@@ -143,7 +156,7 @@ class TrainedModel(Pretrained):
         """Label sequences.
 
         Args:
-            sequences: Texts, or lists of tokens, as in training.
+            sequences: Texts, or lists of tokens, as in training, or a DataFrame with such a column.
             mode: "q" for q(y | x), "posterior" for Bayes' rule p(y | x) with importance samples
                 of z, "mix" for their product with fitted weights; `default_mode` when None.
             num_samples: Samples of z for "posterior" and "mix"; 0: z at its mean.
@@ -320,7 +333,7 @@ class TrainedModel(Pretrained):
         """A data set with predictions and latent variables of each row.
 
         Args:
-            data: Data set; its columns are chosen as in training.
+            data: Data set, or a DataFrame; its columns are chosen as in training.
             mode: Mode of the probabilities, as in `classify`.
 
         Returns:
@@ -330,6 +343,7 @@ class TrainedModel(Pretrained):
         Raises:
             InputError: bad input, or a column that has one of these names.
         """
+        data = dataset_of(data)
         rows = self.read(data)
         columns: dict[str, Any] = self.encode_rows(rows)
         if self.labels.names:
@@ -343,11 +357,13 @@ class TrainedModel(Pretrained):
         return rows
 
     def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
-        """Texts, or lists of tokens, encoded for this model.
+        """Texts, or lists of tokens, encoded for this model; of a DataFrame, its rows as of a file.
 
         Raises:
             InputError: a sequence of the wrong kind.
         """
+        if is_table(sequences):
+            return self.read(sequences)
         rows = encode_given(
             sequences,
             self.vocabulary,

@@ -46,7 +46,9 @@ def test_a_warm_up_may_be_longer_if_the_weight_is_constant() -> None:
 def test_warm_up_follows_fewer_steps_unless_it_is_set() -> None:
     assert override(Config(), {"training.num_steps": 30}).objective.kl_warmup_steps == 10
     usual = Config().objective.kl_warmup_steps
-    assert override(Config(), {"training.num_steps": usual}).objective.kl_warmup_steps == usual
+    for steps in (usual, 2 * usual, 3 * usual, 9 * usual):  # at most a third
+        found = override(Config(), {"training.num_steps": steps}).objective.kl_warmup_steps
+        assert found == min(usual, steps // 3)
     both = {"training.num_steps": 30, "objective.kl_warmup_steps": usual}
     with pytest.raises(InputError, match="at most training.num_steps = 30"):
         override(Config(), both)

@@ -3,11 +3,14 @@ import functools
 import re
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -71,6 +74,27 @@ def test_what_is_loaded_classifies_as_what_was_saved(small_run: SmallRun, tmp_pa
         want = classify_table(model, prepared.labelled, mode=mode, seed=3)
         got = table(list(loaded.classify_rows(prepared.labelled, mode=mode, seed=3)))
         np.testing.assert_array_equal(got, want)
+
+
+def test_a_model_is_shown_in_one_line(model: TrainedModel, plain: TrainedModel) -> None:
+    shown = repr(model)
+    assert shown.startswith("TrainedModel(2 classes ('left', 'right'), ")
+    assert len(shown) < 120 and "z of 2 dims, cpu" in shown
+    assert "(no classes, " in repr(plain)
+
+
+@pytest.mark.parametrize("to_table", [pandas.DataFrame, lambda rows: pyarrow.table(dict(rows))])
+def test_tables_are_read_as_files_are(model: TrainedModel, to_table: Callable[[Any], Any]) -> None:
+    """Rows of a table, not the names of its columns."""
+    table = to_table({"label": ["left", "right"], "text": ["abab", "cdcdcd"]})
+    assert model.classify(table) == model.classify(["abab", "cdcdcd"])
+    loc = model.encode(["abab", "cdcdcd"])["loc"]
+    np.testing.assert_array_equal(model.encode(table)["loc"], loc)
+    assert model.evaluate(table)["accuracy"] == 1.0
+    annotated = model.annotate(table)
+    assert annotated["predicted_label"] == [0, 1] and annotated["text"] == ["abab", "cdcdcd"]
+    with pytest.raises(InputError, match="wanted a column 'text'"):
+        model.classify(to_table({"a": ["x"], "b": ["y"]}))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,17 +1,33 @@
 """Evaluate a model on a file.
 
-Accuracy, F1, log-loss and calibration over all labelled rows; the un-annealed ELBO, importance-
-weighted NLL and KL in nats per sequence, with their standard errors, over 1,000 rows drawn by the
-seed, or over --likelihood-rows. With --judge, rows are also rewritten under another label, and a
+Accuracy, F1, log-loss and calibration over all labelled rows, precision, recall and F1 of each
+class, and the confusion matrix (rows: the labels; columns: predictions); the un-annealed ELBO,
+importance-weighted NLL and KL in nats per sequence, with their standard errors, over 1,000 rows
+drawn by the seed, or over --likelihood-rows. With --judge, rows are also rewritten under another
+label, and a
 classifier trained on the judge's file decides whether that succeeded.
 
 Under torchrun the processes share the rows; the results are those of one process.
 """
 
 import argparse
-from typing import Any
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from seqssvae.cli.settings import add_columns, add_rows, load_run
+from seqssvae import distributed
+from seqssvae.cli.settings import add_columns, add_rows, load_config, load_run
+from seqssvae.errors import InputError
+
+if TYPE_CHECKING:
+    from seqssvae.trained import TrainedModel
+
+logger = logging.getLogger(__name__)
+
+HIDDEN = ("accuracy_low", "accuracy_high", "classes", "confusion")  # shown in another form
+MAX_SHOWN = 10  # classes of a confusion matrix that is printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_run(arguments)
+    distributed.from_writer(lambda: _warn_of_rows_seen(model, arguments))
     figures = model.evaluate(
         arguments.data,
         num_samples=arguments.num_samples,
@@ -41,13 +58,76 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         from seqssvae.compare.swaps import measure_swaps
 
         figures |= measure_swaps(model, arguments.data, arguments.judge, seed=arguments.seed)
-    for name, value in figures.items():
-        if not name.endswith("_se"):
-            error = figures.get(f"{name}_se")
-            spread = "" if error is None else f" +/- {error:.4f}"
-            shown = f"{value:.4f}{spread}" if isinstance(value, float) else value
-            print(f"{name:20s} {shown}")
+    _print(figures)
     return figures
+
+
+def _warn_of_rows_seen(model: "TrainedModel", arguments: argparse.Namespace) -> None:
+    """Warn of rows that are training rows too, if the files of training are still there."""
+    from seqssvae.data.audit import count_shared
+    from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR
+    from seqssvae.data.prepare import read_corpus_like
+
+    files = str(model.manifest.get("source", "")).split(SEPARATOR)
+    if any(file.startswith(HUB_PREFIX) for file in files):
+        return
+    with contextlib.suppress(InputError):  # other files: no warning; bad rows: `evaluate` says so
+        trained = load_config(Path(arguments.run) / "config.json")
+        rows, training = (
+            read_corpus_like(source, config, model.vocabulary, read_labels=False)
+            for source, config in ((arguments.data, model.config), (files, trained))
+        )
+        if seen := count_shared(rows, [training]):
+            logger.warning(
+                f"{seen} of {len(rows)} rows are also rows of {training.source}, which the run was "
+                "trained on: results are optimistic"
+            )
+
+
+def _print(figures: Mapping[str, Any]) -> None:
+    """All figures, and a table of the classes."""
+    for name, value in figures.items():
+        if name.endswith("_se") or name in HIDDEN:
+            continue
+        error = figures.get(f"{name}_se")
+        spread = "" if error is None else f" +/- {error:.4f}"
+        if name == "accuracy" and value is not None:
+            low, high = figures["accuracy_low"], figures["accuracy_high"]
+            spread = f" (95 % interval {low:.4f} to {high:.4f})"
+        shown = f"{value:.4f}{spread}" if isinstance(value, float) else value
+        print(f"{name:20s} {shown}")
+    if figures.get("classes"):
+        print("\n" + "\n".join(class_table(figures["classes"], figures["confusion"])))
+
+
+def class_table(
+    classes: Mapping[str, Mapping[str, Any]], confusion: Sequence[Sequence[int]] | None
+) -> Iterator[str]:
+    """Lines of a table of the classes, and of the confusion matrix where it is small.
+
+    Args:
+        classes: As of `evaluate`.
+        confusion: As of `evaluate`.
+    """
+    names = list(classes)
+    width = max(map(len, ("class", *names)))
+    yield f"{'class':{width}s}    rows precision  recall      F1  most often taken for"
+    for row, (name, one) in enumerate(classes.items()):
+        figures = [one[key] for key in ("precision", "recall", "f1")]
+        shown = ["-" if value is None else f"{value:.3f}" for value in figures]
+        wrong = [] if confusion is None else [*confusion[row][:row], 0, *confusion[row][row + 1 :]]
+        most = max(wrong, default=0)
+        other = f"  {names[wrong.index(most)]} ({most})" if most else ""
+        yield (
+            f"{name:{width}s} {one['num_labelled']:7d} {shown[0]:>9s} {shown[1]:>7s} "
+            f"{shown[2]:>7s}{other}"
+        )
+    if confusion is not None and len(names) <= MAX_SHOWN:
+        cell = max(7, *map(len, names))
+        yield ""
+        yield f"{'':{width}s} " + " ".join(f"{name:>{cell}s}" for name in names) + "  predicted"
+        for name, counts in zip(names, confusion, strict=True):
+            yield f"{name:{width}s} " + " ".join(f"{count:{cell}d}" for count in counts)
 
 
 def _rows(text: str) -> int | None:

@@ -8,10 +8,14 @@ Under torchrun the processes share each step; all of them must see the same file
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqssvae.cli.settings import add_rows, add_settings, read_settings
+
+if TYPE_CHECKING:
+    from seqssvae.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +55,27 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     if arguments.test is not None:
         summary["test"] = load(arguments.out, config.training.device).evaluate(arguments.test)
-    print(f"saved to {arguments.out}")
-    if arguments.test is not None:
-        print(f"test accuracy {summary['test']['accuracy']}")
+    _print(summary, config)
     return summary
+
+
+def _print(summary: Mapping[str, Any], config: "Config") -> None:
+    """The last lines: why training ended, how good the model is, and where it is."""
+    from seqssvae.inference.tally import describe_accuracy
+
+    training, steps = config.training, summary["num_steps"]
+    reason = {
+        "steps": "all of training.num_steps",
+        "patience": f"no better score in {training.patience} evaluations (training.patience); "
+        f"the best was at step {summary['best_step']}",
+        "time": f"the limit of {training.max_minutes} minutes (training.max_minutes)",
+    }
+    print(f"ended after {steps} steps: {reason.get(summary['stopped_by'], summary['stopped_by'])}")
+    dev, mode = summary["dev"], summary["mode"]
+    if dev.get("num_mode_rows"):
+        accuracy = describe_accuracy(dev[f"{mode}_accuracy"], dev["num_mode_rows"])
+        print(f"accuracy on held-out rows {accuracy}")
+    if "test" in summary:
+        test = summary["test"]
+        print(f"test accuracy {describe_accuracy(test['accuracy'], test['num_labelled'])}")
+    print(f"saved to {summary['run']}")

@@ -17,7 +17,7 @@ from seqssvae.data.columns import ColumnChoice, class_names
 from seqssvae.data.labels import Classes, Labels
 from seqssvae.data.readers import arrow_rows, column_names, is_readable, iterate_rows
 from seqssvae.data.rows import Row, RowChecker, join_rows, list_names, normalise
-from seqssvae.data.tables import cached_table, iterate_column, table_of
+from seqssvae.data.tables import cached_table, dataset_of, iterate_column, table_of
 from seqssvae.data.texts import READ
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import fingerprint
@@ -212,7 +212,8 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
     Args:
         source: A file, see `iterate_rows`; several as one corpus, see `find_files`; or `hub:NAME`
             or `hub:NAME:SPLIT`, where NAME is what `datasets.load_dataset` takes, a folder too, and
-            SPLIT is "train" unless given; or a `datasets.Dataset`. A corpus is returned as it is.
+            SPLIT is "train" unless given; or a `datasets.Dataset`, or a table of pandas, polars or
+            pyarrow. A corpus is returned as it is.
         choice: Named columns; None for those with usual names, see `ColumnChoice`. Integers of a
             `ClassLabel` become its names, -1 becomes unlabelled.
 
@@ -385,9 +386,10 @@ def _load_hub(source: str) -> "datasets.Dataset":
 def _read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
     import datasets
 
+    dataset = dataset_of(dataset)
     if not isinstance(dataset, datasets.Dataset):
-        got = type(dataset).__name__
-        raise InputError(f"{source}: wanted a file, hub:NAME or a datasets.Dataset, got {got}")
+        wanted, got = "a file, hub:NAME, a datasets.Dataset or a DataFrame", type(dataset).__name__
+        raise InputError(f"{source}: wanted {wanted}, got {got}")
     columns = choice.of_dataset(dataset, source)
     if len(dataset) == 0:
         raise InputError(f"{source}:1: wanted a row, got an empty data set")

@@ -11,6 +11,7 @@ from seqssvae.data.rows import Row
 from seqssvae.storage.cache import cached_file
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow
 
 BLOCK_ROWS, BLOCK_SYMBOLS = 10_000, 4_000_000  # of a record batch
@@ -141,3 +142,23 @@ def _names(label: str | tuple[str, ...] | None) -> list[str]:
     if label is None:
         return []
     return [label] if isinstance(label, str) else list(label)
+
+
+def is_table(value: object) -> bool:
+    """Whether a value is a table of pandas, polars, pyarrow or the like, none of them imported."""
+    return hasattr(value, "columns") and hasattr(value, "__arrow_c_stream__")
+
+
+def dataset_of(value: Any) -> "datasets.Dataset":
+    """A table as a data set; any other value as it is."""
+    if not is_table(value):
+        return value
+    import datasets
+    import pyarrow
+
+    table = pyarrow.table(value).replace_schema_metadata(None)
+    plain = [
+        field.with_type(pyarrow.string()) if pyarrow.types.is_string_view(field.type) else field
+        for field in table.schema  # polars has views, which `datasets` does not read
+    ]
+    return datasets.Dataset(table.cast(pyarrow.schema(plain)))

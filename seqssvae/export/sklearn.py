@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Self
 
 import numpy as np
@@ -29,7 +29,7 @@ from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
 from seqssvae.data.rows import is_missing, name_of
 from seqssvae.errors import InputError
-from seqssvae.overrides import override
+from seqssvae.overrides import as_config, override
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import summarise, train
 
@@ -88,7 +88,7 @@ class SeqSSVAEClassifier(
             unlabelled rows.
         random_state: A seed or a generator of seeds; None is the seed of `config`, so that the same
             rows give the same model.
-        config: All other settings.
+        config: All other settings; a mapping as of `override` will do.
 
     Attributes:
         classes_: The labels, sorted, `[K]`.
@@ -111,7 +111,7 @@ class SeqSSVAEClassifier(
         mode: str | None = None,
         unlabelled: Any = None,
         random_state: int | np.random.RandomState | None = None,
-        config: Config | None = None,
+        config: Config | Mapping[str, Any] | None = None,
     ) -> None:
         self.num_steps = num_steps
         self.max_minutes = max_minutes
@@ -226,7 +226,7 @@ class SeqSSVAEClassifier(
 
     def _config(self) -> Config:
         """The settings of `config`, overridden by the parameters."""
-        config = Config() if self.config is None else self.config
+        config = as_config(self.config)
         values = {key: getattr(self, name) for name, key in PARAMETERS.items()}
         if self.random_state is not None:
             values["training.seed"] = check_random_state(self.random_state).randint(2**31)

@@ -178,10 +178,10 @@ def measure_modes(
         max_rows: Rows that are read; of more, a random part.
 
     Returns:
-        `NAME_accuracy` and `NAME_log_loss` (nats a row) for "q", "posterior", "mix" and, where q
-        has an n-gram part, that one as "teacher"; `best_mode`, `mix_weights` and `q_losses` of
-        `compare_modes`; `teacher_weight`, the ratio of the weights of teacher and posterior in
-        their own product.
+        `num_mode_rows`, whose figures these are; `NAME_accuracy` and `NAME_log_loss` (nats a row)
+        for "q", "posterior", "mix" and, where q has an n-gram part, that one as "teacher";
+        `best_mode`, `mix_weights` and `q_losses` of `compare_modes`; `teacher_weight`, the ratio of
+        the weights of teacher and posterior in their own product.
     """
     rows, others = (
         some.take(np.sort(np.random.default_rng(seed).permutation(len(some))[:max_rows]))
@@ -196,6 +196,7 @@ def measure_modes(
     modes = compare_modes(tables.log_q, tables.log_posterior, y, log_b)
     measured: dict[str, Any] = {"best_mode": modes.best, "mix_weights": list(modes.weights)}
     measured["q_losses"] = modes.q_losses.tolist()
+    measured["num_mode_rows"] = len(rows)
     measured |= {f"{mode}_accuracy": modes.accuracy[mode] for mode in MODES}
     measured |= {f"{mode}_log_loss": modes.log_loss[mode] for mode in MODES}
     if tables.log_teacher is not None:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,7 @@ def evaluate(
     seed: int = 0,
     mode: str = "q",
     weights: tuple[float, float] = (0.5, 0.5),
+    class_names: Sequence[str] | None = None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Measure a model on some rows.
@@ -111,15 +112,20 @@ def evaluate(
         seed: Seed of the samples and of the choice of rows, 0 or more.
         mode: How rows are classified, as in `classify`.
         weights: Of "mix".
+        class_names: Names of the classes: what is measured of each is returned too.
         limits: Sizes that bound memory.
 
     Returns:
         Plain numbers:
 
         * `num_rows`, and `num_labelled`, rows with one known label;
-        * over the labelled rows: `accuracy`, `log_loss`, `macro_f1` (over classes that occur or are
+        * over the labelled rows: `accuracy` and its 95 % interval by Wilson's method, from
+          `accuracy_low` to `accuracy_high`; `log_loss`, `macro_f1` (over classes that occur or are
           predicted), `calibration_error` (expected, 15 bins); None where there are none;
         * `mode`, by which these are measured;
+        * with `class_names`: `classes`, by name the `num_labelled` and `num_predicted` rows,
+          `precision`, `recall` and `f1` (None: of no rows), and `confusion`, the number of rows by
+          label (rows) and predicted label (columns), None for more than 300 classes;
         * `num_likelihood_rows`, those of all figures below, which are means over them unless noted,
           each with its standard error, `NAME_se` (None for a single row);
         * `elbo`: U(x) with the analytic KL; `likelihood`: E_q log p(x | y, z); `kl`:
@@ -166,6 +172,7 @@ def evaluate(
         "num_rows": len(rows),
         **tally.prediction_metrics(),
         "mode": mode,
+        **({} if class_names is None else tally.class_metrics(class_names)),
         "num_likelihood_rows": len(order),
         **tally.figures(),
         "mutual_information": information,

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 
 NUM_BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
 FIGURES = ("elbo", "nll", "likelihood", "kl")  # of each row, labelled or not
+NORMAL_95 = 1.959963984540054  # the quantile of 97.5 %
+MAX_CONFUSION = 300  # classes of a confusion matrix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ class Tally:
 
     Attributes:
         sums: Of labelled rows, of `of_predictions`: `log_loss`; by class `[K]` the numbers of
-            `labels`, of `predictions` and of `hits`; and `bins`, `[3, 15]`, as `bin_sums`.
+            `labels`, of `predictions` and of `hits`; `bins`, `[3, 15]`, as `bin_sums`; and, of up
+            to 300 classes, `confusion`, `[K, K]`, by label and prediction.
         moments: Of `of_figures`: each of `FIGURES`, `symbols`, `nll+symbols` and `z_mean` of all
             rows, and `y_gap` of those that have one.
     """
@@ -78,15 +81,17 @@ class Tally:
         """
         y, predicted = columns["y"], columns["predicted"]
         count = functools.partial(np.bincount, minlength=num_classes)
-        return cls(
-            sums={
-                "log_loss": columns["log_loss"].sum(),
-                "labels": count(y),
-                "predictions": count(predicted),
-                "hits": count(y[y == predicted]),
-                "bins": bin_sums(columns["confidence"], y == predicted),
-            }
-        )
+        sums = {
+            "log_loss": columns["log_loss"].sum(),
+            "labels": count(y),
+            "predictions": count(predicted),
+            "hits": count(y[y == predicted]),
+            "bins": bin_sums(columns["confidence"], y == predicted),
+        }
+        if num_classes <= MAX_CONFUSION:
+            pairs = np.bincount(y * num_classes + predicted, minlength=num_classes**2)
+            sums["confusion"] = pairs.reshape(num_classes, num_classes)
+        return cls(sums=sums)
 
     @classmethod
     def of_figures(cls, columns: Mapping[str, npt.NDArray[Any]]) -> "Tally":
@@ -109,19 +114,47 @@ class Tally:
     def prediction_metrics(self) -> dict[str, Any]:
         """Metrics of `of_predictions`; None where there are no such rows."""
         if not self.sums:
-            metrics = dict.fromkeys(("accuracy", "log_loss", "macro_f1", "calibration_error"))
-            return {"num_labelled": 0} | metrics
+            names = ["accuracy", "accuracy_low", "accuracy_high"]
+            names += ["log_loss", "macro_f1", "calibration_error"]
+            return {"num_labelled": 0} | dict.fromkeys(names)
         labels, hits = self.sums["labels"], self.sums["hits"]
         num_labelled = int(labels.sum())
         labels_and_predictions = labels + self.sums["predictions"]
         occurs = labels_and_predictions > 0
+        low, high = wilson_interval(int(hits.sum()), num_labelled)
         return {
             "num_labelled": num_labelled,
             "accuracy": int(hits.sum()) / num_labelled,
+            "accuracy_low": low,
+            "accuracy_high": high,
             "log_loss": float(self.sums["log_loss"]) / num_labelled,
             "macro_f1": float(np.mean(2 * hits[occurs] / labels_and_predictions[occurs])),
             "calibration_error": calibration_error(self.sums["bins"]),
         }
+
+    def class_metrics(self, names: Sequence[str]) -> dict[str, Any]:
+        """`classes` and `confusion` of `of_predictions`, see `evaluate`.
+
+        Args:
+            names: Of the classes, K.
+        """
+        if not self.sums:
+            return {"classes": {}, "confusion": None}
+        labels, predictions, hits = (
+            self.sums[name].tolist() for name in ("labels", "predictions", "hits")
+        )
+        classes = {
+            name: {
+                "num_labelled": label,
+                "num_predicted": predicted,
+                "precision": hit / predicted if predicted else None,
+                "recall": hit / label if label else None,
+                "f1": 2 * hit / (label + predicted) if label + predicted else None,
+            }
+            for name, label, predicted, hit in zip(names, labels, predictions, hits, strict=True)
+        }
+        confusion = self.sums.get("confusion")
+        return {"classes": classes, "confusion": None if confusion is None else confusion.tolist()}
 
     def figures(self) -> dict[str, float | None]:
         """Means of `of_figures`, and as `NAME_se` their standard errors; None where there is none.
@@ -141,6 +174,29 @@ class Tally:
             figures[name] = float(moments.mean) if n else None
             figures[f"{name}_se"] = math.sqrt(moments.squares / (n - 1) / n) if n > 1 else None
         return figures
+
+
+def wilson_interval(num_hits: int, num_rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), which also holds where all or no rows are hits.
+
+    Args:
+        num_hits: Rows that are counted, 0 to `num_rows`.
+        num_rows: All rows, at least one.
+    """
+    share, added = num_hits / num_rows, NORMAL_95**2 / num_rows
+    centre = share + added / 2
+    spread = math.sqrt(added * (share * (1 - share) + added / 4))
+    low, high = (centre - spread) / (1 + added), (centre + spread) / (1 + added)
+    return max(low, 0.0), min(high, 1.0)
+
+
+def describe_accuracy(accuracy: float | None, num_rows: int) -> str:
+    """Accuracy on some labelled rows with its 95 % interval, for people."""
+    if accuracy is None:
+        return "not measured: no labelled rows"
+    low, high = wilson_interval(round(accuracy * num_rows), num_rows)
+    rows = f"{num_rows:,} labelled row{'s' * (num_rows != 1)}"
+    return f"{accuracy:.3f} of {rows} (95 % interval {low:.3f} to {high:.3f})"
 
 
 def _add(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from seqssvae.data.encode import describe_long_rows, unseen_share
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.model.build import build
-from seqssvae.overrides import override
+from seqssvae.overrides import as_config, override
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from seqssvae.runs.metrics import METRICS, append_metrics, cut_metrics, measure_metrics
 from seqssvae.runs.run import (
@@ -33,7 +33,7 @@ from seqssvae.training.resume import check_identity, check_ranks, checksum_ident
 from seqssvae.training.signals import StopSignals
 from seqssvae.training.step import num_shards
 from seqssvae.training.teach import learn_dev_labels, teach
-from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer, ignored_variables
+from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", 
 
 
 def fit(
-    config: Config,
+    config: Config | Mapping[str, Any],
     source: Source,
-    out: Path,
+    out: str | Path,
     *,
     unlabelled: Source | None = None,
     resume: bool = False,
@@ -63,7 +63,8 @@ def fit(
     same; otherwise the rows come in the same order with other noise.
 
     Args:
-        config: The settings. A resumed run may have another `training.max_minutes` or `device`.
+        config: The settings, or a mapping of those that are not default, as of `override`. A
+            resumed run may have another `training.max_minutes` or `device`.
         source: A file, `hub:NAME`, or a `datasets.Dataset`.
         out: The run's folder; new or empty, unless `resume`.
         unlabelled: More rows; their labels are not read.
@@ -81,11 +82,12 @@ def fit(
         Diverged: too many steps in a row had numbers that are not finite; the best weights before
             them are saved as a finished run.
     """
+    config = as_config(config)
     with distributed.joined(), contextlib.ExitStack() as held:
         if show_bar:
             held.enter_context(progress.shown())
         seconds = held.enter_context(progress.timed())
-        summary = _fit(config, source, out, unlabelled, held, seconds, resume=resume)
+        summary = _fit(config, source, Path(out), unlabelled, held, seconds, resume=resume)
     if summary["stopped_by"] == BAD_NUMBERS:
         raise Diverged(
             f"{summary['run']}: wanted finite numbers, got {summary['skipped_steps']} steps "
@@ -304,7 +306,7 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "mode": mode,
         "mix_weights": list(weights),
         "dev_labels_learned": progress.dev_labels_learned,
-        "warnings": ignored_variables(progress.metrics, trainer.model),
+        "warnings": trainer.warnings(),
     }
 
 

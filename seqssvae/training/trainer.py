@@ -181,9 +181,23 @@ class Trainer:
             with phase("evaluation"):
                 progress.metrics = self._measure()
             progress.metrics.pop("q_losses", None)
-            for warning in ignored_variables(progress.metrics, self.model):
+            for warning in self.warnings():
                 logger.warning(warning)
         return progress
+
+    def warnings(self) -> list[str]:
+        """Warnings about a finished training, with advice."""
+        warnings = ignored_variables(self.progress.metrics, self.model)
+        step, objective = self.progress.step, self.config.objective
+        is_cut = step < objective.kl_warmup_steps and objective.kl_schedule != "constant"
+        if self.progress.stopped_by == "time" and is_cut:
+            warnings.append(
+                f"the time limit came at step {step}, within the KL's warm-up of "
+                f"{objective.kl_warmup_steps} steps: z was trained with less than its full KL. Try "
+                f"--training.num_steps {max(step, 1)}, whose warm-up is a third of it, or a larger "
+                "--training.max_minutes."
+            )
+        return warnings
 
     def _loop(self, steps: Task) -> None:
         """Take steps and evaluate until a limit is reached."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from seqssvae.cli import COMMANDS, main
@@ -69,7 +70,11 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
     assert trained.json["run"] == str(folder) and trained.json["num_steps"] == 4
     assert trained.json["test"]["num_rows"] == 40
     assert not (folder / "checkpoints").exists()
+    assert trained.json["test"]["num_labelled"] == 40
     figures = run("evaluate", folder, "--data", data, "--num-samples", 2, "--json").json
+    assert [one["num_labelled"] for one in figures["classes"].values()] == [20, 20]
+    assert np.trace(figures["confusion"]) == round(40 * figures["accuracy"])
+    assert figures["accuracy_low"] < figures["accuracy"] <= figures["accuracy_high"]
     wanted = (
         "accuracy macro_f1 elbo nll kl mutual_information active_units y_gap nats_per_symbol"
     ).split()
@@ -89,6 +94,94 @@ def test_train_and_use_text(run: Run, tmp_path: Path, small_run: Small) -> None:
     assert "swap_success" not in figures
     judged = run("evaluate", folder, "--data", data, "--num-samples", 2, "--judge", data, "--json")
     assert judged.json["num_swaps"] == 40 and figures.items() <= judged.json.items()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ((), "ended after 4 steps: all of training.num_steps"),
+        (("--training.max_minutes", 0.001), r"the limit of 0.001 minutes \(training.max_minutes\)"),
+        (
+            ("--training.num_steps=300", "--training.patience=1", "--training.learning_rate=9"),
+            r"no better score in 1 evaluations \(training.patience\); the best was at step \d+",
+        ),
+    ],
+)
+def test_the_last_lines_of_train_say_why_it_ended_and_how_good_it_is(
+    run: Run, tmp_path: Path, small_run: Small, flags: tuple[object, ...], reason: str
+) -> None:
+    data = small_run[1]
+    rows = ("--data", data, "--test", data, "--data.vocabulary", "characters")
+    done = run("train", *rows, "--out", tmp_path / "run", *QUICK, *flags)
+    assert done.status == 0, done.err
+    ended, dev, test, saved = done.out.splitlines()
+    assert re.search(reason, ended)
+    told = r"[01]\.\d{3} of %s labelled rows \(95 %% interval [01]\.\d{3} to [01]\.\d{3}\)"
+    assert re.fullmatch("accuracy on held-out rows " + told % r"\d+", dev)
+    assert re.fullmatch("test accuracy " + told % "40", test)
+    assert saved == f"saved to {tmp_path / 'run'}"
+
+
+def test_evaluate_prints_a_table_of_the_classes(run: Run, small_run: Small, tmp_path: Path) -> None:
+    """Of rows with one label wrong: 'cdcd' as left."""
+    rows = [{"text": "abab", "label": "left"}, {"text": "cdcd", "label": "left"}]
+    rows += [{"text": "cdcdcd", "label": "right"}]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    shown = run("evaluate", small_run[0], "--data", path).out
+    assert re.search(r"accuracy +0\.6667 \(95 % interval 0\.2077 to 0\.9385\)\n", shown)
+    assert shown.split("\n\n")[1:] == [
+        "class    rows precision  recall      F1  most often taken for\n"
+        "left        2     1.000   0.500   0.667  right (1)\n"
+        "right       1     0.500   1.000   0.667",
+        "         left   right  predicted\nleft        1       1\nright       0       1\n",
+    ]
+
+
+def test_evaluate_warns_of_rows_that_training_saw(
+    run: Run, small_run: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With or without their label, in a file whose column has another name."""
+    folder, data = small_run
+    old = json.loads(data.read_text(encoding="utf-8").splitlines()[0])["text"]
+    rows = [{"x": "dcdcab", "label": "left"}, {"x": old, "label": "left"}, {"x": old, "label": ""}]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    assert run("evaluate", folder, "--data", path, "--text-column", "x").status == 0
+    assert f"2 of 3 rows are also rows of {data}, which the run was trained on" in caplog.text
+    caplog.clear()
+    new = write_rows(tmp_path / "new.jsonl", rows[:1])
+    assert run("evaluate", folder, "--data", new, "--text-column", "x").status == 0
+    assert "optimistic" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_predictions_keep_ids_and_on_demand_sequences(
+    run: Run, small_run: Small, tmp_path: Path, kind: str
+) -> None:
+    """Sequences as they are in the file, with symbols that the vocabulary lacks."""
+    rows = [{"id": "b7", "text": "abab é"}, {"id": "a1", "text": "cd,cd"}]
+    data, out = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / f"p.{kind}"
+    for flags in ([], ["--keep-sequence"]):
+        assert run("classify", small_run[0], "--data", data, "--out", out, *flags).status == 0
+        choice = ColumnChoice(text="sequence" if flags else "id")
+        found = [row.sequence for row in iterate_rows(out, choice)]
+        assert found == [row["text" if flags else "id"] for row in rows]
+    texts = run("classify", small_run[0], "ab", "cd", "--out", out, "--keep-sequence")
+    assert texts.status == 0
+    kept = [(row.id, row.sequence) for row in iterate_rows(out, ColumnChoice(text="sequence"))]
+    assert kept == [("1", "ab"), ("2", "cd")]
+    refused = run("classify", small_run[0], "ab", "--keep-sequence")
+    assert refused.status == 2 and "wanted --out FILE beside --keep-sequence" in refused.err
+
+
+def test_kept_tokens_of_a_csv_file_are_read_as_tokens_again(run: Run, tmp_path: Path) -> None:
+    rows = [{"tokens": ["x, y", "z"] * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]
+    data, folder = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "run"
+    assert run("train", "--data", data, "--out", folder, *QUICK).status == 0
+    out = tmp_path / "p.csv"
+    done = run("classify", folder, "--data", data, "--out", out, "--keep-sequence")
+    assert done.status == 0, done.err
+    found = [row.sequence for row in iterate_rows(out, ColumnChoice(tokens="sequence"))]
+    assert found == [row["tokens"] for row in rows]
 
 
 @pytest.mark.parametrize(

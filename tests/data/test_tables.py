@@ -4,14 +4,16 @@ import itertools
 import random
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pandas
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seqssvae.data.rows import Row
-from seqssvae.data.tables import cached_table, iterate_column, table_of
+from seqssvae.data.tables import cached_table, dataset_of, is_table, iterate_column, table_of
 
 
 def make_rows(number: int) -> list[Row]:
@@ -65,3 +67,14 @@ def test_selected_values_are_those_of_a_list(values: list[str], chunk: int, seed
     generator = random.Random(seed)
     mask = np.array([generator.random() < 0.6 for _ in values], np.bool_)
     assert list(iterate_column(column, mask)) == list(itertools.compress(values, mask))
+
+
+def test_a_table_of_any_library_is_a_data_set() -> None:
+    """NaN beside texts is no label, and text views are texts; a column alone is no table."""
+    frame = pandas.DataFrame({"text": ["ab", "cd"], "label": ["x", np.nan]}, index=[7, 3])
+    views = pa.table({"text": pa.array(["ab", "cd"], pa.string_view())})
+    for table in (frame, views):
+        assert is_table(table) and dataset_of(table)["text"] == ["ab", "cd"]
+    assert dataset_of(frame)["label"] == ["x", None]
+    for value in (frame["text"], ["ab"], "ab", np.array(["ab"]), datasets.Dataset.from_dict({})):
+        assert not is_table(value) and dataset_of(value) is value

@@ -23,7 +23,7 @@ from seqssvae.export.sklearn import (
     is_unlabelled,
     labelled_scorer,
 )
-from seqssvae.overrides import override
+from seqssvae.overrides import override, to_mapping
 from tests.support.training import quick_config
 
 TINY = quick_config(
@@ -98,7 +98,7 @@ def test_forms_of_rows_and_of_missing_labels(form: str, missing: Any) -> None:
 def test_unlabelled_rows_are_used() -> None:
     """The vocabulary and the training rows include unlabelled rows."""
     texts, y = rows()
-    first = SeqSSVAEClassifier(config=TINY).fit(texts[:20], y[:20])
+    first = SeqSSVAEClassifier(config=to_mapping(TINY)).fit(texts[:20], y[:20])
     second = SeqSSVAEClassifier(config=TINY).fit([*texts[:20], "xyz"], [*y[:20], None])
     third = SeqSSVAEClassifier(config=TINY, unlabelled=["xyz"]).fit(texts[:20], y[:20])
     assert len(second.model_.vocabulary) == len(first.model_.vocabulary) + 3

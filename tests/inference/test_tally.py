@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from seqssvae import distributed
 from seqssvae.inference.tally import (
@@ -16,8 +17,10 @@ from seqssvae.inference.tally import (
     Tally,
     bin_sums,
     calibration_error,
+    describe_accuracy,
     gather_tally,
     reliability,
+    wilson_interval,
 )
 
 Columns = dict[str, NDArray[Any]]
@@ -80,7 +83,10 @@ def test_a_tally_in_portions_equals_whole_columns(sizes: list[int]) -> None:
         predictions[name] for name in ("y", "predicted", "confidence", "log_loss")
     )
     assert set(predicted) - set(y) == {3}
-    assert found.prediction_metrics() == pytest.approx(
+    metrics = found.prediction_metrics()
+    interval = wilson_interval(int((y == predicted).sum()), 200)
+    assert (metrics.pop("accuracy_low"), metrics.pop("accuracy_high")) == interval
+    assert metrics == pytest.approx(
         {
             "num_labelled": 200,
             "accuracy": np.mean(y == predicted),
@@ -131,6 +137,39 @@ def test_macro_f1_equals_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     columns = _predictions(len(y)) | {"y": y, "predicted": predicted}
     want = f1_score(y, predicted, average="macro", zero_division=0.0)
     assert Tally.of_predictions(columns, 4).prediction_metrics()["macro_f1"] == pytest.approx(want)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+def test_figures_of_classes_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    y, predicted = (np.array(column) for column in zip(*pairs, strict=True))
+    columns = _predictions(len(y)) | {"y": y, "predicted": predicted}
+    parts = [Tally.of_predictions(part, 4) for part in _portions(columns, [len(y) // 2])]
+    found = (parts[0] + parts[1]).class_metrics("abcd")
+    assert found["confusion"] == confusion_matrix(y, predicted, labels=range(4)).tolist()
+    want = precision_recall_fscore_support(y, predicted, labels=range(4), zero_division=np.nan)
+    for name, *values, num_rows in zip("abcd", *want, strict=True):
+        one = found["classes"][name]
+        got = [np.nan if one[key] is None else one[key] for key in ("precision", "recall", "f1")]
+        assert got == pytest.approx(values, nan_ok=True) and one["num_labelled"] == num_rows
+
+
+def test_of_many_classes_no_confusion_is_counted() -> None:
+    tally = Tally.of_predictions(_predictions(50, 400), 400)
+    found = tally.class_metrics([str(number) for number in range(400)])
+    assert found["confusion"] is None and len(found["classes"]) == 400
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_equals_scipy(pair: tuple[int, int]) -> None:
+    want = binomtest(*pair).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(*pair) == pytest.approx((want.low, want.high), abs=1e-12)
+
+
+def test_accuracy_is_told_with_its_rows() -> None:
+    assert describe_accuracy(1.0, 7) == "1.000 of 7 labelled rows (95 % interval 0.646 to 1.000)"
+    assert describe_accuracy(0.0, 1).startswith("0.000 of 1 labelled row (")
+    assert describe_accuracy(None, 0) == "not measured: no labelled rows"
 
 
 def test_calibration_error_equals_a_loop_over_bins() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import pandas
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from seqssvae.config import Config
 from seqssvae.data.batches import Batch
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.estimators import FusedEnum
-from seqssvae.overrides import override
+from seqssvae.overrides import override, to_mapping
 from seqssvae.runs.checkpoints import CHECKPOINTS, load_checkpoint, save_checkpoint
 from seqssvae.runs.metrics import METRICS, read_metrics
 from seqssvae.runs.run import load_run
@@ -101,6 +102,17 @@ def test_a_run_is_written_and_can_be_loaded(tmp_path: Path, data: Path) -> None:
     assert summary["dev"]["elbo"] == pytest.approx(max(r["elbo"] for r in metrics), abs=2.0)
     assert not (out / CHECKPOINTS).exists()
     assert load(out).classify(["ab"])[0]["label"] in ("left", "right")
+
+
+def test_a_mapping_is_a_config_and_a_table_a_source(tmp_path: Path, data: Path) -> None:
+    """The same run as of a config and of a file, with columns in another order."""
+    frame = pandas.read_json(data, lines=True)
+    settings = to_mapping(config())
+    fit(settings, frame[list(frame.columns)[::-1]], str(tmp_path / "table"))
+    fit(config(), data, tmp_path / "file")
+    assert_equal_weights(tmp_path / "file", tmp_path / "table")
+    with pytest.raises(InputError, match=r"did you mean training\.num_steps\?"):
+        fit({"training.num_step": 3}, data, tmp_path / "wrong")
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,19 @@ def test_time_is_a_limit() -> None:
     assert trainer.progress.stopped_by == "time"
 
 
+@pytest.mark.parametrize(("minutes", "is_cut"), [(3.0, True), (9.0, False), (None, False)])
+def test_a_warm_up_that_the_time_cuts_is_reported(
+    minutes: float | None, is_cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute a step."""
+    monkeypatch.setattr(Trainer, "_minutes", lambda trainer: trainer.progress.step)
+    trainer = trained(training__max_minutes=minutes, training__num_steps=12,
+                      objective__kl_warmup_steps=8)  # fmt: skip
+    found = [warning for warning in trainer.warnings() if "time limit" in warning]
+    assert len(found) == is_cut
+    assert not is_cut or "came at step 3, within the KL's warm-up of 8 steps" in found[0]
+
+
 @pytest.mark.parametrize(("minutes", "wanted"), [(None, 100), (1000.0, 100), (9.5, 10)])
 def test_the_steps_that_are_expected_follow_what_ends_first(
     minutes: float | None, wanted: int, monkeypatch: pytest.MonkeyPatch
