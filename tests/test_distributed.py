@@ -25,7 +25,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     printed = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
     lines = [err.splitlines() for _, err in printed]
-    assert lines[1] == [] and all(line.startswith("y is ignored") for line in lines[0])
+    known = ("y is ignored", "the time limit came")  # one scenario is stopped by its time
+    assert lines[1] == [] and all(line.startswith(known) for line in lines[0])
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
