@@ -156,7 +156,8 @@ def test_probabilities_are_those_of_the_cpu(
 
 def test_figures_are_those_of_the_cpu(run: Path, device: str, rows: Path) -> None:
     want, got = (one.evaluate(rows, num_samples=2) for one in both(run, device))
-    assert want.pop("mode") == got.pop("mode")
+    for name in ("mode", "classes", "confusion"):  # exact: of so few rows none is near a border
+        assert want.pop(name) == got.pop(name)
     assert want == pytest.approx(got, rel=1e-4, abs=1e-4)
 
 
