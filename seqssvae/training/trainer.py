@@ -324,9 +324,10 @@ class Trainer:
 
     def _is_as_good(self, losses: list[float]) -> bool:
         """Whether log-losses of rows are at most a standard error above the best ones."""
-        if self.config.training.early_stopping != "log-loss" or len(losses) < 2:
+        best = self.progress.best_losses  # none in checkpoints of earlier versions
+        if self.config.training.early_stopping != "log-loss" or not 1 < len(losses) == len(best):
             return False
-        worse = np.subtract(losses, self.progress.best_losses)
+        worse = np.subtract(losses, best)
         return bool(worse.mean() <= worse.std(ddof=1) / math.sqrt(len(worse)))
 
     def _weights(self, is_kept: Callable[[str], bool]) -> dict[str, Tensor]:

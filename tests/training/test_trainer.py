@@ -385,3 +385,12 @@ def test_q_is_kept_from_the_last_evaluation_that_is_as_good(
     monkeypatch.setattr(Trainer, "_measure", measure)
     progress = trained(training__num_steps=4, training__evaluate_every=1).progress
     assert progress.best_step == best and progress.best_losses == least
+
+
+def test_a_checkpoint_without_losses_of_rows_is_resumed() -> None:
+    """Those of earlier versions: only a better score replaces what is kept."""
+    trainer = trained()
+    trainer.progress.best_losses = []
+    assert not trainer._is_as_good([0.1, 0.2])
+    trainer.progress.best_losses = [0.1, 0.2]
+    assert trainer._is_as_good([0.1, 0.2])
