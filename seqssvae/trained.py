@@ -121,8 +121,8 @@ class TrainedModel(Pretrained):
 
         Returns:
             Accuracy, macro-F1 and the figures of each class over all labelled rows; ELBO, NLL and
-            KL in nats per sequence over
-            `num_likelihood_rows` of the rows, each with its standard error, as `nll_se`.
+            KL in nats per sequence over `num_likelihood_rows` of the rows, each with its standard
+            error, as `nll_se`.
 
         Raises:
             InputError: bad input, or a label that training never saw.

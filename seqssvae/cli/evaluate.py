@@ -4,8 +4,7 @@ Accuracy, F1, log-loss and calibration over all labelled rows, precision, recall
 class, and the confusion matrix (rows: the labels; columns: predictions); the un-annealed ELBO,
 importance-weighted NLL and KL in nats per sequence, with their standard errors, over 1,000 rows
 drawn by the seed, or over --likelihood-rows. With --judge, rows are also rewritten under another
-label, and a
-classifier trained on the judge's file decides whether that succeeded.
+label, and a classifier trained on the judge's file decides whether that succeeded.
 
 Under torchrun the processes share the rows; the results are those of one process.
 """

@@ -62,8 +62,7 @@ def expected_log_b(log_teacher: Float64, log_posterior: Float64) -> float:
     """Prior mean of log b, from rows without labels.
 
     A teacher that is calibrated tells how often the posterior's choice is right. The less that is
-    than how often its own is, its doubt, the less the posterior is worth: where words, texts and
-    domain names had a doubt of up to 0.07, the best b was 0.2 to 1; with 0.12 and 0.18 it was 0.
+    than how often its own is, its doubt, the less the posterior is worth.
 
     Args:
         log_teacher: Its log-probabilities, `[n, K]`.
