@@ -149,6 +149,13 @@ class ObjectiveConfig:
     kl_warmup_steps: int = setting(
         300, "Steps until kl_weight is reached; a third of training.num_steps if that is less.", 0
     )
+    recurrent_first: float = setting(
+        0.5,
+        "Share of kl_warmup_steps in which the decoder is trained without its n-grams, so that "
+        "its recurrent part learns to read z; at most a quarter of training.max_minutes.",
+        0,
+        1,
+    )
     kl_cycles: int = setting(4, "Cycles of the cyclical schedule.", 1)
     free_bits: float = setting(0.5, "Nats of KL for each dimension of z that cost nothing.", 0)
 
@@ -193,6 +200,11 @@ class TrainingConfig:
     balanced: bool = setting(False, "Draw labelled rows of each class equally often.")
     learning_rate: float = setting(4e-3, "Learning rate of the first step.", 1e-12, 100)
     final_learning_rate: float = setting(0.05, "Fraction of learning_rate at the last step.", 0, 1)
+    average_steps: int = setting(
+        50,
+        "Steps, about, over which weights are averaged for evaluations and for the run; 0: none.",
+        0,
+    )
     weight_decay: float = setting(1e-4, "Weight decay of AdamW.", 0, 100)
     clip: float = setting(5.0, "Largest norm of the gradient; a larger one is scaled down.", 1e-6)
     evaluate_every: int = setting(100, "Steps between evaluations on the held-out rows.", 1)

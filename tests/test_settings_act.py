@@ -20,6 +20,7 @@ CHANGES: dict[str, Any] = {
     "objective__alpha": 9.0,
     "objective__teacher_weight": 0.0,
     "training__balanced": True,
+    "training__average_steps": 9,
     "training__early_stopping": "elbo",
     "model__cell": "gru",
     "model__prior": "labelled",
@@ -41,7 +42,8 @@ def answers(mode: str, **changes: Any) -> NDArray[np.float64]:
     """What a small model says of 20 rows; three of four labels are of one class."""
     data = dataclasses.replace(prepared(), labelled=random_rows([0, 0, 1, 0], 0))
     settings = {
-        "training__teacher": True, "training__num_steps": 12, "training__learning_rate": 0.1
+        "training__teacher": True, "training__num_steps": 12, "training__learning_rate": 0.1,
+        "training__average_steps": 0,
     } | changes  # fmt: skip
     model = train(config(**settings), data).model
     return classify_table(model, data.unlabelled, mode=mode, weights=(1.0, 0.5))

@@ -69,6 +69,7 @@ def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mode]:
         on_evaluation=on_evaluation,
         should_stop=lambda: is_over,
     )
+    again.average.assign()
     return again.model, progress.default_mode
 
 

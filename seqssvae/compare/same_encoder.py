@@ -29,6 +29,7 @@ from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.shapes import arrays_to_device, symbol_index
+from seqssvae.training.averaging import WeightAverage
 from seqssvae.training.schedules import learning_rate
 
 SHARES = (1 / 3, 2 / 3, 1.0)  # of the unlabelled rows, most confident first, in each round
@@ -220,16 +221,20 @@ def _train(
         return torch.stack([_cross_entropy(model, batch) for batch in batches]).sum()
 
     best, best_weights, since = Best(), model.state_dict(), 0
+    average = WeightAverage(parameters, settings.average_steps)
     steps = _steps(config, parameters, loss_of, end)
     for step, is_last in progress.track(steps, "steps", num_steps or settings.num_steps):
+        average.update()
         if num_steps is None and (is_last or step % settings.evaluate_every == 0):
-            score = _score(model, prepared)
-            since += 1
-            if score > best.score or not len(prepared.labelled_dev):
-                best, since = Best(score, step), 0
-                best_weights = copy.deepcopy(model.state_dict())
+            with average.applied():
+                score = _score(model, prepared)
+                since += 1
+                if score > best.score or not len(prepared.labelled_dev):
+                    best, since = Best(score, step), 0
+                    best_weights = copy.deepcopy(model.state_dict())
         if step == num_steps or (settings.patience and since >= settings.patience):
             break
+    average.assign()
     if num_steps is None:
         model.load_state_dict(best_weights)
     return best

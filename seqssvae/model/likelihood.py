@@ -200,13 +200,14 @@ class ExpandedBatch:
             memory_share=decoder.softmax_memory,
         )
         self.mixture: Mixture | None = None
-        if decoder.ngrams is not None:
-            probability = decoder.ngrams.target_probabilities(
+        ngrams = decoder.used_ngrams
+        if ngrams is not None:
+            probability = ngrams.target_probabilities(
                 packing.symbols, packing.example, packing.time, counted
             )  # [S, D, K]
             classes = None if y is None else y[packing.order][packing.row]
             chosen = _of_classes(probability, packing.position, classes)  # [M, D]
-            self.mixture = decoder.ngrams.mix(self.hidden, chosen)
+            self.mixture = ngrams.mix(self.hidden, chosen)
 
     def log_prob(self) -> Tensor:
         """log p(x_n | y_n, z_n) of each row in nats, `[N]`."""

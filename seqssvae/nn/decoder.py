@@ -66,6 +66,9 @@ class Decoder(nn.Module):
         ngram_order: Size of the longest n-grams that are mixed in; 0 for none.
         softmax_memory: Share of a GPU's free memory for the logits of the softmax that exist at
             once.
+
+    Attributes:
+        recurrent_only: Whether p(x | y, z) is that of the recurrent part alone, without n-grams.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Decoder(nn.Module):
         )
         if self.class_bias is not None:
             nn.init.zeros_(self.class_bias.weight)
+        self.recurrent_only = False
         self.ngrams: NGramLM | None = None
         if ngram_order:
             self.ngrams = NGramLM(
@@ -192,10 +196,15 @@ class Decoder(nn.Module):
         hidden = self.dropout(hidden)
         return hidden if self.projection is None else self.projection(hidden)
 
+    @property
+    def used_ngrams(self) -> NGramLM | None:
+        """The n-grams that p(x | y, z) has now: none while it is that of the recurrent part."""
+        return None if self.recurrent_only else self.ngrams
+
     def start(self, z: Tensor, y: Tensor | None) -> DecoderState:
         """The state before the first symbol, for z `[N, Z]` and y `[N]`, `[N, K]` or None."""
         bias = None if self.class_bias is None or y is None else self.class_bias(y)
-        contexts = None if self.ngrams is None else self.ngrams.start(len(z))
+        contexts = self.used_ngrams.start(len(z)) if self.used_ngrams is not None else None
         return DecoderState(self.initial_state(z, y), self.context(z, y), bias, contexts, y)
 
     def step(self, symbols: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:

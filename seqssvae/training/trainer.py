@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from seqssvae.inference.combine import measure_modes
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, evaluate
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.progress import Task, phase, task
+from seqssvae.training.averaging import WeightAverage
 from seqssvae.training.bad_steps import not_finite_allowed
 from seqssvae.training.counting import Counting
 from seqssvae.training.step import Stepper
@@ -27,6 +28,8 @@ from seqssvae.training.step import Stepper
 logger = logging.getLogger(__name__)
 
 BAD_NUMBERS = "bad-numbers"
+EARLY = 0.25  # share of the time limit in which the recurrent decoder may be trained alone
+FIRST_TEACHER_WEIGHT = 10.0  # at least, as long as it is
 IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
 OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
@@ -100,6 +103,8 @@ class Trainer:
     evaluation at most a standard error above the best: few labels tell these apart no better, and
     the later one learned from more rows.
 
+    Evaluations, and so the weights that are kept, are of a running average over the last steps.
+
     A step whose loss, gradient or weights hold a NaN or an infinity is skipped and logged; after
     `training.max_bad_steps` of them in a row training ends, with weights that are finite.
 
@@ -138,6 +143,7 @@ class Trainer:
         self.stepper = Stepper(
             config, model, prepared, counting=self.counting, numbers=self._numbers
         )
+        self.average = WeightAverage(self.stepper.trained, config.training.average_steps)
         self.progress = Progress(taught=taught)
         weight = config.objective.teacher_weight
         self._set_teacher_weight(1.0 if weight == "auto" else weight)
@@ -146,6 +152,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """All that `restore` needs."""
         state = {**self.stepper.state(), "progress": dataclasses.asdict(self.progress)}
+        state["average"] = self.average.state()
         if self.counting is not None:
             state["counting"] = self.counting.state()
         return state
@@ -157,6 +164,7 @@ class Trainer:
             KeyError, RuntimeError, TypeError, ValueError: a state of another model.
         """
         self.stepper.restore(state)
+        self.average.restore(state["average"])
         if self.counting is not None:
             self.counting.restore(state["counting"])
         self.progress = Progress(**state["progress"])
@@ -207,7 +215,8 @@ class Trainer:
         while not self._must_stop():
             if self.counting is not None and progress.step % self.counting.interval == 0:
                 self.stepper.batches.forget()  # they have the counts of before
-                self.counting.count()
+                with self.average.applied():
+                    self.counting.count()
             is_due = progress.step % settings.evaluate_every == 0 or progress.stopped_by is not None
             if is_due and progress.evaluated_step != progress.step:
                 self._evaluate()
@@ -248,8 +257,10 @@ class Trainer:
     def step(self, step: int) -> float:
         """One step of the optimiser; returns the loss in nats per row, NaN for a skipped step."""
         progress = self.progress
-        loss, bad = self.stepper.step(step)
+        with self._recurrent_first(step):
+            loss, bad = self.stepper.step(step)
         if bad is None:
+            self.average.update()
             progress.skipped_in_a_row = 0
             return loss
         progress.skipped_steps += 1
@@ -260,13 +271,37 @@ class Trainer:
         )
         return loss
 
+    @contextlib.contextmanager
+    def _recurrent_first(self, step: int) -> Iterator[None]:
+        """Without the decoder's n-grams in the first steps, if a z is there to be read.
+
+        Beside n-grams, which explain much of x without z, a decoder learns to ignore z; one that
+        reads z before they join goes on to do so. As long as it is no judge of y, the teacher is.
+        """
+        objective, model = self.config.objective, self.model
+        is_early = step < objective.recurrent_first * objective.kl_warmup_steps
+        limit = self.config.training.max_minutes or math.inf
+        if not (is_early and model.latent_size and self.progress.minutes < EARLY * limit):
+            yield
+            return
+        if objective.teacher_weight == "auto" and self.progress.taught:
+            model.teacher_weight = max(FIRST_TEACHER_WEIGHT, self.progress.teacher_weight)
+        model.decoder.recurrent_only = True
+        try:
+            yield
+        finally:
+            model.decoder.recurrent_only = False
+            self._set_teacher_weight(self.progress.teacher_weight)
+
     def _evaluate(self) -> None:
         """Measure the held-out rows, and keep the weights if they are the best so far."""
         progress = self.progress
         progress.evaluated_step = progress.step
-        with not_finite_allowed() as errors, phase("evaluation"):
-            metrics = self._measure()
-            losses = metrics.pop("q_losses", [])
+        with self.average.applied(), phase("evaluation"):
+            with not_finite_allowed() as errors:
+                metrics = self._measure()
+            if not errors:
+                self._keep_best(metrics, metrics.pop("q_losses", []))
         if errors:
             if not progress.best_weights:
                 raise Diverged("metrics of the first weights are not finite")
@@ -274,7 +309,6 @@ class Trainer:
             return
         if self.config.objective.teacher_weight == "auto" and "teacher_weight" in metrics:
             self._set_teacher_weight(metrics["teacher_weight"])
-        self._keep_best(metrics, losses)
         settings, kl_warmup_steps = self.config.training, self.config.objective.kl_warmup_steps
         is_late = settings.patience and progress.evaluations_since >= settings.patience
         if is_late and progress.step >= kl_warmup_steps and progress.stopped_by is None:

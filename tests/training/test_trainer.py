@@ -394,3 +394,43 @@ def test_a_checkpoint_without_losses_of_rows_is_resumed() -> None:
     assert not trainer._is_as_good([0.1, 0.2])
     trainer.progress.best_losses = [0.1, 0.2]
     assert trainer._is_as_good([0.1, 0.2])
+
+
+def test_the_recurrent_decoder_is_trained_alone_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a warm-up of 4 steps: the gate of the n-grams learns from the third one on."""
+    trainer = make(objective__kl_warmup_steps=4, objective__recurrent_first=0.5)
+    ngrams = trainer.model.decoder.ngrams
+    assert ngrams is not None and trainer.counting is not None
+    trainer.counting.count()
+    trainer.progress.taught = True
+    weights, is_alone = [ngrams.gate.weight.detach().clone()], []
+    plain_step = trainer.stepper.step
+
+    def step(number: int) -> Any:
+        is_alone.append((trainer.model.decoder.recurrent_only, trainer.model.teacher_weight))
+        return plain_step(number)
+
+    monkeypatch.setattr(trainer.stepper, "step", step)
+    for number in range(4):
+        trainer.step(number)
+        weights.append(ngrams.gate.weight.detach().clone())
+        assert not trainer.model.decoder.recurrent_only
+    assert is_alone == [(True, 10.0)] * 2 + [(False, 1.0)] * 2
+    moved = [not torch.equal(*pair) for pair in itertools.pairwise(weights)]
+    assert moved == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "minutes"),
+    [
+        ({"objective__recurrent_first": 0.0}, 0.0),
+        ({"model__latent_size": 0}, 0.0),
+        ({"training__max_minutes": 4.0}, 1.0),
+    ],
+)
+def test_n_grams_join_at_once(changes: dict[str, Any], minutes: float) -> None:
+    """Without z, if asked for, and after a quarter of the time."""
+    trainer = make(**changes)
+    trainer.progress.minutes = minutes
+    with trainer._recurrent_first(0):
+        assert not trainer.model.decoder.recurrent_only
