@@ -15,9 +15,9 @@ help: ## show these lines
 
 # Waiting threads that spin cost most where something else uses a core.
 demo test test-faults: export OMP_WAIT_POLICY = PASSIVE
-demo: install words ## train on words of eight languages with few labels, and show what came out
+demo: install ## train on words of eight languages with few labels, and show what came out
 	rm -rf runs/demo
-	$(BIN)/python experiments/demo.py
+	$(BIN)/seqssvae demo
 
 test test-faults: export OMP_NUM_THREADS = 1
 test: install ## lint, types, tests and doctests

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seqssvae.compare.demo import demo
     from seqssvae.config import Config
     from seqssvae.data.batches import Batch, collate
     from seqssvae.errors import InputError
@@ -35,6 +36,7 @@ __all__ = [
     "TrainedModel",
     "build_model",
     "collate",
+    "demo",
     "fit",
     "is_unlabelled",
     "labelled_scorer",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "compare.demo": ("demo",),
     "config": ("Config",),
     "data.batches": ("Batch", "collate"),
     "errors": ("InputError",),

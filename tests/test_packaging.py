@@ -146,6 +146,15 @@ def test_the_installed_package_trains_and_classifies(run: Run, tmp_path: Path) -
     assert run("python", "-W", "error", "-c", loaded).strip() == "('ab', 'cd')"
 
 
+def test_the_installed_package_shows_the_main_job(run: Run, tmp_path: Path) -> None:
+    """Without a clone, a file or an extra."""
+    small = ("--labels-per-class", 3, "--steps", 1)
+    assert "the whole SS-VAE" in run("seqssvae", "demo", "--out", "shown", *small)
+    again = "import seqssvae; print(seqssvae.demo('more', labels_per_class=3, steps=1)['accuracy'])"
+    assert "'ssvae': 0." in run("python", "-c", again)
+    assert len((tmp_path / "more-words" / "test.jsonl").read_text("utf-8").splitlines()) == 240
+
+
 def test_the_package_is_typed_licensed_and_needs_no_extra(run: Run, environment: Path) -> None:
     where = Path(run("python", "-c", "import seqssvae; print(seqssvae.__path__[0])").strip())
     assert where.is_relative_to(environment) and (where / "py.typed").exists()
@@ -164,6 +173,7 @@ def test_the_wheel_holds_only_the_package_and_the_sdist_its_tests_too(
     assert {name.split("/")[0].split("-")[0] for name in names} == {"seqssvae"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "seqssvae/show/templates/report.html" in names
+    assert "seqssvae/compare/words.json" in names
     engine = "seqssvae/nn/engine/"
     assert {engine + "recurrent.c", engine + "softmax.c", engine + "exponential.h"} <= set(names)
     with tarfile.open(built["sdist"]) as archive:

@@ -23,9 +23,9 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     *("train", "evaluate", "classify", "generate", "transfer", "interpolate", "compare", "check"),
-    *("encode", "plot", "report", "explore", "export"),
+    *("encode", "plot", "report", "explore", "export", "demo"),
 )
-WITHOUT_RUN = ("train", "compare")  # all others load a trained run
+WITHOUT_RUN = ("train", "compare", "demo")  # all others load a trained run
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun
 DEVICE = "where the model runs; auto: a GPU with CUDA if there is one, else the CPU"
 DELAY_SECONDS = 2.0  # rank 0 reports an error that all ranks have before torchrun ends them

@@ -499,6 +499,8 @@ def test_bad_rows_get_one_line(
         ("train --out NEW --data DATA --vocabulary tokens", "tokens"),
         ("train --out NEW --data DATA --seed -1", "training.seed: wanted"),
         ("train --out NEW --data DATA --model.prior [", "model.prior: wanted"),
+        ("demo --out NEW --train DATA --test DATA --steps -1", "training.num_steps: wanted"),
+        ("demo --out NEW --train DATA", "wanted train and test"),
     ],
 )
 def test_mistakes_get_one_line(
@@ -519,6 +521,15 @@ def test_a_label_that_training_never_saw(run: Run, tmp_path: Path, small_run: Sm
     outcome = run("evaluate", small_run[0], "--data", path)
     assert outcome.status == 2 and "new.jsonl:2" in outcome.err and "left" in outcome.err
     assert run("classify", small_run[0], "--data", path).status == 0  # labels are not read there
+
+
+def test_demo(run: Run, tmp_path: Path, small_run: Small) -> None:
+    files = ("--train", small_run[1], "--test", small_run[1], "--labels-per-class", 5)
+    done = run("demo", "--out", tmp_path / "run", *files, "--steps", 2, "--json")
+    assert done.status == 0, done.err
+    assert (
+        list(done.json) == ["run", "accuracy", "seconds", "mode"] and "m2" in done.json["accuracy"]
+    )
 
 
 def test_help_and_mistakes_need_no_torch(small_run: Small) -> None:
