@@ -38,7 +38,7 @@ def page(browser: "Browser", request: pytest.FixtureRequest) -> Iterator["Page"]
     """A page that must neither log an error nor make a request to another machine."""
     size, scheme = request.param.split()
     context = browser.new_context(
-        viewport={"width": 1200 if size == "desktop" else 390, "height": 840}, color_scheme=scheme
+        viewport={"width": 1280 if size == "desktop" else 390, "height": 840}, color_scheme=scheme
     )
     errors: list[str] = []
     page = context.new_page()
@@ -103,11 +103,55 @@ def test_the_report_opens_from_disk(page: "Page", tmp_path: Path) -> None:
     page.goto(path.as_uri())
     page.locator("#z-tsne .point").first.wait_for()
     check_layout(page)
+    assert page.locator("main > .summary p").count() == 3
     for map in ("#z-tsne", "#logits-tsne"):
         check_mode_bar(page, map)
         assert "<script>window.hurt = 1</script>" in hover(page, map)
     assert page.evaluate("window.hurt") is None
     assert page.locator("img").count() == page.locator("main b, main i").count() == 0
+
+
+BOX = "element => (({left, top, right, bottom}) => [left, top, right, bottom])"
+BOX += "(element.getBoundingClientRect())"
+
+
+def boxes(page: "Page", selector: str) -> list[list[float]]:
+    """Left, top, right and bottom of the elements, in pixels."""
+    found: list[list[float]] = page.locator(selector).evaluate_all(f"all => all.map({BOX})")
+    return found
+
+
+def test_the_report_has_two_columns_on_a_desktop_and_one_on_a_phone(
+    page: "Page", tmp_path: Path
+) -> None:
+    """Pictures and maps are side by side or one below the other, none over another or cut off."""
+    path = tmp_path / "report.html"
+    path.write_text(write_report(make_portrait()), encoding="utf-8")
+    page.goto(path.as_uri())
+    page.locator("#logits-tsne .point").first.wait_for()
+    width: int = page.evaluate("innerWidth")
+    for pair in ("#z-tsne .main-svg:first-child, #z-pca .main-svg:first-child", ".picture svg"):
+        first, second, *_ = boxes(page, pair)
+        assert (second[0] >= first[2]) if width > 1000 else (second[1] >= first[3])
+    for left, _, right, _ in boxes(page, ".picture svg, .main-svg"):
+        assert 0 <= left < right <= width
+    heights = [bottom - top for _, top, _, bottom in boxes(page, ".picture svg text")]
+    assert min(heights) > 8  # pixels of a line of text that is not turned, or more
+    for _, top, _, bottom in boxes(page, ".sequence"):
+        assert bottom - top <= 130  # a long one scrolls
+    value, meaning = (boxes(page, f".figures td:nth-child({n})")[1] for n in (2, 3))
+    assert (meaning[0] >= value[2]) if width > 1000 else (meaning[1] >= value[3])
+    assert meaning[2] - meaning[0] > 300
+
+
+def test_a_large_confusion_matrix_can_be_read(page: "Page", tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    labels = tuple(f"a long name of label {i}" for i in range(18))
+    path.write_text(write_report(make_portrait(labels)), encoding="utf-8")
+    page.goto(path.as_uri())
+    check_layout(page)
+    heights = [b - t for _, t, _, b in boxes(page, "[aria-label='confusion matrix'] text")]
+    assert min(heights) > 8
 
 
 def test_the_explorer(page: "Page", explorer: str) -> None:
@@ -145,6 +189,7 @@ def test_the_explorer_map(page: "Page", explorer: str) -> None:
     page.locator("#map .point").first.wait_for()
     check_mode_bar(page, "#map")
     assert set((hover(page, "#map")).split("left; ")[0]) <= set("abcd")
+    assert page.get_by_text("It should not cluster by label").count() == 1
     page.fill("#text", "ab")
     page.locator("#map .trace").nth(2).wait_for()  # the star
     page.locator("#map-kind").get_by_text("t-SNE").click()

@@ -1,7 +1,9 @@
 """Write one self-contained HTML page about a run.
 
-Metrics, pictures, samples and transfers; in the maps of the latent space, hovering over a row shows
-its sequence. The page (about 5 MB) loads nothing from the network.
+What was learned, how good it is and what to do next, in three sentences; then metrics and pictures,
+each with what it means, samples with their nearest training rows, and transfers. In the maps of the
+latent space, hovering over a row shows its sequence. The page (about 5 MB) loads nothing from the
+network.
 """
 
 import argparse

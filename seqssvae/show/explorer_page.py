@@ -13,6 +13,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from seqssvae.errors import InputError
 from seqssvae.show.explorer import Exploration
 from seqssvae.show.maps import MAP_CONFIG
+from seqssvae.show.plots import map_note
 from seqssvae.show.report import render
 
 HOST = "127.0.0.1"
@@ -125,9 +126,9 @@ def serve(exploration: Exploration, port: int) -> Iterator[BaseWSGIServer]:
 
 def _layout(exploration: Exploration) -> Any:
     """The page; sections of classes or of z are hidden if the model has none."""
-    labels, has_z = list(exploration.labels), bool(exploration.trained.model.latent_size)
+    labels, model = list(exploration.labels), exploration.trained.model
     hidden = {"display": "none"}
-    with_labels, with_z = {} if labels else hidden, {} if has_z else hidden
+    with_labels, with_z = {} if labels else hidden, {} if model.latent_size else hidden
     maps = {"pca": "principal components", "tsne": "t-SNE"}
     first, last = exploration.sequences[0], exploration.sequences[-1]
     transfer = [
@@ -151,6 +152,7 @@ def _layout(exploration: Exploration) -> Any:
         ),
         _choice("map-kind", "Map", maps, "pca"),
         dcc.Graph(id="map", config=MAP_CONFIG),
+        html.P(map_note(labels, y_reads_z=model.y_reads_z), className="soft"),
     ]
     return html.Main(
         [

@@ -51,6 +51,15 @@ def require(module: str, extra: str) -> Any:
         ) from error
 
 
+def map_note(labels: Sequence[str], *, y_reads_z: bool) -> str:
+    """What a map of z should look like, in a line; nothing without classes."""
+    if not labels:
+        return ""
+    if y_reads_z:
+        return "Clusters by label are expected: the label is read from z."
+    return "It should not cluster by label: z is for what the label leaves open."
+
+
 def measured(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """The metrics of `CURVES` that were measured at least once."""
     return [name for name in CURVES if any(row.get(name) is not None for row in metrics)]
@@ -77,7 +86,9 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> "
     return figure
 
 
-def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: str) -> "Figure":
+def draw_points(
+    points: Floats, y: Integers, labels: Sequence[str], *, title: str, note: str = ""
+) -> "Figure":
     """A scatter plot, coloured by label.
 
     Args:
@@ -85,6 +96,7 @@ def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: st
         y: Their classes, -1 for rows without a label, `[n]`.
         labels: Names of the classes.
         title: Title of the picture.
+        note: A line under it.
     """
     figure = figure_of_size(7.0, 5.4)
     axes = figure.add_subplot()
@@ -109,6 +121,7 @@ def draw_points(points: Floats, y: Integers, labels: Sequence[str], *, title: st
         axes.legend(handles, names, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.set_xlabel(note, fontsize="small")
     axes.set_title(title, fontsize="medium")
     return figure
 
@@ -125,20 +138,22 @@ def draw_confusion(y: Integers, predicted: Integers, labels: Sequence[str]) -> "
     counts = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(counts, (y[y >= 0], predicted[y >= 0]), 1)
     shares = counts / counts.sum(1, keepdims=True).clip(1)
-    size = min(9.0, max(4.4, 1.6 + 0.5 * num_classes))
-    figure = figure_of_size(size + 0.6, size)
+    size = min(9.0, max(4.4, 1.2 + 0.42 * num_classes))
+    figure = figure_of_size(size, size)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of rows with the true label", shrink=0.8)
-    if num_classes <= COUNTED_LABELS:
+    if num_classes > COUNTED_LABELS:
+        figure.colorbar(image, ax=axes, label="share of rows with the true label", shrink=0.8)
+    else:
         names = [shorten(name, 12) for name in labels]
         axes.set_xticks(range(num_classes), names, rotation=45, ha="right", fontsize="small")
         axes.set_yticks(range(num_classes), names, fontsize="small")
         for (row, column), count in np.ndenumerate(counts):
             color = "white" if shares[row, column] > 0.5 else "#222222"
             axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
-    axes.set_xlabel("label predicted by q(y | x)")
+    axes.set_xlabel("predicted label")
     axes.set_ylabel("true label")
+    axes.set_title("confusion matrix: rows", fontsize="medium")
     return figure
 
 
@@ -150,10 +165,11 @@ def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure"
         correct: Whether the prediction is right, `[n]`.
     """
     mean_confidence, accuracy, counts = reliability(bin_sums(confidence, correct))
-    figure = figure_of_size(5.0, 5.0)
+    figure = figure_of_size(4.4, 4.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color=UNLABELLED, linestyle="--", label="calibrated")
     above.plot(mean_confidence, accuracy, color=COLORS[0], marker="o", label="this model")
+    above.set_title("reliability: accuracy by confidence", fontsize="medium")
     above.set_ylabel("accuracy")
     above.set_ylim(-0.02, 1.02)
     above.legend(loc="upper left", fontsize="small")
@@ -164,11 +180,12 @@ def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure"
     return figure
 
 
-def draw_kl(kl_nats: Floats) -> "Figure":
+def draw_kl(kl_nats: Floats, free_bits: float = 0.0) -> "Figure":
     """Mean KL of each dim of z, in descending order.
 
     Args:
         kl_nats: Nats, `[Z]`.
+        free_bits: Nats of each dim that training does not penalise, marked if above 0.
     """
     order = np.argsort(-kl_nats)
     figure = figure_of_size(max(4.0, min(10.0, 1.5 + 0.35 * len(order))), 3.0)
@@ -176,8 +193,13 @@ def draw_kl(kl_nats: Floats) -> "Figure":
     axes.bar(range(len(order)), kl_nats[order], color=COLORS[0])
     if len(order) <= 32:
         axes.set_xticks(range(len(order)), [str(dim) for dim in order])
+    if free_bits:
+        label = f"free bits: {free_bits:g} nats cost nothing"
+        axes.axhline(free_bits, color=UNLABELLED, linestyle="--", label=label)
+        axes.legend(fontsize="small")
     axes.set_xlabel("dim of z")
     axes.set_ylabel("KL to the prior (nats)")
+    axes.set_title("KL of each dim of z", fontsize="medium")
     return figure
 
 
@@ -190,13 +212,15 @@ def draw_transfers(
         [f"{shorten(sequence)} ({shorten(own, 8)})", *map(shorten, written[: len(shown)])]
         for sequence, own, written in transfers
     ]
-    return _grid(cells, ["row (its label)", *(shorten(name, 12) for name in shown)])
+    titles = ["row (its label)", *(shorten(name, 12) for name in shown)]
+    return _grid(cells, titles, title="transfer: each row's z, decoded under every label")
 
 
 def draw_walks(walks: Sequence[Sequence[str]]) -> "Figure":
     """A table of `Portrait.walks`, one interpolation per line."""
     titles = [f"{share:.2f}" for share in np.linspace(0, 1, len(walks[0]))]
-    return _grid([[shorten(text) for text in walk] for walk in walks], titles)
+    cells = [[shorten(text) for text in walk] for walk in walks]
+    return _grid(cells, titles, title="interpolation: a straight line in z, from row to row")
 
 
 def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
@@ -205,11 +229,14 @@ def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
     y, labels = portrait.y, portrait.labels
     if len(portrait.kl_nats):
         shares = " and ".join(f"{share:.0%}" for share in portrait.z_explained)
+        note = map_note(labels, y_reads_z=portrait.y_reads_z)
         title = "means of q(z | x, y), "
-        figures["z_tsne"] = draw_points(portrait.z_tsne, y, labels, title=f"{title}t-SNE")
+        figures["z_tsne"] = draw_points(
+            portrait.z_tsne, y, labels, title=f"{title}t-SNE", note=note
+        )
         title += f"principal components ({shares} of the variance)"
-        figures["z_pca"] = draw_points(portrait.z_pca, y, labels, title=title)
-        figures["kl"] = draw_kl(portrait.kl_nats)
+        figures["z_pca"] = draw_points(portrait.z_pca, y, labels, title=title, note=note)
+        figures["kl"] = draw_kl(portrait.kl_nats, portrait.free_bits)
     if labels:
         title = "log q(y | x), t-SNE"
         figures["logits_tsne"] = draw_points(portrait.logits_tsne, y, labels, title=title)
@@ -303,14 +330,15 @@ def figure_of_size(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _grid(cells: Sequence[Sequence[str]], titles: Sequence[str]) -> "Figure":
+def _grid(cells: Sequence[Sequence[str]], titles: Sequence[str], *, title: str) -> "Figure":
     """A table of texts; each column is as wide as its longest text."""
     lines = [list(titles), *map(list, cells)]
     widths = [2 + max(map(len, column)) for column in zip(*lines, strict=True)]
     starts = np.concatenate([[0], np.cumsum(widths)]).tolist()
-    figure = figure_of_size(0.085 * starts[-1] + 0.4, 0.28 * len(lines) + 0.3)
+    figure = figure_of_size(0.085 * starts[-1] + 0.4, 0.28 * len(lines) + 0.6)
     axes: Axes = figure.add_subplot(xlim=(0, starts[-1]), ylim=(len(lines), 0))
     axes.set_axis_off()
+    axes.set_title(title, fontsize="medium", loc="left")
     axes.axhline(1, color=UNLABELLED, linewidth=0.8)
     for row, line in enumerate(lines):
         for start, text in zip(starts, line, strict=False):

@@ -1,5 +1,6 @@
 """The numbers and sequences that the pictures of a run show."""
 
+import contextlib
 import dataclasses
 import glob
 import logging
@@ -14,14 +15,15 @@ from sklearn.manifold import TSNE
 
 from seqssvae import progress
 from seqssvae.data.batches import evaluation_batches
-from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR, Files, source_name
-from seqssvae.data.encode import encode_corpus
+from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR, Corpus, Files, source_name
+from seqssvae.data.encode import encode_corpus, encode_given
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import read_corpus_like
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
 from seqssvae.runs.metrics import read_metrics
+from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest
 from seqssvae.trained import TrainedModel, load_with_split
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 NUM_ROWS = 1000  # which t-SNE embeds in seconds
+NUM_TRAINING = 20_000  # that generated sequences are compared with, at most
 NUM_SAMPLES = 6  # generated sequences per label
 NUM_EXAMPLES = 8  # transferred rows, at most
 NUM_STEPS, NUM_WALKS = 7, 3  # sequences per interpolation, and interpolations
@@ -44,12 +47,15 @@ class HeldOut:
         sequences: The same rows, as in the file.
         source: The file.
         learned: Whether training learned from them.
+        training: A corpus, and those of its rows that training learned from, a sample if there
+            are many; None if its files are not there.
     """
 
     rows: EncodedRows
     sequences: list[str | list[str]]
     source: str
     learned: bool = False
+    training: tuple[Corpus, EncodedRows] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Portrait:
         figures: The result of `evaluate` on the rows.
         sequences: The rows, as printable lines.
         y: Classes of the rows, -1 for unlabelled ones, `[n]`.
-        probabilities: q(y | x), `[n, K]`.
+        probabilities: Of the labels, in the mode in which the run classifies, `[n, K]`.
         z_pca: Principal components of the means of q(z | x, y), `[n, 2]`.
         z_explained: Share of the variance of each of the two components, `[2]`.
         z_tsne: t-SNE of the means of q(z | x, y), `[n, 2]`.
@@ -72,8 +78,16 @@ class Portrait:
         kl_nats: Mean KL of each dim of z, `[Z]`.
         transfers: Rows decoded under every label: the row, its predicted label, and K sequences.
         walks: Interpolations between two rows, under the predicted label of the first.
-        samples: Generated sequences by label; without classes the only label is "".
+        samples: Generated sequences by label; without classes the only label is "". Those of the
+            same number share z.
         learned: Whether training learned from the rows.
+        summary: That of the run, see `seqssvae.fit`.
+        free_bits: Nats of KL of each dim of z that cost nothing in training.
+        y_reads_z: Whether the classifier reads z.
+        confused: Pairs of labels that are confused most often.
+        nearest: The training rows most like `samples`, in the same places; empty if the training
+            rows are not known.
+        num_compared: Training rows that these were chosen from.
     """
 
     name: str
@@ -93,6 +107,12 @@ class Portrait:
     walks: list[list[str]]
     samples: dict[str, list[str]]
     learned: bool = False
+    summary: dict[str, Any] = dataclasses.field(default_factory=dict)
+    free_bits: float = 0.0
+    y_reads_z: bool = False
+    confused: list[ConfusedPair] = dataclasses.field(default_factory=list)
+    nearest: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    num_compared: int = 0
 
 
 def load_held_out(
@@ -120,14 +140,44 @@ def load_held_out(
         InputError: no such run, the training data no longer exists, or bad input.
     """
     trained, split = load_with_split(run, device)
-    source = source_name(trained.manifest.get("source", "") if data is None else data)
-    if data is None:
-        data = source if _exists(source) else source.split(SEPARATOR)
-        if not all(map(_exists, data if isinstance(data, list) else [data])):
-            raise InputError(
-                f"{run}: wanted the data that it was trained on, got no file "
-                f"{source or '(no name)'}; --data FILE says where it is now, or names other rows"
-            )
+    source, own = source_name(trained.manifest.get("source", "")), _own_files(trained)
+    if data is None and own is None:
+        raise InputError(
+            f"{run}: wanted the data that it was trained on, got no file "
+            f"{source or '(no name)'}; --data FILE says where it is now, or names other rows"
+        )
+    source = source if data is None else source_name(data)
+    corpus, rows = _read_rows(trained, own if data is None else data)
+    chosen, learned, training = np.arange(len(rows)), False, None
+    if not {id for ids in split.values() for id in ids}.difference(rows.ids):
+        held_out, learned = _held_out_ids(trained, split, rows)
+        inside = np.array([id in held_out for id in rows.ids])
+        training = _training_rows(split, corpus, rows, seed)
+        if inside.any():
+            chosen = inside.nonzero()[0]
+        else:
+            logger.warning("%s has no held-out rows: its training rows are shown", run)
+            learned = True
+    elif own is not None and HUB_PREFIX not in source_name(own):  # a data set is not fetched
+        with contextlib.suppress(InputError):  # a file that has changed
+            training = _training_rows(split, *_read_rows(trained, own), seed)
+    chosen = _sample(chosen, num_rows, seed)
+    logger.info("showing %d of %d rows of %s", len(chosen), len(rows), source)
+    sequences = [corpus.sequence(int(i)) for i in chosen]
+    return trained, HeldOut(rows.take(chosen), sequences, source, learned, training)
+
+
+def _own_files(trained: TrainedModel) -> Files | None:
+    """The files that a run was trained on; None if one of them is no longer there."""
+    source = source_name(trained.manifest.get("source", ""))
+    if _exists(source):
+        return source
+    files = source.split(SEPARATOR)
+    return files if all(map(_exists, files)) else None
+
+
+def _read_rows(trained: TrainedModel, data: Files) -> tuple[Corpus, EncodedRows]:
+    """Rows with their labels, as in the files and encoded."""
     corpus = read_corpus_like(
         data, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
     )
@@ -138,21 +188,23 @@ def load_held_out(
         max_length=trained.config.data.max_length,
         whole_length=trained.config.whole_length,
     )
-    chosen, learned = np.arange(len(rows)), False
-    if not {id for ids in split.values() for id in ids}.difference(rows.ids):
-        held_out, learned = _held_out_ids(trained, split, rows)
-        inside = np.array([id in held_out for id in rows.ids])
-        if inside.any():
-            chosen = inside.nonzero()[0]
-        else:
-            logger.warning("%s has no held-out rows: its training rows are shown", run)
-            learned = True
-    if len(chosen) > num_rows:
-        sample = np.random.default_rng(seed).permutation(len(chosen))[:num_rows]
-        chosen = np.sort(chosen[sample])
-    logger.info("showing %d of %d rows of %s", len(chosen), len(rows), source)
-    sequences = [corpus.sequence(int(i)) for i in chosen]
-    return trained, HeldOut(rows.take(chosen), sequences, source, learned)
+    return corpus, rows
+
+
+def _training_rows(
+    split: Mapping[str, Sequence[str]], corpus: Corpus, rows: EncodedRows, seed: int
+) -> tuple[Corpus, EncodedRows]:
+    """A corpus, and a sample of those of its rows that are not in the dev parts of the split."""
+    dev = {*split.get("dev", ()), *split.get("dev_unlabelled", ())}
+    outside = np.array([id not in dev for id in rows.ids]).nonzero()[0]
+    return corpus, rows.take(_sample(outside, NUM_TRAINING, seed))
+
+
+def _sample(numbers: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Some of the numbers, in ascending order; all of them, if they are no more than `size`."""
+    if len(numbers) <= size:
+        return numbers
+    return np.sort(np.random.default_rng(seed).permutation(numbers)[:size])
 
 
 def _exists(source: str) -> bool:
@@ -191,30 +243,65 @@ def portray(
     trained, held_out = load_held_out(run, data, seed=seed, device=device)
     rows, names, sequences = held_out.rows, trained.labels.names, held_out.sequences
     encoded = trained.encode_rows(rows)
-    loc, probabilities = pad_dims(encoded["loc"]), encoded["probabilities"].astype(np.float64)
-    pca = fit_pca(loc)
+    loc, log_q = pad_dims(encoded["loc"]), np.log(encoded["probabilities"].clip(1e-12))
+    probabilities = trained.classify_table(rows) if names else np.zeros((len(rows), 0))
+    pca, shown = fit_pca(loc), list(map(show_sequence, sequences))
+    written = {
+        name: trained.generate(name or None, NUM_SAMPLES, seed=seed) for name in names or ("",)
+    }
+    nearest, num_compared = _nearest(trained, written, held_out)
     return Portrait(
         name=str(run),
         source=held_out.source,
         learned=held_out.learned,
         labels=names,
         metrics=read_metrics(Path(run)),
-        figures=evaluate(trained.model, rows, num_samples=4, seed=seed),
-        sequences=list(map(show_sequence, sequences)),
+        figures=evaluate(
+            trained.model,
+            rows,
+            num_samples=4,
+            seed=seed,
+            mode=trained.default_mode,
+            weights=trained.mix_weights,
+        ),
+        sequences=shown,
         y=rows.y,
         probabilities=probabilities,
         z_pca=pca.transform(loc),
         z_explained=np.nan_to_num(pca.explained_variance_ratio_),
         z_tsne=project_tsne(loc, seed=seed),
-        logits_tsne=project_tsne(pad_dims(np.log(probabilities.clip(1e-12))), seed=seed),
+        logits_tsne=project_tsne(pad_dims(log_q), seed=seed),
         kl_nats=_mean_kl(trained, rows),
         transfers=_transfers(trained, sequences, probabilities) if names else [],
         walks=_walks(trained, sequences, seed) if trained.model.latent_size else [],
-        samples={
-            name: list(map(show_sequence, trained.generate(name or None, NUM_SAMPLES, seed=seed)))
-            for name in names or ("",)
-        },
+        samples={name: list(map(show_sequence, row)) for name, row in written.items()},
+        summary=trained.manifest.get("summary") or {},
+        free_bits=trained.config.objective.free_bits,
+        y_reads_z=trained.model.y_reads_z,
+        confused=find_confused_pairs(rows.y, probabilities, names, shown),
+        nearest=nearest,
+        num_compared=num_compared,
     )
+
+
+def _nearest(
+    trained: TrainedModel, written: Mapping[str, list[Any]], held_out: HeldOut
+) -> tuple[dict[str, list[str]], int]:
+    """The training row most like each generated sequence, and the number of those compared."""
+    if held_out.training is None or not len(held_out.training[1]):
+        return {}, 0
+    corpus, rows = held_out.training
+    flat = [sequence for sequences in written.values() for sequence in sequences]
+    encoded = encode_given(
+        flat,
+        trained.vocabulary,
+        max_length=trained.config.data.max_length,
+        whole_length=trained.config.whole_length,
+    )
+    found = rows.index[find_nearest(encoded, rows)].tolist()
+    shown = iter([show_sequence(corpus.sequence(row)) for row in found])
+    nearest = {name: [next(shown) for _ in sequences] for name, sequences in written.items()}
+    return nearest, len(rows)
 
 
 def pad_dims(points: NDArray[np.floating]) -> Floats:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from seqssvae.show import plots
 from seqssvae.show.maps import MAP_CONFIG, draw_map
 from seqssvae.show.portrait import Portrait
+from seqssvae.show.summary import most_common_share, summarise
 
 INK = "#010203"  # in matplotlib's output; replaced by the page's text colour, light or dark
 STYLE: Any = {
@@ -61,6 +62,7 @@ def write_report(portrait: Portrait) -> str:
             "tsne": plot("z-tsne", portrait.z_tsne),
             "pca": plot("z-pca", portrait.z_pca),
             "shares": shares,
+            "note": plots.map_note(labels, y_reads_z=portrait.y_reads_z),
         }
     if best is not None and known.any():
         confidence = portrait.probabilities.max(1)[known]
@@ -75,6 +77,8 @@ def write_report(portrait: Portrait) -> str:
         title=f"seqssvae: {Path(portrait.name).resolve().name}",
         source=portrait.source if is_hub else Path(portrait.source).name,  # without its folders
         portrait=portrait,
+        sentences=summarise(portrait),
+        most_common=most_common_share(portrait),
         z_maps=z_maps,
         logits_map=plot("logits-tsne", portrait.logits_tsne) if labels else None,
         classification=classification,
@@ -82,15 +86,18 @@ def write_report(portrait: Portrait) -> str:
             (plots.CURVES[name], _svg(plots.draw_curves, metrics, [name]))
             for name in plots.measured(metrics)
         ],
-        kl=_svg(plots.draw_kl, portrait.kl_nats) if has_z else None,
+        kl=_svg(plots.draw_kl, portrait.kl_nats, portrait.free_bits) if has_z else None,
     )
 
 
 def _svg(draw: Callable[..., Any], *values: Any) -> Markup:
-    """A picture by matplotlib, in the text colour of the page."""
+    """A picture by matplotlib, in the text colour of the page, of a size that can be read."""
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
         svg = plots.figure_to_bytes(draw(*values), "svg").decode()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    width = float(re.search(r' width="([\d.]+)pt"', svg)[1]) * 4 / 3
+    sizes = f'style="min-width: {0.8 * width:.0f}px; max-width: {1.3 * width:.0f}px"'
+    svg = svg.replace("<svg", f"<svg {sizes}", 1)
     return Markup(re.sub(r'<g id="[^"]*"', "<g", svg))  # the ids of two pictures would collide

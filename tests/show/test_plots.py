@@ -32,6 +32,23 @@ def test_every_picture_is_drawn(kind: str) -> None:
             assert content == plots.figure_to_bytes(again[name], kind)
 
 
+def test_every_picture_has_a_title() -> None:
+    for name, figure in plots.draw_all(make_portrait()).items():
+        titles = [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes]
+        assert titles[0], name
+
+
+def test_a_map_of_z_says_how_it_should_look() -> None:
+    for changes, note in (
+        ({}, "It should not cluster by label: z is for what the label leaves open."),
+        ({"y_reads_z": True}, "Clusters by label are expected: the label is read from z."),
+    ):
+        figures = plots.draw_all(make_portrait(**changes))
+        notes = [figures[name].axes[0].get_xlabel() for name in ("z_tsne", "z_pca", "logits_tsne")]
+        assert notes == [note, note, ""]
+    assert plots.draw_all(make_portrait(()))["z_pca"].axes[0].get_xlabel() == ""
+
+
 def test_texts_are_drawn_unchanged() -> None:
     svg = plots.figure_to_bytes(plots.draw_walks([["$x_1$ and $", EVIL]]), "svg").decode()
     assert ">$x_1$ and $<" in svg and "&lt;/script&gt;" in svg
@@ -114,6 +131,14 @@ def test_every_draw_is_a_dot_and_every_mean_a_bar() -> None:
 def test_kl_is_sorted_and_names_its_dims() -> None:
     axes = plots.draw_kl(np.array([0.1, 0.5, 0.0])).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "0", "2"]
+    assert len(axes.lines) == 0
+
+
+def test_the_free_bits_are_marked() -> None:
+    axes = plots.draw_all(make_portrait())["kl"].axes[0]
+    (floor,) = axes.lines
+    assert set(np.asarray(floor.get_ydata())) == {0.25}
+    assert floor.get_label() == "free bits: 0.25 nats cost nothing"
 
 
 def test_shorten() -> None:

@@ -53,6 +53,38 @@ def test_the_numbers_agree_with_each_other(portrait: Portrait, small_run: SmallR
     }  # fmt: skip
 
 
+def test_the_rows_that_it_compares_generated_ones_with(
+    portrait: Portrait, small_run: SmallRun, tmp_path: Path
+) -> None:
+    """Training rows, also where other rows are shown; none if the file is gone."""
+    texts = {row["text"] for row in map(json.loads, small_run[1].read_text().splitlines())}
+    assert portrait.num_compared == 32
+    for name, sequences in portrait.nearest.items():
+        assert len(sequences) == len(portrait.samples[name]) == 6 and set(sequences) <= texts
+    other = write_rows(tmp_path / "other.jsonl", [{"text": "abab", "label": "left"}])
+    elsewhere = portray(small_run[0], other)
+    assert (elsewhere.nearest, elsewhere.num_compared) == (portrait.nearest, 32)
+    rows = [{"text": "ab" * (1 + i % 3), "label": "uv"[i % 2]} for i in range(20)]
+    run = train(tmp_path / "gone", rows)
+    (tmp_path / "gone" / "rows.jsonl").unlink()
+    lonely = portray(run, write_rows(tmp_path / "some.jsonl", rows[:4]))
+    assert (lonely.nearest, lonely.num_compared) == ({}, 0)
+
+
+def test_rows_are_classified_as_the_run_classifies(
+    small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, split = load_with_split(small_run[0])
+    trained.manifest["summary"]["mode"] = "posterior"
+    monkeypatch.setattr("seqssvae.show.portrait.load_with_split", lambda *_: (trained, split))
+    shown = portray(small_run[0])
+    table = trained.classify_table(load_held_out(small_run[0])[1].rows, mode="posterior")
+    np.testing.assert_allclose(shown.probabilities, table)
+    assert shown.figures["mode"] == "posterior"
+    assert shown.free_bits == trained.config.objective.free_bits > 0
+    assert shown.summary["num_labelled"] == len(split["labelled"])
+
+
 def test_data_that_moved_and_other_data(small_run: SmallRun, tmp_path: Path) -> None:
     """A copy of the training data is recognised by its ids; of another file all rows are shown."""
     run = small_run[0]

@@ -4,6 +4,7 @@ import re
 import numpy as np
 
 from seqssvae.show.report import write_report
+from seqssvae.show.summary import summarise
 from tests.support.portraits import EVIL, make_portrait
 
 
@@ -35,14 +36,17 @@ class Page(html.parser.HTMLParser):
 
 def test_texts_are_never_markup() -> None:
     """A sequence that is a script is shown as text."""
-    text = write_report(make_portrait())
+    portrait = make_portrait()
+    text = write_report(portrait)
     page = Page(text)
     assert page.named("img") == [] and page.named("i") == page.named("b") == []
     assert text.count("window.hurt") == text.count("window.hurt = 1")
     # plotly itself, and the data and settings of each map; no script of a sequence
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
     assert not any(script.strip().startswith("window.hurt") for script in scripts)
-    assert page.texts.count(EVIL) == 6  # three labels' samples, two in transfers, one in a walk
+    confused = sum(pair.examples.count(EVIL) for pair in portrait.confused)
+    # three labels' samples, two in transfers, one in a walk; no copy below the samples
+    assert page.texts.count(EVIL) == 6 + confused
     assert "seqssvae: <b>mine" in page.texts and "Rows of <i>rows.jsonl" in page.texts
     assert "$x_1$ and $" in page.texts
 
@@ -67,25 +71,62 @@ def test_nothing_is_fetched() -> None:
 
 def test_titles_pictures_and_numbers() -> None:
     page = Page(write_report(make_portrait()))
-    titles = [text for text in page.texts if text.startswith(("t-SNE", "Principal"))]
+    titles = [text for text in page.texts if text.startswith(("t-SNE", "PCA"))]
     assert titles == [
         "t-SNE of z",
-        "Principal components of z (60% and 30% of the variance)",
+        "PCA of z (60% and 30% of the variance)",
         "t-SNE of log q(y | x)",
     ]
     pictures = [a["aria-label"] for a in page.named("div") if a.get("role") == "img"]
     assert pictures == [
         "confusion matrix",
         "reliability diagram",
+        "KL of each dim of z",
         "ELBO (nats per sequence)",
         "KL of z (nats per sequence)",
         "accuracy, held-out labels",
-        "KL of each dim of z",
     ]
     assert "-7.25" in page.texts and "40" in page.texts
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     maps = [id for id in ids if id and "-" in id]
     assert len(set(maps)) == len(maps)
+
+
+def test_the_page_begins_with_three_sentences_and_then_says_what_each_figure_means() -> None:
+    portrait = make_portrait()
+    text = write_report(portrait)
+    page = Page(text)
+    shown = [one for one in page.texts if one.strip()]
+    paragraphs = shown[shown.index("seqssvae: <b>mine") + 2 :]  # after the title and the heading
+    assert paragraphs[:3] == list(summarise(portrait))
+    assert paragraphs[3] == "Training warned: <b>z</b> is ignored"
+    (table,) = re.findall(r'<table class="figures stacked">(.*?)</table>', text, re.DOTALL)
+    rows = re.findall("<th.*?>(.*?)</th><td.*?>(.*?)</td><td>(.*?)</td>", table)
+    assert len(rows) == table.count("<tr>") == 8
+    for _, value, meaning in rows:
+        assert re.fullmatch(r"-?[\d.]+", value) and len(meaning) > 30
+
+
+def test_confused_pairs_have_examples_and_generated_rows_their_nearest() -> None:
+    portrait = make_portrait()
+    text = write_report(portrait)
+    shown = [one.strip() for one in Page(text).texts]
+    for pair in portrait.confused:
+        assert f"{pair.num_rows} ({100 * pair.share:.0f} %)" in shown
+        assert {one.strip() for one in pair.examples} <= set(shown)
+    assert shown.count("a training row") == 3 and "row 2" in shown
+    assert any("the most similar of 1,030 training rows" in one for one in shown)
+    lonely = write_report(make_portrait(nearest={}, num_compared=0))
+    assert "training rows, by shared n-grams" not in lonely and "a training row" not in lonely
+
+
+def test_what_shares_z_and_how_a_map_should_look_is_said() -> None:
+    shared, apart = "share one z, drawn from the prior", "It should not cluster by label"
+    assert all(text in write_report(make_portrait()) for text in (shared, apart))
+    read = write_report(make_portrait(y_reads_z=True))
+    assert apart not in read and "Clusters by label are expected" in read
+    assert apart not in write_report(make_portrait(()))
+    assert shared not in write_report(make_portrait(kl_nats=np.zeros(0), walks=[]))
 
 
 def test_pictures_have_the_text_colour_of_the_page() -> None:
@@ -95,7 +136,7 @@ def test_pictures_have_the_text_colour_of_the_page() -> None:
 
 
 def test_only_what_a_run_has_is_shown() -> None:
-    plain = Page(write_report(make_portrait((), metrics=[])))
+    plain = Page(write_report(make_portrait((), metrics=[], summary={}, free_bits=0.0)))
     shown = " ".join(plain.texts)
     assert "Transfer" not in shown and "Classification" not in shown and "logits" not in shown
     assert "No evaluations were recorded." in shown and "Interpolation" in shown

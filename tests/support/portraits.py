@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from seqssvae.show.examples import find_confused_pairs
 from seqssvae.show.portrait import Portrait
 
 EVIL = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>"
@@ -29,7 +30,20 @@ def make_portrait(labels: tuple[str, ...] = ("_a", "<i>b", "c$"), **changes: Any
             {"step": 0, "elbo": -9.0, "kl": 0.1, "accuracy": None, "y_gap": None},
             {"step": 5, "elbo": -7.0, "kl": 0.4, "accuracy": 0.5 if labels else None},
         ],
-        figures={"num_rows": num_rows, "accuracy": 0.5 if labels else None, "elbo": -7.25},
+        figures={
+            "num_rows": num_rows,
+            "num_labelled": 39 if labels else 0,
+            "accuracy": 0.5 if labels else None,
+            "accuracy_low": 0.35,
+            "accuracy_high": 0.65,
+            "elbo": -7.25,
+            "nll": 7.0,
+            "nats_per_symbol": 1.5,
+            "kl": 0.6,
+            "mutual_information": 0.3,
+            "active_units": 2,
+            "y_gap": None,
+        },
         sequences=texts,
         y=y,
         probabilities=probabilities,
@@ -41,5 +55,10 @@ def make_portrait(labels: tuple[str, ...] = ("_a", "<i>b", "c$"), **changes: Any
         transfers=[(EVIL, labels[0], [*texts[:num_classes]])] if labels else [],
         walks=[[EVIL, *ODD]],
         samples={name: [EVIL, *ODD] for name in labels or ("",)},
+        summary={"num_labelled": 30, "num_unlabelled": 1000, "warnings": ["<b>z</b> is ignored"]},
+        free_bits=0.25,
+        confused=find_confused_pairs(y, probabilities, labels, texts),
+        nearest={name: [EVIL, *texts[8 : 8 + len(ODD)]] for name in labels or ("",)},
+        num_compared=1030,
     )
     return dataclasses.replace(portrait, **changes)
