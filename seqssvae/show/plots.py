@@ -193,11 +193,11 @@ def draw_kl(kl_nats: Floats, free_bits: float = 0.0) -> "Figure":
     axes.bar(range(len(order)), kl_nats[order], color=COLORS[0])
     if len(order) <= 32:
         axes.set_xticks(range(len(order)), [str(dim) for dim in order])
+    note = ""
     if free_bits:
-        label = f"free bits: {free_bits:g} nats cost nothing"
-        axes.axhline(free_bits, color=UNLABELLED, linestyle="--", label=label)
-        axes.legend(fontsize="small")
-    axes.set_xlabel("dim of z")
+        axes.axhline(free_bits, color=COLORS[5], linestyle="--")
+        note = f"\ndashed: the free bits, {free_bits:g} nats that cost nothing"
+    axes.set_xlabel(f"dim of z{note}")
     axes.set_ylabel("KL to the prior (nats)")
     axes.set_title("KL of each dim of z", fontsize="medium")
     return figure

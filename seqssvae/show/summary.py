@@ -65,6 +65,8 @@ def _advice(portrait: "Portrait") -> str:
         return "read the generated sequences below; to classify, train again with some labels"
     if not portrait.figures.get("num_labelled"):
         return "measure it on rows with labels, by seqssvae report RUN --data FILE"
+    if len(portrait.labels) == 1:
+        return "give some rows another label, since a classifier needs two"
     if portrait.learned:
         return (
             "measure it on labelled rows that it has not seen, by seqssvae report RUN --data FILE"

@@ -138,7 +138,7 @@ def test_the_free_bits_are_marked() -> None:
     axes = plots.draw_all(make_portrait())["kl"].axes[0]
     (floor,) = axes.lines
     assert set(np.asarray(floor.get_ydata())) == {0.25}
-    assert floor.get_label() == "free bits: 0.25 nats cost nothing"
+    assert axes.get_xlabel() == "dim of z\ndashed: the free bits, 0.25 nats that cost nothing"
 
 
 def test_shorten() -> None:

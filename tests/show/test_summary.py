@@ -51,6 +51,7 @@ PAIR = ConfusedPair("c$", "_a", 9, 0.1, ["row 1"])
     [
         (make_portrait(()), "to classify, train again with some labels"),
         (measured(1, 1, figures={"num_labelled": 0}), "measure it on rows with labels"),
+        (make_portrait(("only",)), "give some rows another label"),
         (measured(400, 400, learned=True), "on labelled rows that it has not seen"),
         (measured(140, 400), "no better than guessing"),
         (measured(1, 3), "no better than guessing"),
