@@ -141,13 +141,16 @@ def load_held_out(
     """
     trained, split = load_with_split(run, device)
     source, own = source_name(trained.manifest.get("source", "")), _own_files(trained)
-    if data is None and own is None:
+    if data is not None:
+        source = source_name(data)
+    elif own is not None:
+        data = own
+    else:
         raise InputError(
             f"{run}: wanted the data that it was trained on, got no file "
             f"{source or '(no name)'}; --data FILE says where it is now, or names other rows"
         )
-    source = source if data is None else source_name(data)
-    corpus, rows = _read_rows(trained, own if data is None else data)
+    corpus, rows = _read_rows(trained, data)
     chosen, learned, training = np.arange(len(rows)), False, None
     if not {id for ids in split.values() for id in ids}.difference(rows.ids):
         held_out, learned = _held_out_ids(trained, split, rows)

@@ -97,7 +97,7 @@ def _svg(draw: Callable[..., Any], *values: Any) -> Markup:
     with matplotlib.rc_context(STYLE):
         svg = plots.figure_to_bytes(draw(*values), "svg").decode()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    width = float(re.search(r' width="([\d.]+)pt"', svg)[1]) * 4 / 3
+    width = float(svg.partition(' width="')[2].partition("pt")[0]) * 4 / 3
     sizes = f'style="min-width: {0.8 * width:.0f}px; max-width: {1.3 * width:.0f}px"'
     svg = svg.replace("<svg", f"<svg {sizes}", 1)
     return Markup(re.sub(r'<g id="[^"]*"', "<g", svg))  # the ids of two pictures would collide

@@ -39,11 +39,11 @@ def test_every_picture_has_a_title() -> None:
 
 
 def test_a_map_of_z_says_how_it_should_look() -> None:
-    for changes, note in (
-        ({}, "It should not cluster by label: z is for what the label leaves open."),
-        ({"y_reads_z": True}, "Clusters by label are expected: the label is read from z."),
+    for y_reads_z, note in (
+        (False, "It should not cluster by label: z is for what the label leaves open."),
+        (True, "Clusters by label are expected: the label is read from z."),
     ):
-        figures = plots.draw_all(make_portrait(**changes))
+        figures = plots.draw_all(make_portrait(y_reads_z=y_reads_z))
         notes = [figures[name].axes[0].get_xlabel() for name in ("z_tsne", "z_pca", "logits_tsne")]
         assert notes == [note, note, ""]
     assert plots.draw_all(make_portrait(()))["z_pca"].axes[0].get_xlabel() == ""

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from seqssvae.show.summary import most_common_share, summarise
 from tests.support.portraits import make_portrait
 
 
-def measured(num_right: int, num_rows: int, **changes: object) -> Portrait:
+def measured(num_right: int, num_rows: int, **changes: Any) -> Portrait:
     """A portrait of three labels, as many rows of each, of which some are labelled correctly."""
     low, high = wilson_interval(num_right, num_rows)
     figures = {
@@ -18,7 +20,7 @@ def measured(num_right: int, num_rows: int, **changes: object) -> Portrait:
         "accuracy_low": low,
         "accuracy_high": high,
     }
-    defaults = {"y": np.arange(num_rows) % 3, "figures": figures, "confused": []}
+    defaults: dict[str, Any] = {"y": np.arange(num_rows) % 3, "figures": figures, "confused": []}
     return make_portrait(**{**defaults, **changes})
 
 
