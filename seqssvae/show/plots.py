@@ -172,7 +172,7 @@ def draw_reliability(confidence: Floats, correct: NDArray[np.bool_]) -> "Figure"
     above.set_title("reliability: accuracy by confidence", fontsize="medium")
     above.set_ylabel("accuracy")
     above.set_ylim(-0.02, 1.02)
-    above.legend(loc="upper left", fontsize="small")
+    above.legend(loc="best", fontsize="small")
     below.bar(mean_confidence, counts, width=0.04, color=COLORS[0])
     below.set_ylabel("rows")
     below.set_xlabel("confidence")
