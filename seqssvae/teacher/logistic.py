@@ -24,6 +24,7 @@ MEMORY = 5  # pairs of vectors that L-BFGS stores
 TOLERANCE = 1e-8  # it ends when a step lowers the loss by a smaller part of it
 MOST_TRIALS = 20  # of the length of one step
 MOST_LEFT, MOST_OVERSHOT = 0.9, 0.5  # of the slope along a step, where it ends
+LEAST_DECREASE = 1e-4  # of what the slope promises
 
 
 def soft_cross_entropy(
@@ -157,21 +158,25 @@ def _minimise(
         slope, least, most = _inner(space, gradient, direction), 0.0, np.inf
         if not slope < 0:
             break
-        for _ in range(MOST_TRIALS):
+        for _ in range(MOST_TRIALS):  # the conditions of Wolfe
             nats, residuals = loss(logits + length * change)
+            longer = square + length * (2 * first + length * second)
+            value = nats + penalty / 2 * longer
             of_weight = penalty * (first + length * second)
             ratio = (float(np.vdot(residuals, change)) + of_weight) / slope
-            if ratio > MOST_LEFT:
-                least, length = length, min(2 * length, (length + most) / 2)
-            elif ratio < -MOST_OVERSHOT:
+            promised = -LEAST_DECREASE * length * slope
+            if ratio < -MOST_OVERSHOT or total - value < promised - TOLERANCE * abs(total):
                 most, length = length, (least + length) / 2
+            elif ratio > MOST_LEFT:
+                least, length = length, min(2 * length, (length + most) / 2)
             else:
                 break
+        if not value < total:
+            break
         moved = length * direction
-        vector, logits = vector + moved, logits + length * change
-        square += length * (2 * first + length * second)
-        before, total = total, nats + penalty / 2 * square
-        if not before - total > TOLERANCE * max(abs(before), 1.0):
+        vector, logits, square = vector + moved, logits + length * change, longer
+        before, total = total, value
+        if before - total <= TOLERANCE * max(abs(before), 1.0):
             break
         previous, gradient = gradient, space.gradient(residuals, penalty, vector)
         turned = gradient - previous

@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from scipy.optimize import approx_fprime
+from numpy.typing import NDArray
+from scipy.optimize import approx_fprime, minimize
 from scipy.sparse import csr_matrix, vstack
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 
 from seqssvae.teacher.logistic import fit_logistic, soft_cross_entropy
 from seqssvae.teacher.partial import set_cross_entropy
@@ -59,6 +61,28 @@ def test_the_gradient_at_the_minimum_is_zero(
         targets = softmax(np.where(targets > 0.3, logits, -np.inf), axis=1)
     gradient = logistic_gradient(weight, bias, features, targets, row_weights, 0.5)
     assert np.abs(gradient).max() < 2e-3 and np.abs(weight).max() > 0.1
+
+
+@pytest.mark.parametrize(("num_features", "rate"), [(20, 10), (100, 3), (3000, 1)])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_loss_is_as_low_as_scipy_makes_it(seed: int, num_features: int, rate: float) -> None:
+    """With features that all rows share, as n-grams are; there a step may overshoot by far."""
+    random = np.random.default_rng(seed)
+    y = np.arange(50) // 10
+    rates = rate * (random.random(num_features) * random.random((5, num_features))) ** 2
+    features = normalize(np.hstack([random.poisson(rates[y]), np.full((50, 3), 3)]))
+    targets, ones = np.eye(5)[y], np.ones(50)
+
+    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weight, bias = flat[:-5].reshape(-1, 5), flat[-5:]
+        nats, _ = soft_cross_entropy(features @ weight + bias, targets, ones)
+        gradient = logistic_gradient(weight, bias, features, targets, ones, 0.1)
+        return nats + 0.05 * float((weight**2).sum()), gradient.ravel()
+
+    start = np.zeros(5 * features.shape[1] + 5)
+    best = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B").fun
+    fitted = fit_logistic(csr_matrix(features), targets, ones, penalty=0.1, num_steps=100)
+    assert loss_and_gradient(np.concatenate(fitted, axis=None))[0] < best + 1e-3
 
 
 def test_few_steps_are_the_same_whether_rows_or_features_are_fewer() -> None:
