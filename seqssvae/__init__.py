@@ -9,12 +9,8 @@ if TYPE_CHECKING:
     from seqssvae.data.batches import Batch, collate
     from seqssvae.errors import InputError
     from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndSample, TraceEnum
-    from seqssvae.export.sklearn import (
-        LabelledKFold,
-        SeqSSVAEClassifier,
-        is_unlabelled,
-        labelled_scorer,
-    )
+    from seqssvae.export.sklearn import SeqSSVAEClassifier
+    from seqssvae.export.unlabelled import LabelledKFold, is_unlabelled, labelled_scorer
     from seqssvae.model.build import build_model
     from seqssvae.model.ssvae import SSVAE
     from seqssvae.overrides import override
@@ -50,7 +46,8 @@ _MODULES = {
     "data.batches": ("Batch", "collate"),
     "errors": ("InputError",),
     "estimators": ("FusedEnum", "RelaxedLabels", "ScoreFunction", "SumAndSample", "TraceEnum"),
-    "export.sklearn": ("LabelledKFold", "SeqSSVAEClassifier", "is_unlabelled", "labelled_scorer"),
+    "export.sklearn": ("SeqSSVAEClassifier",),
+    "export.unlabelled": ("LabelledKFold", "is_unlabelled", "labelled_scorer"),
     "model.build": ("build_model",),
     "model.ssvae": ("SSVAE",),
     "overrides": ("override",),

@@ -109,6 +109,21 @@ def shown() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Within it, progress is shown, and the log too, on stderr unless the program shows it."""
+    package, level = logging.getLogger("seqssvae"), logging.getLogger("seqssvae").level
+    with contextlib.ExitStack() as stack:
+        if not package.hasHandlers():
+            handler = logging.StreamHandler()
+            package.addHandler(handler)
+            stack.callback(package.removeHandler, handler)
+        package.setLevel(logging.INFO)
+        stack.callback(package.setLevel, level)
+        stack.enter_context(shown())
+        yield
+
+
+@contextlib.contextmanager
 def task(what: str, total: float | None = None, *, done: float = 0) -> Iterator[Task]:
     """Work whose progress is shown.
 

@@ -1,10 +1,9 @@
 """`SeqSSVAEClassifier`: the semi-supervised VAE as a scikit-learn estimator."""
 
+import contextlib
 import dataclasses
-import functools
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,19 +15,17 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.metrics import get_scorer
-from sklearn.model_selection import StratifiedKFold
-from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from seqssvae import devices
-from seqssvae.config import Config, DataConfig
-from seqssvae.data.audit import find_suspicious
-from seqssvae.data.corpus import gather_corpus
+from seqssvae import devices, progress
+from seqssvae.config import Config
+from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.corpus import gather_corpus, read_corpus
 from seqssvae.data.prepare import prepare
-from seqssvae.data.rows import is_missing, name_of
+from seqssvae.data.tables import is_table
 from seqssvae.errors import InputError
+from seqssvae.export.unlabelled import encode_labels, is_unlabelled, label_array, name_label
 from seqssvae.overrides import as_config, override
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import summarise, train
@@ -61,8 +58,9 @@ class SeqSSVAEClassifier(
 ):
     """A semi-supervised classifier of sequences.
 
-    X is a list of texts, a list of lists of tokens, or a 2-D array of symbols: integers from 0,
-    padded with -1 at the end of a row. A row whose y is -1, None or NaN is unlabelled, also
+    X is a list of texts, a list of lists of tokens, a DataFrame with a column of either, which is
+    found as in `seqssvae.fit`, or a 2-D array of symbols: integers from 0, padded with -1 at the
+    end of a row. A row whose y is -1, None or NaN is unlabelled, also
     where NumPy has made a string of it, and so is one with a word of `data.unlabelled_values`.
 
     The parameters up to `device` override settings of `config`, unless they are None.
@@ -89,11 +87,18 @@ class SeqSSVAEClassifier(
         random_state: A seed or a generator of seeds; None is the seed of `config`, so that the same
             rows give the same model.
         config: All other settings; a mapping as of `override` will do.
+        verbose: Show the log and the progress of `fit` on stderr.
 
     Attributes:
         classes_: The labels, sorted, `[K]`.
         model_: The `TrainedModel`; its labels are those of `classes_` as texts.
         n_features_in_: Columns of a 2-D array; missing for texts and lists of tokens.
+
+    Example:
+        >>> texts, labels = ["ab", "cd", "abab", "cdcd"], ["x", "y", None, None]
+        >>> model = seqssvae.SeqSSVAEClassifier(num_steps=2, latent_size=2).fit(texts, labels)
+        >>> model.predict(["cdcdcd"]).shape
+        (1,)
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class SeqSSVAEClassifier(
         unlabelled: Any = None,
         random_state: int | np.random.RandomState | None = None,
         config: Config | Mapping[str, Any] | None = None,
+        verbose: bool = False,
     ) -> None:
         self.num_steps = num_steps
         self.max_minutes = max_minutes
@@ -126,6 +132,7 @@ class SeqSSVAEClassifier(
         self.unlabelled = unlabelled
         self.random_state = random_state
         self.config = config
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train on labelled and unlabelled rows.
@@ -142,10 +149,11 @@ class SeqSSVAEClassifier(
             raise InputError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        X = self._column(X)
         self._kind = _kind_of(X)
         sequences = self._sequences(X, reset=True)
         check_consistent_length(sequences, y)
-        self.classes_, classes = _encode_labels(y, config.data.unlabelled_values)
+        self.classes_, classes = encode_labels(y, config.data.unlabelled_values)
         # labels whose alphabetical order is that of the classes
         labels = [f"{number:09d}" if number >= 0 else None for number in classes]
         if self.unlabelled is not None:
@@ -153,10 +161,11 @@ class SeqSSVAEClassifier(
             sequences, labels = [*sequences, *more], [*labels, *[None] * len(more)]
         device = devices.resolve(config.training.device)
         others = [] if device.type == "cpu" else [device]
-        with torch.random.fork_rng(others):  # keeps the caller's random state
+        shown = progress.reported() if self.verbose else contextlib.nullcontext()
+        with shown, torch.random.fork_rng(others):  # keeps the caller's random state
             prepared = prepare(config, gather_corpus(sequences, labels, source=SOURCE))
             trainer = train(config, prepared)
-        named = dataclasses.replace(prepared.labels, names=tuple(map(_name, self.classes_)))
+        named = dataclasses.replace(prepared.labels, names=tuple(map(name_label, self.classes_)))
         self.n_iter_ = trainer.progress.step
         self.model_ = TrainedModel(
             model=trainer.model.eval(),
@@ -192,7 +201,7 @@ class SeqSSVAEClassifier(
         check_is_fitted(self)
         known = (~is_unlabelled(y, self._config().data.unlabelled_values)).nonzero()[0]
         weights = None if sample_weight is None else np.asarray(sample_weight)[known]
-        rows, labels = _safe_indexing(X, known), _label_array(y, known)
+        rows, labels = _safe_indexing(self._column(X), known), label_array(y, known)
         return float(super().score(rows, labels, sample_weight=weights))
 
     def sample(self, label: Any, n: int = 1, **options: Any) -> list[Any]:
@@ -239,6 +248,7 @@ class SeqSSVAEClassifier(
 
     def _sequences(self, X: Any, *, reset: bool = False) -> Sequences:
         """X as texts or lists of tokens, checked to have the form of X in `fit`."""
+        X = self._column(X)
         if self._kind == SYMBOLS:
             return _symbols_to_tokens(validate_data(self, X, reset=reset, dtype=None))
         kind = _kind_of(X)
@@ -246,113 +256,13 @@ class SeqSSVAEClassifier(
             raise InputError(f"{SOURCE}: wanted {self._kind} as in fit, got {kind}")
         return list(X) if kind == TEXTS else [list(row) for row in X]
 
-
-class LabelledKFold:
-    """Stratified folds of the labelled rows; all unlabelled rows are in every training set.
-
-    Args:
-        n_splits: Number of folds, at least 2.
-        shuffle: Shuffle the rows of each class before splitting.
-        random_state: Seed of the shuffle.
-    """
-
-    def __init__(
-        self,
-        n_splits: int = 5,
-        *,
-        shuffle: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.n_splits, self.shuffle, self.random_state = n_splits, shuffle, random_state
-
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """The number of folds."""
-        return self.n_splits
-
-    def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[Integers, Integers]]:
-        """Yield the indices of the training rows and of the test rows of each fold."""
-        unlabelled = is_unlabelled(y)
-        known, free = (~unlabelled).nonzero()[0], unlabelled.nonzero()[0]
-        folds = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
-        for rest, fold in folds.split(known, _label_array(y, known)):
-            yield np.sort(np.concatenate([known[rest], free])), known[fold]
-
-
-def labelled_scorer(scoring: str = "accuracy") -> Callable[[Any, Any, Any], float]:
-    """A scikit-learn scorer that ignores unlabelled rows.
-
-    Args:
-        scoring: One of `sklearn.metrics.get_scorer_names()`.
-
-    Example:
-        >>> scorer = labelled_scorer("f1_macro")
-    """
-    return functools.partial(_score_labelled, scoring)  # can be pickled, as grid search needs
-
-
-def _score_labelled(scoring: str, estimator: Any, X: Any, y: Any) -> float:
-    known = (~is_unlabelled(y)).nonzero()[0]
-    scorer = get_scorer(scoring)
-    return float(scorer(estimator, _safe_indexing(X, known), _label_array(y, known)))
-
-
-def is_unlabelled(
-    y: Any, values: Sequence[str] = DataConfig.unlabelled_values
-) -> NDArray[np.bool_]:
-    """Which labels are -1, None, NaN, empty, -1 in a string, or one of some words, `[n]`.
-
-    Args:
-        y: Labels, `[n]`.
-        values: The words.
-    """
-    array, words = _array_of(y), {"-1", *values}
-    if array.dtype.kind in "biu":
-        return np.asarray(array == -1).ravel()
-    return np.array([_is_missing(label, words) for label in array.ravel()], dtype=bool)
-
-
-def _is_missing(label: Any, words: Set[str]) -> bool:
-    if label is None or isinstance(label, str):
-        return label in words or is_missing(label)
-    try:
-        return bool(label == -1 or label != label)
-    except (TypeError, ValueError):  # pandas.NA has no truth value
-        return True
-
-
-def _name(label: Any) -> str:
-    """A class as in files: 1.0, as numbers beside NaN are, is `1`."""
-    return str(label) if isinstance(label, str) else name_of(label) or str(label)
-
-
-def _label_array(y: Any, rows: Integers) -> NDArray[Any]:
-    """The labels of some rows, as an array of their common type."""
-    chosen = _array_of(y)[rows]
-    return np.array(chosen.tolist()) if chosen.dtype == object else chosen
-
-
-def _array_of(y: Any) -> NDArray[Any]:
-    """Labels as an array; a list becomes an array of objects, so that None is kept."""
-    return np.array(y, dtype=object) if isinstance(y, list | tuple) else np.asarray(y)
-
-
-def _encode_labels(y: Any, words: Sequence[str]) -> tuple[NDArray[Any], Integers]:
-    """The sorted classes, and the index of each row's class, -1 for unlabelled rows."""
-    y = column_or_1d(_array_of(y), warn=True)
-    unlabelled = is_unlabelled(y, words)
-    known = (~unlabelled).nonzero()[0]
-    given = Counter(one for one in y[unlabelled].tolist() if isinstance(one, str) and one.strip())
-    for word, count in given.items():
-        logger.warning("%d rows have the label %r: unlabelled", count, word)
-    labels = _label_array(y, known)
-    if not len(labels):
-        raise InputError("y: wanted a label for at least one row, got none")
-    check_classification_targets(labels)
-    encoded = np.full(len(y), -1, dtype=np.int64)
-    classes, encoded[known] = np.unique(labels, return_inverse=True)
-    for name in find_suspicious(map(str, classes)):
-        logger.warning("the label %r is taken as a class; None, NaN or -1 is no label", name)
-    return classes, encoded
+    def _column(self, X: Any) -> Any:
+        """The sequences of a table; a table of numbers, or anything else, as it is."""
+        if not is_table(X) or np.asarray(X).dtype.kind in "iufb":
+            return X
+        data = self._config().data
+        choice = ColumnChoice(data.text_column, data.tokens_column, read_labels=False)
+        return list(read_corpus(X, choice).sequences())
 
 
 def _kind_of(X: Any) -> str:

@@ -1,7 +1,7 @@
 """From a config to untrained networks."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,32 @@ from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.nn.ngram_lm import MAX_NGRAMS
 from seqssvae.nn.ngram_logits import build_ngrams
 from seqssvae.nn.words import tabulate_words
+from seqssvae.overrides import as_config
 
 INSPECTED_ROWS = 1000  # checked for words
 
 
 def build_model(
-    config: ModelConfig, *, vocabulary_size: int, num_classes: int, prior: Tensor | None = None
+    config: ModelConfig | Config | Mapping[str, Any],
+    *,
+    vocabulary_size: int,
+    num_classes: int,
+    prior: Tensor | None = None,
 ) -> SSVAE:
     """The networks that a config describes.
 
     Args:
-        config: The settings.
+        config: The settings, or a mapping as of `override`: `{"model.latent_size": 4}`.
         vocabulary_size: V.
         num_classes: K, 0 for the plain VAE.
         prior: p(y) `[K]`, uniform when None.
+
+    Example:
+        >>> settings = {"model.latent_size": 2}
+        >>> seqssvae.build_model(settings, vocabulary_size=9, num_classes=3).latent_size
+        2
     """
+    config = config if isinstance(config, ModelConfig) else as_config(config).model
     bodies = [
         SequenceEncoder(
             vocabulary_size=vocabulary_size,

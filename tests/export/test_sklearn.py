@@ -1,11 +1,14 @@
 """The scikit-learn estimator."""
 
+import logging
 import pickle
 import random
 from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 import torch
 from sklearn.base import clone
@@ -17,12 +20,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from seqssvae.errors import InputError
-from seqssvae.export.sklearn import (
-    LabelledKFold,
-    SeqSSVAEClassifier,
-    is_unlabelled,
-    labelled_scorer,
-)
+from seqssvae.export.sklearn import SeqSSVAEClassifier
+from seqssvae.export.unlabelled import LabelledKFold, labelled_scorer
 from seqssvae.overrides import override, to_mapping
 from tests.support.training import quick_config
 
@@ -71,6 +70,10 @@ FORMS: dict[str, Callable[[list[str]], Any]] = {
     "array of texts": np.array,
     "tokens": lambda texts: [list(text) for text in texts],
     "symbols": as_symbols,
+    "a table of texts": lambda texts: pandas.DataFrame({"n": range(len(texts)), "Text": texts}),
+    "a table of tokens": lambda texts: pandas.DataFrame({"tokens": [[*text] for text in texts]}),
+    "an Arrow table of texts": lambda texts: pyarrow.table({"text": texts}),
+    "a table of symbols": lambda texts: pandas.DataFrame(as_symbols(texts)),
 }
 
 
@@ -90,9 +93,35 @@ def test_forms_of_rows_and_of_missing_labels(form: str, missing: Any) -> None:
     assert fitted.transform(X).shape == (40, 2)
     assert fitted.get_feature_names_out().tolist() == ["seqssvaeclassifier0", "seqssvaeclassifier1"]
     made = fitted.sample("v", 3, seed=1)
-    kind: type = int if form == "symbols" else str
+    kind: type = int if form.endswith("symbols") else str
     assert len(made) == 3 and all(isinstance(symbol, kind) for row in made for symbol in row)
     assert isinstance(made[0], str) == ("texts" in form)
+
+
+def test_another_column_is_named_in_the_settings() -> None:
+    texts, y = rows()
+    table = pandas.DataFrame({"text": ["a"] * 40, "body": texts})
+    config = override(TINY, {"data.text_column": "body", "training.num_steps": 12})
+    fitted = SeqSSVAEClassifier(config=config).fit(table, y)
+    assert fitted.score(table, y) == 1.0
+    with pytest.raises(InputError, match="wanted texts as in fit, got lists of tokens"):
+        fitted.predict([["a"]])
+    with pytest.raises(InputError, match="wanted a column 'body'"):
+        fitted.predict(table[["text"]])
+
+
+def test_verbose_shows_the_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On stderr, also where no program has set up logging; without it nothing is written."""
+    texts, y = rows()
+    SeqSSVAEClassifier(config=TINY, num_steps=1).fit(texts, y)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(logging.getLogger("seqssvae"), "propagate", False)  # to pytest's log
+    SeqSSVAEClassifier(config=TINY, num_steps=1, verbose=True).fit(texts, y)
+    assert "step 1 of 1: accuracy" in capsys.readouterr().err
+    SeqSSVAEClassifier(config=TINY, num_steps=1).fit(texts, y)
+    assert capsys.readouterr().err == ""
 
 
 def test_unlabelled_rows_are_used() -> None:
@@ -148,17 +177,6 @@ def test_the_model_says_what_it_learned() -> None:
     assert summary["dev_labels_learned"] in (False, True)
 
 
-def test_folds_keep_unlabelled_rows_in_training() -> None:
-    texts, y = rows(3, num_rows=50, num_labelled=30)
-    free = set(range(30, 50))
-    tested: list[int] = []
-    for train, test in LabelledKFold(5, shuffle=True, random_state=0).split(texts, y):
-        assert free <= set(train) and not free & set(test) and not set(train) & set(test)
-        assert sorted(y[i] for i in test) == [*"uuvvww"]  # stratified
-        tested.extend(test)
-    assert sorted(tested) == list(range(30))
-
-
 def test_scorer_leaves_unlabelled_rows_out() -> None:
     texts, y = rows()
     fitted = SeqSSVAEClassifier(config=TINY, num_steps=12).fit(texts, y)
@@ -170,11 +188,6 @@ def test_scorer_leaves_unlabelled_rows_out() -> None:
     assert fitted.score(texts, wrong) == 19 / 20
     weights = np.arange(40) == 0
     assert fitted.score(texts, wrong, sample_weight=weights) == 0
-    assert is_unlabelled([1, -1, None, "", "a", float("nan")]).tolist() == [0, 1, 1, 1, 0, 1]
-    assert is_unlabelled(np.array([0, -1, 2])).tolist() == [False, True, False]
-    assert is_unlabelled(np.array(["a", -1, np.nan, None, " "], str)).tolist() == [0, 1, 1, 1, 1]
-    assert is_unlabelled(np.array(["a", np.nan])).tolist() == [False, True]
-    assert is_unlabelled(["NA", "a"], ["a"]).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("word", [-1, np.nan, "NA"])

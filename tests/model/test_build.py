@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +9,23 @@ import torch
 from seqssvae.config import Config
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
-from seqssvae.model.build import build
+from seqssvae.model.build import build, build_model
 from seqssvae.overrides import override
 from tests.support.rows import random_rows
 from tests.support.training import config, prepared
+
+SIZE = {"model.latent_size": 3}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"model.latent_size": 3}, {"model": {"latent_size": 3}}, config(model__latent_size=3)],
+)
+def test_a_mapping_of_settings_will_do(settings: Any) -> None:
+    model = build_model(settings, vocabulary_size=7, num_classes=2)
+    assert (model.latent_size, model.num_classes) == (3, 2)
+    with pytest.raises(InputError, match="latent_sise, did you mean model.latent_size"):
+        build_model({"model.latent_sise": 3}, vocabulary_size=7, num_classes=2)
 
 
 def test_a_prior_from_the_labelled_rows() -> None:

@@ -1,0 +1,25 @@
+"""Labels of which some are missing."""
+
+import numpy as np
+
+from seqssvae.export.unlabelled import LabelledKFold, is_unlabelled
+
+
+def test_folds_keep_unlabelled_rows_in_training() -> None:
+    y = [*"uvw"] * 10 + [None] * 20
+    texts = ["ab"] * 50
+    free = set(range(30, 50))
+    tested: list[int] = []
+    for train, test in LabelledKFold(5, shuffle=True, random_state=0).split(texts, y):
+        assert free <= set(train) and not free & set(test) and not set(train) & set(test)
+        assert sorted(y[i] for i in test) == [*"uuvvww"]  # stratified
+        tested.extend(test)
+    assert sorted(tested) == list(range(30))
+
+
+def test_which_labels_are_missing() -> None:
+    assert is_unlabelled([1, -1, None, "", "a", float("nan")]).tolist() == [0, 1, 1, 1, 0, 1]
+    assert is_unlabelled(np.array([0, -1, 2])).tolist() == [False, True, False]
+    assert is_unlabelled(np.array(["a", -1, np.nan, None, " "], str)).tolist() == [0, 1, 1, 1, 1]
+    assert is_unlabelled(np.array(["a", np.nan])).tolist() == [False, True]
+    assert is_unlabelled(["NA", "a"], ["a"]).tolist() == [False, True]
