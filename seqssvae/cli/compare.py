@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--picture: wanted FILE.png or FILE.svg, got {arguments.picture}")
         from seqssvae.show.plots import require
 
-        require("matplotlib", "plots")
-    from seqssvae.compare.compare import compare, summarise
+        require("matplotlib")
+    from seqssvae.compare.compare import compare, judge, summarise
 
     of_training = logging.getLogger("seqssvae.training")
     level = of_training.level
@@ -92,4 +92,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{100 * row['macro_f1']:7.1f}% {row['calibration_error']:6.3f} "
             f"{row['seconds']:8.1f}  {difference}"
         )
-    return {"cells": records, "summary": summary}
+    verdicts = judge(summary)
+    print("\n".join(["", *verdicts]))
+    return {"cells": records, "summary": summary, "verdicts": verdicts}

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ Arm = Callable[[Config, Prepared, TestRows], Probabilities]  # trained, then run
 
 PROTOCOL = 2  # of a cell: every arm learns the labels of dev rows in the end; under 1 few did
 METRICS = ("accuracy", "macro_f1", "calibration_error", "seconds")
+# of arms that were not run yet, on a CPU; those of other arms take a few
+GUESSED_SECONDS = {"self-trained": 300.0, **dict.fromkeys(("m2", "ssvae", "pretrained"), 200.0)}
+GUESSED_SECONDS |= {"supervised": 60.0, "self-trained-lr": 20.0, "teacher": 20.0}
 MINUTES = 3.5  # of a training, unless `training.max_minutes` is set
 
 
@@ -101,8 +104,10 @@ def compare(
     warn_of_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
     records = []
     draws = [[Cell(arm, n, draw) for arm in arms] for n in budgets for draw in range(num_draws)]
-    missing = sum((cell, settings) not in done for cells in draws for cell in cells)
-    with progress.task("trainings compared", missing) as task:
+    all_cells = [cell for cells in draws for cell in cells]
+    missing = [cell for cell in all_cells if (cell, settings) not in done]
+    known = [done[cell, settings] for cell in all_cells if (cell, settings) in done]
+    with progress.task("s of trainings", sum(_seconds(one, known) for one in missing)) as task:
         for cells in draws:
             drawn: tuple[Config, Prepared, TestRows] | None = None
             for cell in cells:
@@ -111,7 +116,12 @@ def compare(
                     drawn = drawn or _draw(config, cell, source, test_source, unlabelled)
                     record = _run(cell, *drawn)
                     _append(out, {**record, "settings": settings})
-                    task.advance()
+                    known.append(record)
+                    missing.remove(cell)
+                    left = sum(_seconds(one, known) for one in missing)
+                    task.total = task.done + record["seconds"] + left
+                    task.advance(record["seconds"])
+                    _log_cell(record, f"{len(known)} of {len(all_cells)}", left)
                 records.append(record)
     return records
 
@@ -161,15 +171,26 @@ def _run(cell: Cell, config: Config, prepared: Prepared, test: TestRows) -> dict
     probabilities = ARMS[cell.arm](config, prepared, test)
     seconds = time.perf_counter() - start
     metrics = classification_metrics(probabilities, test[1].y)
-    logger.info(
-        "%s, %d labels, draw %d: accuracy %.4f in %.1f s",
-        cell.arm,
-        cell.num_labels,
-        cell.draw,
-        metrics["accuracy"],
-        seconds,
-    )
     return {**dataclasses.asdict(cell), **metrics, "seconds": seconds}
+
+
+def _seconds(cell: Cell, known: Sequence[Mapping[str, Any]]) -> float:
+    """How long a cell may take: as its arm did so far, else a rough guess."""
+    of_arm = [record["seconds"] for record in known if record["arm"] == cell.arm]
+    return float(np.mean(of_arm)) if of_arm else GUESSED_SECONDS.get(cell.arm, 5.0)
+
+
+def _log_cell(record: Mapping[str, Any], number: str, left: float) -> None:
+    logger.info(
+        "%s: %s, %d labels, draw %d: accuracy %.3f in %.1f s, about %s left",
+        number,
+        record["arm"],
+        record["num_labels"],
+        record["draw"] + 1,
+        record["accuracy"],
+        record["seconds"],
+        progress.in_words(left),
+    )
 
 
 def summarise(records: Sequence[dict[str, Any]], reference: str = "ssvae") -> list[dict[str, Any]]:
@@ -205,6 +226,41 @@ def summarise(records: Sequence[dict[str, Any]], reference: str = "ssvae") -> li
             row |= {"low": row["difference"] - half, "high": row["difference"] + half}
         summary.append(row)
     return summary
+
+
+def judge(summary: Sequence[Mapping[str, Any]], reference: str = "ssvae") -> list[str]:
+    """A verdict for each budget: is the reference worth its time beside the best other arm?
+
+    Args:
+        summary: Of `summarise`, with the same reference.
+        reference: The arm that is judged.
+
+    Returns:
+        A line for each number of labels for which the reference and another arm were run. Only a
+        lead whose 95 % interval is above 0 speaks for an arm that takes longer.
+    """
+    verdicts = []
+    for num_labels in dict.fromkeys(row["num_labels"] for row in summary):
+        rows = {row["arm"]: row for row in summary if row["num_labels"] == num_labels}
+        others = [row for row in rows.values() if row["difference"] is not None]
+        if reference not in rows or not others:
+            continue
+        best = max(others, key=lambda row: row["accuracy"])
+        lead, times = (
+            100 * best["difference"],
+            rows[reference]["seconds"] / max(best["seconds"], 1e-3),
+        )
+        name = f"the SS-VAE is {'ahead of' if lead >= 0 else 'behind'} {best['arm']}"
+        line = f"{num_labels} labels: {name} by {abs(lead):.1f}"
+        cost = f"at {times:.{0 if times >= 10 else 1}f} times the time"
+        if best["low"] is None:
+            verdicts.append(f"{line} points {cost}; one draw does not decide: try --draws 3")
+            continue
+        half = 50 * (best["high"] - best["low"])
+        is_worth_it = best["low"] > 0 or (times <= 1 and best["high"] >= 0)
+        taken = "the SS-VAE" if is_worth_it else best["arm"]
+        verdicts.append(f"{line} \u00b1 {half:.1f} points {cost}: take {taken}")
+    return verdicts
 
 
 def classification_metrics(

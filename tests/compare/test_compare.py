@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from seqssvae.compare.compare import (
     Probabilities,
     classification_metrics,
     compare,
+    judge,
     summarise,
 )
 from seqssvae.config import Config
@@ -372,6 +374,65 @@ def test_another_reference_reverses_the_sign() -> None:
     assert of_b["difference"] == pytest.approx(-0.25)
     assert of_a["low"] == pytest.approx(-of_b["high"]) and of_a["difference"] > 0
     assert summarise(records, reference="c")[0]["difference"] is None
+
+
+NB_AHEAD, CHANCE, CLOSE = (
+    ([0.70, 0.72], [0.80, 0.82]),
+    ([0.85, 0.79], [0.808, 0.80]),
+    ([0.81, 0.80], [0.808, 0.798]),
+)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "seconds", "wanted"),
+    [
+        (
+            CLOSE,
+            (240, 2),
+            "ahead of nb by 0.2 \u00b1 0.0 points at 120 times the time: take the",
+        ),
+        (CHANCE, (240, 2), "ahead of nb by 1.6 \u00b1 33.0 points at 120 times the time: take nb"),
+        (CHANCE, (2, 4), "at 0.5 times the time: take the SS-VAE"),
+        (NB_AHEAD, (2, 4), "behind nb by 10.0 \u00b1 0.0 points at 0.5 times the time: take nb"),
+        (([0.8], [0.7]), (9, 3), "by 10.0 points at 3.0 times the time; one draw does not decide"),
+    ],
+)
+def test_the_verdict(
+    accuracies: tuple[list[float], list[float]], seconds: tuple[float, float], wanted: str
+) -> None:
+    """Of the best other arm; a lead that may be chance is not worth more time."""
+    of_arms = zip(("ssvae", "nb", "bad"), (*accuracies, [0.1] * 2), (*seconds, 0.0), strict=True)
+    records: list[dict[str, Any]] = [
+        {"arm": arm, "num_labels": 50, "draw": d, "accuracy": accuracy, "macro_f1": 0.0,
+         "calibration_error": 0.0, "seconds": took}
+        for arm, of_arm, took in of_arms
+        for d, accuracy in enumerate(of_arm)
+    ]  # fmt: skip
+    (verdict,) = judge(summarise(records))
+    assert verdict.startswith("50 labels: the SS-VAE is ") and wanted in verdict
+    assert judge(summarise([one for one in records if one["arm"] != "ssvae"])) == []
+    assert judge(summarise([one for one in records if one["arm"] == "ssvae"])) == []
+
+
+def test_the_log_says_how_far_it_is_and_what_is_left(
+    files: Files,
+    calls: list[Call],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the time that each arm took so far; results of an earlier run count too."""
+    monkeypatch.setattr("seqssvae.compare.compare.GUESSED_SECONDS", {"one": 100.0, "two": 200.0})
+    clock = iter(range(0, 1000, 10))  # it is asked twice for each cell
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    caplog.set_level(logging.INFO)
+    run(files, arms=["one"], budgets=[6])
+    assert "1 of 2: one, 6 labels, draw 1: accuracy" in caplog.text
+    assert "in 10.0 s, about 10 s left" in caplog.text
+    caplog.clear()
+    run(files, budgets=[6])
+    said = [one for one in caplog.messages if " left" in one]
+    assert [one.split(":")[0] for one in said] == ["3 of 4", "4 of 4"]
+    assert said[0].endswith("about 10 s left") and said[1].endswith("about 0 s left")
 
 
 def test_test_rows_without_labels_are_refused(files: Files, calls: list[Call]) -> None:
