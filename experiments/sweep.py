@@ -5,7 +5,7 @@
 
 Each trial trains one model, and is pruned if it is worse than the median of the earlier trials at
 the same step. The rows are read once. With `--storage sqlite:///sweep.db` the same command resumes
-a search, and several processes can share it. Requires `pip install 'seqssvae[sweep]'`.
+a search, and several processes can share it. Requires `pip install optuna`.
 """
 
 import logging

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.show.plots import require
 
-    require("dash", "explore")
+    require("dash")
     from seqssvae.show.explorer import open_run
     from seqssvae.show.explorer_page import serve
 

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.show.portrait import portray
     from seqssvae.storage.files import write_atomically
 
-    require("matplotlib", "plots")
+    require("matplotlib")
     figures = draw_all(
         portray(arguments.run, arguments.data, seed=arguments.seed, device=arguments.device)
     )

@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.show.report import write_report
     from seqssvae.storage.files import write_atomically
 
-    require("matplotlib", "report")
-    require("plotly", "report")
+    require("matplotlib")
+    require("plotly")
     page = write_report(
         portray(arguments.run, arguments.data, seed=arguments.seed, device=arguments.device)
     )

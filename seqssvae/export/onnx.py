@@ -116,7 +116,7 @@ def export_onnx(
         import onnx  # noqa: F401 - torch needs it
         import onnxruntime
     except ImportError as error:
-        wanted = "the packages onnx and onnxruntime (pip install 'seqssvae[onnx]')"
+        wanted = "the packages onnx and onnxruntime (pip install onnx onnxruntime)"
         raise InputError(f"export: wanted {wanted}, got no {error.name}") from error
     longest = trained.config.data.max_length
     with evaluation_mode(trained.model):

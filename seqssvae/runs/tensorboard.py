@@ -18,7 +18,7 @@ def check_tensorboard() -> None:
         InputError: it is not.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        wanted = "the package tensorboard (pip install 'seqssvae[tensorboard]')"
+        wanted = "the package tensorboard (pip install tensorboard)"
         raise InputError(f"training.tensorboard: wanted {wanted}, got none")
 
 

@@ -68,7 +68,7 @@ def draw_map(
     Raises:
         InputError: plotly is not installed.
     """
-    graph = require("plotly.graph_objects", "report")
+    graph = require("plotly.graph_objects")
     figure = graph.Figure()
     for number in [*range(len(labels)), -1]:
         chosen = (y == number).nonzero()[0]

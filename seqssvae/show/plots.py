@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seqssvae.errors import InputError
 from seqssvae.inference.tally import bin_sums, reliability
+from seqssvae.show.fonts import use_fallback_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,19 +37,17 @@ CURVES = {  # of metrics.jsonl
 }
 
 
-def require(module: str, extra: str) -> Any:
+def require(module: str) -> Any:
     """Import a module of an optional dependency.
 
     Raises:
-        InputError: it is not installed; the message names the extra to install.
+        InputError: it is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(
-            f"wanted {module.partition('.')[0]}, which pip install 'seqssvae[{extra}]' installs, "
-            f"got {error}"
-        ) from error
+        package = module.partition(".")[0]
+        raise InputError(f"wanted {package} (pip install {package}), got {error}") from error
 
 
 def map_note(labels: Sequence[str], *, y_reads_z: bool) -> str:
@@ -240,6 +239,7 @@ def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
     if labels:
         title = "log q(y | x), t-SNE"
         figures["logits_tsne"] = draw_points(portrait.logits_tsne, y, labels, title=title)
+    if portrait.transfers:
         figures["transfers"] = draw_transfers(portrait.transfers, labels)
     known, predicted = y >= 0, portrait.probabilities
     if known.any():
@@ -296,6 +296,8 @@ def figure_to_bytes(figure: "Figure", kind: str) -> bytes:
     """
     import matplotlib
 
+    if kind == "png":  # the texts of an SVG are drawn by what shows it, in its fonts
+        use_fallback_fonts(figure)
     buffer = io.BytesIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "seqssvae"}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
@@ -324,7 +326,7 @@ def figure_of_size(width: float, height: float) -> "Figure":
     Raises:
         InputError: matplotlib is not installed.
     """
-    require("matplotlib", "plots")
+    require("matplotlib")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

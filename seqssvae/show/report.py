@@ -42,7 +42,7 @@ def write_report(portrait: Portrait) -> str:
     Raises:
         InputError: plotly or matplotlib is not installed.
     """
-    plots.require("plotly", "report")
+    plots.require("plotly")
     from plotly.offline import get_plotlyjs
 
     y, labels, metrics = portrait.y, portrait.labels, portrait.metrics
