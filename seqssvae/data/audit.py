@@ -1,22 +1,40 @@
-"""Likely mistakes in a corpus: the user is warned, and the rows stay as they are."""
+"""Likely mistakes in a corpus: the user is told, and the rows stay as they are."""
 
+import dataclasses
+import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae import progress
-from seqssvae.data.corpus import Corpus
+from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.corpus import (
+    HUB_PREFIX,
+    Corpus,
+    Source,
+    find_files,
+    load_hub,
+    read_dataset,
+)
 from seqssvae.data.labels import is_first
-from seqssvae.data.rows import hash_sequences, list_names
+from seqssvae.data.readers import column_names, iterate_rows
+from seqssvae.data.rows import Row, hash_sequences, list_names
+from seqssvae.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
 
 Integers = NDArray[np.int64]
 
 SHOWN = 5  # labels of a line
 CHECKED_ROWS = 1000  # of the texts
+CANDIDATE_ROWS = 1000  # that are read for `label_candidates`
 SUSPICIOUS = {"-1", "unknown", "none", "na", "nan", "n.a.", "null", "nil", "missing", "unlabelled"}
 SUSPICIOUS |= {"unlabeled", "undefined", "unspecified", "<unk>", "?", "??", "-", "--", ".", "tbd"}
 
@@ -129,3 +147,51 @@ def _alike(names: Sequence[str]) -> list[list[str]]:
         plain = "".join(unicodedata.normalize("NFKC", name).casefold().split())
         groups.setdefault(plain, []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def label_candidates(source: Source, choice: ColumnChoice | None = None) -> dict[str, list[str]]:
+    """The columns that may hold labels: those with few distinct values, and these.
+
+    Only the first rows are read, of the first file that has such a column.
+
+    Args:
+        source: As in `read_corpus`, which has read it.
+        choice: The columns of the sequences.
+    """
+    choice = dataclasses.replace(choice or ColumnChoice(), label=None, read_labels=True)
+    found: dict[str, list[str]] = {}
+    for names, rows_of in _tables(source, choice):
+        used = choice.of_names(names, str(source)) if names else None
+        for name in names:
+            if used is None or name in (used.sequence, used.id):
+                continue
+            named = dataclasses.replace(choice, label=name)
+            try:
+                labels = [row.label for row in itertools.islice(rows_of(named), CANDIDATE_ROWS)]
+            except InputError:  # of other values than labels
+                continue
+            known = [label for label in labels if isinstance(label, str)]
+            if 1 < len(set(known)) <= len(known) / 2:
+                found[name] = sorted(set(known))
+        if found:
+            break
+    return found
+
+
+def _tables(
+    source: Source, choice: ColumnChoice
+) -> Iterator[tuple[list[str], Callable[[ColumnChoice], Iterable[Row]]]]:
+    """The columns of each file, or of the data set, and a reader of its first rows."""
+    if isinstance(source, Corpus):
+        return
+    if isinstance(source, list | tuple) and len(source) == 1:
+        source = source[0]
+    if str(source).startswith(HUB_PREFIX):
+        source = load_hub(str(source))
+    if isinstance(source, str | Path | list | tuple):
+        for file in find_files(source):
+            yield column_names(file, choice, CANDIDATE_ROWS), functools.partial(iterate_rows, file)
+        return
+    few = cast("datasets.Dataset", source)
+    few = few.select(range(min(CANDIDATE_ROWS, len(few))))
+    yield few.column_names, functools.partial(read_dataset, few, "dataset")

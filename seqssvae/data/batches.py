@@ -37,6 +37,12 @@ class Batch:
 
     Raises:
         ValueError: a wrong shape, lengths on a GPU, or one that is not from 1 to T.
+
+    Example:
+        >>> rows = seqssvae.load(run).read(data, labels=True)
+        >>> batch = seqssvae.collate(rows, [0, 39], num_classes=2)
+        >>> isinstance(batch, seqssvae.Batch), batch.y.tolist()
+        (True, [0, 1])
     """
 
     x: Tensor
@@ -180,6 +186,11 @@ def collate(
 
     Raises:
         ValueError: no index, a row without a symbol, or a label that is not below K.
+
+    Example:
+        >>> rows = seqssvae.load(run).read(data)
+        >>> seqssvae.collate(rows, range(4), num_classes=2).y.tolist()
+        [-1, -1, -1, -1]
     """
     index = np.asarray(indices, dtype=np.int64)
     if index.size == 0:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from seqssvae.data.rows import list_names
+from seqssvae.data.rows import RowChecker, list_names
 from seqssvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class Columns:
     def used(self) -> list[str]:
         """Names of the columns."""
         return [name for name in (self.sequence, self.label, self.id) if name is not None]
+
+    def checker(self, source: object) -> RowChecker:
+        """What checks the rows of a source that has these columns."""
+        is_ids = any(_is(name, self.sequence) for name in ID_NAMES)
+        return RowChecker(source, is_tokens=self.is_tokens, is_ids=is_ids)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,12 +2,10 @@
 
 import copy
 import dataclasses
-import functools
 import glob
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast, final
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice, class_names
 from seqssvae.data.labels import Classes, Labels
-from seqssvae.data.readers import arrow_rows, column_names, is_readable, iterate_rows
+from seqssvae.data.readers import arrow_rows, is_readable, iterate_rows
 from seqssvae.data.rows import Row, RowChecker, join_rows, list_names, normalise
 from seqssvae.data.tables import cached_table, dataset_of, iterate_column, table_of
 from seqssvae.data.texts import READ
@@ -33,7 +31,6 @@ Source: TypeAlias = Union[Files, "Corpus", "datasets.Dataset"]
 HUB_PREFIX = "hub:"
 SEPARATOR = ", "  # of several files' names
 BATCH_ROWS = 1000  # of a data set
-CANDIDATE_ROWS = 1000  # that are read for `label_candidates`
 READER_VERSION = 5  # raised when the same file gives other rows, so that no old cache is used
 
 
@@ -60,7 +57,7 @@ class Corpus:
     ) -> None:
         self.table, self.source, self.is_tokens = table, source, is_tokens
         self.key, self._files = key, tuple(files)
-        self.form = "none"
+        self.form, self.labels_source = "none", ""
         self.unlabelled_values: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -184,6 +181,23 @@ class Corpus:
         joined.key = fingerprint(self.key, other.key) if has_keys else None
         return joined
 
+    def labelled(self, labels: Mapping[str, list[str]], table: "Corpus") -> "Corpus":
+        """The same rows with the labels of another table, by id; none for an id that it has not."""
+        import pyarrow
+
+        corpus, names = copy.copy(self), pyarrow.list_(pyarrow.string())
+        chunks = [
+            pyarrow.array([labels.get(id, []) for id in chunk.to_pylist()], names)
+            for chunk in self.table.column("id").chunks
+        ]
+        index = self.table.schema.get_field_index("label")
+        column = pyarrow.chunked_array(chunks, names)
+        corpus.table = self.table.set_column(index, "label", column)
+        has_keys = self.key is not None and table.key is not None
+        corpus.key = fingerprint(self.key, table.key, "labels") if has_keys else None
+        corpus.labels_source = table.source
+        return corpus
+
     def with_unlabelled(self, values: Sequence[str]) -> "Corpus":
         """The same rows; those with one of these labels are unlabelled, if it is no class."""
         corpus = copy.copy(self)
@@ -226,9 +240,9 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
     if isinstance(source, Corpus):
         return source
     if str(source).startswith(HUB_PREFIX):
-        return _read_dataset(_load_hub(str(source)), str(source), choice)
+        return read_dataset(load_hub(str(source)), str(source), choice)
     if not isinstance(source, str | Path | list | tuple):
-        return _read_dataset(source, "dataset", choice)
+        return read_dataset(source, "dataset", choice)
     files = find_files(source)
     # errors up to here are raised without the import of `datasets`, which takes seconds
     is_tokens = [isinstance(next(iterate_rows(file, choice)).sequence, list) for file in files]
@@ -280,54 +294,6 @@ def find_files(source: Files) -> list[Path]:
     return files
 
 
-def label_candidates(source: Source, choice: ColumnChoice | None = None) -> dict[str, list[str]]:
-    """The columns that may hold labels: those with few distinct values, and these.
-
-    Only the first rows are read, of the first file that has such a column.
-
-    Args:
-        source: As in `read_corpus`, which has read it.
-        choice: The columns of the sequences.
-    """
-    choice = dataclasses.replace(choice or ColumnChoice(), label=None, read_labels=True)
-    found: dict[str, list[str]] = {}
-    for names, rows_of in _tables(source, choice):
-        used = choice.of_names(names, str(source)) if names else None
-        for name in names:
-            if used is None or name in (used.sequence, used.id):
-                continue
-            named = dataclasses.replace(choice, label=name)
-            try:
-                labels = [row.label for row in itertools.islice(rows_of(named), CANDIDATE_ROWS)]
-            except InputError:  # of other values than labels
-                continue
-            known = [label for label in labels if isinstance(label, str)]
-            if 1 < len(set(known)) <= len(known) / 2:
-                found[name] = sorted(set(known))
-        if found:
-            break
-    return found
-
-
-def _tables(
-    source: Source, choice: ColumnChoice
-) -> Iterator[tuple[list[str], Callable[[ColumnChoice], Iterable[Row]]]]:
-    """The columns of each file, or of the data set, and a reader of its first rows."""
-    if isinstance(source, Corpus):
-        return
-    if isinstance(source, list | tuple) and len(source) == 1:
-        source = source[0]
-    if str(source).startswith(HUB_PREFIX):
-        source = _load_hub(str(source))
-    if isinstance(source, str | Path | list | tuple):
-        for file in find_files(source):
-            yield column_names(file, choice, CANDIDATE_ROWS), functools.partial(iterate_rows, file)
-        return
-    few = cast("datasets.Dataset", source)
-    few = few.select(range(min(CANDIDATE_ROWS, len(few))))
-    yield few.column_names, functools.partial(_read_dataset, few, "dataset")
-
-
 def gather_corpus(
     sequences: Iterable[str | list[str]], labels: Iterable[Any] | None = None, *, source: str
 ) -> Corpus:
@@ -366,7 +332,8 @@ def _label_of(names: list[str]) -> str | tuple[str, ...] | None:
     return names[0] if names else None
 
 
-def _load_hub(source: str) -> "datasets.Dataset":
+def load_hub(source: str) -> "datasets.Dataset":
+    """The data set that `hub:NAME:SPLIT` names; raises InputError if it cannot be loaded."""
     import datasets
 
     name, _, split = source.removeprefix(HUB_PREFIX).partition(":")
@@ -383,7 +350,8 @@ def _load_hub(source: str) -> "datasets.Dataset":
             datasets.enable_progress_bars()
 
 
-def _read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
+def read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
+    """The rows of a data set or of a table; arguments and errors as of `read_corpus`."""
     import datasets
 
     dataset = dataset_of(dataset)

@@ -9,13 +9,14 @@ import numpy as np
 
 from seqssvae import progress
 from seqssvae.config import Config, DataConfig
-from seqssvae.data.audit import count_shared, find_warnings, hash_corpus
+from seqssvae.data.audit import count_shared, find_warnings, hash_corpus, label_candidates
 from seqssvae.data.columns import ColumnChoice
-from seqssvae.data.corpus import Corpus, Source, label_candidates, read_corpus
+from seqssvae.data.corpus import Corpus, Files, Source, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels, choose_labels, draw_rows, is_among, is_first, split_dev
 from seqssvae.data.rows import has_words, list_names
+from seqssvae.data.tables import iterate_column
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
 from seqssvae.errors import InputError
 
@@ -154,6 +155,41 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         corpus=everything,
         warnings=tuple(warnings),
     )
+
+
+def read_with_labels(source: Files, table: Files, settings: DataConfig) -> Corpus:
+    """Rows whose labels are those of another table, by the columns of ids of both.
+
+    Args:
+        source: Files of rows, whose own labels are not read.
+        table: Files with a column `id` and one of labels; rows of no id in it are unlabelled.
+        settings: The columns; `label_column` is that of the table.
+
+    Raises:
+        InputError: bad input, a table without labels, with two of an id, or of no row's id.
+    """
+    corpus = _read(source, settings, read_labels=False)
+    named = read_corpus(table, ColumnChoice(text="id", label=settings.label_column))
+    labels: dict[str, list[str]] = {}
+    for row, (id, label) in enumerate(
+        zip(named.sequences(), iterate_column(named.table.column("label")), strict=True)
+    ):
+        if labels.setdefault(id, label) != label:
+            raise InputError(f"{named.where(row)}: wanted one label of each id, got two of {id!r}")
+    if not any(labels.values()):
+        raise InputError(
+            f"{named.source}: wanted a column of labels (label, or --label-column NAME), got none"
+        )
+    first = next(corpus.ids())
+    unknown = len(labels.keys() - set(corpus.ids()))
+    if unknown == len(labels):
+        raise InputError(
+            f"{named.source}: wanted ids of rows of {corpus.source}, which are like {first!r} (a "
+            f"checksum where there is no column 'id'), got {next(iter(labels))!r}"
+        )
+    if unknown:
+        logger.warning("%s: %d ids are those of no row", named.source, unknown)
+    return corpus.labelled(labels, named)
 
 
 def read_like(

@@ -15,7 +15,7 @@ from typing import Any
 
 from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice, Columns, id_of
-from seqssvae.data.rows import Row, RowChecker, list_names, row_error
+from seqssvae.data.rows import Row, list_names, row_error
 from seqssvae.data.texts import MAX_LINE_BYTES, READ, fasta_rows, read_lines, txt_rows
 from seqssvae.errors import InputError
 from seqssvae.storage.files import line_of, readable
@@ -104,7 +104,7 @@ def arrow_rows(
     Raises:
         InputError: as `RowChecker`, bytes that are not UTF-8, or an integer label without a name.
     """
-    check = RowChecker(source, is_tokens=columns.is_tokens)
+    check = columns.checker(source)
     number = 0
     for batch in batches:
         sequences, labels, ids = (
@@ -144,7 +144,7 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     if not header:
         raise row_error(path, 1, "a header", "an empty file")
     columns = choice.of_names(header, f"{path}:{start}")
-    check = RowChecker(path, is_tokens=columns.is_tokens)
+    check = columns.checker(path)
     sequence, label, id = (
         None if name is None else header.index(name)
         for name in (columns.sequence, columns.label, columns.id)
@@ -226,7 +226,7 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     given = choice.label if choice.read_labels else None
     known = keys if given is None else [*keys, given]  # a later row may have it
     columns = choice.of_names(list(dict.fromkeys(known)), f"{path}:{start}")
-    check = RowChecker(path, is_tokens=columns.is_tokens)
+    check = columns.checker(path)
     label: str | None = None  # the key that has labels
     chosen: dict[tuple[str, ...], tuple[str | None, str | None]] = {}  # by the keys of a row
     for number, record in itertools.chain([first], records):

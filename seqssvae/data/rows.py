@@ -51,10 +51,11 @@ class RowChecker:
     Args:
         source: The file or data set, for errors.
         is_tokens: Whether sequences are lists of tokens.
+        is_ids: Whether sequences are ids, which may be whole numbers.
     """
 
-    def __init__(self, source: object, *, is_tokens: bool) -> None:
-        self._source, self._is_tokens = source, is_tokens
+    def __init__(self, source: object, *, is_tokens: bool, is_ids: bool = False) -> None:
+        self._source, self._is_tokens, self._is_ids = source, is_tokens, is_ids
         self._number = 0
         self._unique = UniqueIds()
 
@@ -73,7 +74,7 @@ class RowChecker:
                 lone surrogate, or a million symbols or more.
         """
         self._number = number
-        checked = self._sequence(sequence)
+        checked = self._sequence(name_of(sequence) if self._is_ids else sequence)
         known = None if is_missing(label) else self._label(label)
         has_id = not is_missing(id)
         base = _checksum(checked, known)

@@ -10,8 +10,9 @@ import pytest
 
 from seqssvae.cli import main
 from seqssvae.config import Config
-from seqssvae.data.audit import count_shared
-from seqssvae.data.corpus import Corpus, read_corpus
+from seqssvae.data.audit import count_shared, label_candidates
+from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.corpus import Corpus, gather_corpus, read_corpus
 from seqssvae.data.prepare import prepare, warn_of_test_rows_seen
 from seqssvae.overrides import override
 from tests.support.rows import write_rows
@@ -184,3 +185,29 @@ def test_train_and_compare_log_them(tmp_path: Path, caplog: pytest.LogCaptureFix
             assert main(command) == 0
         assert "4 test rows are also training rows: results are optimistic" in caplog.text
         assert "the labels 'A', 'a' differ by case" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "hub", "dataset"])
+def test_columns_that_may_hold_labels(tmp_path: Path, kind: str) -> None:
+    """Few distinct values, whatever their type; no ids, numbers with decimals, or constants."""
+    import datasets
+
+    rows = [
+        {"id": i, "body": f"b{i}", "n": i, "x": i + 0.5, "one": "k", "intent": "uv"[i % 2],
+         "toxic": i % 3 % 2, "flag": i > 3, "few": "w" if i == 2 else None}
+        for i in range(8)
+    ]  # fmt: skip
+    dataset, source = datasets.Dataset.from_list(rows), tmp_path / f"rows.{kind}"
+    match kind:
+        case "csv":
+            dataset.to_csv(source)
+        case "jsonl":
+            dataset.to_json(source)
+        case "parquet":
+            dataset.to_parquet(source)
+        case _:
+            dataset.to_parquet(tmp_path / "train.parquet")
+    given: Any = {"hub": f"hub:{tmp_path}", "dataset": dataset}.get(kind, source)
+    found = label_candidates(given, ColumnChoice(text="body"))
+    assert found == {"intent": ["u", "v"], "toxic": ["0", "1"], "flag": ["False", "True"]}
+    assert label_candidates(gather_corpus(["a"], source="program")) == {}

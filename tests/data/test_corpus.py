@@ -14,7 +14,6 @@ from seqssvae.data.corpus import (
     Corpus,
     find_files,
     gather_corpus,
-    label_candidates,
     read_corpus,
 )
 from seqssvae.data.encode import encode_corpus, encode_sequences
@@ -217,32 +216,6 @@ def test_a_list_of_names_is_one_corpus(several: Path, tmp_path: Path) -> None:
     assert list(read_corpus([more])) == list(read_corpus(more))
     with pytest.raises(InputError, match="hub:a: wanted files, or one data set alone"):
         read_corpus([more, "hub:a"])
-
-
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "hub", "dataset"])
-def test_columns_that_may_hold_labels(tmp_path: Path, kind: str) -> None:
-    """Few distinct values, whatever their type; no ids, numbers with decimals, or constants."""
-    import datasets
-
-    rows = [
-        {"id": i, "body": f"b{i}", "n": i, "x": i + 0.5, "one": "k", "intent": "uv"[i % 2],
-         "toxic": i % 3 % 2, "flag": i > 3, "few": "w" if i == 2 else None}
-        for i in range(8)
-    ]  # fmt: skip
-    dataset, source = datasets.Dataset.from_list(rows), tmp_path / f"rows.{kind}"
-    match kind:
-        case "csv":
-            dataset.to_csv(source)
-        case "jsonl":
-            dataset.to_json(source)
-        case "parquet":
-            dataset.to_parquet(source)
-        case _:
-            dataset.to_parquet(tmp_path / "train.parquet")
-    given: Any = {"hub": f"hub:{tmp_path}", "dataset": dataset}.get(kind, source)
-    found = label_candidates(given, ColumnChoice(text="body"))
-    assert found == {"intent": ["u", "v"], "toxic": ["0", "1"], "flag": ["False", "True"]}
-    assert label_candidates(gather_corpus(["a"], source="program")) == {}
 
 
 def test_labels_may_be_left_out(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 from seqssvae.config import Config
-from seqssvae.data.corpus import read_corpus
+from seqssvae.data.corpus import Corpus, read_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import (
@@ -18,6 +19,7 @@ from seqssvae.data.prepare import (
     read_corpus_like,
     read_like,
     read_sequences,
+    read_with_labels,
     vocabulary_kind,
     warn_of_test_rows_seen,
 )
@@ -424,3 +426,66 @@ def test_rows_of_the_other_kind_than_in_training_are_an_error(tmp_path: Path) ->
     with pytest.raises(InputError, match="tokens.jsonl: wanted text as in training, got tokens"):
         read_like(tokens, settings(), CharacterVocabulary("ab"), None)
     assert read_sequences(tokens, settings()) == [["a", "b"]]
+
+
+def named_by_id(corpus: Corpus) -> dict[str, Any]:
+    return {row.id: row.label for row in corpus}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_labels_are_joined_by_id_from_another_table(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever their order, format and type of ids; labels beside the rows are not read."""
+    rows = [{"id": i, "text": f"t{i}", "label": "old"} for i in range(5)]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    table = pandas.DataFrame({"label": ["u", "v", None, "w"], "ID": [3, 0, 2, 9]})
+    match ending:
+        case "jsonl":
+            path = write_rows(tmp_path / "labels.jsonl", table.to_dict("records"))
+        case "csv":
+            table.to_csv(path := tmp_path / "labels.csv", index=False)
+        case "parquet":
+            table.to_parquet(path := tmp_path / "labels.parquet")
+    corpus = read_with_labels(source, path, settings().data)
+    assert named_by_id(corpus) == {"0": "v", "1": None, "2": None, "3": "u", "4": None}
+    assert [row.sequence for row in corpus] == [f"t{i}" for i in range(5)]
+    assert corpus.label_names() == ("u", "v") and corpus.labels_source == str(path)
+    assert "1 ids are those of no row" in caplog.text
+    prepared = prepare(settings(data__dev_fraction=0.0), corpus)
+    assert sorted(prepared.labelled.ids) == ["0", "3"] and prepared.labels.names == ("u", "v")
+    other = pandas.DataFrame({"id": range(5), "kind": [*"abcde"]})
+    other.to_csv(tmp_path / "other.csv", index=False)
+    named = read_with_labels(
+        source, tmp_path / "other.csv", settings(data__label_column="kind").data
+    )
+    assert named.label_names() == (*"abcde",) and named.key != corpus.key
+
+
+def test_labels_of_fasta_headers(tmp_path: Path) -> None:
+    fasta, table = tmp_path / "a.fa", tmp_path / "labels.tsv"
+    fasta.write_text(">p1 kinase\nMK\n>p2\nAA\n")
+    table.write_text("id\tlabel\np2\tx\n")
+    corpus = read_with_labels(fasta, table, settings().data)
+    assert named_by_id(corpus) == {"p1": None, "p2": "x"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "table", "message"),
+    [
+        ([{"id": "a"}], "id,label\na,x\na,y\n", r"labels.csv:3: wanted one label .* two of 'a'"),
+        ([{"id": "a"}], "id,label\nb,x\n", r"labels.csv: wanted ids .* like 'a' .*, got 'b'"),
+        ([{}], "id,label\n0,x\n", r"like '[0-9a-f]{16}' \(a checksum where there is no column"),
+        ([{"id": "a"}], "id,kind\na,x\n", r"labels.csv: wanted a column of labels .*, got none"),
+        ([{"id": "a"}], "name,label\na,x\n", r"labels.csv:1: wanted a column 'id'"),
+        ([{"id": "a"}], "id,label\n,x\n", r"labels.csv:2: wanted a text, got an empty one"),
+    ],
+)
+def test_tables_of_labels_that_do_not_fit(
+    tmp_path: Path, rows: Rows, table: str, message: str
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", [{"text": "t", **row} for row in rows])
+    (tmp_path / "labels.csv").write_text(table)
+    with pytest.raises(InputError, match=message) as error:
+        read_with_labels(source, tmp_path / "labels.csv", settings().data)
+    assert "\n" not in str(error.value)
