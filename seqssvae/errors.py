@@ -8,6 +8,13 @@ class InputError(ValueError):
     """A user's mistake, in one line: where, what was wanted, what was got.
 
     The command line prints it on stderr and exits with 2; everything else is a bug of ours.
+
+    Example:
+        >>> try:
+        ...     seqssvae.load("nowhere")
+        ... except seqssvae.InputError as error:
+        ...     print(error)
+        nowhere: wanted the folder of a run, got no such folder
     """
 
 

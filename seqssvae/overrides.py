@@ -49,6 +49,10 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
 
     Raises:
         InputError: an unknown key, with the nearest known one; a value of the wrong type.
+
+    Example:
+        >>> seqssvae.override(seqssvae.Config(), {"model.cell": "gru"}).model.cell
+        'gru'
     """
     known = {one.key: one for one in list_settings()}
     sections = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

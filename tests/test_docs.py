@@ -33,6 +33,7 @@ SHOWN = (  # what no one types
     "{include} ../CHANGELOG.md",
     "{include} ../CONTRIBUTING.md",
     "{toctree}",
+    *(f"{{literalinclude}} _generated/{name}.txt" for name in ("log", "printed")),
 )
 BATCHED = ("estimators", "faq", "howto", "pyro")  # they give batches to the networks
 PROSE = {
@@ -59,6 +60,9 @@ def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "folder").mkdir()
     for name in ("rows", "test", "new", "folder/train", "folder/test"):
         write_messages(folder / f"{name}.jsonl", times=4)
+    (folder / "proteins.fasta").write_text("".join(f">p{i}\nMK{'AV'[i % 2]}\n" for i in range(12)))
+    families = "".join(f"p{i},{'xy'[i % 2]}\n" for i in range(12))
+    (folder / "families.csv").write_text(f"id,family\n{families}")
     lines = [f'"{text}",{label}\n' for label, texts in PROSE.items() for text in texts]
     (folder / "messages.csv").write_text("body,kind\n" + "".join(lines * 2), encoding="utf-8")
     before = torch.get_default_dtype()
@@ -173,6 +177,20 @@ def test_figures_are_those_of_the_experiments() -> None:
     assert len(rows) > 10 and [row for row in rows if row not in measured] == []
 
 
+def test_every_public_name_has_an_example() -> None:
+    """Which the doctests run."""
+    assert [n for n in seqssvae.__all__ if ">>> " not in str(getattr(seqssvae, n).__doc__)] == []
+
+
+def test_install_lines_work_from_a_clone() -> None:
+    """The package is on no index, so that its name installs nothing, or something else."""
+    code = [one for name in ("seqssvae", "experiments") for one in (ROOT / name).rglob("*.py")]
+    texts = [*PAGES, *NOTEBOOKS, README, *code]
+    lines = [re.findall(r"pip install [^`\n]*", one.read_text(encoding="utf-8")) for one in texts]
+    found = [line for of_text in lines for line in of_text]
+    assert found and [line for line in found if re.search(r"install '?seqssvae", line)] == []
+
+
 def test_notebooks_are_kept_without_outputs() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["dna", "text", "words"]
     for path in NOTEBOOKS:
@@ -218,3 +236,10 @@ def test_the_pages_build_without_a_warning_and_document_the_public_names(tmp_pat
     assert "seqssvae.SSVAE.guide" in inventory["py:method"]
     settings = (tmp_path / "html" / "settings.html").read_text(encoding="utf-8")
     assert [one.key for one in list_settings() if f">{one.key}<" not in settings] == []
+    pages = {
+        one.name: one.read_text(encoding="utf-8") for one in (tmp_path / "html").glob("*.html")
+    }
+    fetched = r"""<(script|img|iframe)[^>]* src=["']https?:|<link[^>]* href=["']https?:[^>]*\.css"""
+    assert [name for name, page in pages.items() if re.search(fetched, page)] == []
+    assert pages["maths.html"].count("<math") > 30 and "step 300 of 300" in pages["start.html"]
+    assert "map.png" in pages["index.html"]

@@ -37,6 +37,13 @@ class ScoreFunction(PairELBO):
 
     Raises:
         InputError: "leave-one-out" with a single particle.
+
+    Example:
+        >>> trained = seqssvae.load(run, "cpu")
+        >>> batch = seqssvae.collate(trained.read(data), range(4), num_classes=2)
+        >>> elbo = seqssvae.ScoreFunction(baseline="none")
+        >>> elbo.loss(trained.model.model, trained.model.guide, batch) > 0
+        True
     """
 
     def __init__(

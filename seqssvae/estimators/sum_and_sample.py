@@ -27,6 +27,13 @@ class SumAndSample(PairELBO):
         num_particles: S, samples of z.
         analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
         free_bits: Least nats that each dim of z counts with; analytic KL only.
+
+    Example:
+        >>> trained = seqssvae.load(run, "cpu")
+        >>> batch = seqssvae.collate(trained.read(data), range(4), num_classes=2)
+        >>> elbo = seqssvae.SumAndSample(k=1)
+        >>> elbo.loss(trained.model.model, trained.model.guide, batch) > 0
+        True
     """
 
     def __init__(

@@ -28,6 +28,13 @@ class TraceEnum(Estimator, TraceEnum_ELBO):
         num_particles: Samples of z, in a vectorised plate when y is enumerated in parallel.
         analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
         free_bits: Least nats that each dim of z counts with; analytic KL only.
+
+    Example:
+        >>> trained = seqssvae.load(run, "cpu")
+        >>> batch = seqssvae.collate(trained.read(data), range(4), num_classes=2)
+        >>> elbo = seqssvae.TraceEnum(strategy="sequential")
+        >>> elbo.loss(trained.model.model, trained.model.guide, batch) > 0
+        True
     """
 
     def __init__(

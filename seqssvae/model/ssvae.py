@@ -74,6 +74,11 @@ class SSVAE(PyroModule):
             teacher's to the power l / (1 + l) times the posterior to the power 1 / (1 + l).
         z_reads_y: Whether the guide's z depends on y.
         y_reads_z: Whether the guide's y depends on z.
+
+    Example:
+        >>> model = seqssvae.load(run).model
+        >>> isinstance(model, seqssvae.SSVAE), model.num_classes, model.latent_size
+        (True, 2, 2)
     """
 
     def __init__(
