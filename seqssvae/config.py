@@ -184,6 +184,9 @@ class TrainingConfig:
 
     seed: int = setting(0, "Seed of the split, the weights and the noise.", 0, 2**62)
     num_steps: int = setting(1000, "Largest number of optimiser steps.", 1)
+    classifier_only: bool = setting(
+        False, "Train the n-gram classifiers alone: labels in seconds, no new sequences and no z."
+    )
     teacher: bool = setting(True, "Initialise q(y|x) from n-gram classifiers trained with EM.")
     max_minutes: float | None = setting(
         None, "Minutes of training, those before --resume included; null: no limit.", 0.001
@@ -228,7 +231,12 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run."""
+    """All settings of a run.
+
+    Example:
+        >>> seqssvae.Config().training.num_steps
+        1000
+    """
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -264,6 +272,13 @@ class Config:
             raise InputError(
                 "objective.free_bits: wanted 0 beside objective.kl = sampled (only the analytic KL "
                 f"is known for each dim), got {objective.free_bits}"
+            )
+        if self.training.classifier_only and not (
+            self.training.teacher and self.model.ngram_buckets
+        ):
+            raise InputError(
+                "training.classifier_only: wanted training.teacher true and model.ngram_buckets, "
+                "got one without"
             )
         if self.model.factorisation == "y-given-z" and not self.model.latent_size:
             raise InputError("model.latent_size: wanted at least 1 for y-given-z, got 0")

@@ -60,6 +60,11 @@ class TrainedModel(Pretrained):
         labels: The classes; none for the plain VAE.
         manifest: Plain values about the run: source, versions, a summary.
         checksum: SHA-256 of the run's files, if the model was loaded from one.
+
+    Example:
+        >>> model = seqssvae.load(run)
+        >>> model.classify(["abab"])[0]["label"], len(model.generate("left", 3))
+        ('left', 3)
     """
 
     model: SSVAE
@@ -90,6 +95,16 @@ class TrainedModel(Pretrained):
     def device(self) -> torch.device:
         """Where the networks are, and run."""
         return self.model.prior_logits.device
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it is a classifier alone, of `training.classifier_only`."""
+        return self.config.training.classifier_only
+
+    def require_decoder(self, what: str) -> None:
+        """Raise if this is a classifier alone; `what` is named in the error."""
+        if self.is_classifier:
+            raise InputError(f"{what}: wanted a whole model, got one of train --classifier-only")
 
     @property
     def default_mode(self) -> str:
@@ -138,7 +153,7 @@ class TrainedModel(Pretrained):
             self.model,
             rows,
             num_samples=num_samples,
-            likelihood_rows=likelihood_rows,
+            likelihood_rows=0 if self.is_classifier else likelihood_rows,
             seed=seed,
             mode=self.default_mode,
             weights=self.mix_weights,
@@ -230,6 +245,7 @@ class TrainedModel(Pretrained):
             >>> model.generate("left", 3, seed=1) == model.generate("left", 3, seed=1)
             True
         """
+        self.require_decoder("generate")
         check_whole("n", n, 0, MAX_SEQUENCES)
         check_whole("seed", seed, 0, LARGEST_SEED)
         check_whole("top_k", top_k, 0, LARGEST_SEED)
@@ -263,6 +279,7 @@ class TrainedModel(Pretrained):
             >>> len(seqssvae.load(run).transfer(["abab"], to="right"))
             1
         """
+        self.require_decoder("transfer")
         rows = self.read_sequences(sequences)
         written = transfer_rows(self.model, rows, to=self._class(to), max_length=self._longest())
         return [self.vocabulary.decode(ids) for ids in written]
@@ -290,6 +307,7 @@ class TrainedModel(Pretrained):
             >>> len(seqssvae.load(run).interpolate("ab", "abababab", steps=4))
             4
         """
+        self.require_decoder("interpolate")
         check_whole("steps", steps, 2, MAX_SAMPLES)
         rows = self.read_sequences([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
@@ -301,6 +319,8 @@ class TrainedModel(Pretrained):
         self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 0, seed: int = 0
     ) -> NDArray[np.float64]:
         """Probabilities of every label for encoded rows, `[n, K]`; arguments as of `classify`."""
+        if mode in ("posterior", "mix"):
+            self.require_decoder(f"mode {mode}")
         return classify_table(
             self.model,
             rows,

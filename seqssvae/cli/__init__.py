@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("seqssvae").setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
     for library in ("datasets", "fsspec", "filelock", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
     return _run(arguments)
@@ -94,6 +95,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         command.add_argument(
             "--json", action="store_true", help="print one JSON object as the last line"
         )
+        command.add_argument("--verbose", action="store_true", help="log details")
         command.set_defaults(command=name, execute=module.run)
     return parser, commands.choices
 

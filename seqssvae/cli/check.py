@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.estimators.check import check
 
     trained = load_run(arguments)
+    trained.require_decoder("check")
     if not trained.labels.names:
         raise InputError(f"{arguments.run}: wanted a model with classes, got one without")
     rows = trained.read(arguments.data, labels=True)

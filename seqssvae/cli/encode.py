@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     kind = kind_of(arguments.out)
     model = load_run(arguments)
+    model.require_decoder("encode")
     rows = model.read(arguments.data)
     ids = (id for part in rows.parts() for id in part.ids)
 

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae import distributed
-from seqssvae.cli.settings import add_columns, add_rows, load_config, load_run
+from seqssvae.cli.settings import (
+    add_columns,
+    add_labels,
+    add_rows,
+    load_config,
+    load_run,
+    read_rows,
+)
 from seqssvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ MAX_SHOWN = 10  # classes of a confusion matrix that is printed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", required=True, help="rows")
+    add_labels(parser)
     add_columns(parser)
     add_rows(parser, "--judge", help="labelled rows to train the judge on")
     parser.add_argument("--num-samples", type=int, default=4, metavar="S", help="samples of z")
@@ -47,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_run(arguments)
     distributed.from_writer(lambda: _warn_of_rows_seen(model, arguments))
+    data = read_rows(arguments, model.config)
     figures = model.evaluate(
-        arguments.data,
+        data,
         num_samples=arguments.num_samples,
         likelihood_rows=arguments.likelihood_rows,
         seed=arguments.seed,
@@ -56,7 +65,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.judge is not None:
         from seqssvae.compare.swaps import measure_swaps
 
-        figures |= measure_swaps(model, arguments.data, arguments.judge, seed=arguments.seed)
+        figures |= measure_swaps(model, data, arguments.judge, seed=arguments.seed)
     _print(figures)
     return figures
 
@@ -64,11 +73,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _warn_of_rows_seen(model: "TrainedModel", arguments: argparse.Namespace) -> None:
     """Warn of rows that are training rows too, if the files of training are still there."""
     from seqssvae.data.audit import count_shared
-    from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR
+    from seqssvae.data.corpus import HUB_PREFIX
     from seqssvae.data.prepare import read_corpus_like
+    from seqssvae.runs.run import training_files
 
-    files = str(model.manifest.get("source", "")).split(SEPARATOR)
-    if any(file.startswith(HUB_PREFIX) for file in files):
+    files = training_files(arguments.run, model.manifest)
+    if files is None or any(file.startswith(HUB_PREFIX) for file in files):
         return
     with contextlib.suppress(InputError):  # other files: no warning; bad rows: `evaluate` says so
         trained = load_config(Path(arguments.run) / "config.json")

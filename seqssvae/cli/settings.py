@@ -23,6 +23,7 @@ ALIASES = {
     "data.unlabelled_only": "--unlabelled-only",
     "data.vocabulary": "--vocabulary",
     "estimator.name": "--estimator",
+    "training.classifier_only": "--classifier-only",
     "training.device": "--device",
     "training.seed": "--seed",
 }
@@ -75,6 +76,21 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         if one.key in COLUMNS:
             meaning = one.meaning.partition(";")[0].rstrip(".")
             _add_setting(parser, one, [ALIASES[one.key]], f"{meaning} (default: as in training)")
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Declare the flag of a table of labels."""
+    help = "table with the labels of --data, joined by the columns 'id' of both"
+    add_rows(parser, "--labels", help=help)
+
+
+def read_rows(arguments: argparse.Namespace, config: Config) -> Any:
+    """The files of `--data`, or their rows with the labels of `--labels`, read by a config."""
+    if arguments.labels is None:
+        return arguments.data
+    from seqssvae.data.prepare import read_with_labels
+
+    return read_with_labels(arguments.data, arguments.labels, config.data)
 
 
 def load_run(arguments: argparse.Namespace) -> "TrainedModel":

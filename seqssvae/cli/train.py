@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqssvae.cli.settings import add_rows, add_settings, read_settings
+from seqssvae.cli.settings import add_labels, add_rows, add_settings, read_rows, read_settings
 
 if TYPE_CHECKING:
     from seqssvae.config import Config
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|hub:NAME",
         help="training rows",
     )
+    add_labels(parser)
     add_rows(parser, "--test", help="rows to evaluate on after training")
     add_rows(parser, "--unlabelled", help="more rows, whose labels are not read")
     parser.add_argument(
@@ -41,13 +42,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
     from seqssvae.training.fit import fit
 
+    data = read_rows(arguments, config)
     if arguments.test is not None:
-        warn_of_test_rows_seen(
-            config, arguments.data, arguments.test, unlabelled_source=arguments.unlabelled
-        )
+        warn_of_test_rows_seen(config, data, arguments.test, unlabelled_source=arguments.unlabelled)
     summary = fit(
         config,
-        arguments.data,
+        data,
         arguments.out,
         unlabelled=arguments.unlabelled,
         resume=arguments.resume,
@@ -70,7 +70,11 @@ def _print(summary: Mapping[str, Any], config: "Config") -> None:
         f"the best was at step {summary['best_step']}",
         "time": f"the limit of {training.max_minutes} minutes (training.max_minutes)",
     }
-    print(f"ended after {steps} steps: {reason.get(summary['stopped_by'], summary['stopped_by'])}")
+    if summary["stopped_by"] == "classifier-only":
+        print("trained the classifiers alone (--classifier-only)")
+    else:
+        stopped_by = reason.get(summary["stopped_by"], summary["stopped_by"])
+        print(f"ended after {steps} steps: {stopped_by}")
     dev, mode = summary["dev"], summary["mode"]
     if dev.get("num_mode_rows"):
         accuracy = describe_accuracy(dev[f"{mode}_accuracy"], dev["num_mode_rows"])

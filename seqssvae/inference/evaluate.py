@@ -108,7 +108,8 @@ def evaluate(
         batch_size: Rows that are encoded at once, fewer where they are long; chosen by their
             number and by that of samples and labels if None.
         num_samples: Number of samples of z for each row and label.
-        likelihood_rows: Rows that likelihoods are measured on, if there are more; None: all.
+        likelihood_rows: Rows that likelihoods are measured on, if there are more; None: all; 0:
+            none, and there are no figures of them.
         seed: Seed of the samples and of the choice of rows, 0 or more.
         mode: How rows are classified, as in `classify`.
         weights: Of "mix".
@@ -145,18 +146,18 @@ def evaluate(
         raise InputError("wanted at least one row to evaluate, got none")
     check_whole("num_samples", num_samples, 1, sys.maxsize)
     if likelihood_rows is not None:
-        check_whole("likelihood_rows", likelihood_rows, 1, sys.maxsize)
+        check_whole("likelihood_rows", likelihood_rows, 0, sys.maxsize)
     check_whole("seed", seed, 0, sys.maxsize)
     num_samples = num_samples if model.latent_size else 1
     order = np.random.default_rng(seed).permutation(len(rows))[:likelihood_rows]
     aggregated = np.sort(order[: limits.aggregated_rows])
-    of_labels = batch_size or limits.classified_rows
+    num_classified = batch_size or limits.classified_rows
     runs_per_row = num_samples * max(model.num_classes, 1)
     of_figures = batch_size or limits.batch_size(len(order), runs_per_row)
     with distributed.together(), evaluation_mode(model):
         batches = functools.partial(_batches, model, rows, window_rows=limits.window_rows)
         labelled = batches(
-            "rows classified", _labelled(model, rows), of_labels, limits.classified_symbols
+            "rows classified", _labelled(model, rows), num_classified, limits.classified_symbols
         )
         tally = _tally_predictions(model, labelled, mode, weights)
         drawn = batches("rows measured", np.sort(order), of_figures, limits.batch_symbols)
@@ -164,16 +165,21 @@ def evaluate(
             model, drawn, aggregated, num_samples, seed, limits.decoder_rows
         )
     tally = gather_tally(tally + figures)
-    parts = distributed.collect(parts, where, len(aggregated))
-    information = 0.0
-    if model.latent_size:
-        information = mutual_information(**parts, max_terms=limits.aggregated_terms)
-    return {
+    of_labels = {
         "num_rows": len(rows),
         **tally.prediction_metrics(),
         "mode": mode,
         **({} if class_names is None else tally.class_metrics(class_names)),
         "num_likelihood_rows": len(order),
+    }
+    if not len(order):
+        return of_labels
+    parts = distributed.collect(parts, where, len(aggregated))
+    information = 0.0
+    if model.latent_size:
+        information = mutual_information(**parts, max_terms=limits.aggregated_terms)
+    return {
+        **of_labels,
         **tally.figures(),
         "mutual_information": information,
         "active_units": int((tally.moments["z_mean"].variance > ACTIVE_VARIANCE).sum()),

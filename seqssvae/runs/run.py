@@ -14,6 +14,7 @@
 """
 
 import dataclasses
+import glob
 import hashlib
 import os
 import shutil
@@ -24,6 +25,7 @@ from typing import Any
 from torch import Tensor
 
 from seqssvae.config import Config
+from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
 from seqssvae.errors import InputError
@@ -129,6 +131,45 @@ def check_old_run(folder: Path) -> None:
 def is_finished(folder: Path) -> bool:
     """Whether a folder holds a finished run, damaged or not."""
     return (folder / MANIFEST).exists()
+
+
+def files_seen_from(folder: Path, source: str) -> list[str]:
+    """The files of a corpus by their paths from a folder, for `training_files`."""
+    return [
+        one if one.startswith(HUB_PREFIX) else os.path.relpath(one, folder)
+        for one in _split_names(source)
+    ]
+
+
+def training_files(
+    folder: str | Path, manifest: Mapping[str, Any], *, kind: str = "files"
+) -> list[str] | None:
+    """The files that a run was trained on, from whatever folder it is used; None if some are gone.
+
+    Args:
+        folder: Folder of the run.
+        manifest: Its manifest. Where the files are not at their place beside the run, as where it
+            was copied alone, they are looked for under the names of training.
+        kind: "files" of rows, or "labels", those with their labels.
+    """
+    seen = [
+        one if one.startswith(HUB_PREFIX) else os.path.normpath(os.path.join(folder, one))
+        for one in manifest.get(kind) or ()
+    ]
+    named = _split_names(str(manifest.get("source", ""))) if kind == "files" else []
+    return next((files for files in (seen, named) if files and all(map(_exists, files))), None)
+
+
+def _split_names(source: str) -> list[str]:
+    if not source or _exists(source):
+        return [source] * bool(source)
+    return source.split(SEPARATOR)
+
+
+def _exists(source: str) -> bool:
+    """Whether there is such a file or data set, or a file of such a pattern."""
+    is_file = Path(source).exists() or bool(glob.glob(source, recursive=True))
+    return source.startswith(HUB_PREFIX) or (bool(source) and is_file)
 
 
 def save_run(folder: Path, contents: RunContents) -> None:

@@ -145,6 +145,7 @@ def open_run(
         InputError: no such run, no data, or bad input.
     """
     trained, held_out = load_held_out(run, data, seed=seed, device=device)
+    trained.require_decoder("explore")
     encoded = trained.encode_rows(held_out.rows)
     loc, names = pad_dims(encoded["loc"]), trained.labels.names
     best, pca = encoded["probabilities"].argmax(1) if names else (), fit_pca(loc)

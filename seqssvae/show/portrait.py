@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import glob
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,18 @@ from sklearn.manifold import TSNE
 
 from seqssvae import progress
 from seqssvae.data.batches import evaluation_batches
-from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR, Corpus, Files, source_name
+from seqssvae.data.corpus import HUB_PREFIX, Corpus, Files, Source
 from seqssvae.data.encode import encode_corpus, encode_given
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.prepare import read_corpus_like
+from seqssvae.data.prepare import read_corpus_like, read_with_labels
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
 from seqssvae.runs.metrics import read_metrics
+from seqssvae.runs.run import training_files
 from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest
 from seqssvae.trained import TrainedModel, load_with_split
+from seqssvae.training.resume import checksum_rows
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +126,8 @@ def load_held_out(
 ) -> tuple[TrainedModel, HeldOut]:
     """Load a run and the rows to show of it.
 
-    If the data has all rows of the run's split, these are its held-out rows; otherwise they are all
-    rows of the data. Labels that training did not read are read too. Dev rows whose labels were
+    Of the data of training, under whatever name, these are its held-out rows; otherwise they are
+    all rows of the data. Labels that training did not read are read too. Dev rows whose labels were
     learned at the end of training are left out if other held-out rows have labels.
 
     Args:
@@ -140,19 +141,18 @@ def load_held_out(
         InputError: no such run, the training data no longer exists, or bad input.
     """
     trained, split = load_with_split(run, device)
-    source, own = source_name(trained.manifest.get("source", "")), _own_files(trained)
-    if data is not None:
-        source = source_name(data)
-    elif own is not None:
-        data = own
-    else:
+    is_own, own = data is None, _own_rows(run, trained)
+    given: Source | None = own if data is None else data
+    if given is None:
         raise InputError(
             f"{run}: wanted the data that it was trained on, got no file "
-            f"{source or '(no name)'}; --data FILE says where it is now, or names other rows"
+            f"{trained.manifest.get('source') or '(no name)'}; --data FILE says where it is now, "
+            "or names other rows"
         )
-    corpus, rows = _read_rows(trained, data)
+    corpus, rows = _read_rows(trained, given)
+    source = corpus.source
     chosen, learned, training = np.arange(len(rows)), False, None
-    if not {id for ids in split.values() for id in ids}.difference(rows.ids):
+    if _is_trained_on(trained.manifest, split, rows, is_own=is_own):
         held_out, learned = _held_out_ids(trained, split, rows)
         inside = np.array([id in held_out for id in rows.ids])
         training = _training_rows(split, corpus, rows, seed)
@@ -161,7 +161,9 @@ def load_held_out(
         else:
             logger.warning("%s has no held-out rows: its training rows are shown", run)
             learned = True
-    elif own is not None and HUB_PREFIX not in source_name(own):  # a data set is not fetched
+    elif is_own:
+        logger.warning("%s has changed since training: all of its rows are shown", source)
+    elif own is not None and HUB_PREFIX not in str(own):  # a data set is not fetched
         with contextlib.suppress(InputError):  # a file that has changed
             training = _training_rows(split, *_read_rows(trained, own), seed)
     chosen = _sample(chosen, num_rows, seed)
@@ -170,16 +172,17 @@ def load_held_out(
     return trained, HeldOut(rows.take(chosen), sequences, source, learned, training)
 
 
-def _own_files(trained: TrainedModel) -> Files | None:
-    """The files that a run was trained on; None if one of them is no longer there."""
-    source = source_name(trained.manifest.get("source", ""))
-    if _exists(source):
-        return source
-    files = source.split(SEPARATOR)
-    return files if all(map(_exists, files)) else None
+def _own_rows(run: str | Path, trained: TrainedModel) -> Source | None:
+    """The files that a run was trained on, with their labels; None if they are gone."""
+    files, labels = (
+        training_files(run, trained.manifest, kind=kind) for kind in ("files", "labels")
+    )
+    if files is None or labels is None:
+        return files
+    return read_with_labels(files, labels, trained.config.data)
 
 
-def _read_rows(trained: TrainedModel, data: Files) -> tuple[Corpus, EncodedRows]:
+def _read_rows(trained: TrainedModel, data: Source) -> tuple[Corpus, EncodedRows]:
     """Rows with their labels, as in the files and encoded."""
     corpus = read_corpus_like(
         data, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
@@ -210,10 +213,28 @@ def _sample(numbers: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int6
     return np.sort(np.random.default_rng(seed).permutation(numbers)[:size])
 
 
-def _exists(source: str) -> bool:
-    """Whether there is such a file or data set, or a file of such a pattern."""
-    is_file = Path(source).exists() or bool(glob.glob(source, recursive=True))
-    return source.startswith(HUB_PREFIX) or (bool(source) and is_file)
+def _is_trained_on(
+    manifest: Mapping[str, Any],
+    split: Mapping[str, Sequence[str]],
+    rows: EncodedRows,
+    *,
+    is_own: bool,
+) -> bool:
+    """Whether rows are those of training: they have all ids of the split, and its held-out rows.
+
+    Args:
+        manifest: The manifest of the run.
+        split: Ids by part.
+        rows: The rows.
+        is_own: The answer for a run without a split.
+    """
+    place = {id: row for row, id in enumerate(rows.ids)}
+    ids = [id for part in split.values() for id in part]
+    if not ids or not all(id in place for id in ids):
+        return is_own and not ids
+    held_out = [place[id] for part in ("dev", "dev_unlabelled") for id in split.get(part, ())]
+    checksum = checksum_rows(rows.take(np.array(held_out, np.int64)).with_labels(None))
+    return bool(manifest.get("dev_rows", checksum) == checksum)  # older runs have none
 
 
 def _held_out_ids(
@@ -249,8 +270,10 @@ def portray(
     loc, log_q = pad_dims(encoded["loc"]), np.log(encoded["probabilities"].clip(1e-12))
     probabilities = trained.classify_table(rows) if names else np.zeros((len(rows), 0))
     pca, shown = fit_pca(loc), list(map(show_sequence, sequences))
+    has_decoder = not trained.is_classifier
     written = {
-        name: trained.generate(name or None, NUM_SAMPLES, seed=seed) for name in names or ("",)
+        name: trained.generate(name or None, NUM_SAMPLES, seed=seed)
+        for name in (names or ("",)) * has_decoder
     }
     nearest, num_compared = _nearest(trained, written, held_out)
     return Portrait(
@@ -263,6 +286,7 @@ def portray(
             trained.model,
             rows,
             num_samples=4,
+            likelihood_rows=None if has_decoder else 0,
             seed=seed,
             mode=trained.default_mode,
             weights=trained.mix_weights,
@@ -275,7 +299,7 @@ def portray(
         z_tsne=project_tsne(loc, seed=seed),
         logits_tsne=project_tsne(pad_dims(log_q), seed=seed),
         kl_nats=_mean_kl(trained, rows),
-        transfers=_transfers(trained, sequences, probabilities) if names else [],
+        transfers=_transfers(trained, sequences, probabilities) if names and has_decoder else [],
         walks=_walks(trained, sequences, seed) if trained.model.latent_size else [],
         samples={name: list(map(show_sequence, row)) for name, row in written.items()},
         summary=trained.manifest.get("summary") or {},
@@ -291,7 +315,7 @@ def _nearest(
     trained: TrainedModel, written: Mapping[str, list[Any]], held_out: HeldOut
 ) -> tuple[dict[str, list[str]], int]:
     """The training row most like each generated sequence, and the number of those compared."""
-    if held_out.training is None or not len(held_out.training[1]):
+    if not written or held_out.training is None or not len(held_out.training[1]):
         return {}, 0
     corpus, rows = held_out.training
     flat = [sequence for sequences in written.values() for sequence in sequences]

@@ -80,7 +80,7 @@ def distil(
         prepared, seed, max_labelled=max_labelled, max_unlabelled=max_unlabelled
     )
     y = rows.y[rows.y >= 0]
-    with announced("q(y|x) learns from the teacher"):
+    with announced("the model's classifier learns from the simple ones"):
         counts = count_ngrams(
             rows,
             ngrams.blocks,
@@ -89,14 +89,14 @@ def distil(
         )
         student = fit_student(counts, y, teacher.posteriors[len(y) :].astype(np.float64))
     ngrams.assign(*map(torch.from_numpy, student))
-    logger.info(
-        "q(y|x) starts from n-gram models with EM: cross-validated accuracy %.3f"
-        if teacher.unlabelled_help
-        else "unlabelled rows do not help: q(y|x) starts from models of the labelled rows alone, "
-        "cross-validated accuracy %.3f",
-        teacher.held_out_accuracy,
-    )
-    logger.info("without unlabelled rows: %.3f", teacher.accuracy_without_unlabelled)
+    if not np.isnan(teacher.held_out_accuracy):
+        logger.info(
+            "simple classifiers of n-grams: accuracy %.3f by cross-validation, %.3f without "
+            "unlabelled rows%s",
+            teacher.held_out_accuracy,
+            teacher.accuracy_without_unlabelled,
+            "" if teacher.unlabelled_help else ", which do not help them",
+        )
     return teacher
 
 
@@ -104,6 +104,6 @@ def _draw(num_rows: int, num_drawn: int, kind: str, seed: int) -> NDArray[np.int
     """All rows or a random part of them, ascending."""
     if num_rows <= num_drawn:
         return np.arange(num_rows)
-    logger.info("n-gram models read %d of %d %s rows", num_drawn, num_rows, kind)
+    logger.debug("simple classifiers read %d of %d %s rows", num_drawn, num_rows, kind)
     random = np.random.default_rng([seed, kind == "labelled"])
     return np.sort(random.choice(num_rows, num_drawn, replace=False))

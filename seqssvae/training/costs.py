@@ -39,7 +39,7 @@ def choose_estimator(config: Config, prepared: Prepared) -> EstimatorName:
     seconds = cost.operations / flops_per_second(device)
     fits = cost.megabytes < MAX_MEMORY_SHARE * available_megabytes(device)
     name: EstimatorName = "fused-enum" if fits and seconds <= MAX_SECONDS else "sum-and-sample"
-    logger.info(
+    logger.debug(
         "estimator %s: an exact step has %d decoder rows, takes at least %.2g s and %.0f MB",
         name,
         cost.decoder_rows,

@@ -22,6 +22,7 @@ from seqssvae.runs.run import (
     RunContents,
     check_new_run,
     check_old_run,
+    files_seen_from,
     is_finished,
     load_run,
     save_run,
@@ -29,7 +30,13 @@ from seqssvae.runs.run import (
 from seqssvae.runs.tensorboard import check_tensorboard, write_scalars
 from seqssvae.storage.files import locked
 from seqssvae.training.costs import choose_estimator
-from seqssvae.training.resume import check_identity, check_ranks, checksum_identity, identify
+from seqssvae.training.resume import (
+    check_identity,
+    check_ranks,
+    checksum_identity,
+    checksum_rows,
+    identify,
+)
 from seqssvae.training.signals import StopSignals
 from seqssvae.training.step import num_shards
 from seqssvae.training.teach import learn_dev_labels, teach
@@ -37,6 +44,11 @@ from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer
 
 logger = logging.getLogger(__name__)
 
+# of a classifier alone: networks that it does not read are as small as they can be
+UNUSED = {
+    **dict.fromkeys(map("model.{}_size".format, ("embedding", "encoder", "decoder")), 1),
+    **{"model.latent_size": 0, "model.decoder_ngrams": 0, "model.factorisation": "z-given-y"},
+}
 FORMAT = 3  # of checkpoints
 SAME_SIGNAL = 2.0  # seconds in which several senders may send one signal to a rank
 RECORDED_PACKAGES = ("seqssvae", "torch", "pyro-ppl", "numpy", "sentencepiece", "datasets")
@@ -81,6 +93,11 @@ def fit(
         RankLost: another process does not answer; `resume` continues from the checkpoint.
         Diverged: too many steps in a row had numbers that are not finite; the best weights before
             them are saved as a finished run.
+
+    Example:
+        >>> summary = seqssvae.fit({"training.num_steps": 2}, data, run.parent / "example")
+        >>> summary["num_labelled"], summary["stopped_by"]
+        (32, 'steps')
     """
     config = as_config(config)
     with distributed.joined(), contextlib.ExitStack() as held:
@@ -123,6 +140,8 @@ def train(
         InputError: a bad setting, or a checkpoint of another model.
     """
     device = devices.resolve(config.training.device)
+    if config.training.classifier_only:
+        config = override(config, UNUSED)
     config = override(config, {"estimator.name": choose_estimator(config, prepared)})
     model = build(config, prepared)
     if checkpoint is None:
@@ -144,6 +163,8 @@ def train(
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             got = f"{type(error).__name__}: {error}"
             raise InputError(f"checkpoint: wanted the state of this model, got {got}") from error
+    if not config.training.classifier_only:
+        logger.info("training: accuracy on held-out rows, and ELBO, how well rows are predicted")
     with progress.phase("steps"):
         trained = trainer.train()
     if trained.metrics:
@@ -274,6 +295,9 @@ def _save(
         weights=trainer.model.state_dict(),
         manifest={
             "source": prepared.corpus.source,
+            "files": files_seen_from(out, prepared.corpus.source),
+            "labels": files_seen_from(out, prepared.corpus.labels_source),
+            "dev_rows": checksum_rows(prepared.dev.with_labels(None)),
             "versions": {name: _version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
             "identity": checksum_identity(identity),

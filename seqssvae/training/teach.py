@@ -7,6 +7,7 @@ import numpy as np
 from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
+from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import distil
 from seqssvae.training.counting import Counting
@@ -25,9 +26,14 @@ def teach(config: Config, model: SSVAE, prepared: Prepared) -> bool:
     Returns:
         Whether there is a teacher: the settings ask for it, the model has n-gram features, and
         the labelled rows have at least two classes.
+
+    Raises:
+        InputError: a classifier alone is wanted, and there is none.
     """
     y = prepared.labelled.y
     if not config.training.teacher or model.ngrams is None or len(np.unique(y[y >= 0])) < 2:
+        if config.training.classifier_only:
+            raise InputError("--classifier-only: wanted labels of at least two classes, got fewer")
         return False
     model.start_from_ngrams()
     _distil(config, model, prepared)
@@ -52,7 +58,7 @@ def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught
     with_dev = prepared.with_dev_labels()
     if with_dev is prepared or not taught:
         return False
-    logger.info("training the teacher again, with the labels of dev rows")
+    logger.info("learning the labels of the held-out rows too")
     _distil(config, model, with_dev)
     if model.decoder.ngrams is not None:
         Counting(config, model, with_dev).count()

@@ -23,14 +23,14 @@ from seqssvae.progress import Task, phase, task
 from seqssvae.training.averaging import WeightAverage
 from seqssvae.training.bad_steps import not_finite_allowed
 from seqssvae.training.counting import Counting
+from seqssvae.training.messages import format_metrics, format_progress, ignored_variables
 from seqssvae.training.step import Stepper
 
 logger = logging.getLogger(__name__)
 
-BAD_NUMBERS = "bad-numbers"
+BAD_NUMBERS, CLASSIFIER_ONLY = "bad-numbers", "classifier-only"
 EARLY = 0.25  # share of the time limit in which the recurrent decoder may be trained alone
 FIRST_TEACHER_WEIGHT = 10.0  # at least, as long as it is
-IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
 OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
@@ -64,7 +64,8 @@ class Progress:
         skipped_in_a_row: Number of steps skipped since the last good step.
         bad_ids: Ids of the sequences that caused skipped steps, without duplicates.
         minutes: Time in the training loop, including that before a run was resumed.
-        stopped_by: "steps", "patience", "time" or "bad-numbers"; None during training, and after
+        stopped_by: "steps", "patience", "time", "bad-numbers", or "classifier-only" for a
+            classifier alone, which takes none; None during training, and after
             `should_stop`.
     """
 
@@ -180,9 +181,12 @@ class Trainer:
         settings, progress = self.config.training, self.progress
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
-        steps = task("steps", settings.num_steps, done=progress.step)
-        with contextlib.closing(self.stepper.batches), steps as shown:
-            self._loop(shown)
+        if settings.classifier_only:
+            progress.stopped_by = CLASSIFIER_ONLY
+        else:
+            steps = task("steps", settings.num_steps, done=progress.step)
+            with contextlib.closing(self.stepper.batches), steps as shown:
+                self._loop(shown)
         if not self._must_stop():
             best = {**progress.best_elbo_weights, **progress.best_weights}
             self.model.load_state_dict({**self.model.state_dict(), **best})
@@ -195,7 +199,9 @@ class Trainer:
 
     def warnings(self) -> list[str]:
         """Warnings about a finished training, with advice."""
-        warnings = ignored_variables(self.progress.metrics, self.model)
+        warnings = ignored_variables(
+            self.progress.metrics, self.config, num_classes=self.model.num_classes
+        )
         step, objective = self.progress.step, self.config.objective
         is_cut = step < objective.kl_warmup_steps and objective.kl_schedule != "constant"
         if self.progress.stopped_by == "time" and is_cut:
@@ -314,7 +320,8 @@ class Trainer:
         if is_late and progress.step >= kl_warmup_steps and progress.stopped_by is None:
             progress.stopped_by = "patience"
         record = {"step": progress.step, "skipped_steps": progress.skipped_steps, **metrics}
-        logger.info(format_metrics(record))
+        logger.info(format_progress(record, settings.num_steps))
+        logger.debug(format_metrics(record))
         if self.on_evaluation is not None:
             report = self.on_evaluation
             with phase("saving"):
@@ -324,9 +331,20 @@ class Trainer:
         """Metrics of the held-out rows, or of some training rows if none were held out."""
         prepared, seed = self.prepared, self.config.training.seed
         rows = prepared.dev or (prepared.unlabelled or prepared.labelled).slice(0, 256)
+        is_alone = self.config.training.classifier_only
         metrics = evaluate(
-            self.model, rows, num_samples=1, likelihood_rows=LIKELIHOOD_ROWS, seed=seed
+            self.model,
+            rows,
+            num_samples=1,
+            likelihood_rows=0 if is_alone else LIKELIHOOD_ROWS,
+            seed=seed,
         )
+        if is_alone:  # by q(y | x), the only mode
+            return {
+                **metrics,
+                "q_accuracy": metrics["accuracy"],
+                "num_mode_rows": metrics["num_labelled"],
+            }
         if self.model.num_classes and len(prepared.labelled_dev):
             metrics |= distributed.from_writer(
                 lambda: measure_modes(
@@ -377,39 +395,3 @@ class Trainer:
         first = metrics["elbo"] if first is None else first
         score = (float(first), float(metrics["elbo"]))
         return score if all(map(math.isfinite, score)) else (-math.inf, -math.inf)
-
-
-def ignored_variables(metrics: Mapping[str, Any], model: SSVAE) -> list[str]:
-    """Warnings, with advice, that the decoder ignores z or y."""
-    warnings = []
-    if model.latent_size and metrics["mutual_information"] < IGNORED_NATS:
-        warnings.append(
-            "z is ignored: its mutual information with x is "
-            f"{metrics['mutual_information']:.3f} nats. Try a larger --objective.free_bits, a "
-            "longer --objective.kl_warmup_steps, or a larger --model.word_dropout."
-        )
-    gap = metrics.get("y_gap")
-    if model.num_classes > 1 and gap is not None and gap < IGNORED_NATS:
-        warnings.append(
-            f"y is ignored: a wrong label costs {gap:.3f} nats. Try --model.class_bias true, "
-            "--model.feed_y true, a larger --model.word_dropout, or more labels."
-        )
-    return warnings
-
-
-def format_metrics(record: Mapping[str, Any]) -> str:
-    """An evaluation in one line; likelihood, KL and the like in nats per sequence."""
-    names = {
-        "elbo": "ELBO {:.2f}",
-        "likelihood": "log p(x|y,z) {:.2f}",
-        "kl": "KL {:.2f}",
-        "accuracy": "accuracy: q {:.3f}",
-        "posterior_accuracy": "posterior {:.3f}",
-        "mix_accuracy": "mix {:.3f}",
-        "teacher_accuracy": "teacher {:.3f}",
-        "mutual_information": "MI {:.2f}",
-        "active_units": "active {}",
-        "y_gap": "y-gap {:.2f}",
-    }
-    shown = [form.format(record[key]) for key, form in names.items() if record.get(key) is not None]
-    return f"step {record['step']:5d}  " + "  ".join(shown)

@@ -198,13 +198,18 @@ def test_kept_tokens_of_a_csv_file_are_read_as_tokens_again(run: Run, tmp_path: 
             "train --data {data} --test {data} --out {out}/run",
             [
                 *("40 rows compared", "rows counted", "classifiers cross-validated"),
-                *("classifiers fitted", "q(y|x) learns", "SentencePiece learns 4000"),
+                *("classifiers fitted", "classifier learns", "SentencePiece learns 4000"),
                 *("4 of 4 steps (loss", "rows measured", "time: reading"),
             ],
         ),
         (
             "compare --data {data} --test {data} --out {out}/a.jsonl --draws 1 --budgets 20",
-            ["4 of 4 steps", "steps of pretraining", "14 of 14 trainings compared"],
+            [
+                "4 of 4 steps",
+                "steps of pretraining",
+                "s of trainings",
+                "14 of 14: ssvae, 20 labels, draw 1: accuracy",
+            ],
         ),
     ],
 )
@@ -227,6 +232,81 @@ def test_progress_is_in_the_log_alone(
     outcome = run(*call, *quick, "--json")
     assert outcome.status == 0 and outcome.out.count("\n") == 1 and outcome.json
     assert [one for one in wanted if one not in caplog.text] == []
+
+
+def test_the_log_of_train_is_short_and_plain_unless_verbose(
+    run: Run, small_run: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its terms and abbreviations are those of a first user; all others are details."""
+    caplog.set_level(logging.INFO)
+    terms = re.compile(
+        r"q\(y\|x\)|log p|\bKL\b|\bMI\b|y-gap|teacher [01]\.\d{3}|posterior|nats|n-gram models"
+    )
+    data = ["--data", small_run[1], *QUICK, "--training.teacher", "true"]
+    assert run("train", *data, "--out", tmp_path / "plain").status == 0
+    short = caplog.messages
+    assert len(short) < 13 and [one for one in short if terms.search(one)] == []
+    assert any(
+        re.fullmatch(r"step 4 of 4: accuracy [01]\.\d{3}, ELBO -\d+\.\d", one) for one in short
+    )
+    caplog.clear()
+    assert run("train", *data, "--out", tmp_path / "more", "--verbose").status == 0
+    assert any("log p(x|y,z)" in one and "y-gap" in one for one in caplog.messages)
+    assert len(caplog.messages) > len(short)
+
+
+def test_labels_of_another_table(run: Run, tmp_path: Path) -> None:
+    """Of training and of evaluation; pictures of the run find them again."""
+    rows = [{"id": f"r{i}", "text": ("ab", "cd")[i % 2] * (1 + i % 4) + str(i)} for i in range(60)]
+    data, labels = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "labels.csv"
+    lines = [f"{'uv'[i % 2]},r{i}\n" for i in range(40)]
+    labels.write_text("kind,id\n" + "".join(lines))
+    given = ["--data", data, "--labels", labels, "--label-column", "kind"]
+    trained = run("train", *given, "--out", tmp_path / "run", "--json", *QUICK)
+    assert trained.status == 0, trained.err
+    assert (trained.json["num_labelled"], trained.json["dev"]["num_labelled"]) == (32, 8)
+    figures = run("evaluate", tmp_path / "run", *given, "--json").json
+    assert (figures["num_rows"], figures["num_labelled"]) == (60, 40)
+    assert list(figures["classes"]) == ["u", "v"]
+    outcome = run("plot", tmp_path / "run", "--json")
+    assert any("confusion" in file for file in outcome.json["files"]), outcome.err
+    labels.write_text("kind,id\nu,x1\n")
+    refused = run("train", *given, "--out", tmp_path / "other")
+    assert refused.status == 2 and "wanted ids of rows" in refused.err
+
+
+def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
+    """Its labels are those of the teacher, in no steps; it takes what needs no decoder."""
+    data, folder = small_run[1], tmp_path / "run"
+    given = ["--data", data, "--data.dev_fraction", "0.25"]
+    trained = run("train", *given, "--test", data, "--classifier-only", "--out", folder, "--json")
+    assert trained.status == 0, trained.err
+    summary = trained.json
+    assert (summary["num_steps"], summary["stopped_by"], summary["mode"]) == (
+        0, "classifier-only", "q",
+    )  # fmt: skip
+    assert summary["test"]["accuracy"] == 1.0 and summary["dev_labels_learned"]
+    assert (folder / "weights.safetensors").stat().st_size < 3e6
+    figures = run("evaluate", folder, "--data", data, "--json").json
+    assert figures["accuracy"] == 1.0 and "elbo" not in figures and "nll" not in figures
+    predicted = run("classify", folder, "abab", "cdcd", "--json").json["predictions"]
+    assert [one["label"] for one in predicted] == ["left", "right"]
+    for command in ("plot", "report"):
+        outcome = run(command, folder)
+        assert outcome.status == 0, outcome.err
+    assert "accuracy" in (folder / "report.html").read_text(encoding="utf-8")
+    assert run("export", folder, "--to", "onnx").status == 0
+    for words in (
+        "generate RUN --label left", "transfer RUN --to left abab", "interpolate RUN ab cd",
+        "encode RUN --data DATA --out OUT", "check RUN --data DATA", "explore RUN",
+        "classify RUN ab --mode posterior",
+    ):  # fmt: skip
+        names = {"RUN": folder, "DATA": data, "OUT": tmp_path / "z.parquet"}
+        refused = run(*(names.get(word, word) for word in words.split()))
+        assert refused.status == 2 and refused.err.count("\n") == 1, (words, refused.err)
+        assert "wanted a whole model, got one of train --classifier-only" in refused.err
+    without = ["--classifier-only", "--training.teacher", "false", "--out", tmp_path / "none"]
+    assert "wanted training.teacher true" in run("train", *given, *without).err
 
 
 def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:

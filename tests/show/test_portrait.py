@@ -18,9 +18,10 @@ from seqssvae.show.portrait import (
     show_sequence,
 )
 from seqssvae.trained import load, load_with_split
+from seqssvae.training.fit import fit
 from tests.support.fixtures import SmallRun
 from tests.support.rows import write_rows
-from tests.support.training import train
+from tests.support.training import quick_config, train
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,55 @@ def test_data_that_moved_and_other_data(small_run: SmallRun, tmp_path: Path) -> 
     )
     shown = load_held_out(run, other)[1]
     assert shown.sequences == ["abab", "dc"] and shown.rows.y.tolist() == [0, -1]
+
+
+def test_other_rows_of_the_same_ids_are_not_taken_for_held_out_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tables number their rows from 0; a warning of dev rows is for those that are shown."""
+    numbered = [
+        [{"id": i, "text": part * (1 + i % 4) + str(i), "label": part} for i in range(20)]
+        for part in ("ab", "cd")
+    ]
+    rows = [one for pair in zip(*numbered, strict=True) for one in pair]
+    rows = [{**one, "id": i} for i, one in enumerate(rows)]
+    run = train(tmp_path, rows)
+    others = [{"id": i, "text": "abcd" * (1 + i % 4), "label": "ab"} for i in range(50)]
+    test = write_rows(tmp_path / "test.jsonl", others)
+    shown = load_held_out(run, test)[1]
+    assert len(shown.sequences) == 50 and not shown.learned and caplog.text == ""
+    own = load_held_out(run, write_rows(tmp_path / "moved.jsonl", [*reversed(rows)]))[1]
+    assert len(own.sequences) == 8 and own.learned and "are optimistic" in caplog.text
+
+
+def test_the_data_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that holds other data under the same name, and where all was moved together."""
+    rows = [{"text": "ab" * (1 + i % 5) + str(i), "label": "uv"[i % 2]} for i in range(20)]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    write_rows(tmp_path / "here" / "rows.jsonl", rows)
+    write_rows(tmp_path / "there" / "rows.jsonl", [{"text": "cd", "label": "u"}])
+    monkeypatch.chdir(tmp_path / "here")
+    fit(quick_config(), "rows.jsonl", "runs/one")
+    own = load_held_out("runs/one")[1]
+    monkeypatch.chdir(tmp_path / "there")
+    assert load_held_out("../here/runs/one")[1].sequences == own.sequences
+    (tmp_path / "here").rename(tmp_path / "moved")
+    assert load_held_out("../moved/runs/one")[1].sequences == own.sequences
+    (tmp_path / "moved" / "rows.jsonl").unlink()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"wanted the data that it was trained on"):
+        load_held_out("moved/runs/one")
+
+
+def test_data_that_changed_is_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": "ab" * (1 + i % 5) + str(i), "label": "uv"[i % 2]} for i in range(20)]
+    run = train(tmp_path, rows)
+    write_rows(tmp_path / "rows.jsonl", rows[:5])
+    assert len(load_held_out(run)[1].sequences) == 5
+    assert "has changed since training" in caplog.text
 
 
 @pytest.mark.parametrize("are_known", [False, True])

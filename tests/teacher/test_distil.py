@@ -72,14 +72,14 @@ def test_of_many_rows_some_are_read_and_a_message_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, part = prepared(tmp_path, 20), ngrams()
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     distil(part, data, seed=0)
-    assert not any(message.startswith("n-gram models read") for message in caplog.messages)
+    assert not any(message.startswith("simple classifiers read") for message in caplog.messages)
     caplog.clear()
     teacher = distil(part, data, seed=0, max_labelled=12, max_unlabelled=50)
     assert len(teacher.posteriors) == 62
     num_labelled, num_unlabelled = len(data.labelled), len(data.unlabelled)
     assert caplog.messages[:2] == [
-        f"n-gram models read 12 of {num_labelled} labelled rows",
-        f"n-gram models read 50 of {num_unlabelled} unlabelled rows",
+        f"simple classifiers read 12 of {num_labelled} labelled rows",
+        f"simple classifiers read 50 of {num_unlabelled} unlabelled rows",
     ]

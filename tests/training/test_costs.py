@@ -51,7 +51,7 @@ def test_auto_depends_on_time_and_memory(
 ) -> None:
     monkeypatch.setattr(costs, "flops_per_second", lambda _: speed)
     monkeypatch.setattr(costs, "available_megabytes", lambda _: megabytes)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         for asked, name in (("auto", wanted), ("trace-enum", "trace-enum")):
             assert choose_estimator(config(estimator__name=asked), prepared()) == name
     (line,) = caplog.messages

@@ -1,6 +1,5 @@
 import copy
 import itertools
-import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +17,7 @@ from seqssvae.errors import Diverged
 from seqssvae.model.build import build
 from seqssvae.progress import Task
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
-from seqssvae.training.trainer import BAD_NUMBERS, Trainer, ignored_variables
-from tests.support.factories import make_model
+from seqssvae.training.trainer import BAD_NUMBERS, Trainer
 from tests.support.faults import spoil
 from tests.support.rows import batch_of
 from tests.support.training import assert_same_bits, config, prepared
@@ -258,16 +256,6 @@ def test_exact_estimators_take_the_same_steps() -> None:
     for other in runs[1:]:
         for name, value in runs[0].items():
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
-
-
-def test_ignored_variables_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    model = make_model()
-    assert ignored_variables({"mutual_information": 2.0, "y_gap": 1.0}, model) == []
-    of_z, of_y = ignored_variables({"mutual_information": 0.01, "y_gap": 0.0}, model)
-    assert "free_bits" in of_z and "class_bias" in of_y
-    with caplog.at_level(logging.WARNING):
-        trained(model__class_bias=False, model__feed_y=False, training__num_steps=4)
-    assert "y is ignored" in caplog.text
 
 
 def test_a_bad_step_is_logged_and_training_continues(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,60 @@
+"""What is said of a training: an evaluation in a line, and warnings with advice."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqssvae.config import Config, ModelConfig, ObjectiveConfig
+
+IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
+
+
+def ignored_variables(metrics: Mapping[str, Any], config: Config, *, num_classes: int) -> list[str]:
+    """Warnings that the decoder ignores z or y, each with the advice that helps under a config."""
+    warnings = []
+    has_ngrams, objective = config.model.decoder_ngrams > 0, config.objective
+    if config.model.latent_size and metrics["mutual_information"] < IGNORED_NATS:
+        advice = "--model.decoder_ngrams 0: the n-grams of the decoder do not read z"
+        if not has_ngrams:
+            analytic = "--objective.kl analytic " if objective.kl == "sampled" else ""
+            advice = f"{analytic}--objective.free_bits {ObjectiveConfig.free_bits:g}"
+            if objective.free_bits >= ObjectiveConfig.free_bits:
+                advice = f"more steps, --training.num_steps {4 * config.training.num_steps}"
+        warnings.append(
+            "z is ignored: its mutual information with x is "
+            f"{metrics['mutual_information']:.3f} nats. This does not matter for labels. For "
+            f"transfer, interpolation and maps of z, try {advice}."
+        )
+    gap = metrics.get("y_gap")
+    if num_classes > 1 and gap is not None and gap < IGNORED_NATS:
+        advice = (
+            "more labels; if that does not help either, rows of all labels are written alike"
+            if has_ngrams
+            else f"--model.decoder_ngrams {ModelConfig.decoder_ngrams}: n-grams of each label"
+        )
+        warnings.append(f"y is ignored: a wrong label costs {gap:.3f} nats. Try {advice}.")
+    return warnings
+
+
+def format_progress(record: Mapping[str, Any], num_steps: int) -> str:
+    """An evaluation in one short line: accuracy as `classify` would label, and the ELBO."""
+    accuracy = record.get(f"{record.get('best_mode', 'q')}_accuracy", record.get("accuracy"))
+    shown = "" if accuracy is None else f"accuracy {accuracy:.3f}, "
+    return f"step {record['step']} of {num_steps}: {shown}ELBO {record['elbo']:.1f}"
+
+
+def format_metrics(record: Mapping[str, Any]) -> str:
+    """All of an evaluation in one line; likelihood, KL and the like in nats per sequence."""
+    names = {
+        "elbo": "ELBO {:.2f}",
+        "likelihood": "log p(x|y,z) {:.2f}",
+        "kl": "KL {:.2f}",
+        "accuracy": "accuracy: q {:.3f}",
+        "posterior_accuracy": "posterior {:.3f}",
+        "mix_accuracy": "mix {:.3f}",
+        "teacher_accuracy": "teacher {:.3f}",
+        "mutual_information": "MI {:.2f}",
+        "active_units": "active {}",
+        "y_gap": "y-gap {:.2f}",
+    }
+    shown = [form.format(record[key]) for key, form in names.items() if record.get(key) is not None]
+    return f"step {record['step']:5d}  " + "  ".join(shown)
