@@ -28,9 +28,7 @@ def test_ignored_variables_are_reported(caplog: pytest.LogCaptureFixture) -> Non
     assert warnings == caplog.messages[-len(warnings) :] and "y is ignored" in caplog.text
 
 
-def end_warnings(
-    num_labels: int, *, letters: tuple[str, str] = ("abcd", "cdef"), **changes: Any
-) -> list[str]:
+def end_warnings(num_labels: int, *, letters: Any = ("abcd", "cdef"), **changes: Any) -> list[str]:
     """Of a training on rows of two labels, which share half of their letters."""
     random = np.random.default_rng(0)
     texts = [
