@@ -334,14 +334,21 @@ def test_one_row_alone_and_float32() -> None:
     assert metrics["active_units"] == 0
 
 
+def test_without_likelihoods_labels_are_measured_alone() -> None:
+    model, rows = make_model(2), _rows([0, 1, 0, -1])
+    whole, of_labels = evaluate(model, rows), evaluate(model, rows, likelihood_rows=0)
+    assert of_labels["num_likelihood_rows"] == 0 and not of_labels.keys() & {"elbo", "nll", "kl"}
+    assert of_labels == {name: whole[name] for name in of_labels} | {"num_likelihood_rows": 0}
+
+
 def test_bad_options_are_refused() -> None:
     model, rows = make_model(2), _rows([0])
     with pytest.raises(InputError, match="wanted at least one row to evaluate, got none"):
         evaluate(model, rows.take(np.arange(0)))
     with pytest.raises(InputError, match="num_samples: wanted at least 1, got 0"):
         evaluate(model, rows, num_samples=0)
-    with pytest.raises(InputError, match="likelihood_rows: wanted at least 1, got 0"):
-        evaluate(model, rows, likelihood_rows=0)
+    with pytest.raises(InputError, match="likelihood_rows: wanted at least 0, got -1"):
+        evaluate(model, rows, likelihood_rows=-1)
     for value in ("all", 1.5, True):
         with pytest.raises(InputError, match=f"_rows: wanted a whole number, got {value!r}"):
             evaluate(model, rows, likelihood_rows=value)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ IGNORED: dict[str, tuple[str, dict[str, Any]]] = {
 def test_the_advice_of_a_warning_helps(name: str, changes: dict[str, Any]) -> None:
     """The case is made, the settings that the warning names are set, and it is gone."""
     (warning,) = [one for one in end_warnings(80, **changes) if one.startswith(f"{name} is ign")]
-    advice = dict(re.findall(r"--(\w+\.\w+) ([\w.]+\w)", warning))
+    advice = dict(re.findall(r"--(\w+\.\w+) ([\w.]*\w)", warning))
     assert advice
     after = end_warnings(80, **{**changes, **advice})
     assert [one for one in after if one.startswith(f"{name} is ignored")] == []
