@@ -3,7 +3,7 @@
 Trains the SS-VAE and, on the same labels, TF-IDF with logistic regression, naive Bayes with EM, and
 the parts of the SS-VAE alone: the model of the papers without teacher and n-grams, M2, and the
 teacher. Prints their accuracy on held-out words, new words of each language, and words transferred
-to another language. The words are those of the package wordfreq (pip install 'seqssvae[words]'), or
+to another language. The words are those of the package wordfreq (pip install wordfreq), or
 a small set that comes with this package; they are written to a folder beside RUN.
 """
 

@@ -53,7 +53,7 @@ def demo(
     transferred to another language. It takes some minutes.
 
     The words are 4,500 of each language with the package wordfreq, which
-    `pip install 'seqssvae[words]'` installs, else 180 that come with seqssvae. They are written to
+    `pip install wordfreq` installs, else 180 that come with seqssvae. They are written to
     a folder beside `out`.
 
     Args:
@@ -69,6 +69,11 @@ def demo(
 
     Raises:
         InputError: bad input, or a folder with other files.
+
+    Example:
+        >>> result = seqssvae.demo("runs/demo")  # doctest: +SKIP
+        >>> result["accuracy"]["ssvae"] > 0.7  # doctest: +SKIP
+        True
     """
     out = Path(out)
     if (train is None) != (test is None):
@@ -124,7 +129,7 @@ def _write_words(folder: Path) -> tuple[Path, Path]:
         lists, (num_train, num_test) = read_lists(LANGUAGES), LARGE
     else:
         lists, (num_train, num_test) = read_small_lists(), SMALL
-        print("a small demo: pip install 'seqssvae[words]' brings 25 times as many words")
+        print("a small demo: pip install wordfreq brings 25 times as many words")
     return write_words(folder, lists, num_train=num_train, num_test=num_test, seed=0)
 
 
