@@ -34,7 +34,7 @@ def test_the_demo_needs_no_file_and_no_extra(
     own = seqssvae.load("runs/demo").evaluate("runs/demo-words/test.jsonl")["accuracy"]
     assert own == found["accuracy"]["ssvae"] in found["mode"].values()
     printed = capsys.readouterr().out
-    assert printed.startswith("a small demo: pip install 'seqssvae[words]' brings")
+    assert printed.startswith("a small demo: pip install wordfreq brings")
     assert f"{'the whole SS-VAE':44s} {100 * own:7.1f}%" in printed
     weights = Path("runs/demo/weights.safetensors").stat().st_mtime_ns
     again = seqssvae.demo(labels_per_class=5, steps=3)
