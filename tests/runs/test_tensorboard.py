@@ -63,6 +63,6 @@ def test_without_the_package_nothing_begins(
 
     monkeypatch.setattr("importlib.util.find_spec", find_spec)
     config = override(Config(), {**QUICK, "training.tensorboard": True})
-    with pytest.raises(InputError, match=r"^training\.tensorboard: .*seqssvae\[tensorboard\]"):
+    with pytest.raises(InputError, match=r"^training\.tensorboard: .*pip install tensorboard"):
         fit(config, small_run[1], tmp_path / "run")
     assert not (tmp_path / "run").exists()
