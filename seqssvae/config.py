@@ -150,9 +150,9 @@ class ObjectiveConfig:
         300, "Steps until kl_weight is reached; a third of training.num_steps if that is less.", 0
     )
     recurrent_first: float = setting(
-        0.5,
+        0.25,
         "Share of kl_warmup_steps in which the decoder is trained without its n-grams, so that "
-        "its recurrent part learns to read z; at most a quarter of training.max_minutes.",
+        "its recurrent part learns to read z; at most a tenth of training.max_minutes.",
         0,
         1,
     )

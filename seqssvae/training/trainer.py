@@ -29,7 +29,7 @@ from seqssvae.training.step import Stepper
 logger = logging.getLogger(__name__)
 
 BAD_NUMBERS, CLASSIFIER_ONLY = "bad-numbers", "classifier-only"
-EARLY = 0.25  # share of the time limit in which the recurrent decoder may be trained alone
+EARLY = 0.1  # share of the time limit in which the recurrent decoder may be trained alone
 FIRST_TEACHER_WEIGHT = 10.0  # at least, as long as it is
 
 OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
