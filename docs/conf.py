@@ -91,9 +91,9 @@ def run_example(app: Sphinx) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         with contextlib.redirect_stdout(printed):
             exec(compile(code[1], "index.md", "exec"), {"__name__": "index"})
+        package.removeHandler(handler)
         figure = draw_all(portray(next(Path("runs").iterdir())))["z_tsne"]
         (GENERATED / "map.png").write_bytes(figure_to_bytes(figure, "png"))
-    package.removeHandler(handler)
     (GENERATED / "log.txt").write_text(log.getvalue(), encoding="utf-8")
     (GENERATED / "printed.txt").write_text(printed.getvalue(), encoding="utf-8")
 
