@@ -24,6 +24,7 @@ from seqssvae.data.tables import dataset_of, is_table
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
+from seqssvae.inference.explain import explain_row
 from seqssvae.inference.latent import interpolate
 from seqssvae.inference.predict import (
     add_columns,
@@ -206,6 +207,58 @@ class TrainedModel(Pretrained):
                     "probability": float(row[best]),
                     "probabilities": dict(zip(self.labels.names, row.tolist(), strict=True)),
                 }
+
+    def explain(
+        self,
+        sequences: Sequence[str] | Sequence[Sequence[str]],
+        *,
+        label: str | None = None,
+        against: str | None = None,
+        mode: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """What of each sequence speaks for a label and against another, as `classify` decides.
+
+        Args:
+            sequences: As in `classify`.
+            label: The label; the likeliest of each sequence when None.
+            against: The other label; the likeliest beside `label` when None.
+            mode: As in `classify`.
+
+        Returns:
+            For each sequence `label`, `against`, and in nats the `difference` of their
+            log-probabilities, the `share` of each of `symbols` in it, by source (`ngrams`,
+            `encoder`, `decoder`) too, and the `rest`, which all shares and it add up to; the shares
+            of `words`, if there are several, and the greatest of `ngrams` of q(y | x).
+
+        Raises:
+            InputError: bad input, an unknown label, or fewer than two classes.
+
+        Example:
+            >>> (found,) = seqssvae.load(run).explain(["abab"])
+            >>> found["label"], found["against"], found["difference"] > 0
+            ('left', 'right', True)
+        """
+        names = self.labels.names
+        if len(names) < 2 or (label is not None and label == against):
+            got = f"{len(names)} in the model" if len(names) < 2 else f"{label} twice"
+            raise InputError(f"explain: wanted two labels, got {got}")
+        given = [None if name is None else self._class(name) for name in (label, against)]
+        rows = self.read_sequences(sequences)
+        found = []
+        for row, probabilities in enumerate(self.classify_table(rows, mode=mode)):
+            order = [y for y in (-probabilities).argsort().tolist() if y not in given]
+            y, other = (order.pop(0) if one is None else one for one in given)
+            shares = explain_row(
+                self.model,
+                rows,
+                row,
+                (y, other),
+                vocabulary=self.vocabulary,
+                mode=mode or self.default_mode,
+                weights=self.mix_weights,
+            )
+            found.append({"label": names[y], "against": names[other], **shares})
+        return found
 
     def generate(
         self,

@@ -312,6 +312,7 @@ def test_every_command_has_a_device(
     commands = [
         ["evaluate", *data, "--num-samples", "1"],
         ["classify", "abab"],
+        ["explain", "abab"],
         ["generate", "--label", "left"],
         ["transfer", "abab", "--to", "right"],
         ["interpolate", "ab", "cd"],

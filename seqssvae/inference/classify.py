@@ -79,7 +79,7 @@ def label_logits(
         mode: See `classify`.
         weights: Powers of q(y | x) and of p(y | x) in "mix".
     """
-    powers = {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
+    powers = mode_powers(mode, weights)
     only_y = not powers[1] and not model.y_reads_z
     features = model.encode(batch.x, batch.lengths, batch.whole, only_y=only_y)
     logits = features.y.new_zeros(())
@@ -89,6 +89,11 @@ def label_logits(
         samples = sample_log_likelihood(model, batch, features, noise)
         logits = logits + powers[1] * log_joint(model, *samples).t().log_softmax(-1)
     return logits
+
+
+def mode_powers(mode: str, weights: tuple[float, float]) -> tuple[float, float]:
+    """Powers of q(y | x) and of p(y | x) in a mode, of which "mix" has these weights."""
+    return {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
 
 
 def common_noise(model: SSVAE, num_samples: int, generator: torch.Generator | None) -> Tensor:
@@ -142,10 +147,7 @@ def sample_log_likelihood(
     y = None
     if model.num_classes:
         y = torch.arange(model.num_classes, device=batch.y.device).unsqueeze(1)  # [K, 1]
-    noise = noise.unsqueeze(1)  # [S, 1, B, Z]
-    loc, scale = model.z_posterior(features, y)  # [K, B, Z] or [B, Z]
-    z = loc + scale * noise  # [S, K or 1, B, Z]
-    log_ratio = (0.5 * (noise.square() - z.square()) + scale.log()).sum(-1)
+    z, log_ratio = sample_z(model, features, y, noise)
     num_labels = max(model.num_classes, 1)
     shape = (len(noise), num_labels, batch.num_rows)
     z = z.expand(*shape, model.latent_size)
@@ -159,6 +161,23 @@ def sample_log_likelihood(
             None if y is None else y[labels],
         )
     return log_likelihood, log_ratio
+
+
+def sample_z(
+    model: SSVAE, features: Features, y: Tensor | None, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Samples of z, `[S, K or 1, B, Z]`, and log p(z) - log q(z | x, y) there, `[S, K or 1, B]`.
+
+    Args:
+        model: The model.
+        features: Features of the rows.
+        y: Labels, `[K, 1]`, or None.
+        noise: As in `sample_log_likelihood`.
+    """
+    noise = noise.unsqueeze(1)  # [S, 1, B, Z]
+    loc, scale = model.z_posterior(features, y)  # [K, B, Z] or [B, Z]
+    z = loc + scale * noise
+    return z, (0.5 * (noise.square() - z.square()) + scale.log()).sum(-1)
 
 
 def log_joint(model: SSVAE, log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:

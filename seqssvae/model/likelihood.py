@@ -74,16 +74,23 @@ class SequenceLikelihood(TorchDistribution):
         Returns:
             Nats per sequence, `[*L, B]`; 0 for a row of length 0.
         """
-        z, y = self._folded(self.batch_shape)
-        num_examples = self.batch_shape[-1]
-        example = torch.arange(len(z)) % num_examples
-        x_of_examples = x.reshape(num_examples, -1)
-        arguments = (self.decoder, x_of_examples, self.lengths, example, z, y)
-        rows = ExpandedBatch(*arguments, counted=self.counted).log_prob()
+        rows = self._expanded(x).log_prob()
         # An autograd function hides from `pyro.render_model` what its value was made from.
         made_from = get_provenance((self.z, self.y, x))
         result: Tensor = track_provenance(unfold(rows, self.batch_shape), made_from)
         return result
+
+    def symbol_log_prob(self, x: Tensor) -> Tensor:
+        """log p(x_t | x_<t, y, z) of each symbol; arguments as of `log_prob`.
+
+        Returns:
+            Nats, `[*L, B, T]`; 0 after the end of a row.
+        """
+        rows = self._expanded(x)
+        packing, value = rows.packing, rows.symbol_log_prob()
+        table = value.new_zeros(len(packing.order), x.shape[-1])
+        index = packing.order[packing.row], packing.time[packing.position]
+        return unfold(table.index_put(index, value), self.batch_shape)
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -106,6 +113,15 @@ class SequenceLikelihood(TorchDistribution):
             symbols = torch.where(unfinished, drawn, EOS)
             x[:, time] = torch.where(unfinished, drawn, PAD)
         return unfold(x, shape)
+
+    def _expanded(self, x: Tensor) -> "ExpandedBatch":
+        """The decoder's rows for symbols `[B, T]`."""
+        z, y = self._folded(self.batch_shape)
+        num_examples = self.batch_shape[-1]
+        example = torch.arange(len(z)) % num_examples
+        x_of_examples = x.reshape(num_examples, -1)
+        arguments = (self.decoder, x_of_examples, self.lengths, example, z, y)
+        return ExpandedBatch(*arguments, counted=self.counted)
 
     def _folded(self, batch_shape: torch.Size) -> tuple[Tensor, Tensor | None]:
         """z `[N, Z]` and y `[N]`, `[N, K]` or None."""
@@ -211,10 +227,12 @@ class ExpandedBatch:
 
     def log_prob(self) -> Tensor:
         """log p(x_n | y_n, z_n) of each row in nats, `[N]`."""
+        return self.packing.per_row(self.symbol_log_prob())
+
+    def symbol_log_prob(self) -> Tensor:
+        """log p of the symbol at each packed position in nats, `[M]`."""
         log_prob = self.softmax.log_prob(self.hidden)
-        if self.mixture is not None:
-            log_prob = self.mixture.log_prob(log_prob)
-        return self.packing.per_row(log_prob)
+        return log_prob if self.mixture is None else self.mixture.log_prob(log_prob)
 
     def weighted_log_prob(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Sum over rows of `weights[n] log p(x_n | y_n, z_n)`, with its gradient in the same pass.

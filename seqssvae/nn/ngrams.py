@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.vocabulary import BOS
-from seqssvae.nn.words import Symbols, find_words
+from seqssvae.nn.words import Symbols, find_words, word_spans
 from seqssvae.shapes import length_mask
 
 if TYPE_CHECKING:  # slow to import, and not needed for a batch
@@ -139,6 +139,32 @@ def row_chunks(offsets: NDArray[np.int64], size: int) -> Iterator[tuple[int, int
         first = last
 
 
+def locate_ngrams(
+    x: Tensor, block: NGrams, *, num_buckets: int, words: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The n-grams of one row that `hash_ngrams` hashes: where each one is.
+
+    Args:
+        x: Symbol ids, `[T]`.
+        block: Kind of n-grams.
+        num_buckets: As in `hash_ngrams`.
+        words: As in `hash_ngrams`.
+
+    Returns:
+        Bucket, and first and last symbol of the row in it, of each n-gram, `[M]` each.
+    """
+    symbols = Symbols.from_rows(x, torch.zeros_like(x), torch.full_like(x[:1], len(x)))
+    first = last = torch.arange(len(x), device=x.device)
+    if block.of_words and words is not None:
+        first, last = word_spans(symbols, words)
+        symbols = find_words(symbols, 1, words)
+    hashes, exists = _hash_kinds(symbols, block.order, block.num_positions)
+    end, kind = exists.nonzero().unbind(1)
+    sizes = x.new_tensor([*range(1, block.order + 1), 1, 1, 2])  # of the kinds in turn
+    start = (end - sizes[kind] + 1).clamp(min=0)  # BOS is no symbol of the row
+    return _to_buckets(hashes[exists], num_buckets), first[start], last[end]
+
+
 def _hash_blocks(
     symbols: Symbols,
     num_rows: int,
@@ -158,7 +184,17 @@ def _hash_block(
     symbols: Symbols, order: int, num_buckets: int, num_positions: int
 ) -> tuple[Tensor, Tensor]:
     """Buckets and their rows, both `[M]`; the rows' symbols are without BOS."""
-    x, row, position, position_from_end = symbols
+    hashes, exists = _hash_kinds(symbols, order, num_positions)
+    row = symbols.row.unsqueeze(1).expand_as(exists)[exists]
+    return _to_buckets(hashes[exists], num_buckets), row
+
+
+def _hash_kinds(symbols: Symbols, order: int, num_positions: int) -> tuple[Tensor, Tensor]:
+    """Hash of the n-gram of each kind that ends at each symbol, and whether there is one, `[M, _]`.
+
+    Kinds are the sizes, then the symbol from the start and from the end, and the pair.
+    """
+    x, _, position, position_from_end = symbols
     ngram = x + 1  # the n-gram of one size that ends at each symbol
     kinds = [(ngram + SIZE_STEP, position >= 0)]
     for size in range(2, order + 1):
@@ -174,8 +210,11 @@ def _hash_block(
         kinds.append((_tag(position, PAIR_FROM_START) + pair, is_early_pair))
     hashes = torch.stack([hashed for hashed, _ in kinds], 1)  # [M, number of kinds]
     exists = torch.stack([mask for _, mask in kinds], 1)
-    hashes = hashes[exists] % PRIME
-    return hashes * SPREAD % PRIME % num_buckets, row.unsqueeze(1).expand_as(exists)[exists]
+    return hashes, exists
+
+
+def _to_buckets(hashes: Tensor, num_buckets: int) -> Tensor:
+    return hashes % PRIME * SPREAD % PRIME % num_buckets
 
 
 def _tag(position: Tensor, kind: int) -> Tensor:

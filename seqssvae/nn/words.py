@@ -82,11 +82,9 @@ def find_words(symbols: Symbols, num_rows: int, table: Tensor) -> Symbols:
         num_rows: B.
         table: Table of `tabulate_words`, `[V, 3]`.
     """
-    value, length, role = table[symbols.ids].unbind(1)
-    is_part = role > SEPARATOR
-    # roll wraps around, but the first symbol of a row starts a word in any case
-    starts = (role != IN_WORD) | ~is_part.roll(1, 0) | (symbols.position == 0)
-    starts, value, length = starts[is_part], value[is_part], length[is_part]
+    value, length, _ = table[symbols.ids].unbind(1)
+    is_part, starts = _word_parts(symbols, table)
+    value, length = value[is_part], length[is_part]
     word = starts.long().cumsum(0) - 1
     before = length.cumsum(0) - length
     offset = (before - before[starts][word]).clamp(0, MAX_BYTES - 1)  # bytes into the word
@@ -96,3 +94,20 @@ def find_words(symbols: Symbols, num_rows: int, table: Tensor) -> Symbols:
     # not bincount, which has no ONNX operator
     lengths = row.new_zeros(num_rows).scatter_add(0, row, torch.ones_like(row))
     return Symbols.from_rows(hashes, row, lengths)
+
+
+def word_spans(symbols: Symbols, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of the first and of the last symbol of each word of `find_words`, `[W]` each."""
+    is_part, starts = _word_parts(symbols, table)
+    index = is_part.nonzero().squeeze(1)
+    first, word = index[starts], starts.long().cumsum(0) - 1
+    return first, first.scatter_reduce(0, word, index, "amax")
+
+
+def _word_parts(symbols: Symbols, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Which symbols are in a word, `[M]`, and which of these start one."""
+    role = table[symbols.ids][:, 2]
+    is_part = role > SEPARATOR
+    # roll wraps around, but the first symbol of a row starts a word in any case
+    starts = (role != IN_WORD) | ~is_part.roll(1, 0) | (symbols.position == 0)
+    return is_part, starts[is_part]

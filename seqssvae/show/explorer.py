@@ -86,6 +86,14 @@ class Exploration:
         table = [(name, by_mode[0][name], by_mode[1][name]) for name in self.labels]
         return sorted(table, key=lambda row: -row[1]), details
 
+    def explain(self, text: str) -> dict[str, Any]:
+        """What of a sequence speaks for its label and against the next likeliest one.
+
+        Raises:
+            InputError: no text, or fewer than two classes.
+        """
+        return self.trained.explain(self._split([text]))[0]
+
     def generate(self, label: str | None, temperature: float, seed: int) -> list[str]:
         """Generate sequences of a label."""
         written = self.trained.generate(label, NUM_SAMPLES, temperature=temperature, seed=seed)

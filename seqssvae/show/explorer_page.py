@@ -46,7 +46,14 @@ def make_page(exploration: Exploration) -> Dash:
 def _add_callbacks(app: Dash, exploration: Exploration) -> None:
     @app.callback(Output("classified", "children"), Input("text", "value"))
     def classify(text: str | None) -> Any:
-        return _answer(lambda: _classification(*exploration.classify(text or "")), if_given=[text])
+        def compute() -> list[Any]:
+            found = _classification(*exploration.classify(text or ""))
+            if len(exploration.labels) < 2:
+                return found
+            between = " " * (exploration.trained.vocabulary.kind == "tokens")
+            return found + _reasons(exploration.explain(text or ""), between)
+
+        return _answer(compute, if_given=[text])
 
     @app.callback(
         Output("generated", "children"),
@@ -210,7 +217,7 @@ def _answer(compute: Callable[[], Any], *, if_given: Sequence[Any]) -> Any:
         return html.P(str(error), className="error", role="alert")
 
 
-def _classification(table: list[tuple[str, float, float]], details: dict[str, float]) -> Any:
+def _classification(table: list[tuple[str, float, float]], details: dict[str, float]) -> list[Any]:
     line = (
         f"Novelty {details['novelty']:.3f}: the share of held-out rows with a higher likelihood "
         f"per symbol ({details['nats_per_symbol']:.2f} nats per symbol here)."
@@ -230,6 +237,21 @@ def _classification(table: list[tuple[str, float, float]], details: dict[str, fl
         for name, q, bayes in table[:MAX_LABELS]
     ]
     return [html.P(line, id="novelty"), html.Table([head, *rows]) if rows else ""]
+
+
+def _reasons(found: dict[str, Any], between: str) -> list[Any]:
+    """The symbols of a sequence, on green for their share in the decision or on red."""
+    most = max(abs(one["share"]) for one in found["symbols"]) or 1.0
+    spans: list[Any] = []
+    for one in found["symbols"]:
+        colour = "0, 150, 70" if one["share"] > 0 else "220, 40, 40"
+        style = {"backgroundColor": f"rgba({colour}, {abs(one['share']) / most * 0.6:.2f})"}
+        spans += [html.Span(one["text"], title=f"{one['share']:+.2f}", style=style), between]
+    line = (
+        f"Green speaks for {found['label']}, red for {found['against']}: "
+        f"{found['difference']:+.2f} nats in all, {found['rest']:+.2f} of them from no symbol."
+    )
+    return [html.P(line, className="soft"), html.P(spans, id="reasons", className="sequence")]
 
 
 def _list(sequences: list[str], *, selected: int | None = None) -> Any:

@@ -594,6 +594,38 @@ def test_mistakes_get_one_line(
     assert not (tmp_path / "new").exists()
 
 
+def test_explain(run: Run, small_run: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares add up; colours are for a terminal, unless NO_COLOR is set."""
+    words = ("explain", small_run[0], "abab", "cd")
+    found = run(*words, "--json").json
+    for one, row in zip(
+        found["explanations"],
+        run("classify", small_run[0], "abab", "cd", "--json").json["predictions"],
+        strict=True,
+    ):
+        log_prob = {name: np.log(value) for name, value in row["probabilities"].items()}
+        total = sum(symbol["share"] for symbol in one["symbols"]) + one["rest"]
+        assert abs(total - (log_prob[one["label"]] - log_prob[one["against"]])) < 1e-5
+        assert one["label"] == row["label"]
+    plain = run(*words)
+    assert plain.status == 0 and re.search(r"^left against right: \+\d", plain.out)
+    assert "\nabab<eos>\nn-grams: " in plain.out and "\033" not in plain.out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    coloured = run(*words).out
+    assert "\033[30;48;5;" in coloured
+    assert re.sub(r"\033\[[\d;]*m", "", coloured) == plain.out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert run(*words).out == plain.out
+    turned = run(*words, "--label", "right", "--mode", "q", "--json").json["explanations"][0]
+    assert (turned["label"], turned["against"]) == ("right", "left") and turned["difference"] < 0
+    for flags, wanted in (
+        (("--label", "lift"), "did you mean 'left'?"),
+        (("--label", "left", "--against", "left"), "wanted two labels, got left twice"),
+    ):
+        refused = run(*words, *flags)
+        assert refused.status == 2 and wanted in refused.err and refused.err.count("\n") == 1
+
+
 def test_a_label_that_training_never_saw(run: Run, tmp_path: Path, small_run: Small) -> None:
     path = write_rows(
         tmp_path / "new.jsonl", [{"text": "ab", "label": "left"}, {"text": "ab", "label": "lift"}]

@@ -60,6 +60,23 @@ def test_values_and_gradients_equal_the_decoder_step_by_step(kind: str, relaxed:
     assert_same_gradients(got.sum(), torch.stack(steps).sum(), inputs)
 
 
+@pytest.mark.parametrize("kind", DECODERS)
+def test_symbols_have_the_log_probabilities_of_single_steps(kind: str) -> None:
+    model, batch = make_model(3, **DECODERS[kind]), make_batch([0, 0, 0, 0], extra_padding=1)
+    z, y = torch.randn(2, 4, model.latent_size), torch.randint(3, (2, 4))
+    distribution = SequenceLikelihood(model.decoder, z, y, batch.lengths)
+    got = distribution.symbol_log_prob(batch.x)
+    assert got.shape == (2, *batch.x.shape)
+    for particle, row in itertools.product(range(2), range(4)):
+        symbols = batch.x[row, : int(batch.lengths[row])].tolist()
+        for time in range(batch.x.shape[1]):
+            before, after = (
+                stepwise_log_prob(model, symbols[:end], z[particle, row], y[particle, row])
+                for end in (time, time + 1)
+            )
+            torch.testing.assert_close(got[particle, row, time], after - before)
+
+
 @pytest.mark.parametrize("chunk_elements", [7 * 64, 2**21])
 @pytest.mark.parametrize("relaxed", [False, True])
 def test_weighted_sum_and_its_gradient_equal_autograd(relaxed: bool, chunk_elements: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqssvae.data.vocabulary import BOS, EOS
-from seqssvae.nn.ngrams import NGrams, count_ngrams, hash_ngrams, row_chunks
+from seqssvae.nn.ngrams import NGrams, count_ngrams, hash_ngrams, locate_ngrams, row_chunks
 from tests.support.rows import make_rows, padded
 
 MANY = 2**31 - 1  # buckets: as many as there are hashes
@@ -125,6 +125,36 @@ def test_ngrams_of_words_are_those_of_rows_whose_symbols_are_the_words(num_posit
     (counts,) = count_ngrams(make_rows(sequences), [of_words], num_buckets=40, words=table)
     (as_counts,) = count_ngrams(make_rows(as_words), [of_symbols], num_buckets=40)
     np.testing.assert_array_equal(counts.toarray(), as_counts.toarray())
+
+
+@pytest.mark.parametrize("num_positions", [0, 2])
+def test_ngrams_are_where_their_symbols_are(num_positions: int) -> None:
+    """Hashed again from the symbols there, each has the bucket that it was listed with."""
+    sequence = [5, 7, 7, 6, 4, EOS]
+    x, lengths = padded([sequence])
+    block = NGrams(3, num_positions)
+    ((want, _),) = hash_ngrams(x, lengths, [block], num_buckets=MANY)
+    buckets, first, last = locate_ngrams(x[0, :6], block, num_buckets=MANY)
+    assert torch.equal(buckets, want)
+    for bucket, i, j in zip(*(part.tolist() for part in (buckets, first, last)), strict=True):
+        gram: tuple[Any, ...] = tuple(sequence[i : j + 1])
+        near = [gram, *([(BOS, *gram)] if i == 0 else [])]
+        if len(gram) == 1:
+            near += [("start", i, *gram), ("end", 5 - i, *gram)]
+        elif len(gram) == 2:
+            near.append(("pair", i, *gram))
+        assert bucket in map(hash_by_hand, near)
+
+
+def test_words_are_where_their_symbols_are() -> None:
+    table = torch.zeros(9, 3, dtype=torch.int64)
+    table[4:7] = torch.tensor([[70, 1, 1], [80, 2, 2], [90, 1, 2]])  # 7 and 8 are marks
+    row = torch.tensor([8, 5, 7, 7, 6, 4, EOS])  # words: 5, and 6 with 4 after it
+    block = NGrams(2, of_words=True)
+    _, first, last = locate_ngrams(row, block, num_buckets=MANY, words=table)
+    spans = list(zip(first.tolist(), last.tolist(), strict=True))
+    assert spans == [(1, 1), (1, 1), (4, 5), (1, 5)]  # the second has BOS before it
+    assert locate_ngrams(row[:1], block, num_buckets=MANY, words=table)[0].shape == (0,)
 
 
 def test_blocks_do_not_depend_on_each_other() -> None:

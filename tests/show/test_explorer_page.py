@@ -44,6 +44,8 @@ def test_every_callback_responds(exploration: Exploration) -> None:
     app = make_page(exploration)
     response = call(app, "classified.children", {"text.value": "cdcd"})
     assert "Novelty" in response and response.index('"right"') < response.index('"left"')
+    assert "Green speaks for right, red for left: +" in response
+    assert re.findall(r'"children": "(\w|<eos>)", "style": \{"backgroundColor": "rgba', response)
     response = call(app, "classified.children", {"text.value": "ab?"})
     assert "outside of the vocabulary: 1." in response
     written = call(
