@@ -109,13 +109,19 @@ def load_run(arguments: argparse.Namespace) -> "TrainedModel":
     return dataclasses.replace(model, config=override(model.config, changes))
 
 
-def read_settings(arguments: argparse.Namespace) -> Config:
+def read_settings(arguments: argparse.Namespace, start: Config | None = None) -> Config:
     """The settings of `--config`, changed by the flags of `add_settings`.
+
+    Args:
+        arguments: Of the command line.
+        start: Settings that they change; the default ones when None.
 
     Raises:
         InputError: an unknown setting or a value that does not fit.
     """
-    config = Config() if arguments.config is None else load_config(arguments.config)
+    config = start or Config()
+    if arguments.config is not None:
+        config = load_config(arguments.config, config)
     changes = {name: value for name, value in vars(arguments).items() if "." in name}
     if BUDGETS.keys() & changes.keys():  # a flag replaces the file's budget, whichever kind it is
         changes = dict.fromkeys(BUDGETS) | changes
@@ -137,8 +143,12 @@ def _add_setting(
     )
 
 
-def load_config(path: Path) -> Config:
-    """Read a YAML (or JSON) file of nested settings; what it leaves out keeps its default.
+def load_config(path: Path, start: Config | None = None) -> Config:
+    """Read a YAML (or JSON) file of nested settings; what it leaves out keeps its value.
+
+    Args:
+        path: The file.
+        start: Settings that it changes; the default ones when None.
 
     Raises:
         InputError: no such file, bad YAML, an unknown key, or a value of the wrong type.
@@ -150,7 +160,7 @@ def load_config(path: Path) -> Config:
     except Exception as error:  # PyYAML also lets through what int() and recursion raise
         got = " ".join(str(error).split())
         raise InputError(f"{path}: wanted YAML, got {got:.200}") from error
-    return override(Config(), {} if content is None else content, where=f"{path}: ")
+    return override(start or Config(), {} if content is None else content, where=f"{path}: ")
 
 
 class _Loader(yaml.BaseLoader):  # type: ignore[misc] # PyYAML has no types

@@ -32,25 +32,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in RUN"
     )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="RUN",
+        type=Path,
+        help="finished run to start from; rows may have more symbols and classes",
+    )
     parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="new output folder")
     add_settings(parser, budget=True)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    config = read_settings(arguments)
+    start, known = None, tuple[str, ...]()
+    if arguments.start is not None:
+        from seqssvae.runs.run import load_run
+
+        run_before = load_run(arguments.start)
+        start, known = run_before.config, run_before.labels.names
+    config = read_settings(arguments, start)
     from seqssvae.data.prepare import warn_of_test_rows_seen
     from seqssvae.trained import load
     from seqssvae.training.fit import fit
 
     data = read_rows(arguments, config)
     if arguments.test is not None:
-        warn_of_test_rows_seen(config, data, arguments.test, unlabelled_source=arguments.unlabelled)
+        warn_of_test_rows_seen(
+            config,
+            data,
+            arguments.test,
+            unlabelled_source=arguments.unlabelled,
+            known=known,
+        )
     summary = fit(
         config,
         data,
         arguments.out,
         unlabelled=arguments.unlabelled,
         resume=arguments.resume,
+        start=arguments.start,
         show_bar=True,
     )
     if arguments.test is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,15 @@ from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import Corpus, Files, Source, read_corpus
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.labels import Labels, choose_labels, draw_rows, is_among, is_first, split_dev
+from seqssvae.data.labels import (
+    Labels,
+    choose_labels,
+    class_sizes,
+    draw_rows,
+    is_among,
+    is_first,
+    split_dev,
+)
 from seqssvae.data.rows import has_words, list_names
 from seqssvae.data.tables import iterate_column
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
@@ -24,6 +33,23 @@ logger = logging.getLogger(__name__)
 
 DEV_UNLABELLED_FRACTION = 0.02  # of the unlabelled rows, held out to measure the ELBO
 DEV_UNLABELLED_ROWS = 256  # at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What more rows of an earlier run are prepared with.
+
+    Attributes:
+        vocabulary: Its symbols keep their ids.
+        labels: Its classes come first.
+        few: Labels of a class that are too few to know it by.
+        replay: Makes rows of those of its classes that have fewer labels in the data.
+    """
+
+    vocabulary: Vocabulary
+    labels: Labels
+    few: float
+    replay: Callable[[Sequence[str]], Corpus]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +100,13 @@ class Prepared:
         return [self.corpus.sequence(row) for row in rows.index.tolist()]
 
 
-def prepare(config: Config, source: Source, *, unlabelled_source: Source | None = None) -> Prepared:
+def prepare(
+    config: Config,
+    source: Source,
+    *,
+    unlabelled_source: Source | None = None,
+    start: Start | None = None,
+) -> Prepared:
     """Read the training rows, choose which keep their label, and hold some out.
 
     Rows that are equal to a held-out row but not held out themselves, for want of a label or
@@ -84,6 +116,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         config: Settings; the choice depends on `training.seed` and on the rows' ids.
         source: A file, `hub:NAME`, a `datasets.Dataset` or a corpus.
         unlabelled_source: More rows; labels in it are not read.
+        start: Of the run that training starts from.
 
     Raises:
         InputError: bad input, in one line with file, row, wanted and got; no row has a label, and
@@ -92,7 +125,14 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
     settings, seed = config.data, config.training.seed
     corpus = _normalised(_read(source, settings), settings)
     _check_labels(corpus, source, settings)
-    labels = Labels(corpus.label_names())
+    names = corpus.label_names()
+    if start is not None:
+        vocabulary_kind(settings, corpus)  # the run's, or refused
+        names = tuple(dict.fromkeys([*start.labels.names, *names]))
+        sizes = class_sizes(np.append(corpus.classes(Labels(names))[0], len(names)))
+        lost = [n for n, size in zip(start.labels.names, sizes, strict=False) if size < start.few]
+        corpus = corpus.joined(start.replay(lost)) if lost else corpus
+    labels = Labels(names)
     y, partial = corpus.classes(labels)
     seen = choose_labels(
         y, corpus.ids(), per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
@@ -137,6 +177,7 @@ def prepare(config: Config, source: Source, *, unlabelled_source: Source | None 
         size=settings.vocabulary_size,
         min_count=settings.min_count,
         form=everything.form,
+        start=None if start is None else start.vocabulary,
     )
     rows = encode_corpus(
         everything,
@@ -219,6 +260,30 @@ def read_like(
     )
 
 
+def read_without_label(
+    source: Source, config: Config, vocabulary: Vocabulary
+) -> tuple[Corpus, EncodedRows]:
+    """The rows of another file, and those of them that have no label, encoded; see `read_like`.
+
+    Raises:
+        InputError: bad input, or every row has a label.
+    """
+    corpus = read_corpus_like(source, config, vocabulary, read_labels=True)
+    y, partial = corpus.classes(Labels(corpus.label_names()))
+    is_free = y < 0
+    is_free[list(partial)] = False
+    if not is_free.any():
+        raise InputError(f"{corpus.source}: wanted a row without a label, got none")
+    rows = encode_corpus(
+        corpus,
+        vocabulary,
+        None,
+        max_length=config.data.max_length,
+        whole_length=config.whole_length,
+    )
+    return corpus, rows.take(is_free)
+
+
 def read_corpus_like(
     source: Source, config: Config, vocabulary: Vocabulary, *, read_labels: bool
 ) -> Corpus:
@@ -247,8 +312,16 @@ def warn_of_test_rows_seen(
     test_source: Source,
     *,
     unlabelled_source: Source | None = None,
+    known: Sequence[str] = (),
 ) -> int:
     """Log how many test rows are among the training rows, with or without their labels, if any.
+
+    Args:
+        config: Settings.
+        source: The training rows, as in `prepare`.
+        test_source: The test rows.
+        unlabelled_source: As in `prepare`.
+        known: Labels beside those of the training rows.
 
     Returns:
         Their number.
@@ -262,8 +335,8 @@ def warn_of_test_rows_seen(
     corpora.append(_read(test_source, config.data))
     _check_labels(corpora[-1], test_source, config.data, only_candidates=True)
     *training, test = (corpus.normalised(corpora[0].form) for corpus in corpora)
-    if names := training[0].label_names():
-        test.classes(Labels(names))  # an unknown label is found before training
+    if names := {*known, *training[0].label_names()}:
+        test.classes(Labels(tuple(sorted(names))))  # an unknown label is found before training
     seen = count_shared(test, training)
     if seen:
         logger.warning("%d test rows are also training rows: results are optimistic", seen)

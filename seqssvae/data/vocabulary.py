@@ -285,6 +285,7 @@ def build_vocabulary(
     size: int,
     min_count: int = 1,
     form: str = "none",
+    start: Vocabulary | None = None,
 ) -> Vocabulary:
     """Learn a vocabulary from training rows; their order does not matter.
 
@@ -299,10 +300,13 @@ def build_vocabulary(
         size: Limit of V, special symbols included; at least 300 for "sentencepiece".
         min_count: Rarer characters and tokens become UNK; ignored for "sentencepiece".
         form: See `Vocabulary`.
+        start: One of the same kind, whose symbols come first; none are added to SentencePiece's.
 
     Raises:
         InputError: an unknown kind, a size that is too small, or sequences of the other kind.
     """
+    if isinstance(start, SentencePieceVocabulary):
+        return start
     if kind == "sentencepiece":
         if size < MIN_PIECES:
             raise InputError(
@@ -322,7 +326,8 @@ def build_vocabulary(
         counts.update(_as_tokens(sequence, form) if is_tokens else _as_text(sequence, kind, form))
     frequent = [symbol for symbol in counts if counts[symbol] >= min_count]
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
-    symbols = frequent[: size - NUM_SPECIAL]
+    old = start._symbols if isinstance(start, _ListedVocabulary) else ()
+    symbols = list(dict.fromkeys([*old, *frequent]))[: max(size - NUM_SPECIAL, len(old))]
     return LISTED[kind](symbols, form=form)
 
 

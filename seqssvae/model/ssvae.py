@@ -155,11 +155,11 @@ class SSVAE(PyroModule):
         known = None if known is None else known.to(self.prior_logits.dtype)
         return self.encode(batch.x, batch.lengths, batch.whole, ngram_logits=known)
 
-    def start_from_ngrams(self) -> None:
-        """Reset q(y | x) to its n-gram part, and freeze that part, a teacher from now on."""
+    def start_from_ngrams(self, *, reset: bool = True) -> None:
+        """Freeze the n-gram part of q(y | x), a teacher from now on, and reset q to it."""
         if self.head_y is not None and self.ngrams is not None:
             self.ngrams.requires_grad_(False)
-            for parameter in self.head_y.parameters():
+            for parameter in self.head_y.parameters() if reset else ():
                 torch.nn.init.zeros_(parameter)
 
     @property

@@ -38,6 +38,7 @@ from seqssvae.training.resume import (
     identify,
 )
 from seqssvae.training.signals import StopSignals
+from seqssvae.training.start import StartingRun
 from seqssvae.training.step import num_shards
 from seqssvae.training.teach import learn_dev_labels, teach
 from seqssvae.training.trainer import BAD_NUMBERS, OnEvaluation, Trainer
@@ -61,6 +62,7 @@ def fit(
     *,
     unlabelled: Source | None = None,
     resume: bool = False,
+    start: str | Path | None = None,
     show_bar: bool = False,
 ) -> dict[str, Any]:
     """Train a model on a file and save it.
@@ -75,12 +77,17 @@ def fit(
     same; otherwise the rows come in the same order with other noise.
 
     Args:
-        config: The settings, or a mapping of those that are not default, as of `override`. A
-            resumed run may have another `training.max_minutes` or `device`.
+        config: The settings, or a mapping of those that are not default, or not those of `start`,
+            as of `override`. A resumed run may have another `training.max_minutes` or `device`.
         source: A file, `hub:NAME`, or a `datasets.Dataset`.
         out: The run's folder; new or empty, unless `resume`.
         unlabelled: More rows; their labels are not read.
         resume: Continue from the checkpoint in `out`, if there is one.
+        start: Folder of a finished run, whose weights are the first. Its symbols keep their ids and
+            its classes come first; the rows may have more of both. Rows that it generates stand for
+            classes that have less than half as many labels as its own on average. The summary's
+            `dev` has the accuracy on held-out rows of its classes before (`old_accuracy_before`)
+            and after (`old_accuracy`).
         show_bar: Show progress on stderr, see `seqssvae.progress`.
 
     Returns:
@@ -99,12 +106,13 @@ def fit(
         >>> summary["num_labelled"], summary["stopped_by"]
         (32, 'steps')
     """
-    config = as_config(config)
+    first = None if start is None else StartingRun.load(Path(start))
+    config = as_config(config) if first is None else first.adapt(config)
     with distributed.joined(), contextlib.ExitStack() as held:
         if show_bar:
             held.enter_context(progress.shown())
         seconds = held.enter_context(progress.timed())
-        summary = _fit(config, source, Path(out), unlabelled, held, seconds, resume=resume)
+        summary = _fit(config, source, Path(out), unlabelled, held, seconds, first, resume=resume)
     if summary["stopped_by"] == BAD_NUMBERS:
         raise Diverged(
             f"{summary['run']}: wanted finite numbers, got {summary['skipped_steps']} steps "
@@ -120,6 +128,7 @@ def train(
     checkpoint: Mapping[str, Any] | None = None,
     on_evaluation: OnEvaluation | None = None,
     should_stop: Callable[[], bool] | None = None,
+    start: StartingRun | None = None,
 ) -> Trainer:
     """Build a model, initialise it from a teacher, and train it.
 
@@ -132,6 +141,7 @@ def train(
         checkpoint: A `Trainer.state` to resume from, instead of starting.
         on_evaluation: Called with each evaluation's metrics.
         should_stop: Called between steps.
+        start: A run to start from.
 
     Returns:
         The trainer, with the trained model and its progress.
@@ -144,9 +154,11 @@ def train(
         config = override(config, UNUSED)
     config = override(config, {"estimator.name": choose_estimator(config, prepared)})
     model = build(config, prepared)
+    if start is not None:
+        start.copy_to(model, prepared)
     if checkpoint is None:
         with progress.phase("teacher"):
-            taught = teach(config, model, prepared)
+            taught = teach(config, model, prepared, reset=start is None)
     elif taught := checkpoint["progress"]["taught"]:
         model.start_from_ngrams()
     trainer = Trainer(
@@ -168,6 +180,8 @@ def train(
     with progress.phase("steps"):
         trained = trainer.train()
     if trained.metrics:
+        if start is not None and model.num_classes:
+            trained.metrics |= start.compare(model, prepared, *trained.default_mode)
         with progress.phase("teacher"):
             trained.dev_labels_learned = learn_dev_labels(config, model, prepared, taught=taught)
     return trainer
@@ -180,6 +194,7 @@ def _fit(
     unlabelled: Source | None,
     held: contextlib.ExitStack,
     seconds: dict[str, float],
+    start: StartingRun | None,
     *,
     resume: bool,
 ) -> dict[str, Any]:
@@ -190,16 +205,18 @@ def _fit(
     # the first may write a cache that the others read
     with progress.phase("reading"), distributed.writer_first():
         _check(config, out, held, resume=resume)
-        prepared = prepare(config, source, unlabelled_source=unlabelled)
+        of_rows = None if start is None else start.of_rows
+        prepared = prepare(config, source, unlabelled_source=unlabelled, start=of_rows)
     _log_sizes(config, prepared)
+    of_run = None if start is None else start.contents.checksum
     if resume and is_finished(out):
-        return _finished(out, config, prepared)
+        return _finished(out, config, prepared, of_run)
     checkpoint = _checkpoint(out) if resume else None
     if checkpoint is not None:
         config = _with_estimator(config, checkpoint["identity"]["config"]["estimator"]["name"])
     name = distributed.from_writer(lambda: choose_estimator(config, prepared))
     config = _with_estimator(config, name)
-    identity = identify(config, prepared)
+    identity = identify(config, prepared, of_run)
     check_ranks(out, identity, checkpoint)
     if checkpoint is not None:
         check_identity(out, checkpoint["identity"], identity)
@@ -228,6 +245,7 @@ def _fit(
             checkpoint=checkpoint,
             on_evaluation=on_evaluation,
             should_stop=lambda: signals.received is not None,
+            start=start,
         )
         received = next(filter(None, distributed.gather(signals.received)), None)
         if received is not None and not trainer.progress.metrics:
@@ -257,11 +275,11 @@ def _check(config: Config, out: Path, held: contextlib.ExitStack, *, resume: boo
             check_old_run(out)
 
 
-def _finished(out: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
+def _finished(out: Path, config: Config, prepared: Prepared, start: str | None) -> dict[str, Any]:
     """The summary of a finished run of the same settings and rows."""
     finished = load_run(out)
     config = _with_estimator(config, finished.config.estimator.name)
-    if finished.manifest.get("identity") != checksum_identity(identify(config, prepared)):
+    if finished.manifest.get("identity") != checksum_identity(identify(config, prepared, start)):
         raise InputError(f"{out}: wanted the settings and rows of the finished run, got others")
     distributed.from_writer(lambda: remove_checkpoints(out))
     return dict(finished.manifest["summary"])

@@ -20,8 +20,8 @@ FREE = (
 )  # of `training`, that a resumed run may change
 
 
-def identify(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """The settings, and checksums of the rows and their ids.
+def identify(config: Config, prepared: Prepared, start: str | None = None) -> dict[str, Any]:
+    """The settings, checksums of the rows and their ids, and of the run to start from.
 
     The time limit, the device and the number of processes are left out.
     """
@@ -33,6 +33,7 @@ def identify(config: Config, prepared: Prepared) -> dict[str, Any]:
         "config": settings,
         "split": {name: checksum_ids(ids) for name, ids in prepared.split.items()},
         "rows": [checksum_rows(rows) for rows in streams],
+        **({} if start is None else {"start": start}),
     }
 
 

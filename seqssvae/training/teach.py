@@ -15,13 +15,14 @@ from seqssvae.training.counting import Counting
 logger = logging.getLogger(__name__)
 
 
-def teach(config: Config, model: SSVAE, prepared: Prepared) -> bool:
+def teach(config: Config, model: SSVAE, prepared: Prepared, *, reset: bool = True) -> bool:
     """Initialise q(y | x) from a teacher, if there is one, and freeze its n-gram part.
 
     Args:
         config: The settings.
         model: Its n-gram part and its head of y are overwritten, the same on every rank.
         prepared: The rows.
+        reset: Whether q(y | x) starts as its n-gram part; else its head is kept.
 
     Returns:
         Whether there is a teacher: the settings ask for it, the model has n-gram features, and
@@ -35,7 +36,7 @@ def teach(config: Config, model: SSVAE, prepared: Prepared) -> bool:
         if config.training.classifier_only:
             raise InputError("--classifier-only: wanted labels of at least two classes, got fewer")
         return False
-    model.start_from_ngrams()
+    model.start_from_ngrams(reset=reset)
     _distil(config, model, prepared)
     return True
 

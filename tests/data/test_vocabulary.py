@@ -145,6 +145,16 @@ def test_the_most_frequent_symbols_are_kept() -> None:
     ]
 
 
+def test_an_earlier_vocabulary_keeps_its_ids(pieces: Vocabulary) -> None:
+    """New symbols follow while there is room; pieces spell them in bytes."""
+    first = build_vocabulary("characters", ["ab"], size=9)
+    second = build_vocabulary("characters", ["dcccab"], size=9, start=first)
+    assert [second.symbol(id) for id in range(NUM_SPECIAL, 8)] == ["a", "b", "c", "d"]
+    full = build_vocabulary("characters", ["dcccab"], size=NUM_SPECIAL + 1, start=first)
+    assert full.fingerprint == first.fingerprint
+    assert build_vocabulary("sentencepiece", ["ß"], size=9, start=pieces) is pieces
+
+
 def test_tokens_that_look_special_are_tokens() -> None:
     vocabulary = build_vocabulary("tokens", [["<unk>", "<eos>", "▁", " "]], size=100)
     ids = vocabulary.encode(["<unk>", "<eos>", "▁", " ", "new"])
