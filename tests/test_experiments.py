@@ -159,6 +159,31 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
     assert (tmp_path / "found" / "second.jsonl").read_text().splitlines() == lines
 
 
+def test_rounds_of_labelling_are_compared(tmp_path: Path) -> None:
+    """`suggest.py` begins each way with the same labels; finished draws are not run again."""
+    (tmp_path / "words").mkdir()
+    write_words(tmp_path / "words" / "train.jsonl", 15)
+    write_words(tmp_path / "words" / "test.jsonl", 5)
+    words = [
+        tmp_path, "words", "--draws", 2, "--rounds", 2, "--labels", 6, "--out", "found",
+        "--data.dev_fraction", 0.5, *QUICK,
+    ]  # fmt: skip
+    shown = run_experiment("suggest.py", *words, folder=tmp_path)
+    lines = (tmp_path / "found" / "words.jsonl").read_text().splitlines()
+    records = list(map(json.loads, lines))
+    for way in ("random", "margin", "suggest"):
+        own = [record for record in records if record["way"] == way]
+        assert sorted((one["draw"], one["num_labels"]) for one in own) == [
+            (0, 6), (0, 12), (1, 6), (1, 12)
+        ]  # fmt: skip
+    first = {(one["draw"], one["accuracy"]) for one in records if one["num_labels"] == 6}
+    assert len(first) == 2  # of each draw one, whatever the way
+    mean = 50 * sum(accuracy for _, accuracy in first)
+    assert f"| words | 6 | {mean:.1f} | {mean:.1f} (+0.0 ± 0.0) | {mean:.1f} (+0.0" in shown
+    assert run_experiment("suggest.py", *words, folder=tmp_path) == shown
+    assert (tmp_path / "found" / "words.jsonl").read_text().splitlines() == lines
+
+
 def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     """`language_modelling.py` trains both, the language model without y and z."""
     write_words(tmp_path / "train.jsonl", 15)

@@ -23,7 +23,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     *("train", "evaluate", "classify", "generate", "transfer", "interpolate", "compare", "check"),
-    *("encode", "plot", "report", "explore", "export", "demo", "explain"),
+    *("encode", "plot", "report", "explore", "export", "demo", "explain", "suggest"),
 )
 WITHOUT_RUN = ("train", "compare", "demo")  # all others load a trained run
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun

@@ -626,6 +626,49 @@ def test_explain(run: Run, small_run: Small, monkeypatch: pytest.MonkeyPatch) ->
         assert refused.status == 2 and wanted in refused.err and refused.err.count("\n") == 1
 
 
+def test_rows_are_suggested_labelled_and_learned(
+    run: Run, small_run: Small, tmp_path: Path
+) -> None:
+    """What `suggest` writes is data once its labels are filled in, of a class that is new too."""
+    random = np.random.default_rng(0)
+    pool = [{"text": "".join(random.choice(list("abcdxy"), 5)), "id": f"p{i}"} for i in range(60)]
+    data = write_rows(tmp_path / "pool.jsonl", [*pool, {"text": "xyxy", "label": "odd"}])
+    for ending in ("csv", "jsonl", "parquet"):
+        out = tmp_path / f"to label.{ending}"
+        words = ("suggest", small_run[0], "--data", data, "--out", out, "-n", 9)
+        done = run(*words, "--before", small_run[0], "--json")
+        assert done.status == 0, done.err
+        assert done.json["num_rows"] == 9 and 0.5 < done.json["expected_accuracy"] <= 1
+        assert done.json["kappa"] == 1.0 and done.json["is_enough"]
+        rows = list(iterate_rows(out, ColumnChoice()))
+        assert {row.id for row in rows} <= {row["id"] for row in pool}
+        assert [row.label for row in rows] == [None] * 9
+        refused = run(*words)
+        assert refused.status == 2 and "wanted a new file, got one that exists" in refused.err
+    shown = run("suggest", small_run[0], "--data", data, "--out", tmp_path / "b.tsv")
+    assert re.match(r"20 of 60 rows without a label: .*b.tsv, column label\n", shown.out)
+    labels = ["odd" if set(row.sequence) & set("xy") else "left" for row in rows]
+    texts = [row.sequence for row in rows]
+    labelled = [{"text": t, "label": y} for t, y in zip(texts, labels, strict=True)]
+    write_rows(
+        tmp_path / "labelled.jsonl",
+        [*labelled, *({"text": "xy" * i, "label": "odd"} for i in range(1, 9))],
+    )
+    test = write_rows(tmp_path / "test.jsonl", [{"text": "cd", "label": "right"}])
+    grown = run(
+        *("train", "--from", small_run[0], "--data", tmp_path / "labelled.jsonl", "--test", test),
+        *("--unlabelled", data, "--training.num_steps=2", "--objective.kl_warmup_steps=1"),
+        *("--out", tmp_path / "run", "--json"),
+    )
+    assert grown.status == 0, grown.err
+    assert grown.json["test"]["accuracy"] == grown.json["dev"]["old_accuracy"] == 1.0
+    assert (
+        run("classify", tmp_path / "run", "xyxy", "--json").json["predictions"][0]["label"] == "odd"
+    )
+    none_left = run("suggest", small_run[0], "--data", test, "--out", tmp_path / "c.csv")
+    assert none_left.status == 2 and "wanted a row without a label, got none" in none_left.err
+
+
 def test_a_label_that_training_never_saw(run: Run, tmp_path: Path, small_run: Small) -> None:
     path = write_rows(
         tmp_path / "new.jsonl", [{"text": "ab", "label": "left"}, {"text": "ab", "label": "lift"}]
