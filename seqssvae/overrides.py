@@ -75,9 +75,8 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
             raise InputError(f"{where}{key}: wanted {one.values}, got {got}") from None
         sections[one.section] = dataclasses.replace(sections[one.section], **change)
     usual, steps = ObjectiveConfig.kl_warmup_steps, sections["training"].num_steps
-    warmup_steps, third = config.objective.kl_warmup_steps, config.training.num_steps // 3
-    is_set = "objective.kl_warmup_steps" in seen or warmup_steps not in (usual, third)
-    if "training.num_steps" in seen and not is_set and warmup_steps > steps // 3 >= 0:
+    is_set = "objective.kl_warmup_steps" in seen or sections["objective"].kl_warmup_steps != usual
+    if "training.num_steps" in seen and not is_set and usual > steps // 3 >= 0:
         fewer = {"kl_warmup_steps": steps // 3}
         sections["objective"] = dataclasses.replace(sections["objective"], **fewer)
     try:

@@ -47,9 +47,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     start, known = None, tuple[str, ...]()
     if arguments.start is not None:
         from seqssvae.runs.run import load_run
+        from seqssvae.training.start import start_settings
 
         run_before = load_run(arguments.start)
-        start, known = run_before.config, run_before.labels.names
+        start, known = start_settings(run_before.config), run_before.labels.names
     config = read_settings(arguments, start)
     from seqssvae.data.prepare import warn_of_test_rows_seen
     from seqssvae.trained import load

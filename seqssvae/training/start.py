@@ -32,6 +32,11 @@ DRAWN = 2  # times as many are generated, of which the likeliest of their class 
 FREE = ("dropout", "word_dropout", "encoder_word_dropout", "softmax_memory", "prior")  # of `model`
 
 
+def start_settings(config: Config) -> Config:
+    """The settings of a run, for a training that starts from it: its decoder reads z already."""
+    return override(config, {"objective.recurrent_first": 0.0, "objective.kl_schedule": "constant"})
+
+
 @dataclasses.dataclass(frozen=True)
 class StartingRun:
     """A finished run.
@@ -73,7 +78,7 @@ class StartingRun:
             InputError: other networks than the run's.
         """
         if not isinstance(config, Config):
-            config = override(self.contents.config, config)
+            config = override(start_settings(self.contents.config), config)
         wanted, got = (dataclasses.asdict(one.model) for one in (self.contents.config, config))
         for name, value in wanted.items():
             if name not in FREE and got[name] != value:

@@ -657,7 +657,7 @@ def test_rows_are_suggested_labelled_and_learned(
     test = write_rows(tmp_path / "test.jsonl", [{"text": "cd", "label": "right"}])
     grown = run(
         *("train", "--from", small_run[0], "--data", tmp_path / "labelled.jsonl", "--test", test),
-        *("--unlabelled", data, "--training.num_steps=2", "--objective.kl_warmup_steps=1"),
+        *("--unlabelled", data, "--training.num_steps=2"),
         *("--out", tmp_path / "run", "--json"),
     )
     assert grown.status == 0, grown.err
