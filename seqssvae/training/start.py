@@ -75,10 +75,12 @@ class StartingRun:
             config: All settings, or a mapping of those that are not the run's.
 
         Raises:
-            InputError: other networks than the run's.
+            InputError: other networks than the run's, or --classifier-only, which has none.
         """
         if not isinstance(config, Config):
             config = override(start_settings(self.contents.config), config)
+        if self.contents.config.training.classifier_only or config.training.classifier_only:
+            raise InputError(f"--from {self.folder}: wanted a whole model, got --classifier-only")
         wanted, got = (dataclasses.asdict(one.model) for one in (self.contents.config, config))
         for name, value in wanted.items():
             if name not in FREE and got[name] != value:

@@ -121,6 +121,8 @@ def test_other_networks_and_other_symbols_are_refused(small_run: SmallRun, tmp_p
     data = write_rows(tmp_path / "new.jsonl", NEW_ROWS)
     with pytest.raises(InputError, match=r"^model.cell: wanted lstm as in .*, got gru$"):
         fit({"model.cell": "gru"}, data, tmp_path / "run", start=small_run[0])
+    with pytest.raises(InputError, match="wanted a whole model, got --classifier-only"):
+        fit({"training.classifier_only": True}, data, tmp_path / "run", start=small_run[0])
     tokens = write_rows(tmp_path / "tokens.jsonl", [{"tokens": ["a"], "label": "left"}])
     with pytest.raises(InputError, match=r"for data.vocabulary = characters, got tokens$"):
         fit({}, tokens, tmp_path / "run", start=small_run[0])
