@@ -19,18 +19,18 @@ class InputError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal, after which the state was saved.
+    """A signal; what training had reached is saved.
 
     Args:
         number: Number of the signal.
-        message: What was saved, in a line.
+        message: What was saved, in a line; may be empty.
 
     Attributes:
         status: Exit status, 128 plus the number of the signal: 143 or 130.
     """
 
     def __init__(self, number: int, message: str) -> None:
-        super().__init__(f"{signal.Signals(number).name}; {message}")
+        super().__init__("; ".join(filter(None, (signal.Signals(number).name, message))))
         self.status = 128 + number
 
 

@@ -32,7 +32,7 @@ CHANGES: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _random_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
-    def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
+    def distil(ngrams: NGramLogits, data: Prepared, seed: int, **_: object) -> None:
         torch.nn.init.normal_(ngrams.weight, generator=torch.Generator().manual_seed(0))
 
     monkeypatch.setattr("seqssvae.training.teach.distil", distil)

@@ -18,6 +18,7 @@ from seqssvae import distributed, progress
 from seqssvae.cli.parser import SHELLS, Parser, completion_script
 from seqssvae.config import Device
 from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
+from seqssvae.training.signals import StopSignals
 
 __all__ = ["COMMANDS", "main"]
 
@@ -111,6 +112,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 raise InputError(f"wanted {wanted} under torchrun, got {arguments.command}")
             if rank or (arguments.json and arguments.command != "explore"):  # which prints its URL
                 stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            if rank is None:  # torchrun's signals come to all processes, which wait for each other
+                stack.enter_context(StopSignals(message=""))
             stack.enter_context(distributed.joined())
             stack.enter_context(progress.shown())
             result: dict[str, Any] = arguments.execute(arguments)

@@ -19,6 +19,7 @@ from seqssvae.overrides import override
 from seqssvae.teacher.distil import fit_prepared
 from seqssvae.teacher.features import Sequences
 from seqssvae.training.fit import train
+from seqssvae.training.teach import teacher_seconds
 from seqssvae.training.trainer import Mode
 
 Probabilities = NDArray[np.float64]
@@ -86,5 +87,7 @@ def predict_by_teacher(config: Config, prepared: Prepared, sequences: Sequences)
     Returns:
         `[n, K]`.
     """
-    teacher, _ = fit_prepared(prepared.with_dev_labels(), config.training.seed)
+    teacher, _ = fit_prepared(
+        prepared.with_dev_labels(), config.training.seed, max_seconds=teacher_seconds(config)
+    )
     return teacher.predict(sequences).astype(np.float64)

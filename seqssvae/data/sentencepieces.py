@@ -4,9 +4,10 @@ import functools
 import io
 import itertools
 import logging
+import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from seqssvae import progress
 
@@ -80,8 +81,25 @@ def train_pieces(
         minloglevel=2,
     )
     with progress.announced(f"SentencePiece learns {size} pieces"):
-        train()
+        _call_in_thread(train)
     return writer.getvalue()
+
+
+def _call_in_thread(work: Callable[[], None]) -> None:
+    """Call what runs without the interpreter, so that a signal need not wait for its end."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _sentences(texts: Sequence[str], num_characters: int) -> Iterator[str]:

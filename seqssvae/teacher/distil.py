@@ -23,6 +23,7 @@ def fit_prepared(
     *,
     max_labelled: int = 120_000,
     max_unlabelled: int = 20_000,
+    max_seconds: float | None = None,
 ) -> tuple[Teacher, EncodedRows]:
     """Fit a teacher to prepared rows.
 
@@ -33,6 +34,7 @@ def fit_prepared(
         max_labelled: Rows with a label, or with a set of possible labels, that are read; of more,
             a random part, those with a label first.
         max_unlabelled: Unlabelled rows that are read; of more, a random part.
+        max_seconds: As of `fit_teacher`.
 
     Returns:
         The teacher, and the rows that it was fitted to: those with a label come first.
@@ -52,6 +54,7 @@ def fit_prepared(
         num_classes=len(prepared.labels.names),
         candidates=rows.candidates,
         seed=seed,
+        max_seconds=max_seconds,
     )
     return teacher, rows
 
@@ -63,6 +66,7 @@ def distil(
     *,
     max_labelled: int = 120_000,
     max_unlabelled: int = 20_000,
+    max_seconds: float | None = None,
 ) -> Teacher:
     """Fit a teacher to the prepared rows, and the encoder's n-gram part to its posteriors.
 
@@ -72,12 +76,17 @@ def distil(
         seed: See there.
         max_labelled: See there.
         max_unlabelled: See there.
+        max_seconds: See there.
 
     Returns:
         The teacher.
     """
     teacher, rows = fit_prepared(
-        prepared, seed, max_labelled=max_labelled, max_unlabelled=max_unlabelled
+        prepared,
+        seed,
+        max_labelled=max_labelled,
+        max_unlabelled=max_unlabelled,
+        max_seconds=max_seconds,
     )
     y = rows.y[rows.y >= 0]
     with announced("the model's classifier learns from the simple ones"):

@@ -6,6 +6,9 @@ that a linear student inside q(y | x) can learn from them (see `student`).
 
 import dataclasses
 import functools
+import logging
+import math
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,10 +18,17 @@ from scipy.special import softmax
 from seqssvae import progress
 from seqssvae.data.rows import hash_sequences
 from seqssvae.nn.ngrams import row_chunks
-from seqssvae.teacher.classifiers import Classifier, FittedClassifier, list_classifiers
+from seqssvae.teacher.classifiers import (
+    Classifier,
+    FittedClassifier,
+    NGramClassifier,
+    list_classifiers,
+)
 from seqssvae.teacher.features import Analyzer, Features, Sequences
 from seqssvae.teacher.partial import possible_classes
 from seqssvae.teacher.pool import Pool, assign_folds, fit_pool, reestimate_prior
+
+logger = logging.getLogger(__name__)
 
 Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -120,6 +130,7 @@ def fit_teacher(
     candidates: Mapping[int, Sequence[int]] | None = None,
     seed: int = 0,
     limits: Limits | None = None,
+    max_seconds: float | None = None,
 ) -> Teacher:
     """Fit a pool to rows of which some have labels.
 
@@ -135,6 +146,8 @@ def fit_teacher(
         seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
             rows give the same teacher.
         limits: Bounds on what is read.
+        max_seconds: Time after which no further classifier is cross-validated; those with the
+            least work come first, and one always is.
     """
     limits, candidates = limits or Limits(), candidates or {}
     chosen, rows = _draw_rows(len(sequences), labelled, candidates, seed, limits)
@@ -149,7 +162,9 @@ def fit_teacher(
     possible = allowed.copy()
     possible[: len(chosen)] = np.arange(len(seen)) == classes[:, None]
     hashes = hash_sequences(sequences[row] for row in rows)
-    choice = _choose_pool(features, classes, possible, hashes, seed=seed, limits=limits)
+    choice = _choose_pool(
+        features, classes, possible, hashes, seed=seed, limits=limits, max_seconds=max_seconds
+    )
     logits = np.zeros(possible.shape)
     logits[: len(chosen)] = choice.held_out
     scored = np.flatnonzero(np.isnan(logits[:, 0]) | (np.arange(num_kept) >= len(chosen)))
@@ -217,6 +232,7 @@ def _choose_pool(
     *,
     seed: int,
     limits: Limits,
+    max_seconds: float | None,
 ) -> _Choice:
     """The pool of all classifiers or, if it is no better, of those that use labelled rows alone.
 
@@ -227,6 +243,7 @@ def _choose_pool(
         hashes: Checksums of the rows' sequences, `[N]`; equal rows are held out together.
         seed: Seed of the bootstrap samples.
         limits: Bounds on what is read.
+        max_seconds: See `fit_teacher`.
     """
     counts = np.bincount(y, minlength=possible.shape[1]) + 0.5
     prior = counts / counts.sum()
@@ -237,23 +254,18 @@ def _choose_pool(
         long_characters=features.has_words
         and len(features.rows["characters"].symbols) < max_characters,
     )
-    scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
     is_held_out = folds >= 0
     if is_held_out.any():
         num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
         num_kept = min(num_kept, num_rows + limits.fold_rows)
         features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
-        hashes = hashes[:num_kept]
-        num_folds = int(folds.max()) + 1
-        with progress.task("classifiers cross-validated", num_folds * len(classifiers)) as task:
-            for fold in range(num_folds):
-                held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
-                # rows with a set of labels too
-                without_fold[np.isin(hashes, hashes[held_out])] = True
-                for number, classifier in enumerate(classifiers):
-                    fitted = classifier.fit(features, without_fold, FOLD_STEPS, held_out)
-                    scores[number, held_out] = fitted.own_scores
-                    task.advance()
+        scores = _cross_validate(
+            classifiers, features, possible, hashes[:num_kept], folds, max_seconds
+        )
+        in_time = np.flatnonzero(~np.isnan(scores[:, is_held_out, 0]).any(1))
+        classifiers, scores = [classifiers[number] for number in in_time], scores[in_time]
+    else:
+        scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
     has_prior = np.array([classifier.has_prior for classifier in classifiers])
     fit = functools.partial(
         fit_pool,
@@ -279,6 +291,43 @@ def _choose_pool(
         log_posteriors[1],
         unlabelled_help,
     )
+
+
+def _cross_validate(
+    classifiers: Sequence[Classifier],
+    features: Features,
+    possible: Bools,
+    hashes: NDArray[np.uint64],
+    folds: Int64,
+    max_seconds: float | None,
+) -> Float64:
+    """Scores of J classifiers for the labelled rows in their folds, `[J, n, K]`.
+
+    NaN for rows in no fold, and for all rows of a classifier that was left out for want of time.
+    """
+    end, num_folds = time.monotonic() + (max_seconds or math.inf), int(folds.max()) + 1
+    scores = np.full((len(classifiers), len(folds), possible.shape[1]), np.nan)
+    # linear ones take less time with many classes
+    quick_first = sorted(
+        enumerate(classifiers), key=lambda one: isinstance(one[1], NGramClassifier)
+    )
+    with progress.task("classifiers cross-validated", num_folds * len(classifiers)) as task:
+        for place, (number, classifier) in enumerate(quick_first):
+            if place and time.monotonic() > end:
+                logger.warning(
+                    "the time limit left the teacher %d of %d classifiers to choose from",
+                    place,
+                    len(classifiers),
+                )
+                break
+            for fold in range(num_folds):
+                held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
+                # rows with a set of labels too
+                without_fold[np.isin(hashes, hashes[held_out])] = True
+                fitted = classifier.fit(features, without_fold, FOLD_STEPS, held_out)
+                scores[number, held_out] = fitted.own_scores
+                task.advance()
+    return scores
 
 
 def _num_first(features: Features, least: int, num_symbols: int, num_classes: int) -> int:

@@ -11,6 +11,9 @@ from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import distil
 from seqssvae.training.counting import Counting
+from seqssvae.training.signals import interruptible
+
+TEACHER_SHARE = 0.5  # of `training.max_minutes`, for each cross-validation
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ def teach(config: Config, model: SSVAE, prepared: Prepared, *, reset: bool = Tru
             raise InputError("--classifier-only: wanted labels of at least two classes, got fewer")
         return False
     model.start_from_ngrams(reset=reset)
-    _distil(config, model, prepared)
+    _distil(config, model, prepared, "the teacher was learning, --resume starts anew")
     return True
 
 
@@ -60,15 +63,24 @@ def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught
     if with_dev is prepared or not taught:
         return False
     logger.info("learning the labels of the held-out rows too")
-    _distil(config, model, with_dev)
+    _distil(config, model, with_dev, "--resume continues from the last evaluation")
     if model.decoder.ngrams is not None:
         Counting(config, model, with_dev).count()
     return True
 
 
-def _distil(config: Config, model: SSVAE, prepared: Prepared) -> None:
+def teacher_seconds(config: Config) -> float | None:
+    """How long classifiers may be cross-validated; None without a limit."""
+    limit = config.training.max_minutes
+    return None if limit is None else 60 * TEACHER_SHARE * limit
+
+
+def _distil(config: Config, model: SSVAE, prepared: Prepared, message: str) -> None:
+    """Fit the teacher; `message` is what a signal that interrupts it leaves behind."""
     assert model.ngrams is not None
     with distributed.writer_first():  # it takes minutes, and is the same on each rank
         if distributed.is_writer():
-            distil(model.ngrams, prepared, config.training.seed)
+            with interruptible(message):
+                seed, max_seconds = config.training.seed, teacher_seconds(config)
+                distil(model.ngrams, prepared, seed, max_seconds=max_seconds)
     distributed.share(model.ngrams.state_dict().values())

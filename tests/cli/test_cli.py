@@ -4,11 +4,14 @@ import gzip
 import io
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -788,6 +791,43 @@ def test_an_interruption_is_one_line(
     monkeypatch.setattr("seqssvae.trained.load", interrupted)
     ended = run("classify", small_run[0], "abab")
     assert (ended.status, ended.err) == (130, "seqssvae classify: stopped by SIGINT\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        ("train --data {data} --out {out}", "seqssvae.data.corpus.cached_table"),
+        ("train --data {data} --out {out}", "seqssvae.training.teach.distil"),
+        ("compare --data {data} --test {data} --out {out}", "seqssvae.compare.compare._run"),
+        ("evaluate {run} --data {data}", "seqssvae.trained.evaluate"),
+    ],
+)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_command_at_once(
+    run: Run,
+    small_run: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    work: str,
+    number: signal.Signals,
+    status: int,
+) -> None:
+    """Where it takes long: reading, teacher, arms, figures."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(work, interrupted)
+    folder, data = small_run
+    words = command.format(data=data, run=folder, out=tmp_path / "out").split()
+    ended = run(*words)
+    assert ended.status == status
+    name = f"seqssvae {words[0]}: stopped by {number.name}"
+    assert ended.err.splitlines()[-1].partition(";")[0] == name
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_a_label_of_the_test_file_that_training_never_saw(

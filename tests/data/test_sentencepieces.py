@@ -2,10 +2,16 @@
 
 import logging
 import random
+import signal
+import threading
+import time
+from unittest.mock import Mock
 
 import pytest
 
 from seqssvae.data import sentencepieces
+
+SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 
 def test_a_huge_corpus_is_sampled_by_content(caplog: pytest.LogCaptureFixture) -> None:
@@ -21,13 +27,12 @@ def test_a_huge_corpus_is_sampled_by_content(caplog: pytest.LogCaptureFixture) -
     generator.shuffle(texts)
     assert sentencepieces._sample(iter(texts), 10_000)[0] == sample
 
-    special = ("<pad>", "<unk>", "<bos>", "<eos>")
-    pieces = sentencepieces.train_pieces(texts, size=320, special=special, sample_characters=10_000)
+    pieces = sentencepieces.train_pieces(texts, size=320, special=SPECIAL, sample_characters=10_000)
     assert caplog.messages == [
         f"SentencePiece learns from a sample of {len(sample)} of 4000 rows, {total} characters",
         "SentencePiece learns 320 pieces",
     ]
-    assert pieces == sentencepieces.train_pieces(sample, size=320, special=special)
+    assert pieces == sentencepieces.train_pieces(sample, size=320, special=SPECIAL)
 
 
 def test_a_small_corpus_is_not_sampled() -> None:
@@ -40,3 +45,23 @@ def test_long_texts_are_cut_into_chunks() -> None:
     assert "".join(chunks[:-1]) == text
     assert chunks[-1] == "short"
     assert max(map(len, chunks)) <= sentencepieces.CHUNK_CHARACTERS
+
+
+def test_a_signal_need_not_wait_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SentencePiece learns for ten seconds without a look at signals."""
+
+    def learn(**_: object) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(3)
+
+    monkeypatch.setattr("sentencepiece.SentencePieceTrainer.train", learn)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sentencepieces.train_pieces(["ab"], size=300, special=SPECIAL)
+    assert time.monotonic() - start < 2
+
+
+def test_its_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentencepiece.SentencePieceTrainer.train", Mock(side_effect=OSError("no")))
+    with pytest.raises(OSError, match="no"):
+        sentencepieces.train_pieces(["ab"], size=300, special=SPECIAL)

@@ -1,10 +1,12 @@
 """The teacher on rows of a known making."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch.nn.functional import embedding_bag
 
 from seqssvae.teacher import teacher as module
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier
@@ -250,3 +252,34 @@ def test_where_unlabelled_rows_do_not_help_they_are_not_used(
     assert fitted.accuracy_without_unlabelled == pytest.approx(without, abs=0.15)
     best = max(with_unlabelled, without)
     assert fitted.held_out_accuracy == pytest.approx(best, abs=0.15)
+
+
+def test_a_time_limit_leaves_fewer_classifiers(caplog: pytest.LogCaptureFixture) -> None:
+    """One at least, which takes little time with many classes."""
+    rows, labelled, y = make_task(60, 3, 6)
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=3, max_seconds=1e-9)
+    check_posteriors(fitted.posteriors, (60, 3))
+    assert fitted.weights == {"logistic regression on bigrams": 1.0}
+    assert "the time limit left the teacher 1 of 15 classifiers to choose from" in caplog.text
+    patient = fit_teacher(rows, labelled, y[labelled], num_classes=3, max_seconds=1e9)
+    whole = fit_teacher(rows, labelled, y[labelled], num_classes=3)
+    np.testing.assert_array_equal(patient.posteriors, whole.posteriors)
+
+
+def test_its_work_grows_no_faster_than_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in the numbers that sparse products compute, for the same rows."""
+
+    def work(num_classes: int) -> int:
+        numbers = []
+
+        def counted(*words: Any, **options: Any) -> Any:
+            result = embedding_bag(*words, **options)
+            numbers.append(result.numel())
+            return result
+
+        monkeypatch.setattr("seqssvae.teacher.sparse.embedding_bag", counted)
+        rows, labelled, y = make_task(240, num_classes, 240 // num_classes)
+        fit_teacher(rows, labelled, y[labelled], num_classes=num_classes)
+        return sum(numbers)
+
+    assert work(60) < 12 * work(6)

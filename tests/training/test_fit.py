@@ -5,6 +5,7 @@ import logging
 import os
 import pkgutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -24,6 +25,7 @@ from seqssvae.runs.metrics import METRICS, read_metrics
 from seqssvae.runs.run import load_run
 from seqssvae.storage.checksums import SUMS
 from seqssvae.storage.files import locked
+from seqssvae.teacher.distil import distil
 from seqssvae.trained import load
 from seqssvae.training.fit import fit
 from seqssvae.training.step import Stepper
@@ -186,6 +188,33 @@ def test_a_signal_ends_a_run_after_its_step(
     state = load_checkpoint(tmp_path / "broken")
     assert state is not None and state["progress"]["step"] == step + 1
     monkeypatch.undo()
+    fit(config(), data, tmp_path / "broken", resume=True)
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (1, "SIGTERM; the teacher was learning, --resume starts anew"),
+        (2, "SIGTERM; --resume continues from the last evaluation"),
+    ],
+)
+def test_a_signal_while_the_teacher_learns_ends_it(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, call: int, message: str
+) -> None:
+    """At once, before the first step or after the last one; the run is resumed to the same bits."""
+    fit(config(), data, tmp_path / "whole")
+    calls, plain_distil = itertools.count(1), distil
+
+    def interrupted(*words: Any, **options: Any) -> object:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return plain_distil(*words, **options)
+
+    monkeypatch.setattr("seqssvae.training.teach.distil", interrupted)
+    with pytest.raises(Interrupted, match=f"^{message}$"):
+        fit(config(), data, tmp_path / "broken")
     fit(config(), data, tmp_path / "broken", resume=True)
     assert_same_files(tmp_path / "whole", tmp_path / "broken")
 
@@ -402,3 +431,9 @@ def test_a_package_without_metadata_is_saved_as_none(
     fit(small_config(), write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "run")
     versions = load(tmp_path / "run").manifest["versions"]
     assert versions["torch"] and versions["not-installed"] is None
+
+
+def test_paths_may_be_strings(tmp_path: Path, data: Path) -> None:
+    out = str(tmp_path / "run")
+    assert fit(config(), str(data), out=out)["run"] == out
+    assert len(load(out).interpolate("ab", "", 3)) == 3  # an empty sequence is one, too

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from seqssvae.errors import Interrupted
-from seqssvae.training.signals import StopSignals
+from seqssvae.training.signals import StopSignals, interruptible
 from tests.support.rows import write_rows
 from tests.support.training import SETTINGS, assert_same_run
 
@@ -202,3 +202,17 @@ def test_a_signal_from_two_senders_is_one(pause: float, status: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)
             os._exit(7 if signals.received == signal.SIGTERM else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
+
+
+def test_what_is_interruptible_ends_at_once() -> None:
+    """Also after a signal that was recorded before, and not afterwards."""
+    with StopSignals() as signals:
+        with pytest.raises(Interrupted, match="^SIGTERM; nothing is lost$"):
+            with interruptible("nothing is lost"):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+        with pytest.raises(Interrupted, match="^SIGTERM; again$"), interruptible("again"):
+            time.sleep(60)
+        assert signals.received == signal.SIGTERM and signals.message is None
+    with interruptible("no signals are recorded"):
+        pass

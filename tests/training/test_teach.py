@@ -2,6 +2,7 @@
 
 import dataclasses
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def fitted_to(monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
     """The rows that each teacher was fitted to; its weights are random."""
     calls: list[Prepared] = []
 
-    def distil(ngrams: NGramLogits, data: Prepared, seed: int) -> None:
+    def distil(ngrams: NGramLogits, data: Prepared, seed: int, **_: object) -> None:
         torch.nn.init.normal_(ngrams.weight)
         calls.append(data)
 
@@ -149,3 +150,14 @@ def test_a_resumed_run_fits_no_teacher_again(fitted_to: list[Prepared]) -> None:
     kept = [n for n in weights if not n.startswith("ngrams.")]
     assert all(torch.equal(weights[n], whole.model.state_dict()[n]) for n in kept)
     assert np.isfinite(second.progress.metrics["elbo"])
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(None, None), (3.0, 90.0)])
+def test_the_teacher_keeps_to_the_time_limit(
+    monkeypatch: pytest.MonkeyPatch, minutes: float | None, seconds: float | None
+) -> None:
+    learn, data = Mock(), prepared()
+    monkeypatch.setattr("seqssvae.training.teach.distil", learn)
+    settings = config(training__teacher=True, training__max_minutes=minutes)
+    assert teach(settings, build(settings, data), data)
+    assert learn.call_args.kwargs == {"max_seconds": seconds}
