@@ -48,6 +48,9 @@ class DataConfig:
     label_pattern: str | None = setting(
         None, "Regular expression of the label in FASTA headers: its first group, or all of it."
     )
+    encoding: str = setting(
+        "utf-8", "Encoding of files of text, as Python names it: utf-16, windows-1252 and others."
+    )
     unlabelled_values: tuple[str, ...] = setting(
         ("NaN", "nan", "NA", "N/A", "n/a", "<NA>", "#N/A", "None", "null", "NULL", "?"),
         "Labels that mean unlabelled, as an empty one does.",
@@ -189,7 +192,10 @@ class TrainingConfig:
     )
     teacher: bool = setting(True, "Initialise q(y|x) from n-gram classifiers trained with EM.")
     max_minutes: float | None = setting(
-        None, "Minutes of training, those before --resume included; null: no limit.", 0.001
+        None,
+        "Minutes of steps, those before --resume included, and of a half of that to choose the "
+        "teacher's classifiers; null: no limit.",
+        0.001,
     )
     max_bad_steps: int = setting(
         10, "Consecutive steps with numbers that are not finite, after which training ends.", 1

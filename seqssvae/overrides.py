@@ -136,4 +136,7 @@ def _parse_scalar(text: str) -> Any:
         return CONSTANTS[text.lower()]
     if not NUMBER.fullmatch(text):
         return text
-    return int(text) if text.lstrip("+-").isdigit() else float(text)
+    if text.lstrip("+-").isdigit():
+        return int(text)
+    number = float(text)
+    return int(number) if number.is_integer() and "." not in text else number  # 1e3

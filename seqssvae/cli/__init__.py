@@ -16,6 +16,7 @@ from typing import Any
 
 from seqssvae import distributed, progress
 from seqssvae.cli.parser import SHELLS, Parser, completion_script
+from seqssvae.cli.settings import standard_input
 from seqssvae.config import Device
 from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
 from seqssvae.training.signals import StopSignals
@@ -29,6 +30,7 @@ COMMANDS = (
 WITHOUT_RUN = ("train", "compare", "demo")  # all others load a trained run
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun
 DEVICE = "where the model runs; auto: a GPU with CUDA if there is one, else the CPU"
+RUN = "folder of a trained run"
 DELAY_SECONDS = 2.0  # rank 0 reports an error that all ranks have before torchrun ends them
 
 
@@ -56,9 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rest:
             parser.refuse(rest)
         if arguments.version:
-            from importlib.metadata import version
+            from importlib.metadata import PackageNotFoundError, version
 
-            print(version("seqssvae"))
+            try:
+                print(version("seqssvae"))
+            except PackageNotFoundError:
+                print("unknown: a source tree that is not installed")
             return 0
         if arguments.print_completion is not None:
             print(completion_script(parser, commands, arguments.print_completion))
@@ -87,7 +92,7 @@ def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         if name not in WITHOUT_RUN:
-            command.add_argument("run", metavar="RUN", nargs="?", help="folder of a trained run")
+            command.add_argument("run", metavar="RUN", nargs="?", type=os.path.expanduser, help=RUN)
         module.add_arguments(command)
         if name not in (*WITHOUT_RUN, "export"):  # whose device is a setting, or the CPU
             command.add_argument(
@@ -114,6 +119,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             if rank is None:  # torchrun's signals come to all processes, which wait for each other
                 stack.enter_context(StopSignals(message=""))
+            stack.enter_context(standard_input(arguments))
             stack.enter_context(distributed.joined())
             stack.enter_context(progress.shown())
             result: dict[str, Any] = arguments.execute(arguments)

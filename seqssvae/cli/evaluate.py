@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae import distributed
+from seqssvae.cli.parser import whole_number
 from seqssvae.cli.settings import (
     add_columns,
     add_labels,
@@ -143,6 +144,6 @@ def _rows(text: str) -> int | None:
     if text == "all":
         return None
     try:
-        return int(text)
+        return whole_number(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"wanted a number or all, got {text!r:.40}") from None

@@ -1,16 +1,23 @@
 """Settings in a command line: a flag for each, and a YAML file for many."""
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
+from seqssvae import distributed
 from seqssvae.config import Config, Setting, list_settings
 from seqssvae.errors import InputError
 from seqssvae.overrides import override
+from seqssvae.storage.records import DELIMITERS
 
 if TYPE_CHECKING:
     from seqssvae.trained import TrainedModel
@@ -20,6 +27,7 @@ ALIASES = {
     "data.tokens_column": "--tokens-column",
     "data.label_column": "--label-column",
     "data.label_pattern": "--label-pattern",
+    "data.encoding": "--encoding",
     "data.unlabelled_only": "--unlabelled-only",
     "data.vocabulary": "--vocabulary",
     "estimator.name": "--estimator",
@@ -29,6 +37,11 @@ ALIASES = {
 }
 COLUMNS = [key for key in ALIASES if key.startswith("data.") and key != "data.vocabulary"]
 BUDGETS = {"data.labels_per_class": "--labels-per-class", "data.num_labels": "--num-labels"}
+ROW_FILES = ("data", "labels", "test", "unlabelled", "judge")  # where `-` is standard input
+MAX_HEADER = 100_000  # bytes of standard input by which its format is found
+
+logger = logging.getLogger(__name__)
+
 METAVARS = {"an": "N", "a": "X", "text": "NAME"}  # by the first word of the values
 
 
@@ -65,9 +78,45 @@ def add_rows(parser: argparse.ArgumentParser, flag: str, *, help: str, **options
         help: What the rows are for.
         options: Further options of `add_argument`.
     """
-    parser.add_argument(
-        flag, nargs="+", action="extend", **{"metavar": "FILE", "help": help, **options}
-    )
+    options = {"metavar": "FILE", "help": f"{help}; -: standard input", **options}
+    parser.add_argument(flag, nargs="+", action="extend", type=os.path.expanduser, **options)
+
+
+@contextlib.contextmanager
+def standard_input(arguments: argparse.Namespace) -> Iterator[None]:
+    """Within it, `-` among files of rows is a file with the content of standard input.
+
+    Its ending is by its start: jsonl for an object, FASTA for a header of it, a table for a line
+    with the name of a column of sequences, and lines of text for anything else.
+
+    Raises:
+        InputError: several processes would read it.
+    """
+    files = (getattr(arguments, name, None) or [] for name in ROW_FILES)
+    if not (lists := [one for one in files if "-" in one]):
+        yield
+        return
+    if distributed.launched_rank() is not None:
+        raise InputError("-: wanted files, which all processes can read, got standard input")
+    from seqssvae.data.columns import has_sequences
+
+    with tempfile.TemporaryDirectory(prefix="seqssvae-") as folder:
+        content = sys.stdin.buffer.read()
+        head = content[:MAX_HEADER].removeprefix(b"\xef\xbb\xbf").lstrip()
+        line = head.partition(b"\n")[0].decode(errors="replace")
+        kind = {"{": "jsonl", ">": "fasta"}.get(line[:1], "txt")
+        for ending, delimiter in DELIMITERS.items():
+            names = [name.strip().strip('"') for name in line.split(delimiter)]
+            named = {getattr(arguments, f"data.{one}_column", None) for one in ("text", "tokens")}
+            if has_sequences(names) or named & set(names):
+                kind = ending
+                break
+        path = Path(folder, f"stdin.{kind}")
+        path.write_bytes(content)
+        logger.info("standard input is read as %s", kind)
+        for one in lists:
+            one[:] = [str(path) if file == "-" else file for file in one]
+        yield
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -102,11 +151,16 @@ def load_run(arguments: argparse.Namespace) -> "TrainedModel":
     from seqssvae.trained import load
 
     model = load(arguments.run, arguments.device)
+    return dataclasses.replace(model, config=override(model.config, column_changes(arguments)))
+
+
+def column_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the flags of `add_columns` change."""
     changes = {key: getattr(arguments, key) for key in COLUMNS if hasattr(arguments, key)}
     for one, other in (("text", "tokens"), ("tokens", "text")):
         if f"data.{one}_column" in changes:
             changes.setdefault(f"data.{other}_column", None)
-    return dataclasses.replace(model, config=override(model.config, changes))
+    return changes
 
 
 def read_settings(arguments: argparse.Namespace, start: Config | None = None) -> Config:

@@ -1,21 +1,29 @@
 """Train a model on labelled and unlabelled rows.
 
 A file's rows are {"text": ..., "label": ...} or {"tokens": [...], "label": ...}: jsonl, csv, tsv,
-parquet, txt or FASTA, gzipped or not. A missing, null or empty label means unlabelled. Several
+parquet, txt or FASTA, compressed or not. A missing, null or empty label means unlabelled. Several
 files are one corpus.
 
 Under torchrun the processes share each step; all of them must see the same files.
 """
 
 import argparse
+import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae.cli.settings import add_labels, add_rows, add_settings, read_rows, read_settings
+from seqssvae.errors import InputError
+from seqssvae.overrides import override
 
 if TYPE_CHECKING:
     from seqssvae.config import Config
+
+MAX_EPOCHS = 1e9
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="finished run to start from; rows may have more symbols and classes",
     )
+    parser.add_argument(
+        "--epochs",
+        type=float,
+        metavar="X",
+        help="passes over the rows without a label, or over all if each has one, in place of "
+        "training.num_steps",
+    )
     parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="new output folder")
     add_settings(parser, budget=True)
 
@@ -57,6 +72,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.training.fit import fit
 
     data = read_rows(arguments, config)
+    if arguments.epochs is not None:
+        config = _with_steps(config, arguments, data)
     if arguments.test is not None:
         warn_of_test_rows_seen(
             config,
@@ -78,6 +95,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         summary["test"] = load(arguments.out, config.training.device).evaluate(arguments.test)
     _print(summary, config)
     return summary
+
+
+def _with_steps(config: "Config", arguments: argparse.Namespace, data: Any) -> "Config":
+    """The settings with the number of steps of `--epochs`."""
+    if "training.num_steps" in vars(arguments):
+        raise InputError("wanted --epochs or --training.num_steps, got both")
+    if not 0 < arguments.epochs < MAX_EPOCHS:
+        raise InputError(f"--epochs: wanted more than 0, got {arguments.epochs:g}")
+    from seqssvae.data.prepare import steps_of_epoch
+
+    steps = steps_of_epoch(config, data, unlabelled_source=arguments.unlabelled)
+    num_steps = math.ceil(arguments.epochs * steps)
+    logger.info("%g epochs of %.1f steps are %d steps", arguments.epochs, steps, num_steps)
+    return override(config, {"training.num_steps": num_steps})
 
 
 def _print(summary: Mapping[str, Any], config: "Config") -> None:

@@ -56,6 +56,7 @@ def find_warnings(
         seen: Rows whose label is used in training or on dev.
         hashes: Checksums of the rows' sequences, `[n]`.
     """
+    yield from warn_of_quotes(corpus)
     if num_copies := len(hashes) - int(is_first(hashes).sum()):
         yield (
             f"{num_copies} of {len(hashes)} rows have the sequence of an earlier row: equal ones "
@@ -92,6 +93,15 @@ def find_warnings(
         if few:
             verb = "has" if len(few) == 1 else "have"
             yield f"{len(few)} of {len(names)} classes {verb} {what}: {list_names(few, SHOWN)}"
+
+
+def warn_of_quotes(corpus: Corpus) -> Iterator[str]:
+    """Yield a line if a cell may hold other rows."""
+    if where := corpus.doubtful():
+        yield (
+            f"{where}: a cell holds a line break and a delimiter: if it holds other rows, a quote "
+            "is unbalanced; --data.quotes never reads quotes as characters"
+        )
 
 
 def find_suspicious(names: Iterable[str]) -> list[str]:

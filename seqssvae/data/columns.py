@@ -59,6 +59,7 @@ class ColumnChoice:
         quotes: "auto", "always" or "never", see `data.quotes`.
         pattern: Regular expression of the label in the header of a FASTA record; its first group,
             if it has one.
+        encoding: Of files of text, as Python names it.
     """
 
     text: str | None = None
@@ -67,6 +68,7 @@ class ColumnChoice:
     read_labels: bool = True
     quotes: str = "auto"
     pattern: str | None = None
+    encoding: str = "utf-8"
 
     def of_names(self, names: Sequence[str], where: str) -> Columns:
         """Choose columns by name.
@@ -153,6 +155,11 @@ class ColumnChoice:
         return choice.of_names(names, where)
 
 
+def has_sequences(names: Sequence[str]) -> bool:
+    """Whether one of these columns has a usual name of sequences."""
+    return any(_is(name, usual) for name in names for usual in SEQUENCE_NAMES)
+
+
 def id_of(names: Sequence[str], used: Iterable[str | None], where: str) -> str | None:
     """The column of ids, which is none of those in `used`; None without one."""
     return _find(ID_NAMES, [name for name in names if name not in used], where)
@@ -168,8 +175,12 @@ def class_names(dataset: "datasets.Dataset", column: str | None) -> tuple[str, .
 
 
 def _is(name: str, column: str) -> bool:
-    """Whether names are equal but for case and surrounding space."""
-    return name.strip().casefold() == column.strip().casefold()
+    """Whether names are equal but for case, surrounding space and a byte order mark."""
+    return _plain(name) == _plain(column)
+
+
+def _plain(name: str) -> str:
+    return name.replace("\ufeff", "").strip().casefold()
 
 
 def _find(wanted: Iterable[str], names: Sequence[str], where: str) -> str | None:

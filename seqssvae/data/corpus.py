@@ -31,7 +31,7 @@ Source: TypeAlias = Union[Files, "Corpus", "datasets.Dataset"]
 HUB_PREFIX = "hub:"
 SEPARATOR = ", "  # of several files' names
 BATCH_ROWS = 1000  # of a data set
-READER_VERSION = 5  # raised when the same file gives other rows, so that no old cache is used
+READER_VERSION = 6  # raised when the same file gives other rows, so that no old cache is used
 
 
 @final
@@ -77,6 +77,13 @@ class Corpus:
         from pyarrow import compute
 
         return int(compute.sum(self.table.column("repeats_id"), min_count=0).as_py())
+
+    def doubtful(self) -> str | None:
+        """`FILE:NUMBER` of the first row that may hold other rows; None without one."""
+        from pyarrow import compute
+
+        row = compute.index(self.table.column("is_doubtful"), True).as_py()
+        return None if row < 0 else self.where(row)
 
     def ids(self) -> Iterator[str]:
         """Ids of all rows in order."""

@@ -10,7 +10,13 @@ import numpy as np
 
 from seqssvae import progress
 from seqssvae.config import Config, DataConfig
-from seqssvae.data.audit import count_shared, find_warnings, hash_corpus, label_candidates
+from seqssvae.data.audit import (
+    count_shared,
+    find_warnings,
+    hash_corpus,
+    label_candidates,
+    warn_of_quotes,
+)
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import Corpus, Files, Source, read_corpus
 from seqssvae.data.encode import encode_corpus
@@ -33,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 DEV_UNLABELLED_FRACTION = 0.02  # of the unlabelled rows, held out to measure the ELBO
 DEV_UNLABELLED_ROWS = 256  # at most
+YES_OR_NO = ["False", "True"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +217,8 @@ def read_with_labels(source: Files, table: Files, settings: DataConfig) -> Corpu
         InputError: bad input, a table without labels, with two of an id, or of no row's id.
     """
     corpus = _read(source, settings, read_labels=False)
-    named = read_corpus(table, ColumnChoice(text="id", label=settings.label_column))
+    choice = ColumnChoice(text="id", label=settings.label_column, encoding=settings.encoding)
+    named = read_corpus(table, choice)
     labels: dict[str, list[str]] = {}
     for row, (id, label) in enumerate(
         zip(named.sequences(), iterate_column(named.table.column("label")), strict=True)
@@ -233,6 +241,35 @@ def read_with_labels(source: Files, table: Files, settings: DataConfig) -> Corpu
     return corpus.labelled(labels, named)
 
 
+def steps_of_epoch(
+    config: Config, source: Source, *, unlabelled_source: Source | None = None
+) -> float:
+    """Steps in which the unlabelled rows are drawn once; the labelled ones, if there are no others.
+
+    Args:
+        config: The settings.
+        source: As in `prepare`, as the other argument.
+        unlabelled_source: See there.
+    """
+    corpus = _read(source, config.data)
+    y, partial = corpus.classes(Labels(corpus.label_names()))
+    budget = choose_labels(
+        y,
+        corpus.ids(),
+        per_class=config.data.labels_per_class,
+        total=config.data.num_labels,
+        seed=config.training.seed,
+    )
+    num_labelled = len(budget) + len(partial)
+    num_unlabelled = len(corpus) - num_labelled
+    if unlabelled_source is not None:
+        num_unlabelled += len(_read(unlabelled_source, config.data, read_labels=False))
+    settings = config.training
+    if num_unlabelled:
+        return num_unlabelled / settings.unlabelled_batch_size
+    return num_labelled / settings.labelled_batch_size
+
+
 def read_like(
     source: Source, config: Config, vocabulary: Vocabulary, labels: Labels | None
 ) -> EncodedRows:
@@ -251,6 +288,8 @@ def read_like(
     corpus = read_corpus_like(source, config, vocabulary, read_labels=labels is not None)
     if labels is not None and labels.names:
         _check_labels(corpus, source, config.data, only_candidates=True)
+    for warning in warn_of_quotes(corpus):
+        logger.warning(warning)
     return encode_corpus(
         corpus,
         vocabulary,
@@ -392,6 +431,12 @@ def _check_labels(
         logger.warning("%s: no row has a label, so that accuracy is not measured", corpus.source)
         return
     columns = f"; columns with few distinct values are {', '.join(few[:10])}" if few else ""
+    flags = [name for name, values in candidates.items() if values in (["0", "1"], YES_OR_NO)]
+    if len(flags) > 1:
+        columns += (
+            f"; if {list_names(flags, 3)} say whether a row is of a class, make one column of "
+            f"them, with pandas: table['label'] = table[{flags!r:.200}].astype(int).idxmax(axis=1)"
+        )
     raise InputError(
         f"{corpus.source}: wanted a label in some row (--label-column NAME, --label-pattern REGEX "
         f"for FASTA headers, or --unlabelled-only to do without), got none{columns}"
@@ -411,4 +456,5 @@ def _choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnChoice:
         read_labels=read_labels and not settings.unlabelled_only,
         quotes=settings.quotes,
         pattern=settings.label_pattern,
+        encoding=settings.encoding,
     )

@@ -1,13 +1,13 @@
-"""Rows of files: csv, tsv, jsonl, parquet, txt, FASTA, all but parquet also gzipped, row by row.
+"""Rows of files: csv, tsv, jsonl, parquet, txt, FASTA, all but parquet also compressed.
 
 Texts are not converted: 'NA', '1e5' and 'null' in a csv file are texts. Labels and ids are the same
 from every format: see `rows.name_of`.
 """
 
 import csv
+import dataclasses
 import itertools
 import json
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,13 +18,12 @@ from seqssvae.data.columns import ColumnChoice, Columns, id_of
 from seqssvae.data.rows import Row, list_names, row_error
 from seqssvae.data.texts import MAX_LINE_BYTES, READ, fasta_rows, read_lines, txt_rows
 from seqssvae.errors import InputError
+from seqssvae.storage.compressed import NAMES, split_ending
 from seqssvae.storage.files import line_of, readable
 
 KINDS = {"ndjson": "jsonl"} | dict.fromkeys(("fa", "faa", "fna", "fas"), "fasta")  # by suffix
 BATCH_ROWS = 1000  # of a parquet file
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-
-logger = logging.getLogger(__name__)
 
 
 def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterator[Row]:
@@ -38,12 +37,13 @@ def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterat
     - txt: one text a line, unlabelled; but see `texts.txt_rows` for files of fastText.
     - fasta: records with a header, see `texts.fasta_rows`.
 
-    Text is UTF-8, with or without a byte order mark, lines end with LF or CRLF.
+    Text is UTF-8, with or without a byte order mark, unless `choice.encoding` says otherwise;
+    lines end with LF or CRLF.
 
     Args:
         path: The format is that of the suffix: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet`,
-            `.txt`, `.fasta`, `.fa`, `.faa`, `.fna`, `.fas`; all but parquet may have `.gz` after
-            it.
+            `.txt`, `.fasta`, `.fa`, `.faa`, `.fna`, `.fas`; all but parquet may have `.gz`,
+            `.bz2`, `.xz`, `.zst` or `.zip` after it, the last one also alone.
         choice: Named columns; None for those with usual names. A missing, null or empty label
             means unlabelled; a list as label is 'one of these'.
 
@@ -76,7 +76,7 @@ def column_names(path: Path, choice: ColumnChoice, num_rows: int) -> list[str]:
     if kind in DELIMITERS:
         return next(_cells(path, choice))[1]
     if kind == "jsonl":
-        records = itertools.islice(_objects(path), num_rows)
+        records = itertools.islice(_objects(path, choice), num_rows)
         return list(dict.fromkeys(name for _, record in records for name in record))
     if kind == "parquet":
         from pyarrow import parquet
@@ -125,14 +125,14 @@ def _kind(path: Path) -> str:
         is_name = False
     if not is_name:
         raise InputError(f"{str(path)!r}: wanted a file name, got a NUL or a lone surrogate in it")
-    suffixes = path.name.lower().split(".")[1:]
-    gzipped = suffixes[-1:] == ["gz"]
-    kind = suffixes[-2 if gzipped else -1] if len(suffixes) > gzipped else ""
+    name, compression = split_ending(path)
+    kind = name.lower().rpartition(".")[2]
     kind = KINDS.get(kind, kind)
-    if kind not in READERS or (gzipped and kind == "parquet"):
+    if "." not in name or kind not in READERS or (compression and kind == "parquet"):
+        endings = ", ".join(f".{ending}" for ending in NAMES)
         raise InputError(
             f"{path}: wanted a file .csv, .tsv, .jsonl, .txt or .fasta (or one of these with "
-            f".gz) or .parquet, got {path.name!r}"
+            f"{endings}) or .parquet, got {path.name!r}"
         )
     return kind
 
@@ -140,7 +140,7 @@ def _kind(path: Path) -> str:
 def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     """Rows of a csv or tsv file."""
     records = _cells(path, choice)
-    start, header = next(records, (1, []))
+    start, header, was_doubtful = next(records, (1, [], False))
     if not header:
         raise row_error(path, 1, "a header", "an empty file")
     columns = choice.of_names(header, f"{path}:{start}")
@@ -150,7 +150,7 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         for name in (columns.sequence, columns.label, columns.id)
     )
     assert sequence is not None
-    for number, cells in records:
+    for number, cells, is_doubtful in records:
         if len(cells) != len(header):
             raise row_error(path, number, f"{len(header)} cells", str(len(cells)))
         value: Any = cells[sequence]
@@ -161,20 +161,25 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         if name:
             names = _list_in(name, "a label", path, number)
             name = name if names is None else names
-        yield check(number, value, name, None if id is None else cells[id])
+        row = check(number, value, name, None if id is None else cells[id])
+        if is_doubtful or was_doubtful:
+            row, was_doubtful = dataclasses.replace(row, is_doubtful=True), False
+        yield row
 
 
-def _cells(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, list[str]]]:
+def _cells(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, list[str], bool]]:
     """Rows of a csv or tsv file that are not empty, each with the line on which it begins.
 
     A cell that holds a line break and a delimiter may hold other rows, from an unbalanced quote to
-    the next: an error in a tsv file, a warning in others, unless `choice.quotes` says otherwise.
+    the next: an error in a tsv file, in others said with the row, unless `choice.quotes` says
+    otherwise.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    delimiter, is_doubtful = DELIMITERS[_kind(path)], False
-    is_checked = choice.quotes == "auto"
+    delimiter, is_checked = DELIMITERS[_kind(path)], choice.quotes == "auto"
     quoting: Any = csv.QUOTE_NONE if choice.quotes == "never" else csv.QUOTE_MINIMAL
-    reader = csv.reader(read_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
+    reader = csv.reader(
+        read_lines(path, choice.encoding), delimiter=delimiter, strict=True, quoting=quoting
+    )
     while True:
         start = reader.line_num + 1
         try:
@@ -184,19 +189,17 @@ def _cells(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             wanted = "cells that are quoted as a whole, with quotes inside doubled, or not at all"
             raise row_error(path, start, wanted, f"a cell that is not: {error}") from error
-        if is_checked and not is_doubtful and reader.line_num > start:
-            is_doubtful = any("\n" in cell and delimiter in cell for cell in cells)
-            over = f"over the lines {start} to {reader.line_num}"
-            if is_doubtful and delimiter == "\t":
-                wanted = "cells with no tab beside a line break (or --data.quotes always or never)"
-                raise row_error(path, start, wanted, f"one {over}: is a quote unbalanced?")
-            if is_doubtful:
-                logger.warning(
-                    f"{path}:{start}: a cell {over} holds a {delimiter!r}: if it holds other rows, "
-                    "a quote is unbalanced; --data.quotes never reads quotes as characters"
-                )
+        is_doubtful = (
+            is_checked
+            and reader.line_num > start
+            and any("\n" in cell and delimiter in cell for cell in cells)
+        )
+        if is_doubtful and delimiter == "\t":
+            wanted = "cells with no tab beside a line break (or --data.quotes always or never)"
+            got = f"one over the lines {start} to {reader.line_num}: is a quote unbalanced?"
+            raise row_error(path, start, wanted, got)
         if cells:
-            yield start, cells
+            yield start, cells, is_doubtful
 
 
 def _list_in(cell: str, wanted: str, path: Path, number: int) -> list[Any] | None:
@@ -218,7 +221,7 @@ def _list_in(cell: str, wanted: str, path: Path, number: int) -> list[Any] | Non
 
 def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     """Rows of a file with a JSON object a line, of which unlabelled ones may have no label key."""
-    records = _objects(path)
+    records = _objects(path, choice)
     first = next(records, None)
     if first is None:
         raise row_error(path, 1, "a row", "an empty file")
@@ -252,10 +255,10 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         raise row_error(path, start, f"a column {given!r} in some row", list_names(keys))
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and objects."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)  # `loads` would make one for each line
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, choice.encoding), 1):
         if line.isspace():
             continue
         try:

@@ -34,6 +34,7 @@ class Row:
             second, third, ... row with the same one, so that ids are unique within a corpus.
         repeats_id: Whether its `id` column is the same as an earlier row's.
         file: Number of its file among several, from 0.
+        is_doubtful: Whether a cell of it may hold other rows, from an unbalanced quote on.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Row:
     id: str
     repeats_id: bool = False
     file: int = 0
+    is_doubtful: bool = False
 
 
 @final

@@ -49,8 +49,8 @@ def cached_table(
         block_symbols: Symbols at which a record batch ends.
 
     Returns:
-        The columns `number`, `sequence`, `label` (a list of names), `id`, `repeats_id` and `file`;
-        see `Row`.
+        The columns `number`, `sequence`, `label` (a list of names), `id`, `repeats_id`, `file` and
+        `is_doubtful`; see `Row`.
 
     Raises:
         InputError: as `cached_file`.
@@ -116,6 +116,7 @@ def _schema(is_tokens: bool) -> "pyarrow.Schema":
             "id": pyarrow.string(),
             "repeats_id": pyarrow.bool_(),
             "file": pyarrow.int32(),
+            "is_doubtful": pyarrow.bool_(),
         }
     )
 
@@ -147,6 +148,21 @@ def _names(label: str | tuple[str, ...] | None) -> list[str]:
 def is_table(value: object) -> bool:
     """Whether a value is a table of pandas, polars, pyarrow or the like, none of them imported."""
     return hasattr(value, "columns") and hasattr(value, "__arrow_c_stream__")
+
+
+def column_of(values: Any) -> Any:
+    """A column of pyarrow or polars, an array `[n, 1]` or a generator as a list; others as is."""
+    if is_table(values):
+        return values
+    if hasattr(values, "to_pylist"):
+        return values.to_pylist()
+    if hasattr(values, "__arrow_c_stream__") and not hasattr(values, "iloc"):  # pandas has that
+        import pyarrow
+
+        return pyarrow.chunked_array(values).to_pylist()
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "UOT":
+        return values[:, 0].tolist() if values.shape[1] == 1 else values
+    return list(values) if isinstance(values, Iterator) else values
 
 
 def dataset_of(value: Any) -> "datasets.Dataset":

@@ -1,10 +1,10 @@
 """Rows of text files without columns: lines of text, FASTA records, lines of fastText."""
 
+import codecs
 import contextlib
-import gzip
+import io
 import itertools
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.rows import MAX_SYMBOLS, Row, RowChecker, row_error
 from seqssvae.errors import InputError
-from seqssvae.storage.files import readable
+from seqssvae.storage.compressed import DAMAGE, NAMES, is_damage, opened, split_ending
+from seqssvae.storage.files import line_of, readable
 
 MAX_LINE_BYTES = 64 * 2**20  # a million symbols fit, a binary file does not
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -24,38 +25,65 @@ FASTTEXT_LABEL = "__label__"
 FASTTEXT_LINE = re.compile(rf"((?:{FASTTEXT_LABEL}\S+(?:\s+|$))*)(.*)", re.DOTALL)
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     """Lines with their ends, decoded one by one so that an error can name its line."""
     number = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable(path))
         file = stack.enter_context(path.open("rb"))
-        stream: Any = file
-        if path.name.lower().endswith(".gz"):
-            stream = stack.enter_context(gzip.open(file))
         task = stack.enter_context(progress.task(READ, path.stat().st_size / 2**20))
         place = 0
         try:
-            while raw := stream.readline(MAX_LINE_BYTES + 1):
+            stream = _decoded(stack.enter_context(opened(path, file)), encoding)
+            while line := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
-                if len(raw) > MAX_LINE_BYTES:
+                if len(line) > MAX_LINE_BYTES:
                     wanted = f"a line of at most {MAX_LINE_BYTES >> 20} MiB"
                     raise row_error(path, number, wanted, "a longer one")
-                if number == 1:
-                    raw = raw.removeprefix(BYTE_ORDER_MARK)
-                try:
-                    line = raw.decode()
-                except UnicodeDecodeError as error:
-                    byte, position = raw[error.start], error.start + 1
-                    got = f"the byte 0x{byte:02x} at byte {position} of the line"
-                    raise row_error(path, number, "UTF-8", got) from error
-                yield line
+                yield _decode(line, path, number)
                 if number % TOLD_LINES == 0:
                     before, place = place, file.tell()
                     task.advance((place - before) / 2**20)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except UnicodeError as error:  # of another encoding than UTF-8, whose lines are not known
+            got = f"other bytes after line {number}: {line_of(error)}"
+            raise row_error(path, number + 1, f"{encoding} (--encoding)", got) from error
+        except (*DAMAGE, OSError) as error:
+            if not is_damage(error):
+                raise
             got = f"damage after line {number}: {error}"
-            raise row_error(path, number + 1, "a whole gzip file", got) from error
+            kind = NAMES.get(split_ending(path)[1], "readable")
+            raise row_error(path, number + 1, f"a whole {kind} file", got) from error
+
+
+def _decoded(stream: Any, encoding: str) -> Any:
+    """A stream of text, or the same of bytes if they are UTF-8."""
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            return stream
+        return io.TextIOWrapper(stream, encoding, newline="\n")
+    except (LookupError, ValueError) as error:
+        wanted = "an encoding that Python knows, such as utf-16 or windows-1252"
+        raise InputError(f"--encoding: wanted {wanted}, got {encoding!r:.60}") from error
+
+
+def _decode(raw: bytes | str, path: Path, number: int) -> str:
+    """A line in UTF-8, or one that is decoded already, without a byte order mark."""
+    if isinstance(raw, str):
+        return raw.removeprefix("\ufeff") if number == 1 else raw
+    if number == 1:
+        raw = raw.removeprefix(BYTE_ORDER_MARK)
+        is_marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        for name, zeros in (("utf-16-le", raw[1::2]), ("utf-16-be", raw[::2])):
+            if is_marked or (len(raw) > 5 and not any(zeros)):  # of Latin letters
+                got = f"UTF-16, which --encoding {'utf-16' if is_marked else name} reads"
+                raise row_error(path, number, "UTF-8", got)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        byte, position = raw[error.start], error.start + 1
+        got = f"the byte 0x{byte:02x} at byte {position} of the line"
+        hint = " (--encoding windows-1252 reads most other files of Windows)"
+        raise row_error(path, number, "UTF-8", got + hint) from error
 
 
 def txt_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
@@ -72,7 +100,7 @@ def txt_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     Raises:
         InputError: as `readers.iterate_rows`.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, choice.encoding)
     head = list(itertools.islice(lines, HEAD_LINES))
     lines = itertools.chain(head, lines)
     if _is_fasta(head):
@@ -114,7 +142,8 @@ def fasta_rows(
     except re.error as error:
         got = f"{choice.pattern!r}: {error}"
         raise InputError(f"--label-pattern: wanted a regular expression, got {got}") from None
-    for number, header, sequence in _records(path, read_lines(path) if lines is None else lines):
+    lines = read_lines(path, choice.encoding) if lines is None else lines
+    for number, header, sequence in _records(path, lines):
         match = None if pattern is None else pattern.search(header)
         label = None if match is None else match[1 if match.re.groups else 0]
         yield check(number, sequence, label, next(iter(header.split()), None))

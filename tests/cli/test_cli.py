@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from seqssvae.cli import COMMANDS, main
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.readers import iterate_rows
 from seqssvae.estimators import FusedEnum
+from seqssvae.storage.files import locked
 from tests.support.rows import write_rows
 
 Small = tuple[Path, Path]
@@ -838,3 +841,123 @@ def test_a_label_of_the_test_file_that_training_never_saw(
     done = run("train", "--data", small_run[1], "--test", test, "--out", tmp_path / "run", *QUICK)
     assert done.status == 2 and "t.jsonl:2: wanted a known label" in done.err
     assert "did you mean 'left'?" in done.err and not (tmp_path / "run").exists()
+
+
+def test_home_and_standard_input_are_taken_as_people_type_them(
+    run: Run,
+    small_run: Small,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("HOME", str(small_run[0].parent))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text\nabab\ncdcdcd\n")))
+    done = run("classify", "~/run", "--data=-", "--json", "--device", "cpu")
+    assert [row["label"] for row in done.json["predictions"]] == ["left", "right"], done.err
+    assert "standard input is read as csv" in caplog.text
+    assert run("evaluate", "~/run", "--data", "~/data.jsonl", "--likelihood-rows=1e1").status == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "flags", "num_steps"),
+    [
+        ("all", (), 8),  # 2 x 40 rows / 10
+        ("all", ("--labels-per-class", 4), 10),  # 2 x 32 unlabelled rows / 7
+        ("half", (), 6),
+    ],
+)
+def test_epochs_are_passes_over_the_rows(
+    run: Run,
+    small_run: Small,
+    tmp_path: Path,
+    labels: str,
+    flags: tuple[object, ...],
+    num_steps: int,
+) -> None:
+    rows = [json.loads(line) for line in small_run[1].read_text().splitlines()]
+    data = write_rows(
+        tmp_path / "rows.jsonl",
+        [
+            row | {"label": None} if labels == "half" and i % 2 else row
+            for i, row in enumerate(rows)
+        ],
+    )
+    sizes = ("--training.labelled_batch_size=10", "--training.unlabelled_batch_size=7")
+    quick = [word for word in QUICK if "num_steps" not in word]
+    words = ("train", "--data", data, "--out", tmp_path / "run", "--data.vocabulary=characters")
+    done = run(*words, "--epochs", 2, *sizes, *flags, *quick, "--json")
+    assert done.status == 0, done.err
+    assert done.json["num_steps"] == num_steps
+    for wrong, message in (
+        (("--epochs=2", "--num_steps=3"), "wanted --epochs or --training.num_steps, got both"),
+        (("--epochs=0",), "--epochs: wanted more than 0, got 0"),
+        (("--epochs=nan",), "--epochs: wanted more than 0, got nan"),
+    ):
+        refused = run(*words, *wrong)
+        assert refused.status == 2 and message in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [
+        (
+            "compare --data {data} --test {data} --out {away}/a.jsonl --picture {here}/a/b.png",
+            "seqssvae.compare.compare.compare",
+        ),
+        (
+            "compare --data {data} --test {data} --out {file}/a.jsonl",
+            "seqssvae.compare.compare.compare",
+        ),
+        ("report {run} --out {away}/a.html", "seqssvae.show.portrait.portray"),
+        ("plot {run} --out {file}/plots", "seqssvae.show.portrait.portray"),
+        ("export {run} --to onnx --out {file}/onnx", "seqssvae.export.onnx.export_onnx"),
+    ],
+)
+def test_what_cannot_be_written_is_found_before_the_work(
+    run: Run,
+    small_run: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    work: str,
+) -> None:
+    monkeypatch.setattr(work, Mock(side_effect=AssertionError))
+    (tmp_path / "file").touch()
+    folders = {"here": tmp_path, "away": tmp_path / "away", "file": tmp_path / "file"}
+    refused = run(*words.format(run=small_run[0], data=small_run[1], **folders).split())
+    assert refused.status == 2 and refused.err.count("\n") == 1, refused.err
+    assert re.search("wanted (a folder .* to write to, got none|to write it, got )", refused.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_commands_do_not_write_one_file(run: Run, small_run: Small, tmp_path: Path) -> None:
+    folder, data = small_run
+    for words, held in (
+        (("compare", "--data", data, "--test", data, "--out"), tmp_path / "out.jsonl"),
+        (("classify", folder, "--data", data, "--out"), tmp_path / ".out.jsonl.slices"),
+        (("encode", folder, "--data", data, "--out"), tmp_path / ".out.jsonl.slices"),
+    ):
+        with locked(held, is_file=words[0] == "compare"):
+            refused = run(*words, tmp_path / "out.jsonl")
+        assert refused.status == 2 and "that no other process writes to, got one in use" in (
+            refused.err
+        )
+        assert not list(tmp_path.iterdir())
+
+
+def test_pictures_read_other_columns(run: Run, small_run: Small, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in small_run[1].read_text().splitlines()]
+    data = write_rows(tmp_path / "a.jsonl", [{"word": r["text"], "side": r["label"]} for r in rows])
+    words = ("--data", data, "--text-column", "word", "--label-column", "side")
+    done = run("plot", small_run[0], "--out", tmp_path / "plots", *words)
+    assert done.status == 0 and "confusion.png" in done.out, done.err
+    assert run("report", small_run[0], "--out", tmp_path / "r.html", *words).status == 0
+    refused = run("explore", small_run[0], "--port=0", *words[:2], "--text-column", "away")
+    assert refused.status == 2 and "a.jsonl:1: wanted a column 'away'" in refused.err
+
+
+def test_the_version_of_a_source_tree_is_not_known(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", Mock(side_effect=PackageNotFoundError))
+    assert run("--version") == (0, "unknown: a source tree that is not installed\n", "")

@@ -1,6 +1,10 @@
 """Flags and YAML files of settings: values are what they look like, whatever YAML 1.1 says."""
 
+import argparse
+import io
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,13 @@ import pytest
 import yaml
 
 from seqssvae.cli.parser import Parser
-from seqssvae.cli.settings import add_settings, load_config, read_settings
+from seqssvae.cli.settings import (
+    add_rows,
+    add_settings,
+    load_config,
+    read_settings,
+    standard_input,
+)
 from seqssvae.config import Config, list_settings
 from seqssvae.errors import InputError
 from seqssvae.overrides import override, to_mapping
@@ -41,6 +51,8 @@ def test_a_config_survives_yaml_and_json(tmp_path: Path) -> None:
         ("training.seed", "010", 10), ("training.seed", "+4", 4), ("training.seed", "'3'", 3),
         ("objective.w", "010", 10.0), ("objective.w", "1e-3", 0.001), ("objective.w", ".5", 0.5),
         ("objective.w", "5.", 5.0), ("objective.w", "1.5e+3", 1500.0), ("objective.w", "2", 2.0),
+        ("training.num_steps", "1e3", 1000), ("training.seed", "2E+3", 2000),
+        ("objective.w", "1e3", 1000.0), ("training.max_minutes", "1e1", 10.0),
         ("training.teacher", "off", False), ("training.balanced", "Yes", True),
         ("data.text_column", "2001-01-01", "2001-01-01"), ("data.text_column", "1:30", "1:30"),
         ("data.text_column", "3", "3"), ("data.text_column", "null", None),
@@ -136,3 +148,76 @@ def test_an_unknown_flag_names_the_nearest(
         parse(*words)
     error = capsys.readouterr().err
     assert caught.value.code == 2 and wanted in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        ("--num_steps 1e3", "training.num_steps", 1000),
+        ("--num-steps=5", "training.num_steps", 5),
+        ("--training.num-steps 5", "training.num_steps", 5),
+        ("--text_column review", "data.text_column", "review"),
+        ("--labels_per_class 5", "data.labels_per_class", 5),
+        ("--training.balanced", "training.balanced", True),
+        ("--balanced --data x", "training.balanced", True),
+    ],
+)
+def test_flags_as_people_type_them(words: str, key: str, value: Any) -> None:
+    """With dashes or underscores, and without their section where they are the only one."""
+    section, name = key.split(".")
+    assert to_mapping(parse(*words.split()))[section][name] == value
+
+
+def test_a_flag_that_may_be_several_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="command")
+    for section in ("left", "right"):
+        parser.add_argument(f"--{section}.size", type=int)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--size", "1"])
+    assert "unknown argument --size, did you mean" in capsys.readouterr().err
+    assert parser.parse_args(["--left.size", "1e3"]) == argparse.Namespace(
+        **{"left.size": 1000, "right.size": None}
+    )
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--left.size", "1.0"])
+    assert "--left.size: invalid int value: '1.0'" in capsys.readouterr().err
+
+
+TABLE = "review,label\na b,x\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "name"),
+    [
+        ('{"text": "a"}\n', "", "stdin.jsonl"),
+        ("\ufefftext,label\r\na,b\r\n", "", "stdin.csv"),
+        ('label\t"Sentence"\nx\ta\n', "", "stdin.tsv"),
+        ("text\na\n", "", "stdin.csv"),
+        (TABLE, "--text-column review", "stdin.csv"),
+        (TABLE, "", "stdin.txt"),
+        (">a b\nACGT\n", "", "stdin.fasta"),
+        ("Hello, world\n", "", "stdin.txt"),
+        ("", "", "stdin.txt"),
+    ],
+)
+def test_standard_input(
+    monkeypatch: pytest.MonkeyPatch, content: str, words: str, name: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    parser = Parser(prog="command")
+    for flag in ("--data", "--test"):
+        add_rows(parser, flag, help="rows")
+    add_settings(parser)
+    arguments = parser.parse_args(["--data", "~/a.csv", "-", *words.split()])
+    with standard_input(arguments):
+        first, second = arguments.data
+        assert first == os.path.expanduser("~/a.csv")
+        assert Path(second).name == name and Path(second).read_bytes() == content.encode()
+    assert not Path(second).exists()
+
+
+def test_several_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqssvae.distributed.launched_rank", lambda: 0)
+    with pytest.raises(InputError, match="wanted files, .*, got standard input"):
+        with standard_input(argparse.Namespace(data=["-"])):
+            pass

@@ -1,4 +1,4 @@
-"""Files of any content: their rows, or one InputError."""
+"""Files of any content: their rows, or one InputError; rows of any labels: their parts."""
 
 import csv
 import gzip
@@ -11,10 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from seqssvae.config import Config
 from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.corpus import gather_corpus
+from seqssvae.data.prepare import prepare
 from seqssvae.data.readers import iterate_rows
 from seqssvae.data.rows import Row, is_missing, name_of
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 from tests.support.rows import write_rows
 from tests.support.strategies import any_texts, cases, only_input_errors, texts, values
 
@@ -192,3 +196,121 @@ def test_a_duplicate_key_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", b'{"text": "ab", "label": "x", "text": "cd"}\n')
     with pytest.raises(InputError, match=r"a.jsonl:1: .*the key 'text' twice"):
         read(path)
+
+
+def odd_name(name: str, data: st.DataObject) -> str:
+    """A name of a column as other programs write it."""
+    cased = data.draw(st.sampled_from([name, name.upper(), name.title()]))
+    return data.draw(st.sampled_from(["{}", " {}", "{} ", "\ufeff{}", "\t{}"])).format(cased)
+
+
+@cases(60)
+@given(
+    kinds=st.lists(st.sampled_from(["text", "label", "id", "more"]), min_size=1, max_size=5),
+    suffix=st.sampled_from(["csv", "tsv", "jsonl"]),
+    data=st.data(),
+)
+def test_any_header(tmp_path: Path, kinds: list[str], suffix: str, data: st.DataObject) -> None:
+    """Columns are found whatever their case and space, and are never taken for another."""
+    names = [odd_name(kind, data) for kind in kinds]
+    rows = [[f"{kind} {number}" for kind in kinds] for number in range(3)]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "jsonl":
+        write_rows(path, [dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        path.write_bytes(table([names, *rows], "," if suffix == "csv" else "\t", "\n"))
+    try:
+        found = read(path)
+    except InputError:
+        assert "text" not in kinds or any(kinds.count(kind) > 1 for kind in kinds)
+        return
+    for number, row in enumerate(found):
+        assert row.sequence == f"text {number}"
+        assert row.label in (None, f"label {number}")
+        assert (row.label is None) == ("label" not in kinds)
+
+
+@cases(100)
+@given(
+    lines=st.lists(
+        st.lists(st.sampled_from(['"', "a", " ", "'", '""', "x y"]), max_size=4).map("".join),
+        min_size=1,
+        max_size=8,
+    ),
+    suffix=st.sampled_from(["csv", "tsv"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_no_quote_swallows_rows_in_silence(
+    tmp_path: Path, lines: list[str], suffix: str, end: str
+) -> None:
+    """Each line has a delimiter: a cell of several lines holds one, which is said."""
+    delimiter = "," if suffix == "csv" else "\t"
+    lines = [f"t{line}{delimiter}l" for line in lines]
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(end.join([f"text{delimiter}label", *lines, ""]).encode())
+    as_they_are = iterate_rows(path, ColumnChoice(quotes="never"))
+    assert [f"{row.sequence}{delimiter}{row.label}" for row in as_they_are] == lines
+    path.write_bytes(end.join([f"text{delimiter}label", *(one[1:] for one in lines), ""]).encode())
+    with only_input_errors():
+        found = read(path)
+        assert len(found) == len(lines) or any(row.is_doubtful for row in found)
+
+
+@cases(60)
+@given(
+    sequences=st.lists(texts.filter(bool), min_size=1, max_size=3),
+    encoding=st.sampled_from(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1"]),
+    name=st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"]),
+)
+def test_any_encoding(tmp_path: Path, sequences: list[str], encoding: str, name: str) -> None:
+    """Rows are the same in each encoding, if it is named; if not, they are not others."""
+    texts = [one.encode(encoding, "ignore").decode(encoding) or "x" for one in sequences]
+    content = "".join(f"{json.dumps({'text': one}, ensure_ascii=False)}\n" for one in texts)
+    if "jsonl" not in name:
+        delimiter = "," if "csv" in name else "\t"
+        content = table([["text"], *([one] for one in texts)], delimiter, "\n").decode()
+    path = written(tmp_path / name, content.encode(encoding))
+    found = iterate_rows(path, ColumnChoice(encoding=encoding, quotes="always"))
+    assert [row.sequence for row in found] == texts
+    with only_input_errors():
+        plain = [row.sequence for row in iterate_rows(path, ColumnChoice(quotes="always"))]
+        assert plain == texts or encoding in ("cp1252", "latin-1")
+
+
+WORDS = ["a", "b", " a", "NA", "?", "", " ", "null", "unknown", "-1", "0", "1.0", "True", "\u00e9"]
+
+
+@cases(60)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["one", "two", "three", "four", "five", "six"]),
+            st.sampled_from([*WORDS, None, 1, True, ["a", "b"], ["a"]]),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    seed=st.integers(0, 3),
+)
+def test_any_labels_and_copies(rows: list[tuple[str, Any]], seed: int) -> None:
+    """A word for no label is no class, and equal rows are all trained on or all held out."""
+    sequences, labels = zip(*rows, strict=True)
+    corpus = gather_corpus(list(sequences), list(labels), source="here")
+    config = override(Config(), {"training.seed": seed, "data.vocabulary": "characters"})
+    none = set(config.data.unlabelled_values)
+    listed = [label if isinstance(label, list) else [label] for label in labels]
+    names = {name_of(one) for label in listed for one in label if not is_missing(one)} - none
+    if not names:
+        with pytest.raises(InputError, match="wanted a label in some row"):
+            prepare(config, corpus.with_unlabelled(sorted(none)))
+        return
+    prepared = prepare(config, corpus.with_unlabelled(sorted(none)))
+    assert set(prepared.labels.names) == names
+    parts = [prepared.labelled, prepared.unlabelled, prepared.dev]
+    numbers = [set(part.index.tolist()) for part in parts]
+    assert sum(map(len, numbers)) == len(set.union(*numbers)) <= len(rows)
+    trained = {sequences[row] for part in numbers[:2] for row in part}
+    assert not trained & {sequences[row] for row in numbers[2]}
+    for part in parts:
+        for row, y in zip(part.index.tolist(), part.y.tolist(), strict=True):
+            assert y < 0 or prepared.labels.names[y] == name_of(listed[row][0])

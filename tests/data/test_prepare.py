@@ -489,3 +489,14 @@ def test_tables_of_labels_that_do_not_fit(
     with pytest.raises(InputError, match=message) as error:
         read_with_labels(source, tmp_path / "labels.csv", settings().data)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [("0", "1"), ("False", "True")])
+def test_one_hot_labels_are_an_error_that_says_what_to_do(
+    tmp_path: Path, values: tuple[str, str]
+) -> None:
+    lines = [f"row {i},{values[i % 2 == 0]},{values[i % 2]}" for i in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,good,bad", *lines, ""]))
+    wanted = r"if 'good', 'bad' say .* table\['label'\] = table\[\['good', 'bad'\]\].*idxmax"
+    with pytest.raises(InputError, match=wanted):
+        prepare(Config(), tmp_path / "a.csv")

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqssvae.data.audit import warn_of_quotes
 from seqssvae.data.columns import ColumnChoice, Columns
+from seqssvae.data.corpus import read_corpus
 from seqssvae.data.readers import arrow_rows, column_names, iterate_rows
 from seqssvae.data.rows import Row
 from seqssvae.errors import InputError
@@ -196,7 +198,11 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ),
     ("a.txt", b"abc\nab\xff\n", "a.txt:2: wanted UTF-8, got the byte 0xff at byte 3"),
     ("a.jsonl", b'{"text": "\xff"}\n', "a.jsonl:1: wanted UTF-8, got the byte 0xff"),
-    ("a.csv", "x\n".encode("utf-16"), "a.csv:1: wanted UTF-8, got the byte 0xff"),
+    (
+        "a.csv",
+        "x\n".encode("utf-16"),
+        "a.csv:1: wanted UTF-8, got UTF-16, which --encoding utf-16 reads",
+    ),
     ("a.csv", "", "a.csv:1: wanted a header, got an empty file"),
     ("a.csv", "\n\n", "a.csv:1: wanted a header, got an empty file"),
     ("a.jsonl", "", "a.jsonl:1: wanted a row, got an empty file"),
@@ -380,10 +386,8 @@ def test_integers_of_named_classes_become_names() -> None:
 INCHES = 'text{0}label\n5" disk{0}x\n"5 inch{0}y\nb{0}x\n12"{0}y\n"q"{0}x\n'
 
 
-def test_a_cell_that_may_hold_other_rows_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Unless quotes are characters, or quoted cells are meant to be so."""
+def test_a_cell_that_may_hold_other_rows_is_reported(tmp_path: Path) -> None:
+    """At each reading, unless quotes are characters, or quoted cells are meant to be so."""
     csv, tsv = tmp_path / "a.csv", tmp_path / "a.tsv"
     csv.write_text(INCHES.format(","))
     tsv.write_text(INCHES.format("\t"))
@@ -393,18 +397,19 @@ def test_a_cell_that_may_hold_other_rows_is_reported(
         assert [(row.sequence, row.label) for row in rows] == list(zip(texts, "xyxyx", strict=True))
     quoted = list(iterate_rows(tsv, ColumnChoice(quotes="always")))
     assert [row.sequence for row in quoted] == ['5" disk', "5 inch\ty\nb\tx\n12", "q"]
-    assert not caplog.records
-    assert len(list(iterate_rows(csv))) == 3
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{csv}:3: a cell over the lines 3 to 5 holds a ',': if it holds other rows, a quote is "
-        "unbalanced; --data.quotes never reads quotes as characters"
-    ]
+    assert not any(row.is_doubtful for row in [*rows, *quoted])
+    assert [row.is_doubtful for row in iterate_rows(csv)] == [False, True, False]
+    for corpus in (read_corpus(csv), read_corpus(csv)):  # the second one from the cache
+        assert list(warn_of_quotes(corpus)) == [
+            f"{csv}:3: a cell holds a line break and a delimiter: if it holds other rows, a quote "
+            "is unbalanced; --data.quotes never reads quotes as characters"
+        ]
+    csv.write_text('text,"label\nor, none"\na,b\n')
+    assert read_corpus(csv).doubtful() == f"{csv}:3"  # the first row, since the header has two
 
 
-def test_lines_of_a_quoted_cell_without_delimiter_are_fine(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lines_of_a_quoted_cell_without_delimiter_are_fine(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text('text\tlabel\n"a\nb"\tx\n"a\tb"\ty\n')
     assert [row.sequence for row in iterate_rows(path)] == ["a\nb", "a\tb"]
-    assert not caplog.records
+    assert read_corpus(path).doubtful() is None

@@ -114,3 +114,43 @@ def test_a_genome_is_refused_without_being_held_in_memory(tmp_path: Path) -> Non
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000  # of a file of 10 MB
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "windows-1252", "UTF8"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.txt", "a.fasta"])
+def test_other_encodings_are_read_as_they_are_named(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    lines = {"a.csv": ["text", "grün"], "a.txt": ["grün"], "a.fasta": [">grün", "ACGT"]}
+    text = "\r\n".join(lines.get(name, ['{"text": "grün"}'])) + "\r\n"
+    path, content = tmp_path / name, text.encode(encoding)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    (row,) = iterate_rows(path, ColumnChoice(encoding=encoding))
+    assert "grün" in (row.sequence, row.id)
+    if encoding == "UTF8":
+        return
+    wanted = "UTF-16, which --encoding utf-16.* reads"
+    if encoding == "windows-1252":
+        wanted = r"the byte 0xfc .* \(--encoding windows-1252 reads"
+    with pytest.raises(InputError, match=rf"{name}:\d: wanted UTF-8, got {wanted}"):
+        list(iterate_rows(path))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "message"),
+    [
+        ("klingon", b"a", "--encoding: wanted an encoding that Python knows, .*, got 'klingon'"),
+        ("zip", b"a", "--encoding: wanted an encoding that Python knows, .*, got 'zip'"),
+        (
+            "ascii",
+            b"a\n\xff\n",
+            r"a.txt:1: wanted ascii \(--encoding\), got other bytes after",
+        ),
+    ],
+)
+def test_an_encoding_that_does_not_fit_is_one_line(
+    tmp_path: Path, encoding: str, content: bytes, message: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(iterate_rows(tmp_path / "a.txt", ColumnChoice(encoding=encoding)))

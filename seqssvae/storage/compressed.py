@@ -1,0 +1,86 @@
+"""Compressed files, by the ending of their names."""
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from seqssvae.errors import InputError
+from seqssvae.storage.files import line_of, readable
+
+NAMES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "zstandard", "zip": "zip"}
+DAMAGE = (
+    *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+    *(NotImplementedError, RuntimeError),  # of zip files: other compressions, a password
+)
+HIDDEN = ("__MACOSX/", ".")  # starts of names in a zip file that are no content
+
+
+def split_ending(path: Path) -> tuple[str, str]:
+    """The name without the ending of a compressed file, and that: a key of `NAMES`, or "".
+
+    A zip file whose name has no other ending has the name of its content.
+
+    Raises:
+        InputError: such a file cannot be read, or is not of one file.
+    """
+    name, _, ending = path.name.rpartition(".")
+    ending = ending.lower()
+    if ending not in NAMES:
+        return path.name, ""
+    if ending == "zip" and "." not in name:
+        with readable(path):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    name = _content_of(archive)
+            except DAMAGE as error:
+                raise InputError(
+                    f"{path}: wanted a whole zip file, got: {line_of(error)}"
+                ) from error
+    return name, ending
+
+
+@contextlib.contextmanager
+def opened(path: Path, file: BinaryIO) -> Iterator[Any]:
+    """The uncompressed content of an open file, by the ending of its path.
+
+    Raises:
+        InputError: a zip file of other than one file.
+    """
+    match split_ending(path)[1]:
+        case "gz":
+            yield gzip.open(file)
+        case "bz2":
+            yield bz2.open(file)
+        case "xz":
+            yield lzma.open(file)
+        case "zst":
+            import pyarrow
+
+            yield io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
+        case "zip":
+            with zipfile.ZipFile(file) as archive:
+                yield archive.open(_content_of(archive))
+        case _:
+            yield file
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether reading failed because of the content of a compressed file, not of the system."""
+    return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None)
+
+
+def _content_of(archive: zipfile.ZipFile) -> str:
+    """The name of the one file in a zip file."""
+    names = [name for name in archive.namelist() if not name.endswith("/")]
+    names = [name for name in names if not name.startswith(HIDDEN)]
+    if len(names) != 1:
+        got = f"{len(names)}: {', '.join(names[:3])}" if names else "none"
+        raise InputError(f"{archive.filename}: wanted a zip file of one file, got {got}")
+    return names[0]
