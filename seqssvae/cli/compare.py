@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from seqssvae.cli.parser import whole_number
 from seqssvae.cli.settings import add_rows, add_settings, read_settings
 from seqssvae.compare.arms import MEANINGS
 from seqssvae.errors import InputError
@@ -40,8 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     config = read_settings(arguments)
+    from seqssvae.storage.files import check_output, locked, write_atomically
+
     try:
-        budgets = [int(part) for part in arguments.budgets.split(",")]
+        budgets = [whole_number(part) for part in arguments.budgets.split(",")]
     except ValueError:
         raise InputError(f"--budgets: wanted N,N, got {arguments.budgets}") from None
     if arguments.draws < 1 or min(budgets) < 1:
@@ -49,6 +52,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.picture is not None:
         if arguments.picture.suffix not in (".png", ".svg"):
             raise InputError(f"--picture: wanted FILE.png or FILE.svg, got {arguments.picture}")
+        check_output(arguments.picture, "--picture")
         from seqssvae.show.plots import require
 
         require("matplotlib")
@@ -58,22 +62,22 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     level = of_training.level
     of_training.setLevel(logging.ERROR)
     try:
-        records = compare(
-            config,
-            arguments.data,
-            arguments.test,
-            budgets=budgets,
-            num_draws=arguments.draws,
-            arms=arguments.arms.split(",") if arguments.arms else list(MEANINGS),
-            out=arguments.out,
-            unlabelled=arguments.unlabelled,
-        )
+        with locked(arguments.out, is_file=True):
+            records = compare(
+                config,
+                arguments.data,
+                arguments.test,
+                budgets=budgets,
+                num_draws=arguments.draws,
+                arms=arguments.arms.split(",") if arguments.arms else list(MEANINGS),
+                out=arguments.out,
+                unlabelled=arguments.unlabelled,
+            )
     finally:
         of_training.setLevel(level)
     summary = summarise(records)
     if arguments.picture is not None:
         from seqssvae.show.plots import draw_comparison, figure_to_bytes
-        from seqssvae.storage.files import write_atomically
 
         figure = draw_comparison(records, summary)
         write_atomically(arguments.picture, figure_to_bytes(figure, arguments.picture.suffix[1:]))

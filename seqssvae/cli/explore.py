@@ -7,11 +7,12 @@ Only this machine can open the page, and it loads nothing from the network. Ctrl
 import argparse
 from typing import Any
 
-from seqssvae.cli.settings import add_rows
+from seqssvae.cli.settings import add_columns, add_rows, column_changes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", help="rows of the map (default: held-out rows)")
+    add_columns(parser)
     parser.add_argument("--port", type=int, default=8050, metavar="P", help="port; 0: any free one")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the map")
 
@@ -24,7 +25,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.show.explorer_page import serve
 
     exploration = open_run(
-        arguments.run, arguments.data, seed=arguments.seed, device=arguments.device
+        arguments.run,
+        arguments.data,
+        seed=arguments.seed,
+        device=arguments.device,
+        changes=column_changes(arguments),
     )
     with serve(exploration, arguments.port) as server:
         url = f"http://{server.host}:{server.port}/"

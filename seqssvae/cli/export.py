@@ -16,9 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.export.onnx import export_onnx
+    from seqssvae.storage.files import check_output
     from seqssvae.trained import load
 
     out = Path(arguments.run) / "onnx" if arguments.out is None else arguments.out
+    check_output(out, "--out", makes_folders=True)
     summary = export_onnx(load(arguments.run, "cpu"), out)
     print(f"written to {out}, largest difference of a probability {summary['difference']:.1e}")
     return summary

@@ -9,12 +9,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_rows
+from seqssvae.cli.settings import add_columns, add_rows, column_changes
 from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", help="rows to show (default: held-out rows)")
+    add_columns(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="output folder (default: RUN/plots)"
     )
@@ -25,13 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.show.plots import draw_all, figure_to_bytes, require
     from seqssvae.show.portrait import portray
-    from seqssvae.storage.files import write_atomically
+    from seqssvae.storage.files import check_output, write_atomically
 
     require("matplotlib")
-    figures = draw_all(
-        portray(arguments.run, arguments.data, seed=arguments.seed, device=arguments.device)
-    )
     folder = arguments.out or Path(arguments.run) / "plots"
+    check_output(folder, "--out", makes_folders=True)
+    figures = draw_all(
+        portray(
+            arguments.run,
+            arguments.data,
+            seed=arguments.seed,
+            device=arguments.device,
+            changes=column_changes(arguments),
+        )
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

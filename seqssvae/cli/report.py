@@ -10,11 +10,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_rows
+from seqssvae.cli.settings import add_columns, add_rows, column_changes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", help="rows to show (default: held-out rows)")
+    add_columns(parser)
     parser.add_argument(
         "--out", metavar="FILE.html", type=Path, help="output (default: RUN/report.html)"
     )
@@ -25,14 +26,21 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.show.plots import require
     from seqssvae.show.portrait import portray
     from seqssvae.show.report import write_report
-    from seqssvae.storage.files import write_atomically
+    from seqssvae.storage.files import check_output, write_atomically
 
     require("matplotlib")
     require("plotly")
-    page = write_report(
-        portray(arguments.run, arguments.data, seed=arguments.seed, device=arguments.device)
-    )
     path = arguments.out or Path(arguments.run) / "report.html"
+    check_output(path, "--out")
+    page = write_report(
+        portray(
+            arguments.run,
+            arguments.data,
+            seed=arguments.seed,
+            device=arguments.device,
+            changes=column_changes(arguments),
+        )
+    )
     write_atomically(path, page.encode())
     print(path)
     return {"out": str(path)}

@@ -1,7 +1,7 @@
 """The model and the held-out rows behind the explorer's page."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,12 @@ class Exploration:
 
 
 def open_run(
-    run: str | Path, data: Files | None = None, *, seed: int = 0, device: str = "auto"
+    run: str | Path,
+    data: Files | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
 ) -> Exploration:
     """Load a run and embed its held-out rows.
 
@@ -148,11 +153,12 @@ def open_run(
         data: Rows to show instead of the run's held-out rows.
         seed: Seed of the sample of rows and of t-SNE.
         device: Where the model runs, as of `load`.
+        changes: As of `load_held_out`.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    trained, held_out = load_held_out(run, data, seed=seed, device=device)
+    trained, held_out = load_held_out(run, data, seed=seed, device=device, changes=changes)
     trained.require_decoder("explore")
     encoded = trained.encode_rows(held_out.rows)
     loc, names = pad_dims(encoded["loc"]), trained.labels.names

@@ -21,6 +21,7 @@ from seqssvae.data.prepare import read_corpus_like, read_with_labels
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
+from seqssvae.overrides import override
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.runs.run import training_files
 from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest
@@ -123,6 +124,7 @@ def load_held_out(
     seed: int = 0,
     num_rows: int = NUM_ROWS,
     device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[TrainedModel, HeldOut]:
     """Load a run and the rows to show of it.
 
@@ -136,6 +138,7 @@ def load_held_out(
         seed: Seed of the sample of rows.
         num_rows: The most rows; of more, a random sample is taken.
         device: Where the model runs, as of `load`.
+        changes: Settings of columns in which the data differ from training, as of `override`.
 
     Raises:
         InputError: no such run, the training data no longer exists, or bad input.
@@ -149,7 +152,8 @@ def load_held_out(
             f"{trained.manifest.get('source') or '(no name)'}; --data FILE says where it is now, "
             "or names other rows"
         )
-    corpus, rows = _read_rows(trained, given)
+    reader = dataclasses.replace(trained, config=override(trained.config, changes or {}))
+    corpus, rows = _read_rows(reader, given)
     source = corpus.source
     chosen, learned, training = np.arange(len(rows)), False, None
     if _is_trained_on(trained.manifest, split, rows, is_own=is_own):
@@ -251,7 +255,12 @@ def _held_out_ids(
 
 
 def portray(
-    run: str | Path, data: Files | None = None, *, seed: int = 0, device: str = "auto"
+    run: str | Path,
+    data: Files | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
 ) -> Portrait:
     """Compute what the pictures of a run show.
 
@@ -260,11 +269,12 @@ def portray(
         data: As in `load_held_out`.
         seed: Seed of all samples and of t-SNE.
         device: Where the model runs, as of `load`.
+        changes: As in `load_held_out`.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    trained, held_out = load_held_out(run, data, seed=seed, device=device)
+    trained, held_out = load_held_out(run, data, seed=seed, device=device, changes=changes)
     rows, names, sequences = held_out.rows, trained.labels.names, held_out.sequences
     encoded = trained.encode_rows(rows)
     loc, log_q = pad_dims(encoded["loc"]), np.log(encoded["probabilities"].clip(1e-12))

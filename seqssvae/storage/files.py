@@ -84,28 +84,55 @@ def remove_folder(path: Path) -> None:
             shutil.rmtree(path)
 
 
+def check_output(path: Path, flag: str, *, makes_folders: bool = False) -> None:
+    """Make sure that a file or a folder can be written, before the work for it.
+
+    Args:
+        path: What will be written.
+        flag: Names it in an error, as `--out`.
+        makes_folders: Whether the folders that it lies in are made.
+
+    Raises:
+        InputError: its folder is missing or cannot be written to.
+    """
+    folder = path.absolute().parent
+    while makes_folders and not folder.exists():
+        folder = folder.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        got = "one without permission" if folder.is_dir() else "none"
+        raise InputError(f"{flag} {path}: wanted a folder {folder} to write to, got {got}")
+
+
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, is_file: bool = False) -> Iterator[None]:
     """Hold a folder for one process; it is made, and removed if nothing was written to it.
 
     Where the file system has no locks, nothing is held.
 
+    Args:
+        folder: The folder, or a file.
+        is_file: Whether it is a file.
+
     Raises:
         InputError: another process holds it, or it cannot be made.
     """
+    kind = "file" if is_file else "folder"
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     with writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        (folder.parent if is_file else folder).mkdir(parents=True, exist_ok=True)
+        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY if is_file else os.O_RDONLY
+        descriptor = os.open(folder, flags, 0o666)
     try:
         with contextlib.suppress(OSError):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                wanted = f"{folder}: wanted a folder that no other process writes to"
+                wanted = f"{folder}: wanted a {kind} that no other process writes to"
                 raise InputError(f"{wanted}, got one in use") from error
         yield
     finally:
+        if is_file and folder in made and not os.fstat(descriptor).st_size:
+            folder.unlink(missing_ok=True)
         os.close(descriptor)
         for path in made:
             with contextlib.suppress(OSError):

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -34,10 +33,9 @@ def kind_of(path: Path) -> str:
     if kind not in KINDS:
         wanted = "a file .csv, .tsv, .jsonl or .parquet"
         raise InputError(f"--out {path}: wanted {wanted}, got {path.name!r}")
-    folder = path.absolute().parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        got = "one without permission" if folder.is_dir() else "none"
-        raise InputError(f"--out {path}: wanted a folder {folder} to write to, got {got}")
+    from seqssvae.storage.files import check_output
+
+    check_output(path, "--out")
     return kind
 
 

@@ -4,18 +4,20 @@ The slices have one size. Each is a file in a folder beside the output, whole or
 of them exist; after a kill only the missing ones are computed.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from seqssvae import distributed, progress
 from seqssvae.errors import InputError
 from seqssvae.storage.files import (
+    locked,
     remove_folder,
     writable,
     write_atomically,
@@ -60,13 +62,34 @@ def write_in_slices(
     is_file = out.is_file() or not out.exists()
     if not is_file and distributed.size() > 1:
         raise InputError(f"{out}: wanted a file, got a pipe or a folder")
-    if len(slices) == 1 or not is_file:
-        made = (io.BytesIO(make(rows)) for rows in slices)
-        distributed.from_writer(lambda: write_atomically_by(out, lambda file: join(made, file)))
-        return
-    key = {**key, "slice_rows": slice_rows}
     target = out.resolve()
     folder = target.with_name(f".{target.name[:100]}.slices")
+    with contextlib.ExitStack() as held:
+        if is_file and folder.parent.is_dir():
+            distributed.from_writer(lambda: held.enter_context(locked(folder)))
+        if len(slices) == 1 or not is_file:
+            made = (io.BytesIO(make(rows)) for rows in slices)
+            distributed.from_writer(lambda: write_atomically_by(out, lambda file: join(made, file)))
+        else:
+            _write_all(out, folder, slices, {**key, "slice_rows": slice_rows}, make, join, what)
+
+
+def concatenate(parts: Iterable[BinaryIO], whole: BinaryIO) -> None:
+    """Write one part after the other."""
+    for part in parts:
+        shutil.copyfileobj(part, whole)
+
+
+def _write_all(
+    out: Path,
+    folder: Path,
+    slices: Sequence[slice],
+    key: Mapping[str, Any],
+    make: Callable[[slice], bytes],
+    join: Join,
+    what: str,
+) -> None:
+    """Compute the slices that are missing in a folder, and join all."""
     distributed.from_writer(lambda: _prepare(out, folder, key, len(slices)))
     own = range(distributed.rank(), len(slices), distributed.size())
     missing = {folder / str(number): slices[number] for number in own}
@@ -78,22 +101,15 @@ def write_in_slices(
     distributed.from_writer(lambda: _finish(out, folder, len(slices), join))
 
 
-def concatenate(parts: Iterable[BinaryIO], whole: BinaryIO) -> None:
-    """Write one part after the other."""
-    for part in parts:
-        shutil.copyfileobj(part, whole)
-
-
 def _prepare(out: Path, folder: Path, key: Mapping[str, Any], num_slices: int) -> None:
-    """Make the folder, or keep it if it holds slices of the same key."""
+    """Make the folder, and empty it unless it holds slices of the same key."""
     text = json.dumps(key, sort_keys=True)
     wanted = hashlib.sha256(text.encode()).hexdigest().encode()
     path = folder / KEY
     with writable(out):
-        if folder.is_dir() and not (path.exists() and path.read_bytes() == wanted):
-            shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
-        for leftover in folder.glob(".*"):  # of a kill
+        is_other = not (path.exists() and path.read_bytes() == wanted)
+        for leftover in folder.glob("*" if is_other else ".*"):  # of another key, of a kill
             leftover.unlink()
         if not path.exists():
             write_atomically(path, wanted)

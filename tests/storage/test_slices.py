@@ -102,3 +102,18 @@ def test_a_missing_folder_is_reported(num_rows: int, tmp_path: Path) -> None:
         write_in_slices(out, num_rows, key={}, make=maker, join=concatenate)
     with pytest.raises(InputError, match="wanted to write it, got Is a directory"):
         write_in_slices(tmp_path, num_rows, key={}, make=maker, join=concatenate)
+
+
+@pytest.mark.parametrize("num_rows", [1, 9])
+def test_a_file_is_written_by_one_command(num_rows: int, tmp_path: Path) -> None:
+    """The other one is refused while it computes, and afterwards nothing is left of the lock."""
+    out = tmp_path / "out"
+
+    def make(rows: slice) -> bytes:
+        with pytest.raises(InputError, match="wanted a folder that no other process writes to"):
+            slices.write_in_slices(out, 1, key={}, make=lambda _: b"", join=concatenate)
+        return b"x" * (rows.stop - rows.start)
+
+    slices.write_in_slices(out, num_rows, key={}, make=make, join=concatenate, slice_rows=4)
+    assert out.read_bytes() == b"x" * num_rows
+    assert list(tmp_path.iterdir()) == [out]
