@@ -20,7 +20,7 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import read_like
 from seqssvae.data.rows import MAX_SYMBOLS
-from seqssvae.data.tables import dataset_of, is_table
+from seqssvae.data.tables import column_of, dataset_of, is_table
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
@@ -438,7 +438,7 @@ class TrainedModel(Pretrained):
         if is_table(sequences):
             return self.read(sequences)
         rows = encode_given(
-            sequences,
+            column_of(sequences),
             self.vocabulary,
             max_length=self.config.data.max_length,
             whole_length=self.config.whole_length,

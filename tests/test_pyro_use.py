@@ -8,7 +8,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import Predictive, TraceEnum_ELBO, config_enumerate
+from pyro.infer import SVI, JitTraceEnum_ELBO, Predictive, TraceEnum_ELBO, config_enumerate
+from pyro.optim import ClippedAdam
 
 from seqssvae.data.batches import Batch
 from seqssvae.data.vocabulary import EOS, PAD
@@ -103,3 +104,12 @@ def test_particles_in_a_plate_agree_with_those_one_by_one() -> None:
     plate = TraceEnum_ELBO(max_plate_nesting=1, num_particles=400, vectorize_particles=True)
     error = single.std() * (1 / 40 + 1 / 400) ** 0.5
     assert abs(single.mean() - loss_of(model.model, model.guide, batch, plate)) < 4 * error
+
+
+def test_a_compiled_elbo_is_refused_in_plain_words() -> None:
+    """It takes tensors alone; Pyro's own error is a KeyError of a parameter."""
+    model, batch = make_model(), make_batch([-1, -1])
+    elbo, guide = JitTraceEnum_ELBO(max_plate_nesting=1), config_enumerate(model.guide)
+    svi = SVI(model.model, guide, ClippedAdam({}), loss=elbo)
+    with pytest.raises(NotImplementedError, match="wanted an ELBO that is not compiled"):
+        svi.step(batch)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ from seqssvae.config import Config
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import gather_corpus, read_corpus
 from seqssvae.data.prepare import prepare
-from seqssvae.data.tables import is_table
+from seqssvae.data.tables import column_of, is_table
 from seqssvae.errors import InputError
 from seqssvae.export.unlabelled import encode_labels, is_unlabelled, label_array, name_label
 from seqssvae.overrides import as_config, override
@@ -149,6 +149,7 @@ class SeqSSVAEClassifier(
             raise InputError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        self._kind = ""
         X = self._column(X)
         self._kind = _kind_of(X)
         sequences = self._sequences(X, reset=True)
@@ -251,14 +252,19 @@ class SeqSSVAEClassifier(
         X = self._column(X)
         if self._kind == SYMBOLS:
             return _symbols_to_tokens(validate_data(self, X, reset=reset, dtype=None))
+        if isinstance(X, Sequence | np.ndarray) and not len(X):
+            return []
         kind = _kind_of(X)
         if kind != self._kind:
             raise InputError(f"{SOURCE}: wanted {self._kind} as in fit, got {kind}")
         return list(X) if kind == TEXTS else [list(row) for row in X]
 
     def _column(self, X: Any) -> Any:
-        """The sequences of a table; a table of numbers, or anything else, as it is."""
-        if not is_table(X) or np.asarray(X).dtype.kind in "iufb":
+        """The sequences of a table or a column; a table of numbers, or anything else, as it is."""
+        if not is_table(X):
+            is_given = isinstance(X, np.ndarray) and self._kind == TOKENS
+            return X if is_given else column_of(X)
+        if np.asarray(X).dtype.kind in "iufb":
             return X
         data = self._config().data
         choice = ColumnChoice(data.text_column, data.tokens_column, read_labels=False)
@@ -266,11 +272,19 @@ class SeqSSVAEClassifier(
 
 
 def _kind_of(X: Any) -> str:
-    """The form of X: TEXTS, TOKENS or SYMBOLS."""
-    if isinstance(X, str):
-        raise InputError(f"{SOURCE}: wanted a list of texts, got one text")
+    """The form of X: TEXTS, TOKENS or SYMBOLS.
+
+    Raises:
+        InputError: no such form.
+    """
+    is_other = isinstance(X, str | bytes | Mapping | Set | int | float) or X is None
+    if is_other and not hasattr(X, "shape"):  # as a sparse matrix that is a mapping has
+        got = "one text" if isinstance(X, str) else f"a value of the type {type(X).__name__}"
+        raise InputError(f"{SOURCE}: wanted a list of texts, got {got}")
     if getattr(X, "ndim", None) == 1 or isinstance(X, Sequence):
-        first = next(iter(X), None)
+        if not len(X):
+            raise InputError(f"{SOURCE}: wanted a row, got none")
+        first = next(iter(X))
     elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "UO" and X.size:
         first = list(X[0])
     else:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import get_scorer
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils import _safe_indexing, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from seqssvae.config import DataConfig
 from seqssvae.data.audit import find_suspicious
 from seqssvae.data.rows import is_missing, name_of
+from seqssvae.data.tables import column_of, is_table
 from seqssvae.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ Integers = NDArray[np.int64]
 
 
 class LabelledKFold:
-    """Stratified folds of the labelled rows; all unlabelled rows are in every training set.
+    """Stratified folds of the labelled rows; the unlabelled rows are in every training set.
+
+    Equal rows are in one fold, and those that a fold tests are not in its training set.
 
     Args:
         n_splits: Number of folds, at least 2.
@@ -54,9 +57,24 @@ class LabelledKFold:
         """Yield the indices of the training rows and of the test rows of each fold."""
         unlabelled = is_unlabelled(y)
         known, free = (~unlabelled).nonzero()[0], unlabelled.nonzero()[0]
-        folds = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
-        for rest, fold in folds.split(known, label_array(y, known)):
-            yield np.sort(np.concatenate([known[rest], free])), known[fold]
+        copies = np.arange(len(unlabelled)) if X is None else _number_rows(X)
+        is_repeated = len(np.unique(copies[known])) < len(known)
+        kind = StratifiedGroupKFold if is_repeated else StratifiedKFold
+        folds = kind(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
+        of_known = copies[known] if is_repeated else None
+        for rest, fold in folds.split(known, label_array(y, known), of_known):
+            others = free[~np.isin(copies[free], copies[known[fold]])]
+            yield np.sort(np.concatenate([known[rest], others])), known[fold]
+
+
+def _number_rows(X: Any) -> Integers:
+    """A number of each row, the same for equal ones, `[n]`."""
+    rows, numbers = column_of(X), dict[str, int]()
+    keys = (
+        row if isinstance(row, str) else repr(row.tolist() if hasattr(row, "tolist") else row)
+        for row in (np.asarray(rows) if is_table(rows) else rows)
+    )
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def labelled_scorer(scoring: str = "accuracy") -> Callable[[Any, Any, Any], float]:
@@ -74,7 +92,7 @@ def labelled_scorer(scoring: str = "accuracy") -> Callable[[Any, Any, Any], floa
 def _score_labelled(scoring: str, estimator: Any, X: Any, y: Any) -> float:
     known = (~is_unlabelled(y)).nonzero()[0]
     scorer = get_scorer(scoring)
-    return float(scorer(estimator, _safe_indexing(X, known), label_array(y, known)))
+    return float(scorer(estimator, _safe_indexing(column_of(X), known), label_array(y, known)))
 
 
 def is_unlabelled(

@@ -8,6 +8,7 @@ The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z
 
 import contextlib
 import dataclasses
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any, cast
@@ -229,6 +230,7 @@ class SSVAE(PyroModule):
     @pyro_method
     def model(self, batch: Batch, kl_weight: float = 1.0) -> None:
         """p(x, y, z), each example's terms scaled by its w, those of z by the KL weight too."""
+        _refuse_compilation()
         plate, dtype = pyro.plate("batch", batch.num_rows, dim=-1), self.prior_logits.dtype
         with _examples(plate, batch, dtype):
             y = None
@@ -365,6 +367,17 @@ def _check_ids(x: Tensor, lengths: Tensor, size: int) -> None:
     """Make sure that symbols are below V; on a GPU, that would wait for it."""
     if x.device.type == "cpu":
         check_below("symbol ids", x[length_mask(lengths, x.shape[1])], size)
+
+
+def _refuse_compilation() -> None:
+    """Raise if a compiled ELBO of Pyro calls: it takes tensors alone, and a batch is none."""
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "pyro.ops.jit":
+            raise NotImplementedError(
+                "wanted an ELBO that is not compiled, got JitTrace or the like"
+            )
+        frame = frame.f_back
 
 
 def _is_half(value: Tensor) -> bool:

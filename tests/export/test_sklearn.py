@@ -3,7 +3,7 @@
 import logging
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -65,6 +65,19 @@ def as_symbols(texts: list[str]) -> Any:
     return np.array([[ord(c) - 97 for c in t] + [-1] * (longest - len(t)) for t in texts])
 
 
+class StreamOfArrow:
+    """A column that is known by its stream alone."""
+
+    def __init__(self, column: Any) -> None:
+        self.column = pyarrow.chunked_array([column])
+
+    def __arrow_c_stream__(self, schema: object = None) -> Any:
+        return self.column.__arrow_c_stream__(schema)
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+
 FORMS: dict[str, Callable[[list[str]], Any]] = {
     "texts": list,
     "array of texts": np.array,
@@ -122,6 +135,41 @@ def test_verbose_shows_the_log(
     assert "step 1 of 1: accuracy" in capsys.readouterr().err
     SeqSSVAEClassifier(config=TINY, num_steps=1).fit(texts, y)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda texts: np.array(texts)[:, None],
+        lambda texts: pandas.DataFrame({"text": texts}, index=range(5, 5 + len(texts))),
+        lambda texts: pandas.Series(texts, dtype="category"),
+        pyarrow.array,
+        lambda texts: pyarrow.chunked_array([texts[:5], texts[5:]]),
+        lambda texts: pyarrow.table({"text": texts}),
+        lambda texts: StreamOfArrow(pyarrow.array(texts)),
+        lambda texts: (text for text in texts),
+    ],
+)
+def test_columns_of_texts_of_other_packages(form: Callable[[list[str]], Any]) -> None:
+    """A column of polars is known by the stream that it has in common with others."""
+    texts, y = rows()
+    plain = SeqSSVAEClassifier(config=TINY).fit(texts, y)
+    fitted = SeqSSVAEClassifier(config=TINY).fit(form(texts), y)
+    for one in (plain, fitted):
+        np.testing.assert_array_equal(one.predict(form(texts)), plain.predict(texts))
+    if not isinstance(form(texts), Iterator):
+        assert fitted.score(form(texts), y) == plain.score(texts, y)
+    assert len(plain.model_.classify(form(texts))) == len(texts)
+
+
+def test_no_rows_are_no_predictions() -> None:
+    texts, y = rows()
+    for X in (texts, [list(text) for text in texts]):
+        fitted = SeqSSVAEClassifier(config=TINY).fit(X, y)
+        assert fitted.predict([]).shape == (0,) and fitted.predict_proba([]).shape == (0, 2)
+        assert fitted.transform([]).shape == (0, 2)
+    with pytest.raises(InputError, match="X: wanted a list of texts, got a value of the type None"):
+        fitted.predict(None)
 
 
 def test_unlabelled_rows_are_used() -> None:
@@ -254,6 +302,13 @@ def test_calibration() -> None:
     [
         (["ab", "cd"], [None, None], "y: wanted a label for at least one row, got none"),
         ("abcd", [0, 1, 0, 1], "X: wanted a list of texts, got one text"),
+        (
+            pandas.DataFrame({"a": ["ab"], "b": ["cd"]}),
+            [0],
+            "wanted a column 'text' or 'tokens' .*, got 'a', 'b'",
+        ),
+        ({"a": 1}, [0], "X: wanted a list of texts, got a value of the type dict"),
+        ([], [], "X: wanted a row, got none"),
         (["ab", ""], ["u", "v"], "X:2: wanted a text, got an empty one"),
         ([["a"], ["b", 0.5]], ["u", "v"], "X:2: .*the number 0.5 as token 2"),
         (np.array([[0, 1], [2, 0.5]]), [0, 1], "X:2: wanted integers, got 0.5 in column 1"),
