@@ -31,6 +31,7 @@ WITHOUT_RUN = ("train", "compare", "demo")  # all others load a trained run
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun
 DEVICE = "where the model runs; auto: a GPU with CUDA if there is one, else the CPU"
 RUN = "folder of a trained run"
+SIGNALLED = 128  # plus the signal's number is the status after it
 DELAY_SECONDS = 2.0  # rank 0 reports an error that all ranks have before torchrun ends them
 
 
@@ -74,7 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("seqssvae").setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
     for library in ("datasets", "fsspec", "filelock", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    return _run(arguments)
+    status = _run(arguments)
+    if argv is None and status > SIGNALLED:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+        os._exit(status)  # the interpreter may take seconds to free its memory
+    return status
 
 
 def _parsers() -> tuple[Parser, Mapping[str, Parser]]:
@@ -150,7 +156,7 @@ def _run(arguments: argparse.Namespace) -> int:
         line = " ".join(str(stop).split()) or signal.SIGINT.name
         if not rank:
             print(f"{name}: stopped by {line}", file=sys.stderr)
-        return int(getattr(stop, "status", 128 + signal.SIGINT))
+        return int(getattr(stop, "status", SIGNALLED + signal.SIGINT))
     except BrokenPipeError:  # the reader of stdout has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

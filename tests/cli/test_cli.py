@@ -794,6 +794,12 @@ def test_an_interruption_is_one_line(
     monkeypatch.setattr("seqssvae.trained.load", interrupted)
     ended = run("classify", small_run[0], "abab")
     assert (ended.status, ended.err) == (130, "seqssvae classify: stopped by SIGINT\n")
+    ends = Mock(side_effect=SystemExit)
+    monkeypatch.setattr(os, "_exit", ends)
+    monkeypatch.setattr(sys, "argv", ["seqssvae", "classify", str(small_run[0]), "abab"])
+    with pytest.raises(SystemExit):
+        main()  # as the program: memory is left to the system
+    ends.assert_called_once_with(130)
 
 
 @pytest.mark.parametrize(
