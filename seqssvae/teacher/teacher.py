@@ -262,7 +262,7 @@ def _choose_pool(
         scores = _cross_validate(
             classifiers, features, possible, hashes[:num_kept], folds, max_seconds
         )
-        in_time = np.flatnonzero(~np.isnan(scores[:, is_held_out, 0]).any(1))
+        in_time = np.flatnonzero(~np.isnan(scores[:, is_held_out, 0]).any(1)).tolist()
         classifiers, scores = [classifiers[number] for number in in_time], scores[in_time]
     else:
         scores = np.full((len(classifiers), num_rows, num_classes), np.nan)

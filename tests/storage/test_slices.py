@@ -112,7 +112,7 @@ def test_a_file_is_written_by_one_command(num_rows: int, tmp_path: Path) -> None
     def make(rows: slice) -> bytes:
         with pytest.raises(InputError, match="wanted a folder that no other process writes to"):
             slices.write_in_slices(out, 1, key={}, make=lambda _: b"", join=concatenate)
-        return b"x" * (rows.stop - rows.start)
+        return bytes(b"x" * (rows.stop - rows.start))
 
     slices.write_in_slices(out, num_rows, key={}, make=make, join=concatenate, slice_rows=4)
     assert out.read_bytes() == b"x" * num_rows
