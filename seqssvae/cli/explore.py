@@ -7,7 +7,7 @@ Only this machine can open the page, and it loads nothing from the network. Ctrl
 import argparse
 from typing import Any
 
-from seqssvae.cli.settings import add_columns, add_rows, column_changes
+from seqssvae.cli.settings import add_columns, add_rows, data_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +26,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     exploration = open_run(
         arguments.run,
-        arguments.data,
+        data_of(arguments),
         seed=arguments.seed,
         device=arguments.device,
-        changes=column_changes(arguments),
     )
     with serve(exploration, arguments.port) as server:
         url = f"http://{server.host}:{server.port}/"

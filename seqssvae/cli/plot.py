@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_columns, add_rows, column_changes
+from seqssvae.cli.settings import add_columns, add_rows, data_of
 from seqssvae.errors import InputError
 
 
@@ -32,13 +32,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     folder = arguments.out or Path(arguments.run) / "plots"
     check_output(folder, "--out", makes_folders=True)
     figures = draw_all(
-        portray(
-            arguments.run,
-            arguments.data,
-            seed=arguments.seed,
-            device=arguments.device,
-            changes=column_changes(arguments),
-        )
+        portray(arguments.run, data_of(arguments), seed=arguments.seed, device=arguments.device)
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_columns, add_rows, column_changes
+from seqssvae.cli.settings import add_columns, add_rows, data_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +33,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     path = arguments.out or Path(arguments.run) / "report.html"
     check_output(path, "--out")
     page = write_report(
-        portray(
-            arguments.run,
-            arguments.data,
-            seed=arguments.seed,
-            device=arguments.device,
-            changes=column_changes(arguments),
-        )
+        portray(arguments.run, data_of(arguments), seed=arguments.seed, device=arguments.device)
     )
     write_atomically(path, page.encode())
     print(path)

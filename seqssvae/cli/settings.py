@@ -163,6 +163,22 @@ def column_changes(arguments: argparse.Namespace) -> dict[str, Any]:
     return changes
 
 
+def data_of(arguments: argparse.Namespace) -> Any:
+    """The files of `--data`, or their rows if flags name other columns than those of training.
+
+    Raises:
+        InputError: no such run, or bad rows.
+    """
+    changes = column_changes(arguments)
+    if not changes or arguments.data is None:
+        return arguments.data
+    from seqssvae.data.corpus import read_corpus
+    from seqssvae.data.prepare import column_choice
+
+    config = override(load_config(Path(arguments.run) / "config.json"), changes)
+    return read_corpus(arguments.data, column_choice(config.data))
+
+
 def read_settings(arguments: argparse.Namespace, start: Config | None = None) -> Config:
     """The settings of `--config`, changed by the flags of `add_settings`.
 

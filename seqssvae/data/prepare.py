@@ -425,7 +425,7 @@ def _check_labels(
     """Raise if no row has a label; if `only_candidates`, where no column may hold them, warn."""
     if settings.unlabelled_only or corpus.label_names():
         return
-    candidates = label_candidates(source, _choice(settings))
+    candidates = label_candidates(source, column_choice(settings))
     few = [f"{name!r} ({list_names(values, 3)})" for name, values in candidates.items()]
     if only_candidates and not few:
         logger.warning("%s: no row has a label, so that accuracy is not measured", corpus.source)
@@ -444,11 +444,12 @@ def _check_labels(
 
 
 def _read(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
-    corpus = read_corpus(source, _choice(settings, read_labels=read_labels))
+    corpus = read_corpus(source, column_choice(settings, read_labels=read_labels))
     return corpus.with_unlabelled(settings.unlabelled_values)
 
 
-def _choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnChoice:
+def column_choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnChoice:
+    """The columns of the settings."""
     return ColumnChoice(
         text=settings.text_column,
         tokens=settings.tokens_column,

@@ -372,12 +372,9 @@ def _check_ids(x: Tensor, lengths: Tensor, size: int) -> None:
 def _refuse_compilation() -> None:
     """Raise if a compiled ELBO of Pyro calls: it takes tensors alone, and a batch is none."""
     frame: Any = sys._getframe()
-    while frame is not None:
+    while frame := frame.f_back:
         if frame.f_globals.get("__name__") == "pyro.ops.jit":
-            raise NotImplementedError(
-                "wanted an ELBO that is not compiled, got JitTrace or the like"
-            )
-        frame = frame.f_back
+            raise NotImplementedError("wanted an ELBO that is not compiled, got a Jit one")
 
 
 def _is_half(value: Tensor) -> bool:

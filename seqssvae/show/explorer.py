@@ -1,7 +1,7 @@
 """The model and the held-out rows behind the explorer's page."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from seqssvae.data.corpus import Files
+from seqssvae.data.corpus import Source
 from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.show.maps import draw_map
 from seqssvae.show.portrait import (
@@ -139,12 +139,7 @@ class Exploration:
 
 
 def open_run(
-    run: str | Path,
-    data: Files | None = None,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    changes: Mapping[str, Any] | None = None,
+    run: str | Path, data: Source | None = None, *, seed: int = 0, device: str = "auto"
 ) -> Exploration:
     """Load a run and embed its held-out rows.
 
@@ -153,12 +148,11 @@ def open_run(
         data: Rows to show instead of the run's held-out rows.
         seed: Seed of the sample of rows and of t-SNE.
         device: Where the model runs, as of `load`.
-        changes: As of `load_held_out`.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    trained, held_out = load_held_out(run, data, seed=seed, device=device, changes=changes)
+    trained, held_out = load_held_out(run, data, seed=seed, device=device)
     trained.require_decoder("explore")
     encoded = trained.encode_rows(held_out.rows)
     loc, names = pad_dims(encoded["loc"]), trained.labels.names

@@ -14,14 +14,13 @@ from sklearn.manifold import TSNE
 
 from seqssvae import progress
 from seqssvae.data.batches import evaluation_batches
-from seqssvae.data.corpus import HUB_PREFIX, Corpus, Files, Source
+from seqssvae.data.corpus import HUB_PREFIX, Corpus, Source
 from seqssvae.data.encode import encode_corpus, encode_given
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import read_corpus_like, read_with_labels
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
-from seqssvae.overrides import override
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.runs.run import training_files
 from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest
@@ -119,12 +118,11 @@ class Portrait:
 
 def load_held_out(
     run: str | Path,
-    data: Files | None = None,
+    data: Source | None = None,
     *,
     seed: int = 0,
     num_rows: int = NUM_ROWS,
     device: str = "auto",
-    changes: Mapping[str, Any] | None = None,
 ) -> tuple[TrainedModel, HeldOut]:
     """Load a run and the rows to show of it.
 
@@ -138,7 +136,6 @@ def load_held_out(
         seed: Seed of the sample of rows.
         num_rows: The most rows; of more, a random sample is taken.
         device: Where the model runs, as of `load`.
-        changes: Settings of columns in which the data differ from training, as of `override`.
 
     Raises:
         InputError: no such run, the training data no longer exists, or bad input.
@@ -152,8 +149,7 @@ def load_held_out(
             f"{trained.manifest.get('source') or '(no name)'}; --data FILE says where it is now, "
             "or names other rows"
         )
-    reader = dataclasses.replace(trained, config=override(trained.config, changes or {}))
-    corpus, rows = _read_rows(reader, given)
+    corpus, rows = _read_rows(trained, given)
     source = corpus.source
     chosen, learned, training = np.arange(len(rows)), False, None
     if _is_trained_on(trained.manifest, split, rows, is_own=is_own):
@@ -255,12 +251,7 @@ def _held_out_ids(
 
 
 def portray(
-    run: str | Path,
-    data: Files | None = None,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    changes: Mapping[str, Any] | None = None,
+    run: str | Path, data: Source | None = None, *, seed: int = 0, device: str = "auto"
 ) -> Portrait:
     """Compute what the pictures of a run show.
 
@@ -269,12 +260,11 @@ def portray(
         data: As in `load_held_out`.
         seed: Seed of all samples and of t-SNE.
         device: Where the model runs, as of `load`.
-        changes: As in `load_held_out`.
 
     Raises:
         InputError: no such run, no data, or bad input.
     """
-    trained, held_out = load_held_out(run, data, seed=seed, device=device, changes=changes)
+    trained, held_out = load_held_out(run, data, seed=seed, device=device)
     rows, names, sequences = held_out.rows, trained.labels.names, held_out.sequences
     encoded = trained.encode_rows(rows)
     loc, log_q = pad_dims(encoded["loc"]), np.log(encoded["probabilities"].clip(1e-12))
