@@ -58,3 +58,13 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
             return
         wanted = f"at least {low}" if int(value) < low else f"at most {high:,}"
     raise InputError(f"{name}: wanted {wanted}, got {value!r:.40}")
+
+
+def check_share(name: str, value: object) -> None:
+    """Make sure that an argument is a number above 0 and below 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not (isinstance(value, numbers.Real) and 0 < float(value) < 1):
+        raise InputError(f"{name}: wanted a number above 0 and below 1, got {value!r:.40}")

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +23,14 @@ from seqssvae.data.prepare import read_like
 from seqssvae.data.rows import MAX_SYMBOLS
 from seqssvae.data.tables import column_of, dataset_of, is_table
 from seqssvae.data.vocabulary import Vocabulary
-from seqssvae.errors import InputError, check_whole
+from seqssvae.errors import InputError, check_share, check_whole
+from seqssvae.inference.answers import answers
+from seqssvae.inference.classify import fitted_weights
+from seqssvae.inference.conformal import HeldOut, greatest_losses, label_sets
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
 from seqssvae.inference.explain import explain_row
 from seqssvae.inference.latent import interpolate
+from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.inference.predict import (
     add_columns,
     classify_table,
@@ -112,11 +117,30 @@ class TrainedModel(Pretrained):
         """The mode of `classify` that had the least cross-fitted log-loss on labelled dev rows."""
         return str(self.manifest.get("summary", {}).get("mode", "q"))
 
+    def weights(self, mode: str | None = None) -> tuple[float, float]:
+        """The weights of q(y | x) and of the posterior in a mode, fitted to dev rows."""
+        return fitted_weights(self.manifest.get("summary", {}), mode or self.default_mode)
+
     @property
-    def mix_weights(self) -> tuple[float, float]:
-        """The weights of q(y | x) and of the posterior in the mode "mix", fitted to dev rows."""
-        q, posterior = self.manifest.get("summary", {}).get("mix_weights", (0.5, 0.5))
-        return float(q), float(posterior)
+    def held_out(self) -> HeldOut:
+        """What sets and novelty are measured by: held-out rows, before their labels were learned.
+
+        Raises:
+            InputError: the run has no such rows with a label, or an earlier version wrote it.
+        """
+        return HeldOut.from_plain(self.manifest.get("held_out"), len(self.labels.names))
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether the run has the held-out labels that sets are made by."""
+        return bool(self.labels.names and self.manifest.get("held_out"))
+
+    def greatest_losses(self, coverage: float, mode: str | None = None) -> NDArray[np.float64]:
+        """The greatest log-loss of a label in a set of this coverage; see `greatest_losses`."""
+        check_share("coverage", coverage)
+        held_out = self.held_out
+        losses, num_classes = held_out.losses[mode or self.default_mode], len(self.labels.names)
+        return greatest_losses(losses, held_out.y, num_classes=num_classes, coverage=coverage)
 
     def evaluate(
         self,
@@ -125,6 +149,7 @@ class TrainedModel(Pretrained):
         num_samples: int = NUM_SAMPLES,
         likelihood_rows: int | None = LIKELIHOOD_ROWS,
         seed: int = 0,
+        coverage: float | None = None,
     ) -> dict[str, Any]:
         """Measure the model on a file's rows; see `seqssvae.inference.evaluate.evaluate`.
 
@@ -134,6 +159,7 @@ class TrainedModel(Pretrained):
             likelihood_rows: Rows, drawn by the seed, that ELBO, NLL and the like are measured on;
                 None for all, which takes `num_samples` times as long as to classify them.
             seed: Seed of the samples and of the choice of rows.
+            coverage: Measure sets of labels of this coverage too, see `classify`.
 
         Returns:
             Accuracy, macro-F1 and the figures of each class over all labelled rows; ELBO, NLL and
@@ -157,8 +183,9 @@ class TrainedModel(Pretrained):
             likelihood_rows=0 if self.is_classifier else likelihood_rows,
             seed=seed,
             mode=self.default_mode,
-            weights=self.mix_weights,
+            weights=self.weights(),
             class_names=self.labels.names or None,
+            greatest=None if coverage is None else self.greatest_losses(coverage),
         )
 
     def classify(
@@ -168,6 +195,9 @@ class TrainedModel(Pretrained):
         mode: str | None = None,
         num_samples: int = 0,
         seed: int = 0,
+        coverage: float | None = None,
+        abstain: float | None = None,
+        novel: float | None = None,
     ) -> list[dict[str, Any]]:
         """Label sequences.
 
@@ -177,36 +207,67 @@ class TrainedModel(Pretrained):
                 of z, "mix" for their product with fitted weights; `default_mode` when None.
             num_samples: Samples of z for "posterior" and "mix"; 0: z at its mean.
             seed: Seed of the samples.
+            coverage: Give sets that hold the true label with this probability; see
+                `seqssvae.inference.conformal`.
+            abstain: Leave rows undecided whose best label has a probability below this one.
+            novel: Call rows `none of the classes` of which among the held-out rows no more than
+                this share are as unlikely; see `seqssvae.inference.novelty`.
 
         Returns:
-            For each sequence, in order, its `label`, that label's `probability`, and the
-            `probabilities` of all labels by name.
+            For each sequence, in order, its `label` (None: undecided), the best label's
+            `probability`, and the `probabilities` of all labels by name; where asked for, its
+            `set` of labels, whether it `abstained`, and its `novelty`.
 
         Raises:
-            InputError: a sequence of the wrong kind, or a model without classes.
+            InputError: a sequence of the wrong kind, a model without classes, a number out of
+                range, or a run without held-out labels for sets or novelty.
 
         Example:
             >>> [row["label"] for row in seqssvae.load(run).classify(["abab", "cdcdcd"])]
             ['left', 'right']
         """
         rows = self.read_sequences(sequences)
-        return list(self.classify_rows(rows, mode=mode, num_samples=num_samples, seed=seed))
+        answered = self.classify_rows(
+            rows,
+            mode=mode,
+            num_samples=num_samples,
+            seed=seed,
+            coverage=coverage,
+            abstain=abstain,
+            novel=novel,
+        )
+        return list(answered)
 
     def classify_rows(
-        self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 0, seed: int = 0
+        self,
+        rows: EncodedRows,
+        *,
+        mode: str | None = None,
+        num_samples: int = 0,
+        seed: int = 0,
+        coverage: float | None = None,
+        abstain: float | None = None,
+        novel: float | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Label encoded rows; as `classify`."""
         if not self.labels.names:
             raise InputError("wanted a model with classes, got one that was trained on no labels")
         _check_samples(num_samples, seed)
-        for part in rows.parts():  # a table of all might not fit in memory
-            for row in self.classify_table(part, mode=mode, num_samples=num_samples, seed=seed):
-                best = int(row.argmax())
-                yield {
-                    "label": self.labels.names[best],
-                    "probability": float(row[best]),
-                    "probabilities": dict(zip(self.labels.names, row.tolist(), strict=True)),
-                }
+        for name, share in {"abstain": abstain, "novel": novel}.items():
+            if share is not None:
+                check_share(name, share)
+        greatest = None if coverage is None else self.greatest_losses(coverage, mode)
+        reference = None if novel is None else self.held_out.log_prob
+
+        def answer(part: EncodedRows) -> Iterator[dict[str, Any]]:
+            table = self.classify_table(part, mode=mode, num_samples=num_samples, seed=seed)
+            is_new = None
+            if reference is not None:
+                is_new = novelty(log_prob_per_symbol(self.model, part, num_samples=0), reference)
+            return answers(table, self.labels.names, greatest, abstain, is_new, novel)
+
+        # a table of all rows might not fit in memory
+        return itertools.chain.from_iterable(map(answer, rows.parts()))
 
     def explain(
         self,
@@ -255,7 +316,7 @@ class TrainedModel(Pretrained):
                 (y, other),
                 vocabulary=self.vocabulary,
                 mode=mode or self.default_mode,
-                weights=self.mix_weights,
+                weights=self.weights(mode),
             )
             found.append({"label": names[y], "against": names[other], **shares})
         return found
@@ -378,7 +439,7 @@ class TrainedModel(Pretrained):
             self.model,
             rows,
             mode=mode or self.default_mode,
-            weights=self.mix_weights,
+            weights=self.weights(mode),
             num_samples=num_samples,
             seed=seed,
         )
@@ -400,18 +461,22 @@ class TrainedModel(Pretrained):
 
     def encode_rows(self, rows: EncodedRows) -> dict[str, NDArray[np.floating]]:
         """As `encode`, for encoded rows."""
-        return encode_table(self.model, rows)
+        return encode_table(self.model, rows, weights=self.weights("q"))
 
-    def annotate(self, data: "datasets.Dataset", *, mode: str | None = None) -> "datasets.Dataset":
+    def annotate(
+        self, data: "datasets.Dataset", *, mode: str | None = None, coverage: float | None = None
+    ) -> "datasets.Dataset":
         """A data set with predictions and latent variables of each row.
 
         Args:
             data: Data set, or a DataFrame; its columns are chosen as in training.
             mode: Mode of the probabilities, as in `classify`.
+            coverage: Of the sets of labels, as in `classify`.
 
         Returns:
             The same rows and columns, with `predicted_label` (a `ClassLabel`) and `probabilities`
-            if the model has classes, and `loc` and `scale` of q(z | x, y).
+            if the model has classes, `predicted_set` (a list of `ClassLabel`) if asked for, and
+            `loc` and `scale` of q(z | x, y).
 
         Raises:
             InputError: bad input, or a column that has one of these names.
@@ -421,6 +486,9 @@ class TrainedModel(Pretrained):
         columns: dict[str, Any] = self.encode_rows(rows)
         if self.labels.names:
             columns["probabilities"] = self.classify_table(rows, mode=mode)
+        if coverage is not None:
+            greatest = self.greatest_losses(coverage, mode)
+            columns["sets"] = label_sets(columns["probabilities"], greatest)
         return add_columns(data, columns, self.labels.names)
 
     def read(self, data: Source, *, labels: bool = False) -> EncodedRows:

@@ -184,6 +184,29 @@ def test_rounds_of_labelling_are_compared(tmp_path: Path) -> None:
     assert (tmp_path / "found" / "words.jsonl").read_text().splitlines() == lines
 
 
+def test_answers_are_measured(tmp_path: Path) -> None:
+    """`answers.py`: figures of each draw, and their means; finished draws are not run again."""
+    (tmp_path / "words").mkdir()
+    write_words(tmp_path / "words" / "train.jsonl", 15)
+    write_words(tmp_path / "words" / "test.jsonl", 15)
+    words = (tmp_path, "words=30", "--draws", 2, "--jobs", 2, "--out", "found", *QUICK)
+    shown = run_experiment("answers.py", *words, folder=tmp_path)
+    lines = (tmp_path / "found" / "words.jsonl").read_text().splitlines()
+    records = sorted(map(json.loads, lines), key=lambda record: record["draw"])
+    assert [record["new"] for record in records] == ["en", "fi"]
+    for record in records:
+        assert record["num_held_out"] == 6 and record["coverage"] == 1.0  # all sets are full
+        assert record["size"] == record["regression_size"] == 3.0
+        assert record["regression_accuracy"] > 0.9 and 0 <= record["calibration"] <= 1
+        assert all(0 <= record[name] <= 1 for name in ("new_by_p", "new_by_label", "new_by_forest"))
+    for row, means in zip(shown.splitlines()[2:4], ("words | 30 | 2", "mean |  | 2"), strict=True):
+        assert row.startswith(f"| {means} | 1.000 | 3.000 |")
+        mean = sum(record["new_by_p"] for record in records) / 2
+        assert f" | {mean:.3f} | " in row
+    assert run_experiment("answers.py", *words, folder=tmp_path) == shown
+    assert (tmp_path / "found" / "words.jsonl").read_text().splitlines() == lines
+
+
 def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     """`language_modelling.py` trains both, the language model without y and z."""
     write_words(tmp_path / "train.jsonl", 15)

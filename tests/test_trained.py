@@ -19,7 +19,9 @@ from seqssvae.cli import main
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
+from seqssvae.inference.answers import NONE_OF_THESE
 from seqssvae.inference.classify import MODES
+from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
 from seqssvae.overrides import override
@@ -71,7 +73,8 @@ def test_what_is_loaded_classifies_as_what_was_saved(small_run: SmallRun, tmp_pa
     assert not loaded.model.training and loaded.manifest["note"] == "kept"
     assert loaded.labels == prepared.labels and loaded.config == config
     for mode in MODES:
-        want = classify_table(model, prepared.labelled, mode=mode, seed=3)
+        weights = loaded.weights(mode)
+        want = classify_table(model, prepared.labelled, mode=mode, weights=weights, seed=3)
         got = table(list(loaded.classify_rows(prepared.labelled, mode=mode, seed=3)))
         np.testing.assert_array_equal(got, want)
 
@@ -113,6 +116,87 @@ def test_classify(model: TrainedModel, mode: str) -> None:
     np.testing.assert_allclose(table(permuted), probabilities[order], atol=1e-6)
     assert [row["label"] for row in rows[:4]] == ["left", "right", "left", "right"]
     assert model.classify([], mode=mode) == []
+
+
+@pytest.fixture
+def calibrated(model: TrainedModel) -> TrainedModel:
+    """With made-up held-out rows: losses of a half to three nats, likelihoods of all sizes."""
+    plain = {
+        "y": [0, 1] * 10,
+        "losses": {mode: np.linspace(0.5, 3, 20).tolist() for mode in MODES},
+        "log_prob": np.linspace(-9, 0, 19).tolist(),
+    }
+    return dataclasses.replace(model, manifest=model.manifest | {"held_out": plain})
+
+
+def test_sets_hold_labels_up_to_a_quantile(calibrated: TrainedModel, small_run: SmallRun) -> None:
+    """In `classify`, `annotate` and `evaluate`, of the mode that is asked for."""
+    losses = calibrated.held_out.losses["q"]
+    for coverage, greatest in ((0.5, losses[10]), (0.9, losses[18]), (0.97, np.inf)):
+        answers = calibrated.classify(TEXTS, mode="q", coverage=coverage)
+        for answer in answers:
+            probabilities = answer["probabilities"]
+            inside = {name for name, p in probabilities.items() if -np.log(p) <= greatest}
+            assert set(answer["set"]) == inside | {answer["label"]}
+            assert answer["set"][0] == answer["label"]
+    rows = pandas.DataFrame({"text": TEXTS})
+    annotated = calibrated.annotate(rows, mode="q", coverage=0.9)["predicted_set"]
+    names, answers = calibrated.labels.names, calibrated.classify(TEXTS, mode="q", coverage=0.9)
+    assert [{names[y] for y in one} for one in annotated] == [set(one["set"]) for one in answers]
+    data = pandas.read_json(small_run[1], lines=True)
+    sets = [one["set"] for one in calibrated.classify(data["text"].tolist(), coverage=0.6)]
+    figures = calibrated.evaluate(data, coverage=0.6)
+    hits = [label in one for label, one in zip(data["label"], sets, strict=True)]
+    assert figures["set_coverage"] == np.mean(hits)
+    assert figures["set_size"] == np.mean(list(map(len, sets)))
+    assert "set_size" not in calibrated.evaluate(data)
+
+
+def test_rows_are_left_undecided_or_are_none_of_the_classes(calibrated: TrainedModel) -> None:
+    plain = calibrated.classify(TEXTS)
+    limit = float(np.median([answer["probability"] for answer in plain]))
+    for answer, before in zip(calibrated.classify(TEXTS, abstain=limit), plain, strict=True):
+        assert answer["abstained"] == (before["probability"] < limit)
+        assert answer["label"] == (None if answer["abstained"] else before["label"])
+    rows = calibrated.read_sequences(TEXTS)
+    log_prob = log_prob_per_symbol(calibrated.model, rows, num_samples=0)
+    want = novelty(log_prob, calibrated.held_out.log_prob)
+    assert want.min() < 0.3 < want.max()
+    found = calibrated.classify(TEXTS, novel=0.7)
+    np.testing.assert_allclose([answer["novelty"] for answer in found], want)
+    for answer, before, one in zip(found, plain, want, strict=True):
+        assert answer["label"] == (NONE_OF_THESE if one >= 0.3 else before["label"])
+
+
+def test_what_was_held_out_is_kept_with_the_run(model: TrainedModel, small_run: SmallRun) -> None:
+    """All rows that training did not see; the log-losses are those of the last evaluation."""
+    split = load_run(small_run[0]).split
+    held_out, dev = model.held_out, model.manifest["summary"]["dev"]
+    assert len(held_out.y) == len(split["dev"]) == dev["num_labelled"]
+    assert len(held_out.log_prob) == len(split["dev"]) + len(split["dev_unlabelled"])
+    assert np.mean(held_out.losses["mix"]) == pytest.approx(dev["mix_log_loss"])
+    assert set(held_out.losses) == set(MODES)
+    assert model.weights("mix") == tuple(dev["mix_weights"]) != model.weights("q")
+    assert model.weights("q") == model.weights("posterior") == tuple(dev["powers"])
+
+
+@pytest.mark.parametrize("option", [{"coverage": 0.9}, {"novel": 0.1}])
+def test_runs_without_held_out_rows_have_no_sets(
+    model: TrainedModel, option: dict[str, float]
+) -> None:
+    """Those of an earlier version, too."""
+    model.manifest.pop("held_out")
+    with pytest.raises(InputError, match="wanted a run with held-out labels.*got one without"):
+        model.classify(["ab"], **option)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="held-out labels"):
+        model.evaluate(pandas.DataFrame({"text": ["ab"], "label": ["left"]}), coverage=0.9)
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan"), "0.9", True])
+@pytest.mark.parametrize("name", ["coverage", "abstain", "novel"])
+def test_shares_are_between_0_and_1(calibrated: TrainedModel, name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"^{name}: wanted a number above 0 and below 1, got "):
+        calibrated.classify(["ab"], **{name: value})
 
 
 def test_rows_are_classified_chunk_by_chunk(
@@ -210,7 +294,8 @@ def test_transfer_interpolate_encode(model: TrainedModel) -> None:
         "loc": (8, 2), "scale": (8, 2), "probabilities": (8, 2)
     }  # fmt: skip
     assert (encoded["scale"] > 0).all()
-    np.testing.assert_allclose(encoded["probabilities"], table(model.classify(TEXTS)), atol=1e-6)
+    by_q = table(model.classify(TEXTS, mode="q"))
+    np.testing.assert_allclose(encoded["probabilities"], by_q, atol=1e-6)
     assert [begin(model.transfer([text], to="right"))[0] for text in TEXTS] == moved
     for i, text in enumerate(TEXTS):
         for name, value in model.encode([text]).items():

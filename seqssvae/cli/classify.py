@@ -3,13 +3,20 @@
 Modes: q is the encoder's q(y|x); posterior is Bayes' rule with importance samples of z; mix is
 their product with fitted weights. By default the one that was best on held-out labels.
 
+With --coverage each row gets a set of labels that holds the true one with that probability, by the
+labels that were held out in training. --abstain leaves a row undecided whose best label is less
+probable; --novel calls a row `none of the classes` if no more than that share of the held-out rows
+are as unlikely under p(x), which takes the time of --mode posterior.
+
 Under torchrun the processes share the rows of a file. If a run with --out is killed, the same
 command computes only the rows that are missing.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +29,15 @@ if TYPE_CHECKING:
     from seqssvae.data.encoded import EncodedRows
     from seqssvae.trained import TrainedModel
 
+logger = logging.getLogger(__name__)
+
+UNDECIDED = "(undecided)"
 SAMPLES = "samples of z; 0: z at its mean"
+SHARES = {
+    "coverage": "add sets of labels that hold the true one with this probability",
+    "abstain": "leave rows undecided whose best label has less than this probability",
+    "novel": "add novelty, and call rows with a lower p-value none of the classes",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("q", "posterior", "mix"), help="see above")
     parser.add_argument("--num-samples", type=int, default=0, metavar="S", help=SAMPLES)
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples")
+    for name, help in SHARES.items():
+        parser.add_argument(f"--{name}", type=float, metavar="P", help=help)
     parser.add_argument("--out", metavar=FILE, type=Path, help="write predictions here, with ids")
     parser.add_argument(
         "--keep-sequence", action="store_true", help="write each row's text or tokens there too"
@@ -49,20 +66,44 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("wanted --out FILE beside --keep-sequence, got none")
     model = load_run(arguments)
     rows = model.read(arguments.data) if arguments.data else model.read_texts(arguments.texts)
-    mode = arguments.mode or model.default_mode
+    options = {name: getattr(arguments, name) for name in ("num_samples", "seed", *SHARES)}
+    options["mode"] = mode = arguments.mode or model.default_mode
+    predictions = model.classify_rows(rows, **options)  # refuses options before anything is written
+    _warn_of_few_rows(model, options)
     if arguments.out is not None:
-        write(model, rows, arguments)
+        write(model, rows, arguments, options)
         return {"num_rows": len(rows), "mode": mode, "out": str(arguments.out)}
-    options = {"num_samples": arguments.num_samples, "seed": arguments.seed}
-    predictions = model.classify_rows(rows, mode=mode, **options)
     if arguments.json:
         return {"num_rows": len(rows), "mode": mode, "predictions": list(predictions)}
     for row in predictions:
-        print(f"{row['label']}\t{row['probability']:.4f}")
+        cells = [row["label"] or UNDECIDED, f"{row['probability']:.4f}"]
+        cells += [", ".join(row["set"])] if "set" in row else []
+        cells += [f"{row['novelty']:.4f}"] if "novelty" in row else []
+        print("\t".join(cells))
     return {"num_rows": len(rows)}
 
 
-def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namespace) -> None:
+def _warn_of_few_rows(model: "TrainedModel", options: Mapping[str, Any]) -> None:
+    """Warn where so few rows were held out that sets are full, or no row can be new."""
+    coverage, novel, mode = (options[name] for name in ("coverage", "novel", "mode"))
+    if coverage is not None and all(map(math.isinf, model.greatest_losses(coverage, mode))):
+        logger.warning(
+            f"--coverage {coverage}: every label is in every set, since only "
+            f"{len(model.held_out.y)} labels were held out in training"
+        )
+    if novel is not None and round((len(model.held_out.log_prob) + 1) * novel, 9) < 1:
+        logger.warning(
+            f"--novel {novel}: no row is none of the classes, since only "
+            f"{len(model.held_out.log_prob)} rows were held out in training"
+        )
+
+
+def write(
+    model: "TrainedModel",
+    rows: "EncodedRows",
+    arguments: argparse.Namespace,
+    options: Mapping[str, Any],
+) -> None:
     """Write a record for each row, its id first, in the format of the file's ending."""
     import numpy as np
 
@@ -70,11 +111,6 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
     from seqssvae.storage.slices import write_in_slices
     from seqssvae.training.resume import checksum_ids, checksum_rows
 
-    options = {
-        "mode": arguments.mode or model.default_mode,
-        "num_samples": arguments.num_samples,
-        "seed": arguments.seed,
-    }
     kind = kind_of(arguments.out)
     sequences: Sequence[Any] = arguments.texts
     if arguments.keep_sequence and arguments.data:
@@ -87,12 +123,19 @@ def write(model: "TrainedModel", rows: "EncodedRows", arguments: argparse.Namesp
         if arguments.keep_sequence:
             for record, one in zip(records, sequences[some], strict=True):
                 record["sequence"] = _plain(one, kind)
-        predictions = model.classify_rows(part, **options)
+        predictions = list(model.classify_rows(part, **options))
+        if kind in DELIMITERS and options["coverage"] is not None:
+            for found in predictions:  # as many columns for each row
+                found["set"] = json.dumps(found["set"], ensure_ascii=False)
         records = [one | found for one, found in zip(records, predictions, strict=True)]
         if kind == "parquet":
             import pyarrow
 
-            return to_parquet(pyarrow.Table.from_pylist(records))
+            table = pyarrow.Table.from_pylist(records)
+            if options["abstain"] is not None and records:  # of which all may be undecided
+                place = table.column_names.index("label")
+                table = table.set_column(place, "label", table["label"].cast(pyarrow.string()))
+            return to_parquet(table)
         return to_text(records, kind, is_first=not some.start)
 
     key = {"run": model.checksum, "rows": checksum_rows(rows), "kind": kind, **options}

@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows for ELBO, NLL, KL",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of samples and rows")
+    parser.add_argument("--coverage", type=float, metavar="P", help="of sets that are measured too")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         num_samples=arguments.num_samples,
         likelihood_rows=arguments.likelihood_rows,
         seed=arguments.seed,
+        coverage=arguments.coverage,
     )
     if arguments.judge is not None:
         from seqssvae.compare.swaps import measure_swaps

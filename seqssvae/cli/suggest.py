@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         rows,
         arguments.n,
         mode=model.default_mode,
-        weights=model.mix_weights,
+        weights=model.weights(),
         seed=arguments.seed,
     )
     predicted = [names[best] for best in found.probabilities.argmax(1)]

@@ -26,6 +26,7 @@ from seqssvae.data.prepare import prepare
 from seqssvae.data.tables import column_of, is_table
 from seqssvae.errors import InputError
 from seqssvae.export.unlabelled import encode_labels, is_unlabelled, label_array, name_label
+from seqssvae.inference.conformal import COVERAGE, label_sets
 from seqssvae.overrides import as_config, override
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import summarise, train
@@ -173,7 +174,11 @@ class SeqSSVAEClassifier(
             config=trainer.config,
             vocabulary=prepared.vocabulary,
             labels=named,
-            manifest={"source": SOURCE, "summary": summarise(trainer, prepared)},
+            manifest={
+                "source": SOURCE,
+                "summary": summarise(trainer, prepared),
+                "held_out": trainer.progress.held_out,
+            },
         )
         return self
 
@@ -190,6 +195,18 @@ class SeqSSVAEClassifier(
         table = self.model_.classify_table(rows, mode=self.mode)
         table /= table.sum(1, keepdims=True)  # sums to 1 in double precision
         return table
+
+    def predict_set(self, X: Any, coverage: float = COVERAGE) -> NDArray[np.bool_]:
+        """Which labels, in the order of `classes_`, are in the set of each row, `[n, K]`.
+
+        A set holds the true label of a new row with a probability of `coverage`; see
+        `seqssvae.inference.conformal`.
+
+        Raises:
+            InputError: a coverage out of range, or a fit without labelled dev rows.
+        """
+        probabilities = self.predict_proba(X)
+        return label_sets(probabilities, self.model_.greatest_losses(coverage, self.mode))
 
     def transform(self, X: Any) -> NDArray[np.floating]:
         """The mean of q(z | x, y) at the most probable y, `[n, Z]`."""

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def classify(
     batch: Batch,
     *,
     mode: str = "q",
-    weights: tuple[float, float] = (0.5, 0.5),
+    weights: tuple[float, float] = (1.0, 1.0),
     num_samples: int = 0,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
@@ -38,8 +39,8 @@ def classify(
         mode: "q" is q(y | x), under "y-given-z" the mean of q(y | x, z) over samples of z.
             "posterior" is p(y | x) by Bayes' rule, p(y) p(x | y) normalised, p(x | y) from
             importance samples of z, or from p(x | y, z) p(z) / q(z | x, y) at the mean. "mix" is
-            proportional to their product, each to the power of its weight.
-        weights: Of q and of the posterior in "mix"; see `combine.compare_modes`.
+            proportional to their product. Each is raised to the power of its weight.
+        weights: Of q and of the posterior; see `combine.compare_modes`.
         num_samples: Number of samples of z, where it is read; 0: z at the mean of its posterior,
             which takes less time and, unless samples are many, has no less accuracy.
         temperature: The probabilities are raised to its inverse and normalised; above 1 they are
@@ -77,7 +78,7 @@ def label_logits(
         batch: The rows, on the model's device; their labels are not read.
         noise: Of `common_noise`.
         mode: See `classify`.
-        weights: Powers of q(y | x) and of p(y | x) in "mix".
+        weights: Powers of q(y | x) and of p(y | x).
     """
     powers = mode_powers(mode, weights)
     only_y = not powers[1] and not model.y_reads_z
@@ -92,8 +93,15 @@ def label_logits(
 
 
 def mode_powers(mode: str, weights: tuple[float, float]) -> tuple[float, float]:
-    """Powers of q(y | x) and of p(y | x) in a mode, of which "mix" has these weights."""
-    return {"q": (1.0, 0.0), "posterior": (0.0, 1.0), "mix": weights}[mode]
+    """Powers of q(y | x) and of p(y | x) in a mode: these weights, or 0 where it has only one."""
+    return {"q": (weights[0], 0.0), "posterior": (0.0, weights[1]), "mix": weights}[mode]
+
+
+def fitted_weights(summary: Mapping[str, Any], mode: str) -> tuple[float, float]:
+    """The weights of q(y | x) and of the posterior in a mode, from a run's summary."""
+    name, otherwise = ("mix_weights", (0.5, 0.5)) if mode == "mix" else ("powers", (1.0, 1.0))
+    q, posterior = summary.get(name, otherwise)
+    return float(q), float(posterior)
 
 
 def common_noise(model: SSVAE, num_samples: int, generator: torch.Generator | None) -> Tensor:

@@ -4,7 +4,8 @@
 
 The weights are the posterior mean given the labels, over a grid, of a log-normal prior: with few
 labels they are near the prior's, with many they are the likeliest. A row's cross-fitted log-loss is
-that of the weights fitted without it.
+that of the weights fitted without it. q(y | x) and p(y | x) alone have such a weight too, which
+makes them as sure as they are right.
 """
 
 from typing import Any, NamedTuple
@@ -33,8 +34,8 @@ Float64 = NDArray[np.float64]
 CLEARLY = 2.0  # standard errors
 GRID = np.linspace(np.log(1 / 64), np.log(4), 25)  # of log a and log b
 # mean and standard deviation of log a and of log b, from sets of words, DNA, names and texts
-PRIOR_A = (-0.2, 0.4)
-PRIOR_B = (-0.8, 0.5)
+PRIOR_A = (-0.4, 0.4)
+PRIOR_B = (-1.1, 0.5)
 # with more doubt than this the mean of log b is lower, by so much for each unit of it
 FREE_DOUBT, PER_DOUBT = 0.07, 30.0
 
@@ -46,15 +47,19 @@ class Comparison(NamedTuple):
         best: "mix", or the mode with the least cross-fitted log-loss where that is less by more
             than two standard errors of the difference.
         weights: Weights of "mix", fitted to all rows.
+        powers: Weights of q(y | x) alone and of p(y | x) alone, fitted to all rows.
         accuracy: Of each mode; "mix" is cross-fitted.
-        log_loss: Of each mode, in nats a row; "mix" is cross-fitted.
-        q_losses: Log-loss of each row by q(y | x), `[n]`.
+        log_loss: Of each mode, in nats a row, with a weight of 1; "mix" is cross-fitted.
+        losses: Log-loss of each row by each mode, cross-fitted, `[n]`.
+        q_losses: Log-loss of each row by q(y | x) with a weight of 1, `[n]`.
     """
 
     best: str
     weights: tuple[float, float]
+    powers: tuple[float, float]
     accuracy: dict[str, float]
     log_loss: dict[str, float]
+    losses: dict[str, Float64]
     q_losses: Float64
 
 
@@ -88,38 +93,56 @@ def compare_modes(
         y: Classes, `[n]`, n at least 1.
         log_b: Prior mean of log b.
     """
-    rows = np.arange(len(y))
-    of_b = np.exp(GRID)[:, None, None] * log_posterior  # [B, n, K]
-    fit = np.stack(  # [A, B, n]
-        [log_softmax(a * log_q + of_b, axis=-1)[:, rows, y] for a in np.exp(GRID)]
-    )
-    log_prior = -0.5 * (
-        ((GRID[:, None] - PRIOR_A[0]) / PRIOR_A[1]) ** 2 + ((GRID - log_b) / PRIOR_B[1]) ** 2
-    )
-    total = log_prior + fit.sum(-1)
-    grid = np.stack(np.meshgrid(GRID, GRID, indexing="ij"))  # [2, A, B]
+    rows, powers = np.arange(len(y)), np.exp(GRID)[:, None, None]
+    of_b = powers * log_posterior  # [G, n, K]
 
-    def mean(log_weight: Float64) -> Float64:
-        weights: Float64 = np.exp((grid * softmax(log_weight)).sum((1, 2)))
-        return weights
+    def fit(tables: Float64) -> Float64:
+        of_classes: Float64 = log_softmax(tables, axis=-1)[..., rows, y]
+        return of_classes
 
-    held_out = np.array([mean(total - fit[..., row]) for row in rows])  # [n, 2]
-    mixed = held_out[:, :1] * log_q + held_out[:, 1:] * log_posterior
-    by_mode = dict(zip(MODES, (log_q, log_posterior, mixed), strict=True))
-    by_mode = {mode: log_softmax(table, axis=1) for mode, table in by_mode.items()}
-    loss = {mode: -table[rows, y] for mode, table in by_mode.items()}  # [n] each
+    prior_a = -0.5 * ((GRID - PRIOR_A[0]) / PRIOR_A[1]) ** 2
+    prior_b, prior_p = (-0.5 * ((GRID - mean) / PRIOR_B[1]) ** 2 for mean in (log_b, PRIOR_B[0]))
+    of_both = np.stack([fit(a * log_q + of_b) for a in powers])  # [G, G, n]
+    both = np.stack(np.meshgrid(GRID, GRID, indexing="ij"), -1).reshape(-1, 2)
+    weights = _posterior_means(
+        of_both.reshape(-1, len(y)), (prior_a[:, None] + prior_b).ravel(), both
+    )
+    q_power = _posterior_means(fit(powers * log_q), prior_a, GRID[:, None])
+    p_power = _posterior_means(fit(of_b), prior_p, GRID[:, None])
+    mixed = weights[:-1, :1] * log_q + weights[:-1, 1:] * log_posterior
+    plain = dict(zip(MODES, (log_q, log_posterior, mixed), strict=True))
+    fitted = plain | {"q": q_power[:-1] * log_q, "posterior": p_power[:-1] * log_posterior}
+    plain_loss, loss = (
+        {mode: -fit(table) for mode, table in tables.items()} for tables in (plain, fitted)
+    )
     best = min(MODES, key=lambda mode: loss[mode].mean())
     gain = loss["mix"] - loss[best]
     if gain.mean() <= CLEARLY * gain.std(ddof=min(1, len(y) - 1)) / np.sqrt(len(y)):
         best = "mix"
-    a_fit, b_fit = mean(total).tolist()
+    a_fit, b_fit = weights[-1].tolist()
     return Comparison(
         best,
         (a_fit, b_fit),
-        {mode: float((table.argmax(1) == y).mean()) for mode, table in by_mode.items()},
-        {mode: float(of_mode.mean()) for mode, of_mode in loss.items()},
-        loss["q"],
+        (float(q_power[-1, 0]), float(p_power[-1, 0])),
+        {mode: float((table.argmax(1) == y).mean()) for mode, table in plain.items()},
+        {mode: float(of_mode.mean()) for mode, of_mode in plain_loss.items()},
+        loss,
+        plain_loss["q"],
     )
+
+
+def _posterior_means(fit: Float64, log_prior: Float64, log_weights: Float64) -> Float64:
+    """Weights fitted without each row, and to all rows in the end, `[n + 1, D]`.
+
+    Args:
+        fit: Log-probability of each row's class at each point of a grid, `[G, n]`.
+        log_prior: Of each point, `[G]`, not normalised.
+        log_weights: Of each point, `[G, D]`.
+    """
+    total = log_prior + fit.sum(1)
+    of_points = softmax(np.column_stack([total[:, None] - fit, total]), axis=0)  # [G, n + 1]
+    weights: Float64 = np.exp(of_points.T @ log_weights)
+    return weights
 
 
 class LabelTables(NamedTuple):
@@ -129,11 +152,13 @@ class LabelTables(NamedTuple):
         log_q: log q(y | x), `[n, K]`.
         log_posterior: log p(y | x), `[n, K]`.
         log_teacher: That of the n-gram part of q(y | x), `[n, K]`; None where there is none.
+        log_prob: log p(x) / T, as of `log_prob_per_symbol`, `[n]`.
     """
 
     log_q: Float64
     log_posterior: Float64
     log_teacher: Float64 | None
+    log_prob: Float64
 
 
 def label_tables(model: SSVAE, rows: EncodedRows) -> LabelTables:
@@ -143,16 +168,17 @@ def label_tables(model: SSVAE, rows: EncodedRows) -> LabelTables:
         model: A model with classes, evaluated in evaluation mode.
         rows: n rows.
     """
-    shape = (len(rows), model.num_classes)
-    tables = LabelTables(*(np.zeros(shape) for _ in LabelTables._fields))
+    log_q, log_posterior, log_teacher = np.zeros((3, len(rows), model.num_classes))
+    tables = LabelTables(log_q, log_posterior, log_teacher, np.zeros(len(rows)))
     with progress.task("rows measured", len(rows)) as task, evaluation_mode(model):
         for index in evaluation_indices(rows, 256, num_symbols=2**14):
             batch = collate(rows, index, num_classes=0).to(model.prior_logits.device)
             features = model.encode(batch.x, batch.lengths, batch.whole)
             noise = common_noise(model, 0, None)
             joint = log_joint(model, *sample_log_likelihood(model, batch, features, noise))
-            log_q = log_mean_exp(label_log_prob(model, features, noise))
-            for table, value in zip(tables, (log_q, joint.t(), features.ngrams), strict=True):
+            of_q = log_mean_exp(label_log_prob(model, features, noise))
+            tables.log_prob[index] = (wide(joint).logsumexp(0).cpu() / batch.lengths).numpy()
+            for table, value in zip(tables[:3], (of_q, joint.t(), features.ngrams), strict=True):
                 if table is not None and value is not None:
                     table[index] = wide(value).log_softmax(-1).cpu().numpy()
             task.advance(len(index))
@@ -179,22 +205,27 @@ def measure_modes(
     Returns:
         `num_mode_rows`, whose figures these are; `NAME_accuracy` and `NAME_log_loss` (nats a row)
         for "q", "posterior", "mix" and, where q has an n-gram part, that one as "teacher";
-        `best_mode`, `mix_weights` and `q_losses` of `compare_modes`; `teacher_weight`, the ratio of
-        the weights of teacher and posterior in their own product.
+        `best_mode`, `mix_weights`, `powers` and `q_losses` of `compare_modes`; `teacher_weight`,
+        the ratio of the weights of teacher and posterior in their own product; `held_out`, as of
+        `HeldOut`.
     """
     rows, others = (
         some.take(np.sort(np.random.default_rng(seed).permutation(len(some))[:max_rows]))
         for some in (rows, unlabelled or rows.slice(0, 0))
     )
     y, tables = rows.y, label_tables(model, rows)
-    log_b = PRIOR_B[0]
+    log_b, of_others = PRIOR_B[0], label_tables(model, others)
     if tables.log_teacher is not None and len(others):
-        of_others = label_tables(model, others)
         assert of_others.log_teacher is not None
         log_b = expected_log_b(of_others.log_teacher, of_others.log_posterior)
     modes = compare_modes(tables.log_q, tables.log_posterior, y, log_b)
     measured: dict[str, Any] = {"best_mode": modes.best, "mix_weights": list(modes.weights)}
-    measured["q_losses"] = modes.q_losses.tolist()
+    measured["powers"], measured["q_losses"] = list(modes.powers), modes.q_losses.tolist()
+    measured["held_out"] = {
+        "y": y.tolist(),
+        "losses": {mode: of_mode.tolist() for mode, of_mode in modes.losses.items()},
+        "log_prob": [*tables.log_prob.tolist(), *of_others.log_prob.tolist()],
+    }
     measured["num_mode_rows"] = len(rows)
     measured |= {f"{mode}_accuracy": modes.accuracy[mode] for mode in MODES}
     measured |= {f"{mode}_log_loss": modes.log_loss[mode] for mode in MODES}

@@ -29,6 +29,7 @@ from seqssvae.inference.classify import (
     log_joint,
     sample_log_likelihood,
 )
+from seqssvae.inference.conformal import label_sets
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.inference.latent import AGGREGATED_TERMS, mutual_information
 from seqssvae.inference.predict import MAX_ROWS, NUM_SYMBOLS
@@ -92,8 +93,9 @@ def evaluate(
     likelihood_rows: int | None = None,
     seed: int = 0,
     mode: str = "q",
-    weights: tuple[float, float] = (0.5, 0.5),
+    weights: tuple[float, float] = (1.0, 1.0),
     class_names: Sequence[str] | None = None,
+    greatest: npt.NDArray[np.float64] | None = None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Measure a model on some rows.
@@ -112,8 +114,9 @@ def evaluate(
             none, and there are no figures of them.
         seed: Seed of the samples and of the choice of rows, 0 or more.
         mode: How rows are classified, as in `classify`.
-        weights: Of "mix".
+        weights: As in `classify`.
         class_names: Names of the classes: what is measured of each is returned too.
+        greatest: Of `greatest_losses`, `[K]`: the sets of labels are measured too.
         limits: Sizes that bound memory.
 
     Returns:
@@ -124,6 +127,8 @@ def evaluate(
           `accuracy_low` to `accuracy_high`; `log_loss`, `macro_f1` (over classes that occur or are
           predicted), `calibration_error` (expected, 15 bins); None where there are none;
         * `mode`, by which these are measured;
+        * with `greatest`: `set_coverage`, the share of labelled rows whose set holds the true
+          label, and `set_size`, the mean number of labels in it;
         * with `class_names`: `classes`, by name the `num_labelled` and `num_predicted` rows,
           `precision`, `recall` and `f1` (None: of no rows), and `confusion`, the number of rows by
           label (rows) and predicted label (columns), None for more than 300 classes;
@@ -159,7 +164,7 @@ def evaluate(
         labelled = batches(
             "rows classified", _labelled(model, rows), num_classified, limits.classified_symbols
         )
-        tally = _tally_predictions(model, labelled, mode, weights)
+        tally = _tally_predictions(model, labelled, mode, weights, greatest)
         drawn = batches("rows measured", np.sort(order), of_figures, limits.batch_symbols)
         figures, parts, where = _tally_figures(
             model, drawn, aggregated, num_samples, seed, limits.decoder_rows
@@ -238,6 +243,7 @@ def _tally_predictions(
     batches: Iterable[tuple[Integers, Batch]],
     mode: str,
     weights: tuple[float, float],
+    greatest: npt.NDArray[np.float64] | None,
 ) -> Tally:
     """The tally of labelled rows, as they are classified."""
     tally, at_mean = Tally(), common_noise(model, 0, None)
@@ -251,6 +257,8 @@ def _tally_predictions(
             "y": batch.y,
         }
         arrays = {name: value.cpu().numpy() for name, value in columns.items()}
+        if greatest is not None:
+            arrays["sets"] = label_sets(log_prob.exp().cpu().numpy(), greatest)
         tally += Tally.of_predictions(arrays, model.num_classes)
     return tally
 

@@ -30,7 +30,7 @@ def classify_table(
     rows: EncodedRows,
     *,
     mode: str = "q",
-    weights: tuple[float, float] = (0.5, 0.5),
+    weights: tuple[float, float] = (1.0, 1.0),
     num_samples: int = 0,
     seed: int = 0,
     batch_size: int = MAX_ROWS,
@@ -53,9 +53,16 @@ def classify_table(
 
 
 def encode_table(
-    model: SSVAE, rows: EncodedRows, *, batch_size: int = BATCH_SIZE
+    model: SSVAE,
+    rows: EncodedRows,
+    *,
+    weights: tuple[float, float] = (1.0, 1.0),
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, NDArray[np.floating]]:
-    """`loc` and `scale` of q(z | x, y) at the likeliest y, `[n, Z]`, and `probabilities`."""
+    """`loc` and `scale` of q(z | x, y) at the likeliest y, `[n, Z]`, and `probabilities`.
+
+    `weights` are those of `classify`.
+    """
     sizes = {"loc": model.latent_size, "scale": model.latent_size}
     sizes["probabilities"] = num_classes = model.num_classes
     dtype = model.prior_logits.cpu().numpy().dtype
@@ -64,7 +71,7 @@ def encode_table(
         loc, scale = encode_z(model, batch)
         table["loc"][indices], table["scale"][indices] = loc.cpu().numpy(), scale.cpu().numpy()
         if num_classes:
-            table["probabilities"][indices] = classify(model, batch).cpu().numpy()
+            table["probabilities"][indices] = classify(model, batch, weights=weights).cpu().numpy()
     return table
 
 
@@ -156,11 +163,12 @@ def generate(
 def add_columns(
     data: "datasets.Dataset", table: Mapping[str, NDArray[Any]], labels: Sequence[str]
 ) -> "datasets.Dataset":
-    """A data set with `loc`, `scale` and, for a model with classes, label and probabilities.
+    """A data set with `loc`, `scale` and, for a model with classes, label, probabilities and sets.
 
     Args:
         data: The data set; its rows are those of the table.
-        table: `loc`, `scale` and `probabilities`, `[n, ...]`.
+        table: `loc`, `scale` and `probabilities`, `[n, ...]`; optionally `sets`, which labels are
+            in the set of each row, `[n, K]`.
         labels: Names of the classes, none for the plain VAE.
 
     Raises:
@@ -176,6 +184,9 @@ def add_columns(
         best = table["probabilities"].argmax(1).tolist()
         columns["predicted_label"] = (best, datasets.ClassLabel(names=list(labels)))
         columns["probabilities"] = (list(table["probabilities"]), numbers)
+    if "sets" in table:
+        inside = [row.nonzero()[0].tolist() for row in table["sets"]]
+        columns["predicted_set"] = (inside, datasets.List(datasets.ClassLabel(names=list(labels))))
     for name, (column, feature) in columns.items():
         if name in data.column_names:
             raise InputError(f"dataset: wanted no column {name!r}, got one")

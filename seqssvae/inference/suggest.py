@@ -20,7 +20,6 @@ from sklearn.metrics import cohen_kappa_score
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.inference.classify import mode_powers
 from seqssvae.inference.combine import label_tables
-from seqssvae.inference.novelty import log_prob_per_symbol
 from seqssvae.inference.predict import encode_table
 from seqssvae.model.ssvae import SSVAE
 
@@ -78,10 +77,10 @@ def suggest(
     tables = label_tables(model, some)
     a, b = mode_powers(mode, weights)
     probabilities = np.exp(log_softmax(a * tables.log_q + b * tables.log_posterior, axis=1))
-    members = [np.exp(table) for table in tables if table is not None]
+    members = [np.exp(table) for table in tables[:3] if table is not None]
     mean = np.mean(members, axis=0)
     doubt = entr(mean).sum(1)
-    density = log_prob_per_symbol(model, some, num_samples=0)
+    density = tables.log_prob
     z = encode_table(model, some)["loc"]
     points = np.hstack([z / z.std(0).clip(min=1e-6), np.sqrt(mean) * np.sqrt(max(z.shape[1], 1))])
     first = np.unique([some.row(row).tobytes() for row in range(len(some))], return_index=True)[1]

@@ -61,8 +61,9 @@ class Tally:
 
     Attributes:
         sums: Of labelled rows, of `of_predictions`: `log_loss`; by class `[K]` the numbers of
-            `labels`, of `predictions` and of `hits`; `bins`, `[3, 15]`, as `bin_sums`; and, of up
-            to 300 classes, `confusion`, `[K, K]`, by label and prediction.
+            `labels`, of `predictions` and of `hits`; `bins`, `[3, 15]`, as `bin_sums`; of up to 300
+            classes, `confusion`, `[K, K]`, by label and prediction; and, where there are sets of
+            labels, `sets`, `[2]`, the sum of their sizes and how many hold the true label.
         moments: Of `of_figures`: each of `FIGURES`, `symbols`, `nll+symbols` and `z_mean` of all
             rows, and `y_gap` of those that have one.
     """
@@ -76,7 +77,7 @@ class Tally:
 
         Args:
             columns: By name, of each row: `log_loss` and `confidence`, `[n]`; `y` and `predicted`,
-                int64 `[n]`.
+                int64 `[n]`; optionally `sets`, which labels are in its set, `[n, K]`.
             num_classes: K.
         """
         y, predicted = columns["y"], columns["predicted"]
@@ -91,6 +92,9 @@ class Tally:
         if num_classes <= MAX_CONFUSION:
             pairs = np.bincount(y * num_classes + predicted, minlength=num_classes**2)
             sums["confusion"] = pairs.reshape(num_classes, num_classes)
+        if "sets" in columns:
+            sets = columns["sets"]
+            sums["sets"] = np.array([sets.sum(), sets[np.arange(len(y)), y].sum()])
         return cls(sums=sums)
 
     @classmethod
@@ -122,6 +126,8 @@ class Tally:
         labels_and_predictions = labels + self.sums["predictions"]
         occurs = labels_and_predictions > 0
         low, high = wilson_interval(int(hits.sum()), num_labelled)
+        sizes, covered = self.sums.get("sets", np.zeros(2)).tolist()
+        of_sets = {"set_coverage": covered / num_labelled, "set_size": sizes / num_labelled}
         return {
             "num_labelled": num_labelled,
             "accuracy": int(hits.sum()) / num_labelled,
@@ -130,6 +136,7 @@ class Tally:
             "log_loss": float(self.sums["log_loss"]) / num_labelled,
             "macro_f1": float(np.mean(2 * hits[occurs] / labels_and_predictions[occurs])),
             "calibration_error": calibration_error(self.sums["bins"]),
+            **(of_sets if "sets" in self.sums else {}),
         }
 
     def class_metrics(self, names: Sequence[str]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def shared_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
             for one in source.split(SEPARATOR)
         ),
         "summary": {key: value for key, value in summary.items() if key != "run"},
-        **{key: value for key, value in manifest.items() if key == "versions"},
+        **{key: value for key, value in manifest.items() if key in ("versions", "held_out")},
     }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from seqssvae.data.corpus import Source
+from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.show.maps import draw_map
 from seqssvae.show.portrait import (
@@ -59,26 +60,29 @@ class Exploration:
         """The classes."""
         return self.trained.labels.names
 
-    def classify(self, text: str) -> tuple[list[tuple[str, float, float]], dict[str, float]]:
+    def classify(self, text: str) -> tuple[list[tuple[str, float, float]], dict[str, Any]]:
         """Classify a sequence.
 
         Returns:
             Each label with its probability by q(y | x) and by Bayes' rule, in descending order of
             q; and `nats_per_symbol`, log p(x) / T, `novelty`, the share of held-out rows with a
-            higher one, and `num_unknown`, the number of symbols outside of the vocabulary.
+            higher one, `num_unknown`, the number of symbols outside of the vocabulary, and, where
+            the run has sets, the `set` of labels of 90 % coverage.
 
         Raises:
             InputError: no text.
         """
         rows = self.trained.read_texts([text])
         log_prob = log_prob_per_symbol(self.trained.model, rows)
-        details = {
+        details: dict[str, Any] = {
             "nats_per_symbol": float(log_prob[0]),
             "novelty": float(novelty(log_prob, self.reference)[0]),
             "num_unknown": float(rows.num_unknown),
         }
         if not self.labels:
             return [], details
+        if self.trained.has_sets:
+            details["set"] = next(self.trained.classify_rows(rows, coverage=COVERAGE))["set"]
         by_mode = [
             next(self.trained.classify_rows(rows, mode=mode))["probabilities"]
             for mode in ("q", "posterior")

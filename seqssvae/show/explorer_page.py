@@ -217,13 +217,15 @@ def _answer(compute: Callable[[], Any], *, if_given: Sequence[Any]) -> Any:
         return html.P(str(error), className="error", role="alert")
 
 
-def _classification(table: list[tuple[str, float, float]], details: dict[str, float]) -> list[Any]:
+def _classification(table: list[tuple[str, float, float]], details: dict[str, Any]) -> list[Any]:
     line = (
         f"Novelty {details['novelty']:.3f}: the share of held-out rows with a higher likelihood "
         f"per symbol ({details['nats_per_symbol']:.2f} nats per symbol here)."
     )
     if details["num_unknown"]:
         line += f" Symbols outside of the vocabulary: {details['num_unknown']:.0f}."
+    if "set" in details:
+        line += f" The label is one of these in 90 % of new rows: {', '.join(details['set'])}."
     head = html.Tr([html.Th("label"), html.Th("q(y | x)"), html.Th("Bayes' rule"), html.Th("")])
     rows = [
         html.Tr(

@@ -19,6 +19,7 @@ from seqssvae.data.encode import encode_corpus, encode_given
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import read_corpus_like, read_with_labels
 from seqssvae.errors import InputError
+from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
 from seqssvae.runs.metrics import read_metrics
@@ -289,7 +290,8 @@ def portray(
             likelihood_rows=None if has_decoder else 0,
             seed=seed,
             mode=trained.default_mode,
-            weights=trained.mix_weights,
+            weights=trained.weights(),
+            greatest=trained.greatest_losses(COVERAGE) if trained.has_sets else None,
         ),
         sequences=shown,
         y=rows.y,

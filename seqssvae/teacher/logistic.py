@@ -181,7 +181,7 @@ def _minimise(
         previous, gradient = gradient, space.gradient(residuals, penalty, vector)
         turned = gradient - previous
         length, inner = 1.0, _inner(space, moved, turned)
-        if inner > 0:
+        if inner > 0 and _inner(space, turned, turned) > 0:  # not rounded to 0
             pairs.append((moved, turned, inner))
     return vector
 

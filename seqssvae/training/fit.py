@@ -318,6 +318,7 @@ def _save(
             "dev_rows": checksum_rows(prepared.dev.with_labels(None)),
             "versions": {name: _version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
+            "held_out": trainer.progress.held_out,
             "identity": checksum_identity(identity),
         },
     )
@@ -332,7 +333,6 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
     Where `dev_labels_learned`, the metrics `dev` are those of q(y | x) before that.
     """
     progress = trainer.progress
-    mode, weights = progress.default_mode
     return {
         "num_steps": progress.step,
         "best_step": progress.best_step,
@@ -345,8 +345,9 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "unseen_share": unseen_share(prepared.vocabulary, prepared.labelled, prepared.unlabelled),
         "dev": progress.metrics,
         "taught": progress.taught,
-        "mode": mode,
-        "mix_weights": list(weights),
+        "mode": progress.default_mode.mode,
+        "mix_weights": progress.metrics.get("mix_weights", [0.5, 0.5]),
+        "powers": progress.metrics.get("powers", [1.0, 1.0]),
         "dev_labels_learned": progress.dev_labels_learned,
         "warnings": trainer.warnings(),
     }

@@ -18,6 +18,7 @@ from seqssvae.data.corpus import Corpus, gather_corpus
 from seqssvae.data.encode import encode_given
 from seqssvae.data.prepare import Prepared, Start
 from seqssvae.errors import InputError
+from seqssvae.inference.classify import fitted_weights
 from seqssvae.inference.predict import classify_table, generate
 from seqssvae.model.grow import copy_weights
 from seqssvae.model.ssvae import SSVAE
@@ -132,8 +133,8 @@ class StartingRun:
             max_length=config.data.max_length,
             whole_length=config.whole_length,
         )
-        weights = tuple(summary.get("mix_weights", (0.5, 0.5)))
-        return classify_table(self.model, rows, mode=summary.get("mode", "q"), weights=weights)
+        mode = summary.get("mode", "q")
+        return classify_table(self.model, rows, mode=mode, weights=fitted_weights(summary, mode))
 
     def copy_to(self, model: SSVAE, prepared: Prepared) -> None:
         """Start a new model, of more symbols and classes, from the run's weights."""

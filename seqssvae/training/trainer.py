@@ -36,7 +36,7 @@ OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
 
 class Mode(NamedTuple):
-    """A mode of `classify`, and the weights of q(y | x) and of the posterior in "mix"."""
+    """A mode of `classify`, and the weights of q(y | x) and of the posterior in it."""
 
     mode: str
     weights: tuple[float, float]
@@ -58,6 +58,7 @@ class Progress:
         best_elbo_weights: Weights with the best ELBO, without those that only q(y | x) reads.
         evaluations_since: Evaluations since the last improvement of score or ELBO.
         metrics: Metrics of the final weights; empty during training.
+        held_out: What they say of dev rows with a label, as of `HeldOut`; empty without such rows.
         dev_labels_learned: Whether the labels of dev rows were used after training.
         teacher_weight: That of the model.
         skipped_steps: Number of steps skipped because of numbers that are not finite.
@@ -80,6 +81,7 @@ class Progress:
     best_elbo_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     evaluations_since: int = 0
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    held_out: dict[str, Any] = dataclasses.field(default_factory=dict)
     dev_labels_learned: bool = False
     teacher_weight: float = 0.0
     skipped_steps: int = 0
@@ -91,8 +93,9 @@ class Progress:
     @property
     def default_mode(self) -> Mode:
         """The mode of `classify` that is best on labelled dev rows."""
-        q, posterior = self.metrics.get("mix_weights", (0.5, 0.5))
-        return Mode(self.metrics.get("best_mode", "q"), (q, posterior))
+        mode = self.metrics.get("best_mode", "q")
+        q, posterior = self.metrics.get("mix_weights" if mode == "mix" else "powers", (1.0, 1.0))
+        return Mode(mode, (q, posterior))
 
 
 class Trainer:
@@ -192,6 +195,7 @@ class Trainer:
             self.model.load_state_dict({**self.model.state_dict(), **best})
             with phase("evaluation"):
                 progress.metrics = self._measure()
+            progress.held_out = progress.metrics.pop("held_out", {})
             progress.metrics.pop("q_losses", None)
             for warning in self.warnings():
                 logger.warning(warning)
@@ -306,6 +310,7 @@ class Trainer:
         with self.average.applied(), phase("evaluation"):
             with not_finite_allowed() as errors:
                 metrics = self._measure()
+                metrics.pop("held_out", None)
             if not errors:
                 self._keep_best(metrics, metrics.pop("q_losses", []))
         if errors:

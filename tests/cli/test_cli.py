@@ -1,5 +1,6 @@
 """Every command, and the one line that a mistake gets."""
 
+import csv
 import gzip
 import io
 import json
@@ -25,6 +26,7 @@ from seqssvae.cli import COMMANDS, main
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.readers import iterate_rows
 from seqssvae.estimators import FusedEnum
+from seqssvae.inference.answers import NONE_OF_THESE
 from seqssvae.storage.files import locked
 from tests.support.rows import write_rows
 
@@ -469,6 +471,45 @@ def test_results_have_the_format_of_their_ending(
     assert all(labels[kind] == labels["jsonl"] and len(labels[kind]) == 40 for kind in labels)
     refused = run(command, "nowhere", "--data", data, "--out", tmp_path / "p.txt")
     assert refused.status == 2 and "p.txt: wanted a file .csv, .tsv, .jsonl" in refused.err
+
+
+def test_sets_undecided_rows_and_novelty(
+    run: Run, small_run: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In every format; a column of labels is one of texts where all rows are undecided, too."""
+    folder, data = small_run
+    wanted = ("--coverage", 0.5, "--abstain", 0.9999, "--novel", 0.2)
+    printed = run("classify", folder, "abdc", *wanted, "--json").json["predictions"][0]
+    assert {"set", "abstained", "novelty"} < set(printed)
+    assert printed["abstained"] and printed["label"] in (None, NONE_OF_THESE)
+    cells = run("classify", folder, "abdc", *wanted).out.strip().split("\t")
+    assert cells[0] in ("(undecided)", NONE_OF_THESE) and cells[2] == ", ".join(printed["set"])
+    assert cells[1::2] == [f"{printed['probability']:.4f}", f"{printed['novelty']:.4f}"]
+    assert "--coverage" not in caplog.text
+    files = {kind: tmp_path / f"p.{kind}" for kind in ("csv", "jsonl", "parquet")}
+    for file in files.values():
+        done = run("classify", folder, "--data", data, "--out", file, *wanted)
+        assert done.status == 0, done.err
+    rows = [json.loads(line) for line in files["jsonl"].read_text().splitlines()]
+    with files["csv"].open(newline="") as stream:
+        cells_of = list(csv.DictReader(stream))
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(files["parquet"])
+    assert table.to_pylist() == rows
+    run("classify", folder, "abdc", "--abstain", 0.9999, "--out", tmp_path / "one.parquet")
+    one = pyarrow.parquet.read_table(tmp_path / "one.parquet")
+    assert one["label"].to_pylist() == [None] and one.schema.field("label").type == pyarrow.string()
+    for row, of_csv in zip(rows, cells_of, strict=True):
+        assert json.loads(of_csv["set"]) == row["set"] and of_csv["label"] == (row["label"] or "")
+        assert float(of_csv["novelty"]) == row["novelty"]
+    shown = run("evaluate", folder, "--data", data, "--coverage", 0.5)
+    assert "set_coverage" in shown.out and "set_size" in shown.out
+    assert run("classify", folder, "ab", "--coverage", 0.99, "--novel", 0.001).status == 0
+    assert "--coverage 0.99: every label is in every set" in caplog.text
+    assert "--novel 0.001: no row is none of the classes" in caplog.text
+    refused = run("classify", folder, "--data", data, "--out", files["csv"], "--coverage", 2)
+    assert refused.status == 2 and "coverage: wanted a number above 0 and below" in refused.err
 
 
 def test_export(run: Run, small_run: Small, tmp_path: Path) -> None:

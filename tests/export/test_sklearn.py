@@ -225,6 +225,21 @@ def test_the_model_says_what_it_learned() -> None:
     assert summary["dev_labels_learned"] in (False, True)
 
 
+def test_sets_of_labels() -> None:
+    """Those of the model, in the order of `classes_`."""
+    texts, y = rows(num_labelled=40)
+    fitted = SeqSSVAEClassifier(config=TINY, mode="q", dev_fraction=0.4).fit(texts, y)
+    found = fitted.predict_set(texts, coverage=0.8)
+    names = fitted.model_.labels.names
+    for inside, answer in zip(
+        found, fitted.model_.classify(texts, mode="q", coverage=0.8), strict=True
+    ):
+        assert {names[k] for k in inside.nonzero()[0]} == set(answer["set"])
+    assert found.shape == (40, 2) and found.any(1).all()
+    with pytest.raises(InputError, match="coverage: wanted a number"):
+        fitted.predict_set(texts, coverage=90)
+
+
 def test_scorer_leaves_unlabelled_rows_out() -> None:
     texts, y = rows()
     fitted = SeqSSVAEClassifier(config=TINY, num_steps=12).fit(texts, y)

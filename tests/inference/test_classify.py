@@ -47,8 +47,10 @@ def test_every_mode_equals_a_loop_over_rows_labels_and_samples(
     batch = make_batch([-1, 2, 0, -1])
     noise = torch.randn(5, latent_size, generator=_generator())
     found = {
-        mode: classify(model, batch, mode=mode, num_samples=5, generator=_generator())
-        for mode in ("q", "posterior", "mix")
+        mode: classify(
+            model, batch, mode=mode, weights=powers, num_samples=5, generator=_generator()
+        )
+        for mode, powers in (("q", (1, 0.5)), ("posterior", (0.5, 1)), ("mix", (0.5, 0.5)))
     }
     for row in range(4):
         weights = _importance_weights(model, batch, row, noise)
@@ -177,7 +179,7 @@ def test_without_samples_z_is_at_its_mean(factorisation: str, mode: str) -> None
     likelihood = model.log_likelihood(batch.x, batch.lengths, loc, y.expand(3, 4))
     log_p = (likelihood + ratio).t() + model.prior_logits
     log_q = model.y_logits(features, loc[0] if model.y_reads_z else None)
-    powers = {"q": (1, 0), "posterior": (0, 1), "mix": weights}[mode]
+    powers = {"q": (2, 0), "posterior": (0, 3), "mix": weights}[mode]
     want = (powers[0] * log_q + powers[1] * log_p.log_softmax(-1)).softmax(-1)
     found = classify(model, batch, mode=mode, weights=weights)
     torch.testing.assert_close(found, want.detach(), rtol=0, atol=1e-12)

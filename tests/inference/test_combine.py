@@ -1,5 +1,6 @@
 """q(y | x) and the posterior combined, against plain loops over rows and a grid."""
 
+import json
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import log_loss
 
 from seqssvae.data.batches import collate
-from seqssvae.inference.classify import classify
+from seqssvae.inference.classify import MODES, classify
 from seqssvae.inference.combine import (
     GRID,
     PRIOR_A,
@@ -20,6 +21,8 @@ from seqssvae.inference.combine import (
     label_tables,
     measure_modes,
 )
+from seqssvae.inference.conformal import HeldOut
+from seqssvae.inference.novelty import log_prob_per_symbol
 from tests.support.factories import FACTORISATIONS, make_model
 from tests.support.rows import random_rows
 
@@ -68,6 +71,31 @@ def test_cross_fitting_leaves_each_row_out() -> None:
     assert found.log_loss["mix"] > -all_rows[range(12), y].mean() + 1e-3
 
 
+def test_each_opinion_alone_has_a_power_too() -> None:
+    """By a loop over the grid; an opinion that is too sure is made as sure as it is right."""
+
+    def fit(table: Float64, y: Any, prior: tuple[float, float]) -> float:
+        total = sum_ = 0.0
+        for log_power in GRID:
+            loss = log_softmax(np.exp(log_power) * table, 1)[range(len(y)), y].sum()
+            weight = math.exp(loss - ((log_power - prior[0]) / prior[1]) ** 2 / 2)
+            total, sum_ = total + weight, sum_ + weight * log_power
+        return math.exp(sum_ / total)
+
+    log_q, log_p, y = tables(12)
+    found = compare_modes(log_q, log_p, y)
+    assert found.powers == pytest.approx((fit(log_q, y, PRIOR_A), fit(log_p, y, PRIOR_B)))
+    for mode, table, prior in (("q", log_q, PRIOR_A), ("posterior", log_p, PRIOR_B)):
+        for row in range(12):
+            others = np.arange(12) != row
+            power = fit(table[others], y[others], prior)
+            want = -log_softmax(power * table[row])[y[row]]
+            assert found.losses[mode][row] == pytest.approx(want)
+    np.testing.assert_allclose(found.q_losses, -log_q[range(12), y])
+    log_q, log_p, y = tables(6000, 1.0, 0.0)
+    assert compare_modes(log_softmax(3 * log_q, 1), log_p, y).powers[0] == pytest.approx(1 / 3, 0.1)
+
+
 @pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.5, 0.1), (0.3, 2.0)])
 def test_with_many_labels_the_weights_are_those_of_the_labels(a: float, b: float) -> None:
     found = compare_modes(*tables(6000, a, b))
@@ -112,14 +140,16 @@ def test_tables_are_what_classify_says(factorisation: str) -> None:
     assert model.ngrams is not None and found.log_teacher is not None
     want = model.ngrams(batch.x, batch.lengths).softmax(-1)
     np.testing.assert_allclose(np.exp(found.log_teacher), want.detach(), atol=1e-12)
-    assert label_tables(make_model(3, ngram_buckets=0), rows)[2] is None
+    likely = log_prob_per_symbol(model, rows, num_samples=0)
+    np.testing.assert_allclose(found.log_prob, likely, atol=1e-12)
+    assert label_tables(make_model(3, ngram_buckets=0), rows).log_teacher is None
 
 
 def test_measures_are_those_of_the_tables() -> None:
     """Every figure by scikit-learn; of many rows a part is read, the same for a seed."""
     model, rows = make_model(3), random_rows([0, 1, 2] * 20, 0)
     found = measure_modes(model, rows, seed=1)
-    log_q, log_p, log_teacher = label_tables(model, rows)
+    log_q, log_p, log_teacher, log_prob = label_tables(model, rows)
     assert log_teacher is not None
     modes = compare_modes(log_q, log_p, rows.y)
     for name, table in (("q", log_q), ("posterior", log_p), ("teacher", log_teacher)):
@@ -127,6 +157,13 @@ def test_measures_are_those_of_the_tables() -> None:
         assert found[f"{name}_log_loss"] == pytest.approx(log_loss(rows.y, np.exp(table)))
     assert found["mix_log_loss"] == modes.log_loss["mix"] and found["best_mode"] == modes.best
     assert found["mix_weights"] == list(modes.weights)
+    held_out = HeldOut.from_plain(json.loads(json.dumps(found["held_out"])), 3)
+    np.testing.assert_array_equal(held_out.y, rows.y)
+    for mode in MODES:
+        np.testing.assert_array_equal(held_out.losses[mode], modes.losses[mode])
+    assert found["powers"] == list(modes.powers)
+    np.testing.assert_allclose(found["q_losses"], -log_q[range(60), rows.y])
+    np.testing.assert_array_equal(held_out.log_prob, log_prob)
     a, b = compare_modes(log_teacher, log_p, rows.y).weights
     assert found["teacher_weight"] == pytest.approx(a / b)
     part = measure_modes(model, rows, seed=1, max_rows=20)
@@ -145,10 +182,10 @@ def test_the_posterior_is_worth_less_the_more_a_teacher_doubts_it() -> None:
     chosen = probability[np.arange(300), shuffled.argmax(1)]
     doubt = probability.max(1).mean() - chosen.mean()
     assert doubt > 0.3
-    assert expected_log_b(log_teacher, shuffled) == pytest.approx(-0.8 - 30 * (doubt - 0.07))
+    assert expected_log_b(log_teacher, shuffled) == pytest.approx(-1.1 - 30 * (doubt - 0.07))
     y = log_teacher[:6].argmax(1)
     weights = [
-        compare_modes(log_teacher[:6], shuffled[:6], y, mean).weights[1] for mean in (-0.8, -4.0)
+        compare_modes(log_teacher[:6], shuffled[:6], y, mean).weights[1] for mean in (-1.1, -4.0)
     ]
     assert weights[1] < 0.1 < weights[0]
 
@@ -156,11 +193,12 @@ def test_the_posterior_is_worth_less_the_more_a_teacher_doubts_it() -> None:
 def test_rows_without_labels_say_what_the_posterior_is_worth() -> None:
     model, rows = make_model(3), random_rows([0, 1, 2] * 4, 0)
     others = random_rows([-1] * 40, 3)
-    log_q, log_p, _ = label_tables(model, rows)
-    _, posterior, log_teacher = label_tables(model, others)
+    log_q, log_p, *_ = label_tables(model, rows)
+    _, posterior, log_teacher, _ = label_tables(model, others)
     assert log_teacher is not None
     mean = expected_log_b(log_teacher, posterior)
     assert mean < PRIOR_B[0]
     found = measure_modes(model, rows, unlabelled=others, seed=0)
     assert found["mix_weights"] == list(compare_modes(log_q, log_p, rows.y, mean).weights)
+    assert len(found["held_out"]["y"]) == 12 and len(found["held_out"]["log_prob"]) == 52
     assert found["mix_weights"] != measure_modes(model, rows, seed=0)["mix_weights"]

@@ -94,7 +94,7 @@ def test_shares_of_the_encoder_are_a_loop_over_what_is_shown() -> None:
         logits = model.head_y(features.y)[0].detach()
         return float(logits[1] - logits[2])
 
-    shares = share_out(model, rows(), 0, (1, 2), mode="q", weights=WEIGHTS).symbols[1]
+    shares = share_out(model, rows(), 0, (1, 2), mode="q", weights=(1.0, 0.0)).symbols[1]
     for t in range(5):
         forward = logit(list(range(t + 1))) - logit(list(range(t)))
         backward = logit(list(range(t, 5))) - logit(list(range(t + 1, 5)))
@@ -117,7 +117,7 @@ def test_shares_of_the_decoder_are_step_by_step_log_probabilities() -> None:
     model = make_model(3)
     features = model.encode(torch.tensor([ROWS[0][:5]]), torch.tensor([5]))
     symbols = ROWS[0][:5]
-    shares = share_out(model, rows(), 0, (2, 0), mode="posterior", weights=WEIGHTS).symbols[2]
+    shares = share_out(model, rows(), 0, (2, 0), mode="posterior", weights=(0.0, 1.0)).symbols[2]
     sums = []
     for y in (2, 0):
         z = model.z_posterior(features, torch.tensor([y]))[0][0]

@@ -46,6 +46,7 @@ def _predictions(num_rows: int, num_classes: int = 4) -> Columns:
         "confidence": stream.random(num_rows),
         "y": stream.integers(0, num_classes - 1, num_rows),
         "predicted": stream.integers(0, num_classes, num_rows),
+        "sets": stream.random((num_rows, num_classes)) < 0.6,
     }
 
 
@@ -79,8 +80,8 @@ def test_a_tally_in_portions_equals_whole_columns(sizes: list[int]) -> None:
     z = found.moments["z_mean"]
     assert z.mean == pytest.approx(columns["z_mean"].mean(0), rel=1e-13)
     assert z.variance == pytest.approx(columns["z_mean"].var(0), rel=1e-10, abs=1e-20)
-    y, predicted, confidence, log_loss = (
-        predictions[name] for name in ("y", "predicted", "confidence", "log_loss")
+    y, predicted, confidence, log_loss, sets = (
+        predictions[name] for name in ("y", "predicted", "confidence", "log_loss", "sets")
     )
     assert set(predicted) - set(y) == {3}
     metrics = found.prediction_metrics()
@@ -93,6 +94,10 @@ def test_a_tally_in_portions_equals_whole_columns(sizes: list[int]) -> None:
             "macro_f1": f1_score(y, predicted, average="macro", zero_division=0.0),
             "calibration_error": calibration_error(bin_sums(confidence, y == predicted)),
             "log_loss": log_loss.mean(),
+            "set_coverage": np.mean(
+                [y in row.nonzero()[0] for y, row in zip(y, sets, strict=True)]
+            ),
+            "set_size": np.mean([len(row.nonzero()[0]) for row in sets]),
         },
         abs=1e-14,
     )

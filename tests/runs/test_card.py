@@ -23,6 +23,7 @@ MANIFEST = {
     "source": "/home/me/secret/words.jsonl",
     "versions": {"torch": "2"},
     "summary": SUMMARY,
+    "held_out": {"y": [0, 1]},
     "identity": "abc",
 }
 
@@ -86,7 +87,7 @@ def test_limits_name_what_ngrams_read() -> None:
 
 def test_nothing_of_this_machine_is_shared() -> None:
     shared = shared_manifest(MANIFEST)
-    assert set(shared) == {"source", "versions", "summary"}
+    assert set(shared) == {"source", "versions", "summary", "held_out"}  # for sets of labels
     assert shared["source"] == "words.jsonl" and "run" not in shared["summary"]
     assert "/home" not in str(shared) and "/home" not in str(write_card(contents(**shared)))
     assert shared_manifest({"source": "hub:owner/name"})["source"] == "hub:owner/name"

@@ -46,6 +46,8 @@ def test_every_callback_responds(exploration: Exploration) -> None:
     assert "Novelty" in response and response.index('"right"') < response.index('"left"')
     assert "Green speaks for right, red for left: +" in response
     assert re.findall(r'"children": "(\w|<eos>)", "style": \{"backgroundColor": "rgba', response)
+    names = ", ".join(exploration.classify("cdcd")[1]["set"])
+    assert f"The label is one of these in 90 % of new rows: {names}." in response
     response = call(app, "classified.children", {"text.value": "ab?"})
     assert "outside of the vocabulary: 1." in response
     written = call(

@@ -79,8 +79,11 @@ def test_rows_are_classified_as_the_run_classifies(
     trained.manifest["summary"]["mode"] = "posterior"
     monkeypatch.setattr("seqssvae.show.portrait.load_with_split", lambda *_: (trained, split))
     shown = portray(small_run[0])
-    table = trained.classify_table(load_held_out(small_run[0])[1].rows, mode="posterior")
+    rows = load_held_out(small_run[0])[1].rows
+    table = trained.classify_table(rows, mode="posterior")
     np.testing.assert_allclose(shown.probabilities, table)
+    sets = [one["set"] for one in trained.classify_rows(rows, mode="posterior", coverage=0.9)]
+    assert shown.figures["set_size"] == np.mean(list(map(len, sets)))
     assert shown.figures["mode"] == "posterior"
     assert shown.free_bits == trained.config.objective.free_bits > 0
     assert shown.summary["num_labelled"] == len(split["labelled"])

@@ -102,7 +102,7 @@ def test_the_page_begins_with_three_sentences_and_then_says_what_each_figure_mea
     assert paragraphs[3] == "Training warned: <b>z</b> is ignored"
     (table,) = re.findall(r'<table class="figures stacked">(.*?)</table>', text, re.DOTALL)
     rows = re.findall("<th.*?>(.*?)</th><td.*?>(.*?)</td><td>(.*?)</td>", table)
-    assert len(rows) == table.count("<tr>") == 8
+    assert len(rows) == table.count("<tr>") == 9
     for _, value, meaning in rows:
         assert re.fullmatch(r"-?[\d.]+", value) and len(meaning) > 30
 

@@ -36,6 +36,7 @@ def make_portrait(labels: tuple[str, ...] = ("_a", "<i>b", "c$"), **changes: Any
             "accuracy": 0.5 if labels else None,
             "accuracy_low": 0.35,
             "accuracy_high": 0.65,
+            **({"set_size": 1.25, "set_coverage": 0.9} if labels else {}),
             "elbo": -7.25,
             "nll": 7.0,
             "nats_per_symbol": 1.5,
