@@ -92,8 +92,8 @@ def standard_input(arguments: argparse.Namespace) -> Iterator[None]:
     Raises:
         InputError: several processes would read it.
     """
-    files = (getattr(arguments, name, None) or [] for name in ROW_FILES)
-    if not (lists := [one for one in files if "-" in one]):
+    files = (getattr(arguments, name, None) for name in ROW_FILES)
+    if not (lists := [one for one in files if isinstance(one, list) and "-" in one]):
         yield
         return
     if distributed.launched_rank() is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
-from seqssvae.errors import Diverged
+from seqssvae.errors import Diverged, Interrupted
 from seqssvae.inference.combine import measure_modes
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, evaluate
 from seqssvae.model.ssvae import SSVAE
@@ -24,11 +24,13 @@ from seqssvae.training.averaging import WeightAverage
 from seqssvae.training.bad_steps import not_finite_allowed
 from seqssvae.training.counting import Counting
 from seqssvae.training.messages import format_metrics, format_progress, ignored_variables
+from seqssvae.training.signals import interruptible
 from seqssvae.training.step import Stepper
 
 logger = logging.getLogger(__name__)
 
 BAD_NUMBERS, CLASSIFIER_ONLY = "bad-numbers", "classifier-only"
+FROM_LAST = "--resume continues from the last evaluation"
 EARLY = 0.1  # share of the time limit in which the recurrent decoder may be trained alone
 FIRST_TEACHER_WEIGHT = 10.0  # at least, as long as it is
 
@@ -193,7 +195,7 @@ class Trainer:
         if not self._must_stop():
             best = {**progress.best_elbo_weights, **progress.best_weights}
             self.model.load_state_dict({**self.model.state_dict(), **best})
-            with phase("evaluation"):
+            with phase("evaluation"), interruptible(FROM_LAST):
                 progress.metrics = self._measure()
             progress.held_out = progress.metrics.pop("held_out", {})
             progress.metrics.pop("q_losses", None)
@@ -225,7 +227,7 @@ class Trainer:
         while not self._must_stop():
             if self.counting is not None and progress.step % self.counting.interval == 0:
                 self.stepper.batches.forget()  # they have the counts of before
-                with self.average.applied():
+                with self.average.applied(), self._interruptible():
                     self.counting.count()
             is_due = progress.step % settings.evaluate_every == 0 or progress.stopped_by is not None
             if is_due and progress.evaluated_step != progress.step:
@@ -244,6 +246,19 @@ class Trainer:
                 progress.stopped_by = "time"
             if progress.skipped_in_a_row >= settings.max_bad_steps:
                 progress.stopped_by = BAD_NUMBERS
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """A signal to stop ends what is inside, which a resumed training does anew."""
+        if distributed.size() > 1:  # several ranks do the same
+            yield
+            return
+        try:
+            with interruptible(""):
+                yield
+        except Interrupted:
+            if not self.should_stop():
+                raise
 
     def _set_teacher_weight(self, weight: float) -> None:
         self.progress.teacher_weight = weight
@@ -305,13 +320,15 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Measure the held-out rows, and keep the weights if they are the best so far."""
-        progress = self.progress
-        progress.evaluated_step = progress.step
+        progress, metrics = self.progress, None
         with self.average.applied(), phase("evaluation"):
-            with not_finite_allowed() as errors:
+            with not_finite_allowed() as errors, self._interruptible():
                 metrics = self._measure()
                 metrics.pop("held_out", None)
-            if not errors:
+            if metrics is None and not errors:
+                return
+            progress.evaluated_step = progress.step
+            if metrics is not None:
                 self._keep_best(metrics, metrics.pop("q_losses", []))
         if errors:
             if not progress.best_weights:

@@ -216,6 +216,13 @@ def test_standard_input(
     assert not Path(second).exists()
 
 
+def test_a_single_file_is_no_standard_input() -> None:
+    """As of `demo --test`, also with the sign in its name."""
+    arguments = argparse.Namespace(test=Path("a-b.csv"))
+    with standard_input(arguments):
+        assert arguments.test == Path("a-b.csv")
+
+
 def test_several_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seqssvae.distributed.launched_rank", lambda: 0)
     with pytest.raises(InputError, match="wanted files, .*, got standard input"):

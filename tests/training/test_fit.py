@@ -219,6 +219,37 @@ def test_a_signal_while_the_teacher_learns_ends_it(
     assert_same_files(tmp_path / "whole", tmp_path / "broken")
 
 
+@pytest.mark.parametrize(
+    ("name", "call", "message"),
+    [
+        ("evaluate", 1, "from step 0"),
+        ("evaluate", 3, "from step 4"),
+        ("Counting.count", 2, "from step 5"),
+        ("evaluate", 7, "from the last evaluation"),
+    ],
+)
+def test_a_signal_ends_an_evaluation(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int, message: str
+) -> None:
+    """At once, and a count of n-grams; the resumed run does it anew, to the same bits."""
+    settings = config(model__decoder_ngrams=2)
+    fit(settings, data, tmp_path / "whole")
+    where = f"seqssvae.training.trainer.{name}"
+    calls, plain = itertools.count(1), pkgutil.resolve_name(where)
+
+    def interrupted(*words: Any, **options: Any) -> Any:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return plain(*words, **options)
+
+    monkeypatch.setattr(where, interrupted)
+    with pytest.raises(Interrupted, match=f"^SIGTERM; --resume continues {message}$"):
+        fit(settings, data, tmp_path / "broken")
+    fit(settings, data, tmp_path / "broken", resume=True)
+    assert_same_files(tmp_path / "whole", tmp_path / "broken")
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "run"
     first = fit(config(estimator__name="auto"), data, out)
