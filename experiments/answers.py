@@ -42,8 +42,9 @@ from seqssvae.cli.settings import add_settings, read_settings  # noqa: E402
 from seqssvae.compare.baselines import ngrams  # noqa: E402
 from seqssvae.config import Config  # noqa: E402
 from seqssvae.data.corpus import Corpus, gather_corpus  # noqa: E402
-from seqssvae.data.prepare import Prepared, prepare, read_corpus_like, read_like  # noqa: E402
+from seqssvae.data.prepare import Prepared, prepare  # noqa: E402
 from seqssvae.data.rows import has_words  # noqa: E402
+from seqssvae.data.sources import read_corpus_like, read_like  # noqa: E402
 from seqssvae.errors import InputError  # noqa: E402
 from seqssvae.inference.classify import MODES  # noqa: E402
 from seqssvae.inference.conformal import greatest_losses, label_sets  # noqa: E402

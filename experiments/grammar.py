@@ -24,7 +24,8 @@ import numpy as np
 from seqssvae.cli.parser import Parser
 from seqssvae.compare.parts import M2
 from seqssvae.config import Config, EstimatorName
-from seqssvae.data.prepare import prepare, read_like
+from seqssvae.data.prepare import prepare
+from seqssvae.data.sources import read_like
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.overrides import override
 from seqssvae.training.fit import train

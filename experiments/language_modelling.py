@@ -23,7 +23,8 @@ from seqssvae.compare.compare import limit_minutes
 from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
-from seqssvae.data.prepare import Prepared, prepare, read_like
+from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.data.sources import read_like
 from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.overrides import override

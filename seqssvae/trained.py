@@ -2,8 +2,7 @@
 
 import copy
 import dataclasses
-import itertools
-import logging
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,22 +15,20 @@ from seqssvae import devices
 from seqssvae.config import Config
 from seqssvae.data.batches import collate
 from seqssvae.data.corpus import Source
-from seqssvae.data.encode import encode_given, warn_of_losses
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
-from seqssvae.data.prepare import read_like
-from seqssvae.data.rows import MAX_SYMBOLS
-from seqssvae.data.tables import column_of, dataset_of, is_table
+from seqssvae.data.sources import RowReader
+from seqssvae.data.tables import dataset_of
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_share, check_whole
-from seqssvae.inference.answers import answers
+from seqssvae.inference.answers import answer_rows
 from seqssvae.inference.classify import fitted_weights
 from seqssvae.inference.conformal import HeldOut, greatest_losses, label_sets
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
-from seqssvae.inference.explain import explain_row
+from seqssvae.inference.explain import explain_rows
 from seqssvae.inference.latent import interpolate
-from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.inference.predict import (
+    LARGEST_SEED,
     add_columns,
     classify_table,
     encode_table,
@@ -46,10 +43,7 @@ if TYPE_CHECKING:
     import datasets
 
 
-logger = logging.getLogger(__name__)
-
-MAX_SEQUENCES, MAX_SAMPLES = 10_000_000, 1_000_000  # in a call
-LARGEST_SEED = 2**63 - 1
+MAX_SAMPLES = 1_000_000  # in a call
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than those of training
 
 
@@ -101,6 +95,12 @@ class TrainedModel(Pretrained):
     def device(self) -> torch.device:
         """Where the networks are, and run."""
         return self.model.prior_logits.device
+
+    @property
+    def reader(self) -> RowReader:
+        """Reads what methods are given."""
+        share = (self.manifest.get("summary") or {}).get("unseen_share") or 0.0
+        return RowReader(self.config, self.vocabulary, self.labels, share)
 
     @property
     def is_classifier(self) -> bool:
@@ -253,21 +253,16 @@ class TrainedModel(Pretrained):
         if not self.labels.names:
             raise InputError("wanted a model with classes, got one that was trained on no labels")
         _check_samples(num_samples, seed)
-        for name, share in {"abstain": abstain, "novel": novel}.items():
-            if share is not None:
-                check_share(name, share)
-        greatest = None if coverage is None else self.greatest_losses(coverage, mode)
-        reference = None if novel is None else self.held_out.log_prob
-
-        def answer(part: EncodedRows) -> Iterator[dict[str, Any]]:
-            table = self.classify_table(part, mode=mode, num_samples=num_samples, seed=seed)
-            is_new = None
-            if reference is not None:
-                is_new = novelty(log_prob_per_symbol(self.model, part, num_samples=0), reference)
-            return answers(table, self.labels.names, greatest, abstain, is_new, novel)
-
-        # a table of all rows might not fit in memory
-        return itertools.chain.from_iterable(map(answer, rows.parts()))
+        return answer_rows(
+            self.model,
+            rows,
+            self.labels.names,
+            functools.partial(self.classify_table, mode=mode, num_samples=num_samples, seed=seed),
+            greatest=None if coverage is None else self.greatest_losses(coverage, mode),
+            abstain=abstain,
+            reference=None if novel is None else self.held_out.log_prob,
+            novel=novel,
+        )
 
     def explain(
         self,
@@ -303,23 +298,18 @@ class TrainedModel(Pretrained):
         if len(names) < 2 or (label is not None and label == against):
             got = f"{len(names)} in the model" if len(names) < 2 else f"{label} twice"
             raise InputError(f"explain: wanted two labels, got {got}")
-        given = [None if name is None else self._class(name) for name in (label, against)]
+        given = [None if one is None else self.labels.of_argument(one) for one in (label, against)]
         rows = self.read_sequences(sequences)
-        found = []
-        for row, probabilities in enumerate(self.classify_table(rows, mode=mode)):
-            order = [y for y in (-probabilities).argsort().tolist() if y not in given]
-            y, other = (order.pop(0) if one is None else one for one in given)
-            shares = explain_row(
-                self.model,
-                rows,
-                row,
-                (y, other),
-                vocabulary=self.vocabulary,
-                mode=mode or self.default_mode,
-                weights=self.weights(mode),
-            )
-            found.append({"label": names[y], "against": names[other], **shares})
-        return found
+        return explain_rows(
+            self.model,
+            rows,
+            self.classify_table(rows, mode=mode),
+            names,
+            given,
+            vocabulary=self.vocabulary,
+            mode=mode or self.default_mode,
+            weights=self.weights(mode),
+        )
 
     def generate(
         self,
@@ -360,23 +350,19 @@ class TrainedModel(Pretrained):
             True
         """
         self.require_decoder("generate")
-        check_whole("n", n, 0, MAX_SEQUENCES)
-        check_whole("seed", seed, 0, LARGEST_SEED)
-        check_whole("top_k", top_k, 0, LARGEST_SEED)
-        y = self._label(label, n)
-        longest = self._longest() if max_length is None else max_length
-        check_whole("max_length", longest, 1, MAX_SYMBOLS)
+        if label is None and self.labels.names:
+            raise InputError(f"label: wanted one of {', '.join(self.labels.names)}, got none")
         generated = generate(
             self.model,
             n,
-            y,
+            None if label is None else self.labels.of_argument(label),
+            max_length=self._longest if max_length is None else max_length,
             strategy=strategy,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             width=width,
             prefix=self.vocabulary.encode(prefix) if prefix else [],
-            max_length=longest,
             seed=seed,
         )
         return [self.vocabulary.decode(row) for row in generated]
@@ -395,7 +381,8 @@ class TrainedModel(Pretrained):
         """
         self.require_decoder("transfer")
         rows = self.read_sequences(sequences)
-        written = transfer_rows(self.model, rows, to=self._class(to), max_length=self._longest())
+        y = self.labels.of_argument(to)
+        written = transfer_rows(self.model, rows, to=y, max_length=self._longest)
         return [self.vocabulary.decode(ids) for ids in written]
 
     def interpolate(
@@ -425,8 +412,8 @@ class TrainedModel(Pretrained):
         check_whole("steps", steps, 2, MAX_SAMPLES)
         rows = self.read_sequences([a, b])
         batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
-        y = None if label is None else self._class(label)
-        written = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest())
+        y = None if label is None else self.labels.of_argument(label)
+        written = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest)
         return [self.vocabulary.decode(ids) for ids in written]
 
     def classify_table(
@@ -493,9 +480,7 @@ class TrainedModel(Pretrained):
 
     def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
         """Rows of a file, encoded for this model, with their labels if `labels`."""
-        rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
-        self._warn_of_losses(rows)
-        return rows
+        return self.reader.read(data, labels=labels)
 
     def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
         """Texts, or lists of tokens, encoded for this model; of a DataFrame, its rows as of a file.
@@ -503,16 +488,7 @@ class TrainedModel(Pretrained):
         Raises:
             InputError: a sequence of the wrong kind.
         """
-        if is_table(sequences):
-            return self.read(sequences)
-        rows = encode_given(
-            column_of(sequences),
-            self.vocabulary,
-            max_length=self.config.data.max_length,
-            whole_length=self.config.whole_length,
-        )
-        self._warn_of_losses(rows)
-        return rows
+        return self.reader.read_sequences(sequences)
 
     def to_contents(self) -> RunContents:
         """Contents of a run's folder, without the ids of the rows."""
@@ -531,39 +507,9 @@ class TrainedModel(Pretrained):
             checksum=contents.checksum,
         )
 
-    def split_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Arguments of a command as sequences: split at spaces if the symbols are tokens."""
-        return [text.split() for text in texts] if self.vocabulary.kind == "tokens" else list(texts)
-
-    def read_texts(self, texts: Sequence[str]) -> EncodedRows:
-        """Arguments of a command as rows.
-
-        Raises:
-            InputError: an empty text.
-        """
-        for number, text in enumerate(texts, start=1):
-            if not text.strip():
-                raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
-        return self.read_sequences(self.split_texts(texts))
-
-    def _warn_of_losses(self, rows: EncodedRows) -> None:
-        summary = self.manifest.get("summary") or {}
-        warn_of_losses(rows, self.config, self.vocabulary, summary.get("unseen_share") or 0.0)
-
+    @property
     def _longest(self) -> int:
         return int(self.config.data.max_length * EXTRA_LENGTH)
-
-    def _class(self, label: str) -> int:
-        if not self.labels.names:
-            raise InputError(f"label: wanted none for a model without classes, got {label}")
-        return self.labels.index(label, "label")
-
-    def _label(self, label: str | None, n: int) -> torch.Tensor | None:
-        if label is None:
-            if self.labels.names:
-                raise InputError(f"label: wanted one of {', '.join(self.labels.names)}, got none")
-            return None
-        return torch.full((n,), self._class(label))
 
 
 def _check_samples(num_samples: int, seed: int, *, least: int = 0) -> None:

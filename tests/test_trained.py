@@ -272,7 +272,7 @@ def test_invalid_arguments(model: TrainedModel) -> None:
     with pytest.raises(InputError, match=r"sequence 2: wanted a text, got \['a'\]"):
         model.classify(["ab", ["a"]])
     with pytest.raises(InputError, match="TEXT 2: wanted a sequence, got an empty one"):
-        model.read_texts(["ab", " "])
+        model.reader.read_texts(["ab", " "])
 
 
 def test_transfer_interpolate_encode(model: TrainedModel) -> None:
@@ -327,7 +327,7 @@ def test_the_plain_vae(plain: TrainedModel) -> None:
 def test_tokens(of_tokens: TrainedModel) -> None:
     assert of_tokens.classify([["x y", "z"]])[0]["label"] in "uv"
     assert of_tokens.generate("u", 2, prefix=["z", "x y"], max_length=5)[0][:2] == ["z", "x y"]
-    assert of_tokens.split_texts(["z z"]) == [["z", "z"]]
+    assert of_tokens.reader.split_texts(["z z"]) == [["z", "z"]]
     with pytest.raises(InputError, match="sequence 1: wanted a list of tokens, got 'x y z'"):
         of_tokens.classify(["x y z"])
     with pytest.raises(InputError, match="lists of tokens"):

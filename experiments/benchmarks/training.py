@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from seqssvae.cli.parser import Parser
 from seqssvae.config import Config
-from seqssvae.data.prepare import prepare, read_like
+from seqssvae.data.prepare import prepare
+from seqssvae.data.sources import read_like
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.overrides import override
 from seqssvae.training.fit import train

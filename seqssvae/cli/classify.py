@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     elif arguments.keep_sequence:
         raise InputError("wanted --out FILE beside --keep-sequence, got none")
     model = load_run(arguments)
-    rows = model.read(arguments.data) if arguments.data else model.read_texts(arguments.texts)
+    reader, data = model.reader, arguments.data
+    rows = reader.read(data) if data else reader.read_texts(arguments.texts)
     options = {name: getattr(arguments, name) for name in ("num_samples", "seed", *SHARES)}
     options["mode"] = mode = arguments.mode or model.default_mode
     predictions = model.classify_rows(rows, **options)  # refuses options before anything is written
@@ -107,7 +108,7 @@ def write(
     """Write a record for each row, its id first, in the format of the file's ending."""
     import numpy as np
 
-    from seqssvae.data.prepare import read_corpus_like
+    from seqssvae.data.sources import read_corpus_like
     from seqssvae.storage.slices import write_in_slices
     from seqssvae.training.resume import checksum_ids, checksum_rows
 

@@ -77,7 +77,7 @@ def _warn_of_rows_seen(model: "TrainedModel", arguments: argparse.Namespace) -> 
     """Warn of rows that are training rows too, if the files of training are still there."""
     from seqssvae.data.audit import count_shared
     from seqssvae.data.corpus import HUB_PREFIX
-    from seqssvae.data.prepare import read_corpus_like
+    from seqssvae.data.sources import read_corpus_like
     from seqssvae.runs.run import training_files
 
     files = training_files(arguments.run, model.manifest)

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     model = load(arguments.run, arguments.device)
     explanations = model.explain(
-        model.split_texts(arguments.texts),
+        model.reader.split_texts(arguments.texts),
         label=arguments.label,
         against=arguments.against,
         mode=arguments.mode,

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
     model = load(arguments.run, arguments.device)
-    a, b = model.split_texts([arguments.a, arguments.b])
+    a, b = model.reader.split_texts([arguments.a, arguments.b])
     sequences = model.interpolate(a, b, arguments.steps, label=arguments.label)
     for sequence in sequences:
         print(sequence if isinstance(sequence, str) else " ".join(sequence))

@@ -137,7 +137,7 @@ def read_rows(arguments: argparse.Namespace, config: Config) -> Any:
     """The files of `--data`, or their rows with the labels of `--labels`, read by a config."""
     if arguments.labels is None:
         return arguments.data
-    from seqssvae.data.prepare import read_with_labels
+    from seqssvae.data.sources import read_with_labels
 
     return read_with_labels(arguments.data, arguments.labels, config.data)
 
@@ -173,7 +173,7 @@ def data_of(arguments: argparse.Namespace) -> Any:
     if not changes or arguments.data is None:
         return arguments.data
     from seqssvae.data.corpus import read_corpus
-    from seqssvae.data.prepare import column_choice
+    from seqssvae.data.sources import column_choice
 
     config = override(load_config(Path(arguments.run) / "config.json"), changes)
     return read_corpus(arguments.data, column_choice(config.data))

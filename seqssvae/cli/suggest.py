@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     kind_of(arguments.out)
     if arguments.out.exists():  # it may have labels in it
         raise InputError(f"--out {arguments.out}: wanted a new file, got one that exists")
-    from seqssvae.data.prepare import read_without_label
+    from seqssvae.data.sources import read_without_label
     from seqssvae.inference.suggest import agreement, suggest
     from seqssvae.trained import load
 

@@ -13,7 +13,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
     model = load(arguments.run, arguments.device)
-    sequences = model.transfer(model.split_texts(arguments.texts), to=arguments.to)
+    sequences = model.transfer(model.reader.split_texts(arguments.texts), to=arguments.to)
     for sequence in sequences:
         print(sequence if isinstance(sequence, str) else " ".join(sequence))
     return {"to": arguments.to, "sequences": sequences}

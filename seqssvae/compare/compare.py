@@ -23,12 +23,8 @@ from seqssvae.config import Config
 from seqssvae.data.corpus import Files, source_name
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.prepare import (
-    Prepared,
-    prepare,
-    read_corpus_like,
-    warn_of_test_rows_seen,
-)
+from seqssvae.data.prepare import Prepared, prepare, warn_of_test_rows_seen
+from seqssvae.data.sources import read_corpus_like
 from seqssvae.errors import InputError
 from seqssvae.inference.predict import classify_table
 from seqssvae.inference.tally import bin_sums, calibration_error

@@ -13,13 +13,8 @@ from seqssvae.compare.compare import ARMS, MINUTES, TestRows, classification_met
 from seqssvae.compare.wordlists import LANGUAGES, read_lists, read_small_lists, write_words
 from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.prepare import (
-    Prepared,
-    prepare,
-    read_like,
-    read_sequences,
-    warn_of_test_rows_seen,
-)
+from seqssvae.data.prepare import Prepared, prepare, warn_of_test_rows_seen
+from seqssvae.data.sources import read_like, read_sequences
 from seqssvae.errors import InputError
 from seqssvae.overrides import override
 from seqssvae.trained import TrainedModel, load

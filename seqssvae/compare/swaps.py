@@ -11,7 +11,7 @@ from seqssvae import progress
 from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.data.corpus import Files
 from seqssvae.data.encode import encode_corpus
-from seqssvae.data.prepare import read_corpus_like
+from seqssvae.data.sources import read_corpus_like
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import GENERATED
 from seqssvae.trained import TrainedModel

@@ -55,6 +55,16 @@ class Labels:
                 f"{where}: wanted a known label ({list_names(self.names)}), got {name!r:.80}{hint}"
             ) from None
 
+    def of_argument(self, label: str) -> int:
+        """The y of an argument `label`, which a model without classes does not take.
+
+        Raises:
+            InputError: no such class, or no classes.
+        """
+        if not self.names:
+            raise InputError(f"label: wanted none for a model without classes, got {label}")
+        return self.index(label, "label")
+
     def save(self, path: Path) -> None:
         """Write a JSON list of the names.
 

@@ -1,12 +1,18 @@
 """What is said of each row that is classified: label, set, and whether it is undecided or new."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.errors import check_share
 from seqssvae.inference.conformal import label_sets
+from seqssvae.inference.novelty import log_prob_per_symbol
+from seqssvae.inference.novelty import novelty as novelty_of
+from seqssvae.model.ssvae import SSVAE
 
 Float64 = NDArray[np.float64]
 
@@ -54,3 +60,44 @@ def answers(
             if novel is not None and round(1 - novelty[number], 9) <= novel:
                 answer["label"] = NONE_OF_THESE
         yield answer
+
+
+def answer_rows(
+    model: SSVAE,
+    rows: EncodedRows,
+    names: Sequence[str],
+    classify: Callable[[EncodedRows], Float64],
+    *,
+    greatest: Float64 | None = None,
+    abstain: float | None = None,
+    reference: Float64 | None = None,
+    novel: float | None = None,
+) -> Iterator[dict[str, Any]]:
+    """`answers` for any number of rows, of which some are classified at a time.
+
+    Args:
+        model: The model.
+        rows: The rows.
+        names: Of the classes, K.
+        classify: Gives the probabilities of every label, `[n, K]`, for n rows.
+        greatest: As in `answers`.
+        abstain: As in `answers`.
+        reference: log p(x) / T of held-out rows, for `novelty` of the rows.
+        novel: As in `answers`.
+
+    Raises:
+        InputError: `abstain` or `novel` is out of range.
+    """
+    for name, share in {"abstain": abstain, "novel": novel}.items():
+        if share is not None:
+            check_share(name, share)
+
+    def answer(part: EncodedRows) -> Iterator[dict[str, Any]]:
+        is_new = None
+        table = classify(part)
+        if reference is not None:
+            is_new = novelty_of(log_prob_per_symbol(model, part, num_samples=0), reference)
+        return answers(table, names, greatest, abstain, is_new, novel)
+
+    # a table of all rows might not fit in memory
+    return itertools.chain.from_iterable(map(answer, rows.parts()))

@@ -139,6 +139,40 @@ def explain_row(
     }
 
 
+def explain_rows(
+    model: SSVAE,
+    rows: EncodedRows,
+    probabilities: Float64,
+    names: Sequence[str],
+    given: Sequence[int | None],
+    *,
+    vocabulary: Vocabulary,
+    mode: str,
+    weights: tuple[float, float],
+) -> list[dict[str, Any]]:
+    """`explain_row` of each row, and the names `label` and `against` of its y and y'.
+
+    Args:
+        model: A model with two classes or more.
+        rows: The rows.
+        probabilities: Of every label, `[n, K]`.
+        names: Of the classes, K.
+        given: y and y'; None for the likeliest, and the likeliest other one.
+        vocabulary: Symbols to texts.
+        mode: As of `classify`.
+        weights: As of `classify`.
+    """
+    found = []
+    for row, of_row in enumerate(probabilities):
+        order = [y for y in (-of_row).argsort().tolist() if y not in given]
+        y, other = (order.pop(0) if one is None else one for one in given)
+        shares = explain_row(
+            model, rows, row, (y, other), vocabulary=vocabulary, mode=mode, weights=weights
+        )
+        found.append({"label": names[y], "against": names[other], **shares})
+    return found
+
+
 def _difference(value: Tensor, labels: tuple[int, int]) -> float:
     return float(wide(value[labels[0]]) - wide(value[labels[1]]))
 

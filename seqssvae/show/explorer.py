@@ -72,7 +72,7 @@ class Exploration:
         Raises:
             InputError: no text.
         """
-        rows = self.trained.read_texts([text])
+        rows = self.trained.reader.read_texts([text])
         log_prob = log_prob_per_symbol(self.trained.model, rows)
         details: dict[str, Any] = {
             "nats_per_symbol": float(log_prob[0]),
@@ -138,8 +138,8 @@ class Exploration:
         return figure
 
     def _split(self, texts: Sequence[str]) -> list[Any]:
-        self.trained.read_texts(texts)  # raises InputError for an empty one
-        return self.trained.split_texts(texts)
+        self.trained.reader.read_texts(texts)  # raises InputError for an empty one
+        return self.trained.reader.split_texts(texts)
 
 
 def open_run(

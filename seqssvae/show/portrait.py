@@ -17,7 +17,7 @@ from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.corpus import HUB_PREFIX, Corpus, Source
 from seqssvae.data.encode import encode_corpus, encode_given
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.prepare import read_corpus_like, read_with_labels
+from seqssvae.data.sources import read_corpus_like, read_with_labels
 from seqssvae.errors import InputError
 from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.evaluate import evaluate

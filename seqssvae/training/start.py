@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from seqssvae.config import Config
 from seqssvae.data.corpus import Corpus, gather_corpus
@@ -101,13 +100,7 @@ class StartingRun:
             ids = generate(
                 self.model,
                 DRAWN * num_rows,
-                torch.full((DRAWN * num_rows,), y),
-                strategy="sample",
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                width=1,
-                prefix=[],
+                y,
                 max_length=self.contents.config.data.max_length,
                 seed=y,
             )

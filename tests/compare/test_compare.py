@@ -27,7 +27,8 @@ from seqssvae.compare.compare import (
 from seqssvae.config import Config
 from seqssvae.data import streams
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.prepare import Prepared, prepare, read_like, read_sequences
+from seqssvae.data.prepare import Prepared, prepare
+from seqssvae.data.sources import read_like, read_sequences
 from seqssvae.errors import InputError
 from seqssvae.teacher import distil
 from seqssvae.teacher.features import Sequences

@@ -17,7 +17,7 @@ def test_classify_by_q_and_by_bayes_rule(exploration: Exploration, small_run: Sm
         want = model.classify(["cdcd"], mode=mode)[0]["probabilities"]
         assert {row[0]: row[column] for row in table} == want
     assert table[0][0] == "right" and table[0][1] > table[1][1]
-    want = log_prob_per_symbol(model.model, model.read_texts(["cdcd"]))
+    want = log_prob_per_symbol(model.model, model.reader.read_texts(["cdcd"]))
     assert details["nats_per_symbol"] == want[0] and details["num_unknown"] == 0
     assert details["set"] == model.classify(["cdcd"], coverage=0.9)[0]["set"]
     earlier = dataclasses.replace(model, manifest={})  # a run of an earlier version

@@ -1,0 +1,269 @@
+"""Rows of a source as the settings say: those to train on, and others that are read like them."""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from seqssvae.config import Config, DataConfig
+from seqssvae.data.audit import label_candidates, warn_of_quotes
+from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.corpus import Corpus, Files, Source, read_corpus
+from seqssvae.data.encode import encode_corpus, encode_given, warn_of_losses
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
+from seqssvae.data.rows import has_words, list_names
+from seqssvae.data.tables import column_of, is_table, iterate_column
+from seqssvae.data.vocabulary import Vocabulary
+from seqssvae.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+YES_OR_NO = ["False", "True"]
+
+
+def read_source(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
+    """The rows of a source, by the columns of the settings."""
+    corpus = read_corpus(source, column_choice(settings, read_labels=read_labels))
+    return corpus.with_unlabelled(settings.unlabelled_values)
+
+
+def column_choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnChoice:
+    """The columns of the settings."""
+    return ColumnChoice(
+        text=settings.text_column,
+        tokens=settings.tokens_column,
+        label=settings.label_column,
+        read_labels=read_labels and not settings.unlabelled_only,
+        quotes=settings.quotes,
+        pattern=settings.label_pattern,
+        encoding=settings.encoding,
+    )
+
+
+def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
+    """The kind of vocabulary in the settings, or the one that suits the rows.
+
+    Given tokens stay tokens; text becomes SentencePiece pieces, unless most rows have no space
+    (names, domains, molecules): these become characters.
+
+    Raises:
+        InputError: a vocabulary of tokens for texts, or of texts for tokens.
+    """
+    if settings.vocabulary != "auto":
+        if (settings.vocabulary == "tokens") != corpus.is_tokens:
+            got = "tokens" if corpus.is_tokens else "text"
+            raise InputError(
+                f"{corpus.source}: wanted rows for data.vocabulary = {settings.vocabulary}, "
+                f"got {got}"
+            )
+        return settings.vocabulary
+    if corpus.is_tokens:
+        return "tokens"
+    first = itertools.islice(corpus.sequences(), 1000)
+    return "sentencepiece" if has_words(first, min_words=0) else "characters"
+
+
+def normalised(corpus: Corpus, settings: DataConfig) -> Corpus:
+    """Training rows in the Unicode form of the settings."""
+    form: str = settings.normalise
+    if form == "auto":
+        form = "nfc" if vocabulary_kind(settings, corpus) == "sentencepiece" else "none"
+    return corpus.normalised(form)
+
+
+def check_labels(
+    corpus: Corpus, source: Source, settings: DataConfig, *, only_candidates: bool = False
+) -> None:
+    """Raise if no row has a label; if `only_candidates`, where no column may hold them, warn."""
+    if settings.unlabelled_only or corpus.label_names():
+        return
+    candidates = label_candidates(source, column_choice(settings))
+    few = [f"{name!r} ({list_names(values, 3)})" for name, values in candidates.items()]
+    if only_candidates and not few:
+        logger.warning("%s: no row has a label, so that accuracy is not measured", corpus.source)
+        return
+    columns = f"; columns with few distinct values are {', '.join(few[:10])}" if few else ""
+    flags = [name for name, values in candidates.items() if values in (["0", "1"], YES_OR_NO)]
+    if len(flags) > 1:
+        columns += (
+            f"; if {list_names(flags, 3)} say whether a row is of a class, make one column of "
+            f"them, with pandas: table['label'] = table[{flags!r:.200}].astype(int).idxmax(axis=1)"
+        )
+    raise InputError(
+        f"{corpus.source}: wanted a label in some row (--label-column NAME, --label-pattern REGEX "
+        f"for FASTA headers, or --unlabelled-only to do without), got none{columns}"
+    )
+
+
+def read_with_labels(source: Files, table: Files, settings: DataConfig) -> Corpus:
+    """Rows whose labels are those of another table, by the columns of ids of both.
+
+    Args:
+        source: Files of rows, whose own labels are not read.
+        table: Files with a column `id` and one of labels; rows of no id in it are unlabelled.
+        settings: The columns; `label_column` is that of the table.
+
+    Raises:
+        InputError: bad input, a table without labels, with two of an id, or of no row's id.
+    """
+    corpus = read_source(source, settings, read_labels=False)
+    choice = ColumnChoice(text="id", label=settings.label_column, encoding=settings.encoding)
+    named = read_corpus(table, choice)
+    labels: dict[str, list[str]] = {}
+    for row, (id, label) in enumerate(
+        zip(named.sequences(), iterate_column(named.table.column("label")), strict=True)
+    ):
+        if labels.setdefault(id, label) != label:
+            raise InputError(f"{named.where(row)}: wanted one label of each id, got two of {id!r}")
+    if not any(labels.values()):
+        raise InputError(
+            f"{named.source}: wanted a column of labels (label, or --label-column NAME), got none"
+        )
+    first = next(corpus.ids())
+    unknown = len(labels.keys() - set(corpus.ids()))
+    if unknown == len(labels):
+        raise InputError(
+            f"{named.source}: wanted ids of rows of {corpus.source}, which are like {first!r} (a "
+            f"checksum where there is no column 'id'), got {next(iter(labels))!r}"
+        )
+    if unknown:
+        logger.warning("%s: %d ids are those of no row", named.source, unknown)
+    return corpus.labelled(labels, named)
+
+
+def read_corpus_like(
+    source: Source, config: Config, vocabulary: Vocabulary, *, read_labels: bool
+) -> Corpus:
+    """Rows of another file, from the columns that training reads.
+
+    Args:
+        source: As in `prepare`.
+        config: Settings of the run.
+        vocabulary: Vocabulary of the run.
+        read_labels: False leaves all rows unlabelled.
+
+    Raises:
+        InputError: bad input, or tokens where training had text, or text where it had tokens.
+    """
+    corpus = read_source(source, config.data, read_labels=read_labels)
+    wants_tokens = vocabulary.kind == "tokens"
+    if corpus.is_tokens != wants_tokens:
+        wanted, got = ("tokens", "text") if wants_tokens else ("text", "tokens")
+        raise InputError(f"{corpus.source}: wanted {wanted} as in training, got {got}")
+    return corpus.normalised(vocabulary.form)
+
+
+def read_like(
+    source: Source, config: Config, vocabulary: Vocabulary, labels: Labels | None
+) -> EncodedRows:
+    """Rows of another file, encoded like the training rows.
+
+    Args:
+        source: As in `prepare`.
+        config: Settings of the run.
+        vocabulary: Vocabulary of the run.
+        labels: Classes of the run; None leaves all rows unlabelled.
+
+    Raises:
+        InputError: bad input, a label that is not in `labels`, or no label though another column
+            may hold them.
+    """
+    corpus = read_corpus_like(source, config, vocabulary, read_labels=labels is not None)
+    if labels is not None and labels.names:
+        check_labels(corpus, source, config.data, only_candidates=True)
+    for warning in warn_of_quotes(corpus):
+        logger.warning(warning)
+    return encode_corpus(
+        corpus,
+        vocabulary,
+        labels,
+        max_length=config.data.max_length,
+        whole_length=config.whole_length,
+    )
+
+
+def read_without_label(
+    source: Source, config: Config, vocabulary: Vocabulary
+) -> tuple[Corpus, EncodedRows]:
+    """The rows of another file, and those of them that have no label, encoded; see `read_like`.
+
+    Raises:
+        InputError: bad input, or every row has a label.
+    """
+    corpus = read_corpus_like(source, config, vocabulary, read_labels=True)
+    y, partial = corpus.classes(Labels(corpus.label_names()))
+    is_free = y < 0
+    is_free[list(partial)] = False
+    if not is_free.any():
+        raise InputError(f"{corpus.source}: wanted a row without a label, got none")
+    rows = encode_corpus(
+        corpus,
+        vocabulary,
+        None,
+        max_length=config.data.max_length,
+        whole_length=config.whole_length,
+    )
+    return corpus, rows.take(is_free)
+
+
+def read_sequences(source: Source, config: Config) -> list[str | list[str]]:
+    """The texts or lists of tokens of a file, for classifiers that read no symbol ids."""
+    corpus = read_source(source, config.data, read_labels=False)
+    return list(normalised(corpus, config.data).sequences())
+
+
+@dataclasses.dataclass(frozen=True)
+class RowReader:
+    """Reads files, tables, texts and lists of tokens as rows for a trained model.
+
+    Attributes:
+        config: Settings of the run.
+        vocabulary: Vocabulary of the run.
+        labels: Classes of the run.
+        usual_share: `unseen_share` of the training rows.
+    """
+
+    config: Config
+    vocabulary: Vocabulary
+    labels: Labels
+    usual_share: float
+
+    def read(self, data: Source, *, labels: bool = False) -> EncodedRows:
+        """Rows of a file or table, with their labels if `labels`; see `read_like`."""
+        rows = read_like(data, self.config, self.vocabulary, self.labels if labels else None)
+        warn_of_losses(rows, self.config, self.vocabulary, self.usual_share)
+        return rows
+
+    def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
+        """Texts, or lists of tokens; of a DataFrame, its rows as of a file.
+
+        Raises:
+            InputError: a sequence of the wrong kind.
+        """
+        if is_table(sequences):
+            return self.read(sequences)
+        rows = encode_given(
+            column_of(sequences),
+            self.vocabulary,
+            max_length=self.config.data.max_length,
+            whole_length=self.config.whole_length,
+        )
+        warn_of_losses(rows, self.config, self.vocabulary, self.usual_share)
+        return rows
+
+    def split_texts(self, texts: Sequence[str]) -> list[Any]:
+        """Arguments of a command as sequences: split at spaces if the symbols are tokens."""
+        return [text.split() for text in texts] if self.vocabulary.kind == "tokens" else list(texts)
+
+    def read_texts(self, texts: Sequence[str]) -> EncodedRows:
+        """Arguments of a command as rows.
+
+        Raises:
+            InputError: an empty text.
+        """
+        for number, text in enumerate(texts, start=1):
+            if not text.strip():
+                raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
+        return self.read_sequences(self.split_texts(texts))
