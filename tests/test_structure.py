@@ -1,6 +1,7 @@
 """Imports run downward only, and every module has its test file."""
 
 import ast
+import collections
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,20 @@ ORDER = [
     "export",
     "cli",
 ]
+
+
+FILE_LINES, CLASS_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 300, 60, 16
+LARGER = {  # lines of what is over a limit, which it may not grow beyond
+    "inference.evaluate.evaluate": 105,
+    "teacher.teacher.fit_teacher": 71,
+    "trained": 544,
+    "trained.TrainedModel": 462,
+    "training.fit._fit": 73,
+    "training.fit.fit": 64,
+    "training.fit.train": 64,
+    "training.trainer": 419,
+    "training.trainer.Trainer": 317,
+}
 
 
 def modules() -> dict[str, Path]:
@@ -74,6 +89,34 @@ def test_no_modules_import_in_a_circle() -> None:
         assert free, f"a circle among {sorted(below)}"
         for module in free:
             del below[module]
+
+
+def sizes(module: str, path: Path) -> Iterator[tuple[str, int, int]]:
+    """A file, its classes and its functions: name, lines and limit."""
+    text = path.read_text(encoding="utf-8")
+    yield module, len(text.splitlines()), FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            assert node.end_lineno is not None
+            limit = CLASS_LINES if isinstance(node, ast.ClassDef) else FUNCTION_LINES
+            yield f"{module}.{node.name}", node.end_lineno - node.lineno + 1, limit
+
+
+def test_files_classes_and_functions_fit() -> None:
+    """Those over a limit are in `LARGER`, and no larger than there."""
+    found = [size for module, path in modules().items() for size in sizes(module, path)]
+    larger = {name: lines for name, lines, limit in found if lines > limit}
+    grown = {name: lines for name, lines in larger.items() if lines > LARGER.get(name, 0)}
+    assert grown == {}
+    assert LARGER.keys() == larger.keys(), "what fits again is no exception"
+
+
+def test_folders_have_few_modules() -> None:
+    """All but that of the commands."""
+    folders = collections.Counter(
+        path.parent.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"
+    )
+    assert [name for name, n in folders.items() if n > FOLDER_MODULES and name != "cli"] == []
 
 
 def test_the_tour_names_every_package() -> None:

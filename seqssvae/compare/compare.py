@@ -90,11 +90,7 @@ def compare(
         if arm not in ARMS:
             raise InputError(f"--arms: wanted some of {', '.join(ARMS)}, got {arm}")
     config = limit_minutes(config)
-    sources = (source, test_source, unlabelled)
-    files = [None if one is None else source_name(one) for one in sources]
-    mapping = to_mapping(config)
-    del mapping["training"]["device"]  # which changes no result but seconds
-    settings = json.dumps([PROTOCOL, mapping, *files], sort_keys=True)
+    settings = _describe(config, (source, test_source, unlabelled))
     logger.info("networks run on the device %s", devices.resolve(config.training.device))
     done = _read(out)
     warn_of_test_rows_seen(config, source, test_source, unlabelled_source=unlabelled)
@@ -107,8 +103,7 @@ def compare(
         for cells in draws:
             drawn: tuple[Config, Prepared, TestRows] | None = None
             for cell in cells:
-                record = done.get((cell, settings))
-                if record is None:
+                if (record := done.get((cell, settings))) is None:
                     drawn = drawn or _draw(config, cell, source, test_source, unlabelled)
                     record = _run(cell, *drawn)
                     _append(out, {**record, "settings": settings})
@@ -126,6 +121,14 @@ def limit_minutes(config: Config) -> Config:
     """The settings with a limit on the time of a training, so that many of them end."""
     is_set = config.training.max_minutes is not None
     return config if is_set else override(config, {"training.max_minutes": MINUTES})
+
+
+def _describe(config: Config, sources: Sequence[Files | None]) -> str:
+    """All that the results of a cell depend on, in a line."""
+    files = [None if one is None else source_name(one) for one in sources]
+    mapping = to_mapping(config)
+    del mapping["training"]["device"]  # which changes no result but seconds
+    return json.dumps([PROTOCOL, mapping, *files], sort_keys=True)
 
 
 def _draw(

@@ -75,12 +75,7 @@ def demo(
         raise InputError("wanted train and test, or neither, got one of them")
     if train is None or test is None:
         train, test = _write_words(out.with_name(f"{out.name}-words"))
-    limits = {} if steps is None else {"training.num_steps": steps}
-    config = override(
-        Config(),
-        {"data.labels_per_class": labels_per_class, "training.seed": seed}
-        | {"training.max_minutes": MINUTES, **limits},
-    )
+    config = _settings(labels_per_class, steps, seed)
     warn_of_test_rows_seen(config, str(train), str(test))
     summary = fit(config, str(train), out, resume=True, show_bar=True)
     trained, prepared = load(out), prepare(config, str(train))
@@ -96,6 +91,15 @@ def demo(
     _print_table(**found)
     _print_words(trained, rows, words, seed)
     return {"run": str(out), **found}
+
+
+def _settings(labels_per_class: int, steps: int | None, seed: int) -> Config:
+    limits = {} if steps is None else {"training.num_steps": steps}
+    return override(
+        Config(),
+        {"data.labels_per_class": labels_per_class, "training.seed": seed}
+        | {"training.max_minutes": MINUTES, **limits},
+    )
 
 
 def _measure(

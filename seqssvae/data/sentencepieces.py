@@ -51,13 +51,12 @@ def train_pieces(
             num_texts,
             sum(map(len, sample)),
         )
+    # never empty, and with a space; half of the free pieces are longer than a character
+    sentences = itertools.chain([" "], _sentences(sample, (size - NUM_BYTES - len(special)) // 2))
     writer = io.BytesIO()
     train = functools.partial(
         sentencepiece.SentencePieceTrainer.train,
-        # never empty, and with a space; half of the free pieces are longer than a character
-        sentence_iterator=itertools.chain(
-            [" "], _sentences(sample, (size - NUM_BYTES - len(special)) // 2)
-        ),
+        sentence_iterator=sentences,
         model_writer=writer,
         model_type="unigram",
         vocab_size=size,

@@ -45,20 +45,8 @@ def build_model(
         2
     """
     config = config if isinstance(config, ModelConfig) else as_config(config).model
-    bodies = [
-        SequenceEncoder(
-            vocabulary_size=vocabulary_size,
-            embedding_size=config.embedding_size,
-            hidden_size=config.encoder_size,
-            num_layers=config.encoder_layers,
-            cell=config.cell,
-            bidirectional=config.bidirectional,
-            pooling=config.pooling,
-            dropout=config.dropout,
-            word_dropout=config.encoder_word_dropout,
-        )
-        for _ in range(1 if config.shared_encoder or not num_classes else 2)
-    ]
+    num_encoders = 1 if config.shared_encoder or not num_classes else 2
+    bodies = [_build_encoder(config, vocabulary_size) for _ in range(num_encoders)]
     decoder = Decoder(
         vocabulary_size=vocabulary_size,
         num_classes=num_classes,
@@ -86,6 +74,20 @@ def build_model(
             num_classes,
             vocabulary_size=vocabulary_size if config.ngram_words else 0,
         ),
+    )
+
+
+def _build_encoder(config: ModelConfig, vocabulary_size: int) -> SequenceEncoder:
+    return SequenceEncoder(
+        vocabulary_size=vocabulary_size,
+        embedding_size=config.embedding_size,
+        hidden_size=config.encoder_size,
+        num_layers=config.encoder_layers,
+        cell=config.cell,
+        bidirectional=config.bidirectional,
+        pooling=config.pooling,
+        dropout=config.dropout,
+        word_dropout=config.encoder_word_dropout,
     )
 
 

@@ -93,10 +93,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.softmax_memory = softmax_memory
         self.num_classes, self.latent_size = num_classes, latent_size
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size, self.word_dropout = vocabulary_size, word_dropout
         self.feed_y = feed_y and num_classes > 0
         self.feed_z = feed_z and latent_size > 0
-        self.word_dropout = word_dropout
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
         fed_size = num_classes * self.feed_y + latent_size * self.feed_z

@@ -256,11 +256,8 @@ def _choose_pool(
     )
     is_held_out = folds >= 0
     if is_held_out.any():
-        num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
-        num_kept = min(num_kept, num_rows + limits.fold_rows)
-        features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
         scores = _cross_validate(
-            classifiers, features, possible, hashes[:num_kept], folds, max_seconds
+            classifiers, features, possible, hashes, folds, limits, max_seconds
         )
         in_time = np.flatnonzero(~np.isnan(scores[:, is_held_out, 0]).any(1)).tolist()
         classifiers, scores = [classifiers[number] for number in in_time], scores[in_time]
@@ -283,14 +280,9 @@ def _choose_pool(
     nats = [float(of_pool[rows, y[rows]].sum()) for of_pool in log_posteriors]
     unlabelled_help = nats[0] > nats[1] + MIN_GAIN * len(rows) or not len(rows)
     best = 0 if unlabelled_help else 1
-    return _Choice(
-        {c: float(w) for c, w in zip(classifiers, pools[best].weights, strict=True) if w},
-        pools[best],
-        prior,
-        log_posteriors[best],
-        log_posteriors[1],
-        unlabelled_help,
-    )
+    weights = {c: float(w) for c, w in zip(classifiers, pools[best].weights, strict=True) if w}
+    of_best, without_unlabelled = log_posteriors[best], log_posteriors[1]
+    return _Choice(weights, pools[best], prior, of_best, without_unlabelled, unlabelled_help)
 
 
 def _cross_validate(
@@ -299,6 +291,7 @@ def _cross_validate(
     possible: Bools,
     hashes: NDArray[np.uint64],
     folds: Int64,
+    limits: Limits,
     max_seconds: float | None,
 ) -> Float64:
     """Scores of J classifiers for the labelled rows in their folds, `[J, n, K]`.
@@ -306,7 +299,11 @@ def _cross_validate(
     NaN for rows in no fold, and for all rows of a classifier that was left out for want of time.
     """
     end, num_folds = time.monotonic() + (max_seconds or math.inf), int(folds.max()) + 1
-    scores = np.full((len(classifiers), len(folds), possible.shape[1]), np.nan)
+    num_rows, num_classes = len(folds), possible.shape[1]
+    num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
+    num_kept = min(num_kept, num_rows + limits.fold_rows)
+    features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
+    scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
     # linear ones take less time with many classes
     quick_first = sorted(
         enumerate(classifiers), key=lambda one: isinstance(one[1], NGramClassifier)
@@ -323,7 +320,7 @@ def _cross_validate(
             for fold in range(num_folds):
                 held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
                 # rows with a set of labels too
-                without_fold[np.isin(hashes, hashes[held_out])] = True
+                without_fold[np.isin(hashes[:num_kept], hashes[held_out])] = True
                 fitted = classifier.fit(features, without_fold, FOLD_STEPS, held_out)
                 scores[number, held_out] = fitted.own_scores
                 task.advance()

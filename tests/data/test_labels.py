@@ -47,6 +47,14 @@ def test_an_unknown_label_is_an_error_with_the_nearest_known_one() -> None:
         labels.index("zzz", "f.csv:7")
 
 
+def test_a_label_is_no_argument_of_a_model_without_classes() -> None:
+    assert Labels(("u", "v")).of_argument("v") == 1
+    with pytest.raises(InputError, match=r"label: wanted a known label \('u', 'v'\), got 'w'"):
+        Labels(("u", "v")).of_argument("w")
+    with pytest.raises(InputError, match="label: wanted none for a model without classes, got w"):
+        Labels(()).of_argument("w")
+
+
 def test_many_known_labels_are_not_all_listed() -> None:
     labels = Labels(tuple(f"class {i}" for i in range(1000)))
     with pytest.raises(InputError) as caught:

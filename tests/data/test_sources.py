@@ -10,7 +10,13 @@ from seqssvae.config import Config
 from seqssvae.data.corpus import Corpus, read_corpus
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import prepare
-from seqssvae.data.sources import read_like, read_sequences, read_with_labels, vocabulary_kind
+from seqssvae.data.sources import (
+    RowReader,
+    read_like,
+    read_sequences,
+    read_with_labels,
+    vocabulary_kind,
+)
 from seqssvae.data.vocabulary import EOS, UNK, CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
 from seqssvae.overrides import override
@@ -165,3 +171,28 @@ def test_tables_of_labels_that_do_not_fit(
     with pytest.raises(InputError, match=message) as error:
         read_with_labels(source, tmp_path / "labels.csv", settings().data)
     assert "\n" not in str(error.value)
+
+
+def test_a_reader_reads_arguments_files_and_tables_alike(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = RowReader(settings(), CharacterVocabulary("abc "), Labels(("u", "v")), 0.0)
+    rows = [{"text": "ab", "label": "v"}, {"text": "c a", "label": "u"}]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    found = [
+        reader.read_texts(["ab", "c a"]),
+        reader.read_sequences(row["text"] for row in rows),  # type: ignore[arg-type]
+        reader.read_sequences(pandas.DataFrame(rows)),
+        reader.read(source),
+    ]
+    assert len({tuple(one.symbols.tolist()) for one in found}) == 1 and not caplog.text
+    assert all((one.y == -1).all() for one in found)
+    assert reader.read(source, labels=True).y.tolist() == [1, 0]
+    assert reader.split_texts(["c a"]) == ["c a"]
+    of_tokens = RowReader(settings(), TokenVocabulary(["c", "a"]), Labels(()), 0.0)
+    assert of_tokens.split_texts(["c a"]) == [["c", "a"]]
+    assert of_tokens.read_texts(["c a"]).row(0)[-1] == EOS
+    with pytest.raises(InputError, match="TEXT 2: wanted a sequence, got an empty one"):
+        reader.read_texts(["a", " "])
+    reader.read_texts(["x"])
+    assert "1 symbols are not in the vocabulary" in caplog.text
