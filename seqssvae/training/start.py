@@ -75,7 +75,8 @@ class StartingRun:
             config: All settings, or a mapping of those that are not the run's.
 
         Raises:
-            InputError: other networks than the run's, or --classifier-only, which has none.
+            InputError: other networks or symbols than the run's, or --classifier-only, which has
+                no networks.
         """
         if not isinstance(config, Config):
             config = override(start_settings(self.contents.config), config)
@@ -87,9 +88,13 @@ class StartingRun:
                 raise InputError(
                     f"model.{name}: wanted {value} as in {self.folder}, got {got[name]}"
                 )
-        vocabulary = self.contents.vocabulary
-        changes = {"data.vocabulary": vocabulary.kind, "data.normalise": vocabulary.form}
-        return override(config, changes)
+        vocabulary, before = self.contents.vocabulary, self.contents.config.data
+        changes = {"vocabulary": vocabulary.kind, "normalise": vocabulary.form}
+        for name, value in changes.items():
+            got = getattr(config.data, name)
+            if got not in ("auto", value, getattr(before, name)):
+                raise InputError(f"data.{name}: wanted {value} as in {self.folder}, got {got}")
+        return override(config, {f"data.{name}": value for name, value in changes.items()})
 
     def replay(self, names: Sequence[str]) -> Corpus:
         """Generated rows of these classes."""
@@ -152,7 +157,9 @@ class StartingRun:
         is_old = rows.y < num_old
         is_right = classify_table(model, rows, mode=mode, weights=weights).argmax(1) == rows.y
         old = rows.take(is_old)
-        before = self.classify(prepared.sequences(old)).argmax(1) == old.y
+        before = is_old[:0]
+        if len(old):
+            before = self.classify(prepared.sequences(old)).argmax(1) == old.y
         found: dict[str, Any] = {
             name: float(one.mean()) if len(one) else None
             for name, one in (

@@ -13,6 +13,7 @@ import torch
 from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
+from seqssvae.overrides import override
 from seqssvae.runs.run import load_run
 from seqssvae.trained import TrainedModel, load
 from seqssvae.training.fit import fit
@@ -126,4 +127,24 @@ def test_other_networks_and_other_symbols_are_refused(small_run: SmallRun, tmp_p
     tokens = write_rows(tmp_path / "tokens.jsonl", [{"tokens": ["a"], "label": "left"}])
     with pytest.raises(InputError, match=r"for data.vocabulary = characters, got tokens$"):
         fit({}, tokens, tmp_path / "run", start=small_run[0])
+    for name, got, wanted in (
+        ("vocabulary", "tokens", "characters"),
+        ("normalise", "nfkc", "none"),
+    ):
+        with pytest.raises(
+            InputError, match=rf"^data.{name}: wanted {wanted} as in .*, got {got}$"
+        ):
+            fit({f"data.{name}": got}, data, tmp_path / "run", start=small_run[0])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_classes_is_given_some(small_run: SmallRun, tmp_path: Path) -> None:
+    """It has no accuracy to compare with."""
+    changes = {**SHORT, "data.unlabelled_only": True, "objective.kl_warmup_steps": 1}
+    config = override(load_run(small_run[0]).config, changes)
+    fit(config, small_run[1], tmp_path / "vae")
+    data = write_rows(tmp_path / "rows.jsonl", [*NEW_ROWS, *OLD_ROWS])
+    with_labels = {"data.unlabelled_only": False}
+    summary = fit(with_labels, data, tmp_path / "run", start=tmp_path / "vae")
+    assert summary["dev"]["old_accuracy_before"] is None and summary["dev"]["num_old_rows"] == 0
+    assert summary["dev"]["num_new_rows"] == summary["dev"]["num_mode_rows"] > 0
