@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     options = {name: getattr(arguments, name) for name in ("num_samples", "seed", *SHARES)}
     options["mode"] = mode = arguments.mode or model.default_mode
     predictions = model.classify_rows(rows, **options)  # refuses options before anything is written
-    _warn_of_few_rows(model, options)
+    warn_of_few_rows(model, options)
     if arguments.out is not None:
         write(model, rows, arguments, options)
         return {"num_rows": len(rows), "mode": mode, "out": str(arguments.out)}
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"num_rows": len(rows)}
 
 
-def _warn_of_few_rows(model: "TrainedModel", options: Mapping[str, Any]) -> None:
+def warn_of_few_rows(model: "TrainedModel", options: Mapping[str, Any]) -> None:
     """Warn where so few rows were held out that sets are full, or no row can be new."""
     coverage, novel, mode = (options[name] for name in ("coverage", "novel", "mode"))
     if coverage is not None and all(map(math.isinf, model.greatest_losses(coverage, mode))):

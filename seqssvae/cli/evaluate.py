@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae import distributed
+from seqssvae.cli.classify import warn_of_few_rows
 from seqssvae.cli.parser import whole_number
 from seqssvae.cli.settings import (
     add_columns,
@@ -56,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_run(arguments)
+    options = {"coverage": arguments.coverage, "novel": None, "mode": model.default_mode}
+    warn_of_few_rows(model, options)
     distributed.from_writer(lambda: _warn_of_rows_seen(model, arguments))
     data = read_rows(arguments, model.config)
     figures = model.evaluate(

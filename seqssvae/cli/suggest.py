@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
     model = load_run(arguments)
+    model.require_decoder("suggest")
     names = model.labels.names
     if not names:
         raise InputError(f"{arguments.run}: wanted a model with classes, got one without")

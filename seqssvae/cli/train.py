@@ -102,7 +102,9 @@ def _with_steps(config: "Config", arguments: argparse.Namespace, data: Any) -> "
     if "training.num_steps" in vars(arguments):
         raise InputError("wanted --epochs or --training.num_steps, got both")
     if not 0 < arguments.epochs < MAX_EPOCHS:
-        raise InputError(f"--epochs: wanted more than 0, got {arguments.epochs:g}")
+        raise InputError(
+            f"--epochs: wanted more than 0 and less than {MAX_EPOCHS:g}, got {arguments.epochs:g}"
+        )
     from seqssvae.data.prepare import steps_of_epoch
 
     steps = steps_of_epoch(config, data, unlabelled_source=arguments.unlabelled)

@@ -86,7 +86,8 @@ def demo(
 
     num_classes = len(prepared.labels.names)
     print(f"\n{len(rows)} held-out words, {num_classes} languages,", end=" ")
-    print(f"{labels_per_class} labelled and", end=" ")
+    num_labelled = len(prepared.labelled) + len(prepared.labelled_dev)
+    print(f"{num_labelled // num_classes} labelled and", end=" ")
     print(f"{len(prepared.unlabelled) // num_classes} unlabelled words each\n")
     _print_table(**found)
     _print_words(trained, rows, words, seed)

@@ -307,7 +307,7 @@ def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
     for words in (
         "generate RUN --label left", "transfer RUN --to left abab", "interpolate RUN ab cd",
         "encode RUN --data DATA --out OUT", "check RUN --data DATA", "explore RUN",
-        "classify RUN ab --mode posterior",
+        "classify RUN ab --mode posterior", "suggest RUN --data DATA --out OUT",
     ):  # fmt: skip
         names = {"RUN": folder, "DATA": data, "OUT": tmp_path / "z.parquet"}
         refused = run(*(names.get(word, word) for word in words.split()))
@@ -505,6 +505,9 @@ def test_sets_undecided_rows_and_novelty(
         assert float(of_csv["novelty"]) == row["novelty"]
     shown = run("evaluate", folder, "--data", data, "--coverage", 0.5)
     assert "set_coverage" in shown.out and "set_size" in shown.out
+    assert "every label is in every set" not in caplog.text
+    assert run("evaluate", folder, "--data", data, "--coverage", 0.995).status == 0
+    assert "--coverage 0.995: every label is in every set" in caplog.text
     assert run("classify", folder, "ab", "--coverage", 0.99, "--novel", 0.001).status == 0
     assert "--coverage 0.99: every label is in every set" in caplog.text
     assert "--novel 0.001: no row is none of the classes" in caplog.text
@@ -726,7 +729,10 @@ def test_a_label_that_training_never_saw(run: Run, tmp_path: Path, small_run: Sm
 
 
 def test_demo(run: Run, tmp_path: Path, small_run: Small) -> None:
-    files = ("--train", small_run[1], "--test", small_run[1], "--labels-per-class", 5)
+    files = ("--train", small_run[1], "--test", small_run[1], "--labels-per-class", 1000)
+    shown = run("demo", "--out", tmp_path / "run", *files, "--steps", 2)
+    assert shown.status == 0, shown.err
+    assert "40 held-out words, 2 languages, 20 labelled and 0 unlabelled words each" in shown.out
     done = run("demo", "--out", tmp_path / "run", *files, "--steps", 2, "--json")
     assert done.status == 0, done.err
     assert (
@@ -937,8 +943,9 @@ def test_epochs_are_passes_over_the_rows(
     assert done.json["num_steps"] == num_steps
     for wrong, message in (
         (("--epochs=2", "--num_steps=3"), "wanted --epochs or --training.num_steps, got both"),
-        (("--epochs=0",), "--epochs: wanted more than 0, got 0"),
-        (("--epochs=nan",), "--epochs: wanted more than 0, got nan"),
+        (("--epochs=0",), "--epochs: wanted more than 0 and less than 1e+09, got 0"),
+        (("--epochs=nan",), "--epochs: wanted more than 0 and less than 1e+09, got nan"),
+        (("--epochs=1e300",), "--epochs: wanted more than 0 and less than 1e+09, got 1e+300"),
     ):
         refused = run(*words, *wrong)
         assert refused.status == 2 and message in refused.err
