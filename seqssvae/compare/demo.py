@@ -84,9 +84,8 @@ def demo(
     found = _measure(config, prepared, trained, (words, rows))
     found["seconds"]["ssvae"] = sum(summary["seconds"].values())
 
-    num_classes = len(prepared.labels.names)
+    num_classes, num_labelled = len(prepared.labels.names), len(prepared.with_dev_labels().labelled)
     print(f"\n{len(rows)} held-out words, {num_classes} languages,", end=" ")
-    num_labelled = len(prepared.labelled) + len(prepared.labelled_dev)
     print(f"{num_labelled // num_classes} labelled and", end=" ")
     print(f"{len(prepared.unlabelled) // num_classes} unlabelled words each\n")
     _print_table(**found)
