@@ -159,6 +159,9 @@ def _draw(
     )
     if not (rows.y >= 0).any():
         raise InputError(f"{corpus.source}: wanted test rows with labels, got none")
+    num_labelled = len(prepared.with_dev_labels().labelled)
+    if num_labelled < cell.num_labels and cell.draw == 0:
+        logger.warning(f"{cell.num_labels} labels: the data have {num_labelled}, all of them used")
     for warning in prepared.warnings if cell.draw == 0 else ():
         logger.warning(warning)
     return config, prepared, (list(corpus.sequences()), rows)

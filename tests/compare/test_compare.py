@@ -436,6 +436,14 @@ def test_the_log_says_how_far_it_is_and_what_is_left(
     assert said[0].endswith("about 10 s left") and said[1].endswith("about 0 s left")
 
 
+def test_more_labels_than_there_are_is_warned_of(
+    files: Files, calls: list[Call], caplog: pytest.LogCaptureFixture
+) -> None:
+    run(files, budgets=[60, 1000])
+    assert "1000 labels: the data have 60, all of them used" in caplog.messages
+    assert not any(one.startswith("60 labels: the data") for one in caplog.messages)
+
+
 def test_test_rows_without_labels_are_refused(files: Files, calls: list[Call]) -> None:
     files[1].write_text('{"text": "xx"}\n{"text": "yy", "label": ""}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"test.jsonl: wanted test rows with labels, got none"):
