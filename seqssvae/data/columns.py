@@ -88,7 +88,8 @@ class ColumnChoice:
             if name is None or (kind == "label" and not self.read_labels):
                 continue
             if _find([name], names, where) is None:
-                got = f"got {list_names(names)}; {flag} names another one"
+                hint = "" if name in ID_NAMES else f"; {flag} names another one"  # of --labels
+                got = f"got {list_names(names)}{hint}"
                 raise InputError(f"{where}: wanted a column {name!r}, {got}")
         named = self.text if self.tokens is None else self.tokens
         sequence = _find(SEQUENCE_NAMES if named is None else [named], names, where)

@@ -282,6 +282,9 @@ def test_labels_of_another_table(run: Run, tmp_path: Path) -> None:
     labels.write_text("kind,id\nu,x1\n")
     refused = run("train", *given, "--out", tmp_path / "other")
     assert refused.status == 2 and "wanted ids of rows" in refused.err
+    labels.write_text("kind,key\nu,x1\n")
+    refused = run("train", *given, "--out", tmp_path / "other")
+    assert refused.err.endswith("wanted a column 'id', got 'kind', 'key'\n")
 
 
 def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
