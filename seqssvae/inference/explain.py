@@ -118,10 +118,11 @@ def explain_row(
     texts, starts = _units(vocabulary, ids.tolist())
     by_source = np.add.reduceat(shares.symbols, starts, axis=1)  # [3, U]
     total = by_source.sum(0)
-    of_words = [] if vocabulary.kind == "tokens" else _words(texts)
+    is_tokens = vocabulary.kind == "tokens"
+    of_words = [] if is_tokens else _words(texts)
     sums: dict[str, float] = {}
     for first, last, share in shares.ngrams:
-        text = "".join(_units(vocabulary, ids[first : last + 1].tolist())[0])
+        text = (" " * is_tokens).join(_units(vocabulary, ids[first : last + 1].tolist())[0])
         sums[text] = sums.get(text, 0.0) + share
     greatest = sorted(sums.items(), key=lambda one: -abs(one[1]))[:MAX_NGRAMS]
     return {

@@ -147,6 +147,7 @@ def test_texts_of_symbols_and_words() -> None:
     )
     assert [one["text"] for one in found["symbols"]] == ["x y", "z", "<eos>"]
     assert found["words"] == [] and len(found["ngrams"]) == 6
+    assert {"x y", "x y z", "z <eos>"} < {one["text"] for one in found["ngrams"]}
 
 
 MOTIF = "hgfe"
