@@ -22,7 +22,7 @@ from seqssvae.data.tables import dataset_of
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_share, check_whole
 from seqssvae.inference.answers import answer_rows
-from seqssvae.inference.classify import fitted_weights
+from seqssvae.inference.classify import fitted_weights, mode_powers
 from seqssvae.inference.conformal import HeldOut, greatest_losses, label_sets
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
 from seqssvae.inference.explain import explain_rows
@@ -138,9 +138,9 @@ class TrainedModel(Pretrained):
     def greatest_losses(self, coverage: float, mode: str | None = None) -> NDArray[np.float64]:
         """The greatest log-loss of a label in a set of this coverage; see `greatest_losses`."""
         check_share("coverage", coverage)
-        held_out = self.held_out
-        losses, num_classes = held_out.losses[mode or self.default_mode], len(self.labels.names)
-        return greatest_losses(losses, held_out.y, num_classes=num_classes, coverage=coverage)
+        mode_powers(mode := mode or self.default_mode, (1.0, 1.0))  # an unknown one is refused
+        losses, y = self.held_out.losses[mode], self.held_out.y
+        return greatest_losses(losses, y, num_classes=len(self.labels.names), coverage=coverage)
 
     def evaluate(
         self,

@@ -192,6 +192,16 @@ def test_runs_without_held_out_rows_have_no_sets(
         model.evaluate(pandas.DataFrame({"text": ["ab"], "label": ["left"]}), coverage=0.9)
 
 
+def test_unknown_modes_are_refused(calibrated: TrainedModel) -> None:
+    for answer in (
+        lambda: calibrated.classify(["ab"], mode="best"),
+        lambda: calibrated.classify(["ab"], mode="best", coverage=0.9),
+        lambda: calibrated.explain(["ab"], mode="best"),
+    ):
+        with pytest.raises(InputError, match="^mode: wanted q, posterior or mix, got best$"):
+            answer()
+
+
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan"), "0.9", True])
 @pytest.mark.parametrize("name", ["coverage", "abstain", "novel"])
 def test_shares_are_between_0_and_1(calibrated: TrainedModel, name: str, value: Any) -> None:

@@ -53,8 +53,7 @@ def classify(
     Raises:
         InputError: an unknown mode, an option out of range, or a model without classes.
     """
-    if mode not in MODES:
-        raise InputError(f"mode: wanted q, posterior or mix, got {mode}")
+    mode_powers(mode, weights)
     if num_samples < 0:
         raise InputError(f"num_samples: wanted 0 or more, got {num_samples}")
     if not temperature > 0:
@@ -93,7 +92,13 @@ def label_logits(
 
 
 def mode_powers(mode: str, weights: tuple[float, float]) -> tuple[float, float]:
-    """Powers of q(y | x) and of p(y | x) in a mode: these weights, or 0 where it has only one."""
+    """Powers of q(y | x) and of p(y | x) in a mode: these weights, or 0 where it has only one.
+
+    Raises:
+        InputError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode: wanted q, posterior or mix, got {mode}")
     return {"q": (weights[0], 0.0), "posterior": (0.0, weights[1]), "mix": weights}[mode]
 
 
