@@ -58,6 +58,7 @@ class Corpus:
         self.table, self.source, self.is_tokens = table, source, is_tokens
         self.key, self._files = key, tuple(files)
         self.form, self.labels_source = "none", ""
+        self.has_generated = False  # rows of the run that training starts from
         self.unlabelled_values: tuple[str, ...] = ()
 
     def __len__(self) -> int:

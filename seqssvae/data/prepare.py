@@ -166,7 +166,10 @@ def _continued(corpus: Corpus, settings: DataConfig, start: Start) -> tuple[Corp
     names = tuple(dict.fromkeys([*start.labels.names, *corpus.label_names()]))
     sizes = class_sizes(np.append(corpus.classes(Labels(names))[0], len(names)))
     lost = [n for n, size in zip(start.labels.names, sizes, strict=False) if size < start.few]
-    return (corpus.joined(start.replay(lost)) if lost else corpus), Labels(names)
+    if lost:
+        corpus = corpus.joined(start.replay(lost))
+        corpus.has_generated = True
+    return corpus, Labels(names)
 
 
 def _more_rows(corpus: Corpus, source: Source, settings: DataConfig) -> Corpus:

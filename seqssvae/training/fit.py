@@ -318,7 +318,8 @@ def _save(
             "dev_rows": checksum_rows(prepared.dev.with_labels(None)),
             "versions": {name: _version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
-            "held_out": trainer.progress.held_out,
+            # generated rows are no sample of new ones
+            "held_out": {} if prepared.corpus.has_generated else trainer.progress.held_out,
             "identity": checksum_identity(identity),
         },
     )

@@ -74,6 +74,13 @@ def test_no_class_is_forgotten_though_no_new_row_has_it(
     assert json.dumps(figures)
 
 
+def test_generated_rows_measure_no_coverage(grown: Path, small_run: SmallRun) -> None:
+    """The earlier run wrote and ranked them: new rows are not like them."""
+    assert load(small_run[0]).has_sets
+    with pytest.raises(InputError, match="wanted a run with held-out labels, which sets"):
+        load(grown).classify(["ab"], coverage=0.9)
+
+
 def test_training_starts_at_the_weights_of_the_run(
     small_run: SmallRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
