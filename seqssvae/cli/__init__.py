@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     logging.basicConfig(format="seqssvae: %(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("seqssvae").setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
+    if distributed.is_writer():
+        level = logging.DEBUG if arguments.verbose else logging.NOTSET
+        logging.getLogger("seqssvae").setLevel(level)
     for library in ("datasets", "fsspec", "filelock", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
     status = _run(arguments)
