@@ -13,7 +13,6 @@ command computes only the rows that are missing.
 """
 
 import argparse
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from seqssvae import distributed
 from seqssvae.cli.settings import add_columns, add_rows, load_run
 from seqssvae.errors import InputError
-from seqssvae.storage.records import DELIMITERS, FILE, join_of, kind_of, to_parquet, to_text
+from seqssvae.storage.records import FILE, in_cells, join_of, kind_of, to_parquet, to_text
 
 if TYPE_CHECKING:
     from seqssvae.data.encoded import EncodedRows
@@ -123,12 +122,10 @@ def write(
         records = [{"id": id} for id in part.ids]
         if arguments.keep_sequence:
             for record, one in zip(records, sequences[some], strict=True):
-                record["sequence"] = _plain(one, kind)
-        predictions = list(model.classify_rows(part, **options))
-        if kind in DELIMITERS and options["coverage"] is not None:
-            for found in predictions:  # as many columns for each row
-                found["set"] = json.dumps(found["set"], ensure_ascii=False)
-        records = [one | found for one, found in zip(records, predictions, strict=True)]
+                record["sequence"] = one if isinstance(one, str) else one.as_py()
+        predictions = model.classify_rows(part, **options)
+        pairs = zip(records, predictions, strict=True)
+        records = [in_cells(one | found, kind) for one, found in pairs]
         if kind == "parquet":
             import pyarrow
 
@@ -145,9 +142,3 @@ def write(
     write_in_slices(
         arguments.out, len(rows), key=key, make=make, join=join_of(kind), what="rows classified"
     )
-
-
-def _plain(sequence: Any, kind: str) -> Any:
-    """A text or a list of tokens, which is JSON in a cell of csv or tsv, as it is read there."""
-    value = sequence if isinstance(sequence, str) else sequence.as_py()
-    return value if isinstance(value, str) or kind not in DELIMITERS else json.dumps(value)

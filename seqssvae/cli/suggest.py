@@ -7,14 +7,13 @@ kappa of 0.99; Bloodgood and Vijay-Shanker 2009).
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from seqssvae.cli.settings import add_columns, add_rows, load_run
 from seqssvae.errors import InputError, check_whole
-from seqssvae.storage.records import DELIMITERS, FILE, kind_of, to_parquet, to_text
+from seqssvae.storage.records import FILE, in_cells, kind_of, to_parquet, to_text
 
 ENOUGH = 0.99  # kappa of two runs, from which on labels change little
 
@@ -95,12 +94,5 @@ def _write(path: Path, records: Sequence[dict[str, Any]]) -> None:
 
         content = to_parquet(pyarrow.Table.from_pylist(records))
     else:
-        plain = [
-            {
-                name: json.dumps(value) if isinstance(value, list) and kind in DELIMITERS else value
-                for name, value in record.items()
-            }
-            for record in records
-        ]
-        content = to_text(plain, kind, is_first=True)
+        content = to_text([in_cells(one, kind) for one in records], kind, is_first=True)
     write_atomically(path, content)

@@ -60,6 +60,16 @@ def to_text(records: Sequence[Mapping[str, Any]], kind: str, *, is_first: bool) 
     return stream.getvalue().encode()
 
 
+def in_cells(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A record whose lists are JSON in csv and tsv, as a cell with a list is read there."""
+    if kind not in DELIMITERS:
+        return dict(record)
+    return {
+        name: json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+        for name, value in record.items()
+    }
+
+
 def to_parquet(table: "pyarrow.Table") -> bytes:
     """A table as a parquet file."""
     from pyarrow import parquet

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import Table, parquet
 
 from seqssvae.errors import InputError
-from seqssvae.storage.records import join_of, kind_of, to_parquet, to_text
+from seqssvae.storage.records import in_cells, join_of, kind_of, to_parquet, to_text
 
 RECORDS: list[dict[str, Any]] = [
     {"label": 'a,"\t\u00e9', "loc": [0.1, 2.0], "p": {"u": 1e-9, "v": 0.5}},
@@ -50,3 +50,10 @@ def test_records_are_read_as_they_were_written_in_parts(kind: str) -> None:
         assert first.pop("label") == RECORDS[0]["label"]
         found = {name: float(value) for name, value in first.items()}
         assert found == {"loc_0": 0.1, "loc_1": 2.0, "p_u": 1e-9, "p_v": 0.5}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_lists_are_json_in_cells_of_tables(kind: str) -> None:
+    record = {"id": "a", "tokens": ["é", "b"], "of": {"c": 1.0}, "none": None}
+    found = in_cells(record, kind)
+    assert found == record | ({"tokens": '["é", "b"]'} if kind in ("csv", "tsv") else {})
