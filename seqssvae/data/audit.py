@@ -67,25 +67,32 @@ def find_warnings(
     repeated = corpus.num_repeated_ids
     if repeated:
         yield f"{repeated} rows repeat an earlier id: -2, -3, ... is added to theirs"
+    for file in corpus.files_without_labels() if names else ():
+        yield f"{file}: no row has a label, unlike other files"
+    for name, number in corpus.count_unlabelled_values().items():
+        yield f"{number} rows have the label {name!r}: unlabelled; see data.unlabelled_values"
+    yield from _odd_texts(corpus)
+    if not corpus.columns:
+        yield from warn_of_classes(names, y, seen)
+
+
+def warn_of_classes(names: Sequence[str], y: Integers, seen: Integers) -> Iterator[str]:
+    """Yield a line for each likely mistake in the classes; arguments as of `find_warnings`."""
     for alike in _alike(names):
         yield (
             f"the labels {list_names(alike, SHOWN)} differ by case, space or Unicode form alone: "
             "taken as different classes"
         )
-    for file in corpus.files_without_labels() if names else ():
-        yield f"{file}: no row has a label, unlike other files"
-    for name, number in corpus.count_unlabelled_values().items():
-        yield f"{number} rows have the label {name!r}: unlabelled; see data.unlabelled_values"
     for name in find_suspicious(names):
         count = np.count_nonzero(y == list(names).index(name))
         yield (
             f"{count} rows have the label {name!r}: taken as a class of its own; leave a label "
             "empty if it is not known, or add it to data.unlabelled_values"
         )
-    yield from _odd_texts(corpus)
     if not names:
         return
-    counts = np.bincount(y[seen], minlength=len(names))
+    known = y[seen]
+    counts = np.bincount(known[known >= 0], minlength=len(names))
     if len(names) == 1:
         yield f"all labels are {names[0]!r}: a classifier needs at least two classes"
     for number, what in ((0, "no labelled row left"), (1, "one labelled row only, not held out")):

@@ -1,7 +1,8 @@
 """Choice of the columns of sequences, labels and ids."""
 
+import csv
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from seqssvae.data.rows import RowChecker, list_names
@@ -25,24 +26,35 @@ class Columns:
     Attributes:
         sequence: Column of texts or tokens.
         is_tokens: Whether it holds lists of tokens.
-        label: Column of labels; None if there is none, or labels are not read.
+        label: Column of labels; None if there is none or several, or labels are not read.
         id: Column of ids; None if there is none.
+        labels: Several columns of labels by the names that the user gave them; None for one that is
+            not there.
     """
 
     sequence: str
     is_tokens: bool
     label: str | None
     id: str | None
+    labels: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def used(self) -> list[str]:
         """Names of the columns."""
-        return [name for name in (self.sequence, self.label, self.id) if name is not None]
+        names = (self.sequence, *self.label_names, self.id)
+        return [name for name in names if name is not None]
+
+    @property
+    def label_names(self) -> tuple[str | None, ...]:
+        """The column of labels, or the several ones."""
+        return tuple(self.labels.values()) if self.labels else (self.label,)
 
     def checker(self, source: object) -> RowChecker:
         """What checks the rows of a source that has these columns."""
         is_ids = any(_is(name, self.sequence) for name in ID_NAMES)
-        return RowChecker(source, is_tokens=self.is_tokens, is_ids=is_ids)
+        return RowChecker(
+            source, is_tokens=self.is_tokens, is_ids=is_ids, label_columns=tuple(self.labels)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +67,7 @@ class ColumnChoice:
         text: Column of texts; by default `text`, `sentence`, `content`, `sequence` or `smiles`.
         tokens: Column of tokens, instead of texts; by default `tokens`, if there is no `text`.
         label: Column of labels; by default `label`, `labels`, `class` or `category`, if any.
+            Several have commas between, see `label_columns`.
         read_labels: False leaves all rows unlabelled.
         quotes: "auto", "always" or "never", see `data.quotes`.
         pattern: Regular expression of the label in the header of a FASTA record; its first group,
@@ -70,6 +83,12 @@ class ColumnChoice:
     pattern: str | None = None
     encoding: str = "utf-8"
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Several columns of labels, that the user named; none where there is one."""
+        names = split_names(self.label) if self.read_labels and self.label else ()
+        return names if len(names) > 1 else ()
+
     def of_names(self, names: Sequence[str], where: str) -> Columns:
         """Choose columns by name.
 
@@ -83,10 +102,13 @@ class ColumnChoice:
         """
         if self.text is not None and self.tokens is not None:
             raise InputError(f"{where}: wanted a text column or a tokens column, got both")
+        labels = self.labels_of(names, where)
         for kind, flag in FLAGS.items():
             name = getattr(self, kind)
-            if name is None or (kind == "label" and not self.read_labels):
+            if name is None or (kind == "label" and (not self.read_labels or any(labels.values()))):
                 continue
+            if kind == "label":
+                name = split_names(name)[0]
             if _find([name], names, where) is None:
                 hint = "" if name in ID_NAMES else f"; {flag} names another one"  # of --labels
                 got = f"got {list_names(names)}{hint}"
@@ -100,14 +122,15 @@ class ColumnChoice:
             )
         is_tokens = self.tokens is not None or (self.text is None and _is(TOKENS_NAME, sequence))
         label = self.label_of(names, sequence, where)
-        columns = Columns(sequence, is_tokens, label, id_of(names, (sequence, label), where))
+        id = id_of(names, (sequence, label, *labels.values()), where)
+        columns = Columns(sequence, is_tokens, label, id, labels)
         for name in columns.used:
             if names.count(name) > 1:
                 raise InputError(f"{where}: wanted one column {name!r}, got {names.count(name)}")
         return columns
 
     def label_of(self, names: Sequence[str], sequence: str, where: str) -> str | None:
-        """The column of labels; None without one, or if labels are not read.
+        """The column of labels; None without one, with several, or if labels are not read.
 
         Args:
             names: All columns.
@@ -117,11 +140,15 @@ class ColumnChoice:
         Raises:
             InputError: two columns have a name that differs by case and space alone.
         """
-        if not self.read_labels:
+        if not self.read_labels or self.label_columns:
             return None
         if self.label is not None:
-            return _find([self.label], names, where)
+            return _find(split_names(self.label), names, where)
         return _find(LABEL_NAMES, [name for name in names if name != sequence], where)
+
+    def labels_of(self, names: Sequence[str], where: str) -> dict[str, str | None]:
+        """The columns of `Columns.labels`; arguments and errors as of `label_of`."""
+        return {name: _find([name], names, where) for name in self.label_columns}
 
     def of_dataset(self, dataset: "datasets.Dataset", where: str) -> Columns:
         """Choose columns by name, or the only ones of their type.
@@ -154,6 +181,22 @@ class ColumnChoice:
                 tokens = _only(name for name in of_lists if _is_string(of_lists[name]))
         choice = dataclasses.replace(self, text=text, tokens=tokens, label=label)
         return choice.of_names(names, where)
+
+
+def split_names(names: str) -> tuple[str, ...]:
+    """Names with commas between; one with a comma in it is in double quotes.
+
+    Raises:
+        InputError: several of which one is empty, twice there, or has an equals sign.
+    """
+    if "," not in names:
+        return (names,)
+    listed = tuple(name.strip() for name in next(csv.reader([names], skipinitialspace=True)))
+    has_other = not all(listed) or any("=" in name for name in listed)
+    if len(listed) > 1 and (has_other or len(set(map(_plain, listed))) < len(listed)):
+        wanted = "different names of columns, without =, with commas between"
+        raise InputError(f"{FLAGS['label']}: wanted {wanted}, got {names!r:.80}")
+    return listed
 
 
 def has_sequences(names: Sequence[str]) -> bool:

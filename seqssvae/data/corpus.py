@@ -15,7 +15,7 @@ from seqssvae.data.columns import ColumnChoice, class_names
 from seqssvae.data.labels import Classes, Labels
 from seqssvae.data.readers import arrow_rows, is_readable, iterate_rows
 from seqssvae.data.rows import Row, RowChecker, join_rows, list_names, normalise
-from seqssvae.data.tables import cached_table, dataset_of, iterate_column, table_of
+from seqssvae.data.tables import cached_table, classes_of, dataset_of, iterate_column, table_of
 from seqssvae.data.texts import READ
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import fingerprint
@@ -44,6 +44,9 @@ class Corpus:
         is_tokens: Whether sequences are lists of tokens, not texts.
         key: Fingerprint of the rows, a cache key; None for rows of a program.
         files: Files that the `file` column refers to.
+
+    Attributes:
+        columns: Several columns of labels, which are `COLUMN=LABEL` then; none where there is one.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Corpus:
         self.key, self._files = key, tuple(files)
         self.form, self.labels_source = "none", ""
         self.has_generated = False  # rows of the run that training starts from
+        self.columns: tuple[str, ...] = ()
         self.unlabelled_values: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -109,12 +113,16 @@ class Corpus:
 
     def label_names(self) -> tuple[str, ...]:
         """All labels, sorted; those of partial labels included."""
-        return tuple(sorted(self._label_counts().keys() - set(self.unlabelled_values)))
+        return tuple(sorted(self._label_counts().keys() - set(self.unlabelled_names())))
+
+    def labels(self) -> Labels:
+        """The classes: all labels, or combinations of those of several columns; see `Labels`."""
+        return Labels.of_names(self.label_names(), self.columns, self.source)
 
     def count_unlabelled_values(self) -> dict[str, int]:
         """Number of rows of each of `unlabelled_values` that is there."""
         counts = self._label_counts()
-        return {name: counts[name] for name in self.unlabelled_values if name in counts}
+        return {name: counts[name] for name in self.unlabelled_names() if name in counts}
 
     def classes(self, labels: Labels) -> tuple[Classes, dict[int, tuple[int, ...]]]:
         """The class of each row.
@@ -132,6 +140,9 @@ class Corpus:
         import pyarrow
         from pyarrow import compute
 
+        if self.columns or labels.columns:
+            chunks, names = self.table.column("label").chunks, self.unlabelled_names()
+            return classes_of(chunks, labels, self.columns, names, self.where)
         # the first of equal values is found, so that a class is one whatever its name
         values = [*labels.names, *self.unlabelled_values]
         names = pyarrow.array(values, pyarrow.string())
@@ -203,7 +214,7 @@ class Corpus:
         corpus.table = self.table.set_column(index, "label", column)
         has_keys = self.key is not None and table.key is not None
         corpus.key = fingerprint(self.key, table.key, "labels") if has_keys else None
-        corpus.labels_source = table.source
+        corpus.labels_source, corpus.columns = table.source, table.columns
         return corpus
 
     def with_unlabelled(self, values: Sequence[str]) -> "Corpus":
@@ -217,6 +228,11 @@ class Corpus:
         corpus = copy.copy(self)
         corpus.form = form
         return corpus
+
+    def unlabelled_names(self) -> list[str]:
+        """Labels that mean unlabelled."""
+        values = list(self.unlabelled_values)
+        return [f"{c}={v}" for c in self.columns for v in values] if self.columns else values
 
     def _label_counts(self) -> dict[str, int]:
         from pyarrow import compute
@@ -266,7 +282,9 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
     )
     with progress.task(READ, sum(file.stat().st_size for file in files) / 2**20):
         table = cached_table(key, rows, is_tokens=is_tokens[0])
-    return Corpus(table, source_name(source), is_tokens=is_tokens[0], key=key, files=files)
+    corpus = Corpus(table, source_name(source), is_tokens=is_tokens[0], key=key, files=files)
+    corpus.columns = choice.label_columns
+    return corpus
 
 
 def source_name(source: Files) -> str:
@@ -369,10 +387,12 @@ def read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
     columns = choice.of_dataset(dataset, source)
     if len(dataset) == 0:
         raise InputError(f"{source}:1: wanted a row, got an empty data set")
-    names = class_names(dataset, columns.label)
+    names = [class_names(dataset, name) for name in columns.label_names]
     key = fingerprint(READER_VERSION, dataset._fingerprint, columns, names)
     batches = dataset.select_columns(columns.used).with_format("arrow").iter(BATCH_ROWS)
     rows = arrow_rows(batches, columns, source, label_names=names)
     rows_read = progress.track(rows, "rows read", len(dataset))
     table = cached_table(key, rows_read, is_tokens=columns.is_tokens)
-    return Corpus(table, source, is_tokens=columns.is_tokens, key=key)
+    corpus = Corpus(table, source, is_tokens=columns.is_tokens, key=key)
+    corpus.columns = tuple(columns.labels)
+    return corpus

@@ -5,7 +5,9 @@ import difflib
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +21,92 @@ Integers = NDArray[np.int64]
 Classes = NDArray[np.signedinteger]
 
 CHUNK_ROWS = 2**18
+MAX_COMBINATIONS = 2000  # of the labels of several columns
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
     """The classes of a corpus.
 
+    With several columns of labels, a class is a combination of their labels, the last one of which
+    changes first: `intent=book,language=de`.
+
     Attributes:
         names: Their names, all different, K of them; y is an index into them.
+        columns: The labels of each column, where there are several.
     """
 
     names: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Sequence[str]], where: str = "labels") -> "Labels":
+        """All combinations of the labels of several columns.
+
+        Args:
+            columns: The labels of each column, different ones.
+            where: Start of an error message.
+
+        Raises:
+            InputError: there are more than 2,000.
+        """
+        sizes = {name: len(labels) for name, labels in columns.items()}
+        if (got := math.prod(sizes.values())) > MAX_COMBINATIONS:
+            listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            wanted = f"at most {MAX_COMBINATIONS:,} combinations of labels"
+            raise InputError(f"{where}: wanted {wanted}, got {got:,} ({listed})")
+        pairs = [[f"{name}={label}" for label in labels] for name, labels in columns.items()]
+        names = tuple(map(",".join, itertools.product(*pairs)))
+        return cls(names, {name: tuple(labels) for name, labels in columns.items()})
+
+    @classmethod
+    def of_names(cls, names: Sequence[str], columns: Sequence[str], where: str) -> "Labels":
+        """Of labels, or `of_columns` of labels `COLUMN=LABEL` of several columns."""
+        if not columns:
+            return cls(tuple(names))
+        pairs = [name.partition("=")[::2] for name in names]
+        lists = {column: [label for of, label in pairs if of == column] for column in columns}
+        return cls.of_columns(lists, where)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of labels of each column, where there are several."""
+        return {name: len(labels) for name, labels in self.columns.items()}
+
+    def parts(self, y: ArrayLike) -> tuple[Integers, ...]:
+        """The label of each column, of classes `[n]`; -1 for -1."""
+        y = np.asarray(y, np.int64)
+        found = np.unravel_index(np.maximum(y, 0), tuple(self.sizes.values()))
+        return tuple(np.where(y < 0, -1, part) for part in found)
+
+    def of_column(
+        self, name: str, y: Classes, candidates: Mapping[int, Sequence[int]]
+    ) -> tuple[Integers, dict[int, tuple[int, ...]]]:
+        """What is known of a column: its labels `[n]`, -1 if not known, and sets of possible ones.
+
+        Args:
+            name: The column.
+            y: Classes, `[n]`.
+            candidates: Possible classes of other rows.
+        """
+        number, size = list(self.columns).index(name), len(self.columns[name])
+        labels, sets = self.parts(y)[number], dict[int, tuple[int, ...]]()
+        known: dict[Sequence[int], tuple[int, ...]] = {}  # many rows have the same
+        for row, possible in candidates.items():
+            if possible not in known:
+                known[possible] = tuple(np.unique(self.parts(possible)[number]).tolist())
+            if len(known[possible]) == 1:
+                labels[row] = known[possible][0]
+            elif len(known[possible]) < size:
+                sets[row] = known[possible]
+        return labels, sets
+
+    def marginal(self, name: str, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities of a column's labels, `[n, K_c]`, from those of all classes, `[n, K]`."""
+        number = list(self.columns).index(name)
+        others = tuple(axis + 1 for axis in range(len(self.columns)) if axis != number)
+        of_column: NDArray[np.float64] = table.reshape(-1, *self.sizes.values()).sum(others)
+        return of_column
 
     def __post_init__(self) -> None:
         if len(set(self.names)) < len(self.names) or not all(self.names):
@@ -65,13 +142,42 @@ class Labels:
             raise InputError(f"label: wanted none for a model without classes, got {label}")
         return self.index(label, "label")
 
+    def fitting(self, label: str | None) -> list[int] | None:
+        """Every y that fits an argument `label`: one, or of several columns those with its labels.
+
+        Args:
+            label: A class, or labels of some columns, `intent=book`; None for any class of several
+                columns.
+
+        Raises:
+            InputError: no such label, or none where there are classes of one column.
+        """
+        if not self.columns:
+            if label is None and self.names:
+                raise InputError(f"label: wanted one of {', '.join(self.names)}, got none")
+            return None if label is None else [self.of_argument(label)]
+        fits = np.ones(len(self.names), np.bool_)
+        parts = dict(zip(self.columns, self.parts(np.arange(len(self.names))), strict=True))
+        ends = "|".join(map(re.escape, self.columns))
+        for part in re.split(rf",\s*(?=(?:{ends})=)", label) if label else ():
+            name, is_pair, value = part.partition("=")
+            if not is_pair or name not in self.columns:
+                wanted = f"COLUMN=LABEL of the columns {list_names(list(self.columns))}"
+                raise InputError(f"label: wanted {wanted}, got {part!r:.80}")
+            of_column = Labels(self.columns[name]).index(value, f"label: column {name!r}")
+            fits &= parts[name] == of_column
+        if not fits.any():
+            raise InputError(f"label: wanted one label of a column, got {label!r:.80}")
+        return np.flatnonzero(fits).tolist()
+
     def save(self, path: Path) -> None:
-        """Write a JSON list of the names.
+        """Write a JSON list of the names, or of several columns an object with a list of each.
 
         Raises:
             OSError: it cannot be written.
         """
-        text = json.dumps(list(self.names), ensure_ascii=False, indent=0)
+        plain = dict(self.columns) or list(self.names)
+        text = json.dumps(plain, ensure_ascii=False, indent=0)
         path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -81,11 +187,15 @@ class Labels:
         Raises:
             InputError: the file is missing or damaged.
         """
-        names = parse_json(read_bytes(path), list, path)
-        if not all(isinstance(name, str) for name in names):
+        content = read_bytes(path)
+        plain = parse_json(content, dict if content.lstrip()[:1] == b"{" else list, path)
+        lists = list(plain.values()) if isinstance(plain, dict) else [plain]
+        if not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in lists):
             raise InputError(f"{path}: wanted a list of labels, got other values in it")
         try:
-            return cls(tuple(names))
+            if isinstance(plain, dict):
+                return cls.of_columns(plain, str(path))
+            return cls(tuple(plain))
         except ValueError as error:
             raise InputError(f"{path}: wanted a list of labels, got: {error}") from error
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from seqssvae import progress
 from seqssvae.config import Config, DataConfig
-from seqssvae.data.audit import count_shared, find_warnings, hash_corpus
+from seqssvae.data.audit import count_shared, find_warnings, hash_corpus, warn_of_classes
 from seqssvae.data.corpus import Corpus, Source
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
@@ -123,7 +123,7 @@ def prepare(
     settings = config.data
     corpus = normalised(read_source(source, settings), settings)
     check_labels(corpus, source, settings)
-    labels = Labels(corpus.label_names())
+    labels = corpus.labels()
     if start is not None:
         corpus, labels = _continued(corpus, settings, start)
     everything = corpus
@@ -162,6 +162,8 @@ def prepare(
 
 def _continued(corpus: Corpus, settings: DataConfig, start: Start) -> tuple[Corpus, Labels]:
     """The rows, with some of the earlier run for its classes that have few, and all classes."""
+    if corpus.columns or start.labels.columns:
+        raise InputError(f"{corpus.source}: --from wanted one label column, got several")
     vocabulary_kind(settings, corpus)  # the run's, or refused
     names = tuple(dict.fromkeys([*start.labels.names, *corpus.label_names()]))
     sizes = class_sizes(np.append(corpus.classes(Labels(names))[0], len(names)))
@@ -206,6 +208,10 @@ def _split(
     own = hashes[: len(corpus)]
     train, dev = split_dev(seen, y, corpus.ids(), settings.dev_fraction, seed, hashes=own)
     warnings = [*find_warnings(corpus, labels.names, y, seen=seen, hashes=own)]
+    for name, names in labels.columns.items():
+        of_rows = np.append(seen, np.array(list(partial), np.int64))
+        of_column = warn_of_classes(names, labels.of_column(name, y, partial)[0], of_rows)
+        warnings += [f"column {name!r}: {warning}" for warning in of_column]
     del y, seen  # memory that grows with the rows
     is_labelled = np.zeros(len(everything), dtype=np.bool_)
     is_labelled[train] = is_labelled[list(partial)] = True
@@ -235,7 +241,7 @@ def steps_of_epoch(
         unlabelled_source: See there.
     """
     corpus = read_source(source, config.data)
-    y, partial = corpus.classes(Labels(corpus.label_names()))
+    y, partial = corpus.classes(corpus.labels())
     budget = choose_labels(
         y,
         corpus.ids(),
@@ -282,8 +288,11 @@ def warn_of_test_rows_seen(
     corpora.append(read_source(test_source, config.data))
     check_labels(corpora[-1], test_source, config.data, only_candidates=True)
     *training, test = (corpus.normalised(corpora[0].form) for corpus in corpora)
-    if names := {*known, *training[0].label_names()}:
-        test.classes(Labels(tuple(sorted(names))))  # an unknown label is found before training
+    labels = training[0].labels()
+    if known:
+        labels = Labels(tuple(sorted({*known, *labels.names})))
+    if labels.names:
+        test.classes(labels)  # an unknown label is found before training
     seen = count_shared(test, training)
     if seen:
         logger.warning("%d test rows are also training rows: results are optimistic", seen)

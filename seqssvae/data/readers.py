@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae import progress
-from seqssvae.data.columns import ColumnChoice, Columns, id_of
+from seqssvae.data.columns import ColumnChoice, Columns, id_of, split_names
 from seqssvae.data.rows import Row, list_names, row_error
 from seqssvae.data.texts import MAX_LINE_BYTES, READ, fasta_rows, read_lines, txt_rows
 from seqssvae.errors import InputError
@@ -91,7 +91,7 @@ def arrow_rows(
     columns: Columns,
     source: object,
     *,
-    label_names: Sequence[str] | None = None,
+    label_names: Sequence[Sequence[str] | None] = (None,),
 ) -> Iterator[Row]:
     """Rows of Arrow record batches or tables.
 
@@ -99,7 +99,7 @@ def arrow_rows(
         batches: Each with the columns in `columns`.
         columns: Columns to read.
         source: File or data set, for errors.
-        label_names: Names of integer labels; -1 is then unlabelled.
+        label_names: Names of integer labels, for each column of labels; -1 is then unlabelled.
 
     Raises:
         InputError: as `RowChecker`, bytes that are not UTF-8, or an integer label without a name.
@@ -107,15 +107,16 @@ def arrow_rows(
     check = columns.checker(source)
     number = 0
     for batch in batches:
-        sequences, labels, ids = (
+        sequences, *labels, ids = (
             [None] * len(batch) if name is None else _values(batch.column(name), source, number)
-            for name in (columns.sequence, columns.label, columns.id)
+            for name in (columns.sequence, *columns.label_names, columns.id)
         )
-        for sequence, label, id in zip(sequences, labels, ids, strict=True):
+        for sequence, *values, id in zip(sequences, *labels, ids, strict=True):
             number += 1
-            if label_names is not None:
-                label = _name_label(label, label_names, source, number)
-            yield check(number, sequence, label, id)
+            for column, names in enumerate(label_names):
+                if names is not None:
+                    values[column] = _name_label(values[column], names, source, number)
+            yield check(number, sequence, values if columns.labels else values[0], id)
 
 
 def _kind(path: Path) -> str:
@@ -145,9 +146,9 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         raise row_error(path, 1, "a header", "an empty file")
     columns = choice.of_names(header, f"{path}:{start}")
     check = columns.checker(path)
-    sequence, label, id = (
+    sequence, *labels, id = (
         None if name is None else header.index(name)
-        for name in (columns.sequence, columns.label, columns.id)
+        for name in (columns.sequence, *columns.label_names, columns.id)
     )
     assert sequence is not None
     for number, cells, is_doubtful in records:
@@ -157,11 +158,12 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         if columns.is_tokens:
             tokens = _list_in(value, "tokens with spaces between", path, number)
             value = value.split() if tokens is None else tokens
-        name: Any = None if label is None else cells[label]
-        if name:
-            names = _list_in(name, "a label", path, number)
-            name = name if names is None else names
-        row = check(number, value, name, None if id is None else cells[id])
+        values: list[Any] = [None if label is None else cells[label] for label in labels]
+        for column, name in enumerate(values):
+            if name and (names := _list_in(name, "a label", path, number)) is not None:
+                values[column] = names
+        known = values if columns.labels else values[0]
+        row = check(number, value, known, None if id is None else cells[id])
         if is_doubtful or was_doubtful:
             row, was_doubtful = dataclasses.replace(row, is_doubtful=True), False
         yield row
@@ -226,33 +228,36 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     if first is None:
         raise row_error(path, 1, "a row", "an empty file")
     start, keys = first[0], list(first[1])
-    given = choice.label if choice.read_labels else None
-    known = keys if given is None else [*keys, given]  # a later row may have it
+    given = split_names(choice.label) if choice.read_labels and choice.label is not None else ()
+    known = [*keys, *given]  # a later row may have them
     columns = choice.of_names(list(dict.fromkeys(known)), f"{path}:{start}")
     check = columns.checker(path)
     label: str | None = None  # the key that has labels
-    chosen: dict[tuple[str, ...], tuple[str | None, str | None]] = {}  # by the keys of a row
+    chosen: dict[tuple[str, ...], tuple[list[str | None], str | None]] = {}  # by a row's keys
     for number, record in itertools.chain([first], records):
         names = tuple(record)
         if columns.sequence not in record:
             raise row_error(path, number, f"a column {columns.sequence!r}", list_names(names))
         if names not in chosen:
             where = f"{path}:{number}"
-            key = choice.label_of(names, columns.sequence, where)
-            chosen[names] = key, id_of(names, (columns.sequence, key, given), where)
-        key, id = chosen[names]
-        if key is not None and label not in (None, key):
+            several = choice.labels_of(names, where).values()
+            found = [*several] or [choice.label_of(names, columns.sequence, where)]
+            chosen[names] = found, id_of(names, (columns.sequence, *found, *given), where)
+        found, id = chosen[names]
+        key = next(filter(None, found), None)
+        if key is not None and label not in (None, key) and len(found) == 1:
             wanted = f"labels in one column, {label!r} as above, or a named one"
             raise row_error(path, number, wanted, f"a column {key!r}")
         label = key or label
+        values = [None if one is None else record[one] for one in found]
         yield check(
             number,
             record[columns.sequence],
-            None if key is None else record[key],
+            values if columns.labels else values[0],
             None if id is None else record.get(id),
         )
-    if given is not None and label is None:
-        raise row_error(path, start, f"a column {given!r} in some row", list_names(keys))
+    if given and label is None:
+        raise row_error(path, start, f"a column {given[0]!r} in some row", list_names(keys))
 
 
 def _objects(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -30,6 +30,7 @@ class Row:
             header is line 1), or the row of a parquet file or data set.
         sequence: A text, or a list of tokens; never empty.
         label: A class; several for a partial label ('one of these'); None for an unlabelled row.
+            Of several columns, `COLUMN=CLASS` for each class.
         id: The `id` column, or a checksum of sequence and label; `-2`, `-3`, ... is added to the
             second, third, ... row with the same one, so that ids are unique within a corpus.
         repeats_id: Whether its `id` column is the same as an earlier row's.
@@ -54,10 +55,19 @@ class RowChecker:
         source: The file or data set, for errors.
         is_tokens: Whether sequences are lists of tokens.
         is_ids: Whether sequences are ids, which may be whole numbers.
+        label_columns: Names of several columns of labels; none where there is one.
     """
 
-    def __init__(self, source: object, *, is_tokens: bool, is_ids: bool = False) -> None:
+    def __init__(
+        self,
+        source: object,
+        *,
+        is_tokens: bool,
+        is_ids: bool = False,
+        label_columns: Sequence[str] = (),
+    ) -> None:
         self._source, self._is_tokens, self._is_ids = source, is_tokens, is_ids
+        self._label_columns = label_columns
         self._number = 0
         self._unique = UniqueIds()
 
@@ -68,7 +78,7 @@ class RowChecker:
             number: See `Row`.
             sequence: A text, or a list of tokens; those that are whole numbers become strings.
             label: See `name_of`, or a list of such values; None, NaN, an empty text or one of
-                spaces if the row has none.
+                spaces if the row has none. Of several columns, a list of these.
             id: See `name_of`; None, NaN or empty if the row has none.
 
         Raises:
@@ -77,7 +87,11 @@ class RowChecker:
         """
         self._number = number
         checked = self._sequence(name_of(sequence) if self._is_ids else sequence)
-        known = None if is_missing(label) else self._label(label)
+        known: str | tuple[str, ...] | None
+        if self._label_columns:
+            known = self._labels(label)
+        else:
+            known = None if is_missing(label) else self._label(label)
         has_id = not is_missing(id)
         base = _checksum(checked, known)
         if has_id:
@@ -112,13 +126,23 @@ class RowChecker:
         self._unicode(joined)
         return value
 
-    def _label(self, value: Any) -> str | tuple[str, ...] | None:
-        wanted = "a label that is a string, a whole number, a boolean, a list of them, or null"
+    def _labels(self, values: Sequence[Any]) -> tuple[str, ...] | None:
+        """`COLUMN=CLASS` of each column that has a label."""
+        names: list[str] = []
+        for column, value in zip(self._label_columns, values, strict=True):
+            found = () if is_missing(value) else self._label(value, f" in column {column!r}") or ()
+            found = (found,) if isinstance(found, str) else found
+            names += [f"{column}={name}" for name in found]
+        return tuple(names) or None
+
+    def _label(self, value: Any, where: str = "") -> str | tuple[str, ...] | None:
+        kinds = "a string, a whole number, a boolean, a list of them, or null"
+        wanted = f"a label{where} that is {kinds}"
         if not isinstance(value, list):
             return self._name(value, wanted)
         names = tuple(dict.fromkeys(self._name(one, wanted) for one in value))
         if "" in names:
-            raise self._error("labels that are not empty", "an empty one")
+            raise self._error(f"labels{where} that are not empty", "an empty one")
         if len(names) <= 1:  # 'one of A' is A
             return names[0] if names else None
         return names

@@ -77,7 +77,15 @@ def check_labels(
     corpus: Corpus, source: Source, settings: DataConfig, *, only_candidates: bool = False
 ) -> None:
     """Raise if no row has a label; if `only_candidates`, where no column may hold them, warn."""
-    if settings.unlabelled_only or corpus.label_names():
+    names = corpus.label_names()
+    missing = [c for c in corpus.columns if not any(n.startswith(f"{c}=") for n in names)]
+    if settings.unlabelled_only or (names and not missing):
+        return
+    if missing and names:
+        found = f"a label in column {missing[0]!r} of some row"
+        if not only_candidates:
+            raise InputError(f"{corpus.source}: wanted {found}, got none")
+        logger.warning("%s: wanted %s, got none: it is not measured", corpus.source, found)
         return
     candidates = label_candidates(source, column_choice(settings))
     few = [f"{name!r} ({list_names(values, 3)})" for name, values in candidates.items()]
@@ -193,7 +201,7 @@ def read_without_label(
         InputError: bad input, or every row has a label.
     """
     corpus = read_corpus_like(source, config, vocabulary, read_labels=True)
-    y, partial = corpus.classes(Labels(corpus.label_names()))
+    y, partial = corpus.classes(corpus.labels())
     is_free = y < 0
     is_free[list(partial)] = False
     if not is_free.any():

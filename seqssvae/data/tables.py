@@ -1,13 +1,16 @@
 """Rows as Arrow tables, in memory or mapped from a file of the cache."""
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqssvae.data.rows import Row
+from seqssvae.data.labels import Classes, Labels
+from seqssvae.data.rows import Row, list_names
+from seqssvae.errors import InputError
 from seqssvae.storage.cache import cached_file
 
 if TYPE_CHECKING:
@@ -178,3 +181,73 @@ def dataset_of(value: Any) -> "datasets.Dataset":
         for field in table.schema  # polars has views, which `datasets` does not read
     ]
     return datasets.Dataset(table.cast(pyarrow.schema(plain)))
+
+
+def classes_of(
+    chunks: Iterable[Any],
+    labels: Labels,
+    columns: Sequence[str],
+    unlabelled: Sequence[str],
+    where: Callable[[int], str],
+) -> tuple[Classes, dict[int, tuple[int, ...]]]:
+    """The class of each row with several columns of labels, of which it may have some alone.
+
+    Args:
+        chunks: Arrow arrays of lists of `COLUMN=LABEL`, one or several of a column, or none.
+        labels: All classes.
+        columns: The columns of the rows.
+        unlabelled: `COLUMN=VALUE` that mean that a column is unlabelled.
+        where: `FILE:NUMBER` of a row.
+
+    Returns:
+        As of `Corpus.classes`.
+
+    Raises:
+        InputError: other columns than those of `labels`, a label that is not in it, or one that
+            means unlabelled in a list.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    if not columns or not set(columns) <= set(labels.columns):
+        wanted, got = (list_names(list(one)) if one else "one" for one in (labels.columns, columns))
+        raise InputError(f"{where(0)}: wanted label columns as in training, {wanted}, got {got}")
+    names = [f"{name}={label}" for name, of in labels.columns.items() for label in of]
+    values = pyarrow.array([*names, *unlabelled], pyarrow.string())
+    column_of = np.array([name.partition("=")[0] for name in values.to_pylist()])
+    sizes, parts, start = tuple(labels.sizes.values()), [np.zeros(0, np.int32)], 0
+    candidates: dict[int, tuple[int, ...]] = {}
+    for chunk in chunks:
+        codes = compute.index_in(chunk.flatten(), value_set=values)
+        row = np.repeat(np.arange(len(chunk)), chunk.value_lengths().to_numpy())
+        if codes.null_count:
+            place = compute.index(compute.is_null(codes), True).as_py()
+            name, _, label = chunk.flatten()[place].as_py().partition("=")
+            row_of = where(start + int(row[place]))
+            Labels(labels.columns[name]).index(label, f"{row_of}: column {name!r}")
+        given = np.zeros((len(chunk), len(values)), np.bool_)
+        given[row, codes.to_numpy()] = True
+        blank, given = given[:, len(names) :], given[:, : len(names)]
+        y = np.zeros(len(chunk), np.int32)
+        for name, size in labels.sizes.items():
+            of_column = given[:, column_of[: len(names)] == name]
+            is_blank = blank[:, column_of[len(names) :] == name].any(1)
+            for odd in np.flatnonzero(is_blank & of_column.any(1)).tolist():
+                wanted = f"{where(start + odd)}: wanted a list of classes in column {name!r}"
+                got = f"{list_names(chunk[odd].as_py())}, of which one means unlabelled"
+                raise InputError(f"{wanted}, got {got} (data.unlabelled_values)")
+            is_known = (of_column.sum(1) == 1) & (y >= 0)
+            y = np.where(is_known, y * size + of_column.argmax(1), -1).astype(np.int32)
+        for odd in np.flatnonzero((y < 0) & given.any(1)).tolist():
+            candidates[start + odd] = _possible(sizes, given[odd].tobytes())
+        parts.append(y)
+        start += len(chunk)
+    return np.concatenate(parts), candidates
+
+
+@functools.lru_cache(4096)  # many rows have the same
+def _possible(sizes: tuple[int, ...], given: bytes) -> tuple[int, ...]:
+    """The combinations that fit: of each column a label that is given, or any if none is."""
+    columns = np.split(np.frombuffer(given, np.bool_), np.cumsum(sizes)[:-1])
+    masks = [column if column.any() else ~column for column in columns]
+    return tuple(np.flatnonzero(functools.reduce(np.logical_and.outer, masks)).tolist())

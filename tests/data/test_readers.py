@@ -351,7 +351,7 @@ def table(label: Any) -> pyarrow.Table:
 
 
 def read_arrow(*tables: pyarrow.Table, names: list[str] | None = None) -> list[Row]:
-    return list(arrow_rows(tables, COLUMNS, "source", label_names=names))
+    return list(arrow_rows(tables, COLUMNS, "source", label_names=[names]))
 
 
 def test_row_numbers_continue_over_batches() -> None:
