@@ -7,7 +7,9 @@ Every docstring of this project uses these letters:
 | `B` | the batch: examples |
 | `T` | time: symbols of the longest row, EOS included |
 | `V` | the vocabulary |
-| `K` | classes; 0 for a model with no y |
+| `K` | classes; 0 for a model with no y; of several columns of labels, their combinations |
+| `C` | columns of labels, if there are several |
+| `U` | labels of all columns in turn; K where there is one column |
 | `Z` | the latent z |
 | `E` | an embedding |
 | `H` | a hidden state |
@@ -20,6 +22,7 @@ Every docstring of this project uses these letters:
 The batch dim is always the rightmost batch dim, and event dims are counted from the right.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +56,23 @@ def unfold(value: Tensor, batch_shape: torch.Size) -> Tensor:
 def length_mask(lengths: Tensor, max_length: int) -> Tensor:
     """Whether a position has a symbol, bool `[B, T]`, from lengths `[B]`."""
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)
+
+
+def label_index(sizes: Sequence[int]) -> Tensor | None:
+    """Number of each column's label, among those of all columns, in each combination, `[K, C]`.
+
+    Args:
+        sizes: Number of labels of each column; none for one column, of which the result is None.
+    """
+    if not sizes:
+        return None
+    labels = np.stack(np.unravel_index(np.arange(math.prod(sizes)), tuple(sizes)), 1)
+    return torch.from_numpy(labels + np.cumsum([0, *sizes[:-1]]))
+
+
+def of_classes(value: Tensor, index: Tensor | None) -> Tensor:
+    """Sums over columns of what their labels have, `[..., U]`, for each class, `[..., K]`."""
+    return value if index is None else value[..., index].sum(-1)
 
 
 def symbol_index(lengths: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

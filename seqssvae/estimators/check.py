@@ -22,7 +22,8 @@ from seqssvae.estimators import (
     TraceEnum,
 )
 from seqssvae.estimators.terms import fixed_noise, normal_kl, sampled_kl, scaled
-from seqssvae.model.ssvae import SSVAE, restrict
+from seqssvae.model.labels import restrict
+from seqssvae.model.ssvae import SSVAE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,8 +21,9 @@ from seqssvae.estimators.terms import (
     scaled,
     standard_normal,
 )
+from seqssvae.model.labels import restrict
 from seqssvae.model.likelihood import ExpandedBatch, Pairs
-from seqssvae.model.ssvae import SSVAE, Features, restrict
+from seqssvae.model.ssvae import SSVAE, Features
 
 
 class PairELBO(Estimator, abc.ABC):

@@ -87,7 +87,7 @@ def share_out(
             symbols[1, : len(shared)] = a * shared
             rest += a * known
             if model.ngrams is not None:
-                rest += a * _difference(model.ngrams.bias, labels)
+                rest += a * _difference(model.ngrams.of_classes(model.ngrams.bias), labels)
                 ngrams = _ngram_shares(model, x[0, : int(lengths[0])], labels, a)
                 symbols[0] = _spread(ngrams, symbols.shape[1])
         if b:
@@ -198,7 +198,7 @@ def _ngram_shares(
     firsts, lasts = (torch.cat([one[part] for one in located]) for part in (1, 2))
     buckets = torch.cat([n * linear.num_buckets + one[0] for n, one in enumerate(located)])
     distinct, _, values = linear.features(x.unsqueeze(0), torch.tensor([len(x)]))
-    weight = wide(linear.weight[distinct])
+    weight = wide(linear.of_classes(linear.weight[distinct]))
     shares = power * wide(values) * (weight[:, labels[0]] - weight[:, labels[1]])
     place = torch.searchsorted(distinct, buckets)  # ascending, of one row
     of_each = (shares / torch.bincount(place, minlength=len(distinct)))[place]

@@ -1,5 +1,6 @@
 """From a config to untrained networks."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seqssvae.config import Config, ModelConfig
+from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.rows import has_words
 from seqssvae.errors import InputError
@@ -30,6 +32,7 @@ def build_model(
     vocabulary_size: int,
     num_classes: int,
     prior: Tensor | None = None,
+    label_columns: Mapping[str, int] | None = None,
 ) -> SSVAE:
     """The networks that a config describes.
 
@@ -38,6 +41,7 @@ def build_model(
         vocabulary_size: V.
         num_classes: K, 0 for the plain VAE.
         prior: p(y) `[K]`, uniform when None.
+        label_columns: Number of labels of each of several columns of labels, whose product is K.
 
     Example:
         >>> settings = {"model.latent_size": 2}
@@ -45,6 +49,7 @@ def build_model(
         2
     """
     config = config if isinstance(config, ModelConfig) else as_config(config).model
+    columns = label_columns or {}
     num_encoders = 1 if config.shared_encoder or not num_classes else 2
     bodies = [_build_encoder(config, vocabulary_size) for _ in range(num_encoders)]
     decoder = Decoder(
@@ -63,6 +68,7 @@ def build_model(
         tied_embeddings=config.tied_embeddings,
         ngram_order=config.decoder_ngrams,
         softmax_memory=config.softmax_memory,
+        label_sizes=tuple(columns.values()),
     )
     return SSVAE(
         encoders=(bodies[0], bodies[-1]),
@@ -73,7 +79,9 @@ def build_model(
             config.ngram_buckets,
             num_classes,
             vocabulary_size=vocabulary_size if config.ngram_words else 0,
+            label_sizes=tuple(columns.values()),
         ),
+        label_columns=tuple(columns),
     )
 
 
@@ -91,15 +99,19 @@ def _build_encoder(config: ModelConfig, vocabulary_size: int) -> SequenceEncoder
     )
 
 
-def meta_weights(config: Config, vocabulary_size: int, num_classes: int) -> dict[str, Tensor]:
+def meta_weights(config: Config, vocabulary_size: int, labels: Labels) -> dict[str, Tensor]:
     """A model's state dict on the meta device: names, shapes and dtypes without the memory.
 
     N-gram tables have their greatest size.
     """
-    prior = torch.ones(num_classes)  # a real tensor: its values are read
+    prior = torch.ones(len(labels.names))  # a real tensor: its values are read
     with torch.device("meta"), _SkipInit():
         model = build_model(
-            config.model, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
+            config.model,
+            vocabulary_size=vocabulary_size,
+            num_classes=len(labels.names),
+            prior=prior,
+            label_columns=labels.sizes,
         )
     if (ngrams := model.decoder.ngrams) is not None:
         num_ngrams = ngrams.num_tables * MAX_NGRAMS
@@ -140,6 +152,7 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
         vocabulary_size=len(prepared.vocabulary),
         num_classes=len(prepared.labels.names),
         prior=_prior(config.model.prior, prepared),
+        label_columns=prepared.labels.sizes,
     )
     if model.ngrams is not None and model.ngrams.words is not None:
         rows = prepared.unlabelled or prepared.labelled
@@ -150,17 +163,23 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
 
 
 def _prior(setting: str | tuple[float, ...], prepared: Prepared) -> Tensor | None:
-    """p(y) up to a factor, `[K]`, None for a uniform one."""
-    num_classes, dtype = len(prepared.labels.names), torch.get_default_dtype()
+    """p(y) up to a factor, `[K]`, None for a uniform one; of several columns the product."""
+    labels, dtype = prepared.labels, torch.get_default_dtype()
+    sizes = tuple(labels.sizes.values()) or (len(labels.names),)
     if isinstance(setting, tuple):
-        if len(setting) != num_classes or not all(0 < share < math.inf for share in setting):
+        if len(setting) != sum(sizes) or not all(0 < share < math.inf for share in setting):
             raise InputError(
-                f"model.prior: wanted {num_classes} numbers above 0, one for each class, "
+                f"model.prior: wanted {sum(sizes)} numbers above 0, one for each class, "
                 f"got {list(setting)}"
             )
-        return torch.tensor(setting, dtype=dtype)
-    if setting == "labelled" and num_classes:
-        y = prepared.labelled.y
-        counts = np.bincount(y[y >= 0], minlength=num_classes) + 1.0  # no class is impossible
-        return torch.tensor(counts, dtype=dtype)
-    return None
+        shares = np.split(np.array(setting), np.cumsum(sizes)[:-1])
+    elif setting == "labelled" and labels.names:
+        rows = prepared.labelled
+        known = [labels.of_column(c, rows.y, rows.candidates)[0] for c in labels.columns]
+        shares = [  # no class is impossible
+            np.bincount(y[y >= 0], minlength=size) + 1.0
+            for y, size in zip(known or [rows.y], sizes, strict=True)
+        ]
+    else:
+        return None
+    return torch.tensor(functools.reduce(np.multiply.outer, shares).ravel(), dtype=dtype)

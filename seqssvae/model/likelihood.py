@@ -204,7 +204,7 @@ class ExpandedBatch:
         before = torch.nn.functional.pad(x[:, :-1], (1, 0), value=BOS)
         previous = before[packing.example, packing.time]  # [S]
         self.hidden = decoder.hidden_states(previous, z, y, packing)  # [M, H]
-        table = None if decoder.class_bias is None else decoder.class_bias.weight
+        table = None if decoder.class_bias is None else decoder.class_bias.table
         self.softmax = Softmax(
             weight=decoder.output.weight,
             bias=decoder.output_bias(),

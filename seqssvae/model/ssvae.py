@@ -3,14 +3,16 @@
     p(x, y, z) = p(y) N(z; 0, I) p(x | y, z)
     q(y, z | x) = q(y | x) q(z | x, y)          or q(y | x) q(z | x), or q(z | x) q(y | x, z)
 
-The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z".
+The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z"; with several
+columns of labels, y is a combination of labels, p(y) and q(y | x) are products over the columns,
+and each column has a site, "y_COLUMN".
 """
 
 import contextlib
 import dataclasses
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pyro
@@ -21,6 +23,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from seqssvae.data.batches import Batch
+from seqssvae.model.labels import all_labelled, auxiliary_log_prob, restrict, sample_y
 from seqssvae.model.likelihood import SequenceLikelihood
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import (
@@ -35,8 +38,6 @@ from seqssvae.shapes import check_below, length_mask
 # Parameters are local to their module and not in Pyro's global store: two models in one process do
 # not share them, and deepcopy, pickle and state_dict work.
 pyro.settings.set(module_local_params=True)
-
-IMPOSSIBLE = -1e4  # a log-probability: q(y | x) of such a label is exactly 0, and 0 * log q is 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,10 @@ class SSVAE(PyroModule):
             "y-given-z", q(z|x) q(y|x,z).
         prior: p(y), `[K]`; it is normalised. Uniform when None.
         ngrams: Term of the logits of q(y | x) by n-grams, or None.
+        label_columns: Names of several columns of labels, whose sizes are the decoder's.
 
     Attributes:
+        label_columns: Number of labels of each of several columns; none where there is one.
         teacher_weight: Weight of KL(q(y | x) || n-gram part) of each row without a label, times its
             w, where the n-gram part is a teacher. With a weight l, the best q(y | x) is the
             teacher's to the power l / (1 + l) times the posterior to the power 1 / (1 + l).
@@ -90,8 +93,10 @@ class SSVAE(PyroModule):
         factorisation: str = "z-given-y",
         prior: Tensor | None = None,
         ngrams: NGramLogits | None = None,
+        label_columns: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.label_columns = dict(zip(label_columns, decoder.label_sizes, strict=True))
         self.num_classes, self.latent_size = decoder.num_classes, decoder.latent_size
         self.z_reads_y = factorisation == "z-given-y"
         self.y_reads_z = factorisation == "y-given-z" and self.latent_size > 0
@@ -104,11 +109,13 @@ class SSVAE(PyroModule):
                 num_features=self.encoder_y.num_features,
                 latent_size=self.latent_size if self.y_reads_z else 0,
                 num_classes=self.num_classes,
+                label_sizes=decoder.label_sizes,
             )
         self.head_z = NormalHead(
             num_features=self.encoder_z.num_features,
             num_classes=self.num_classes if self.z_reads_y else 0,
             latent_size=self.latent_size,
+            label_sizes=decoder.label_sizes if self.z_reads_y else (),
         )
         self.ngrams = ngrams if self.num_classes else None
         self.teacher_weight = 0.0
@@ -235,9 +242,8 @@ class SSVAE(PyroModule):
         with _examples(plate, batch, dtype):
             y = None
             if self.num_classes:
-                observed = batch.y if _all_labelled(batch) else None
-                prior = dist.Categorical(logits=self.prior_logits)
-                y = pyro.sample("y", prior, obs=observed)
+                observed = batch.y if all_labelled(batch) else None
+                y = sample_y(self.prior_logits, self.label_columns, observed)
             with _scaled(kl_weight):
                 zero = self.prior_logits.new_zeros(self.latent_size)
                 z = pyro.sample("z", dist.Normal(zero, zero + 1).to_event(1))
@@ -320,47 +326,15 @@ class SSVAE(PyroModule):
         with plate:
             auxiliary = -self.auxiliary(features, logits, batch)  # the guide's are subtracted
             pyro.factor("auxiliary", auxiliary, has_rsample=True)
-        if _all_labelled(batch):
+        if all_labelled(batch):
             return batch.y
         with _examples(plate, batch, logits.dtype):
-            y: Tensor = pyro.sample("y", dist.Categorical(logits=restrict(logits, batch)))
-        return y
+            return sample_y(restrict(logits, batch), self.label_columns)
 
     def forward(self, batch: Batch) -> Tensor:
         """q(y | x) of a batch, `[B, K]`; under "y-given-z" at the mean of q(z | x)."""
         features = self.encode_batch(batch)
         return self.y_logits(features, self.z_posterior(features)[0]).exp()
-
-
-def restrict(log_prob: Tensor, batch: Batch) -> Tensor:
-    """q(y | x) given that y is one of a row's possible labels.
-
-    Args:
-        log_prob: log q(y | x), `[*L, B, K]`.
-        batch: The rows.
-
-    Returns:
-        Log-probabilities, `[*L, B, K]`, at most -9000 for a label that is not possible.
-    """
-    possible = batch.possible_labels(log_prob.shape[-1])
-    return log_prob.masked_fill(~possible, IMPOSSIBLE).log_softmax(-1)
-
-
-def auxiliary_log_prob(log_prob: Tensor, batch: Batch) -> Tensor:
-    """alpha log q(y in C | x) of each row, `[*L, B]`; exactly 0 for a row without a label.
-
-    Args:
-        log_prob: log q(y | x), `[*L, B, K]`.
-        batch: The rows; C is the set of a row's possible labels.
-    """
-    possible = batch.possible_labels(log_prob.shape[-1])
-    chosen = log_prob.masked_fill(~possible, IMPOSSIBLE).logsumexp(-1)
-    chosen = torch.where(possible.all(-1), torch.zeros_like(chosen), chosen)
-    return chosen if batch.alpha is None else batch.alpha.to(chosen.dtype) * chosen
-
-
-def _all_labelled(batch: Batch) -> bool:
-    return batch.candidates is None and bool(batch.host.is_labelled.all())
 
 
 def _check_ids(x: Tensor, lengths: Tensor, size: int) -> None:

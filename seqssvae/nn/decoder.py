@@ -1,6 +1,7 @@
 """The network of p(x | y, z): a recurrent decoder whose initial state is an MLP of [z, y]."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,7 @@ class Decoder(nn.Module):
     Args:
         vocabulary_size: V.
         num_classes: K; 0 without y.
+        label_sizes: As of `LabelTable`.
         latent_size: Z; 0 without z.
         embedding_size: E.
         hidden_size: H.
@@ -89,8 +91,10 @@ class Decoder(nn.Module):
         tied_embeddings: bool = False,
         ngram_order: int = 0,
         softmax_memory: float = 0.001,
+        label_sizes: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.label_sizes = tuple(label_sizes)
         self.softmax_memory = softmax_memory
         self.num_classes, self.latent_size = num_classes, latent_size
         self.vocabulary_size, self.word_dropout = vocabulary_size, word_dropout
@@ -98,7 +102,8 @@ class Decoder(nn.Module):
         self.feed_z = feed_z and latent_size > 0
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
-        fed_size = num_classes * self.feed_y + latent_size * self.feed_z
+        num_labels = sum(label_sizes) or num_classes
+        fed_size = num_labels * self.feed_y + latent_size * self.feed_z
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(
             embedding_size + fed_size,
             hidden_size,
@@ -107,7 +112,8 @@ class Decoder(nn.Module):
         )
         self.num_states = 2 if cell == "lstm" else 1
         self.initial_z = nn.Linear(latent_size, hidden_size) if latent_size else None
-        self.initial_y = LabelTable(num_classes, hidden_size) if num_classes else None
+        sizes = self.label_sizes
+        self.initial_y = LabelTable(num_classes, hidden_size, sizes) if num_classes else None
         self.initial = nn.Linear(hidden_size, self.num_states * num_layers * hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden_size, embedding_size) if tied_embeddings else None
@@ -116,7 +122,7 @@ class Decoder(nn.Module):
         if tied_embeddings:
             self.output.weight = self.embedding.weight
         self.class_bias = (
-            LabelTable(num_classes, vocabulary_size) if class_bias and num_classes else None
+            LabelTable(num_classes, vocabulary_size, sizes) if class_bias and num_classes else None
         )
         if self.class_bias is not None:
             nn.init.zeros_(self.class_bias.weight)
@@ -128,6 +134,7 @@ class Decoder(nn.Module):
                 num_classes=num_classes,
                 order=ngram_order,
                 num_features=num_features,
+                label_sizes=label_sizes,
             )
         self.register_buffer("never", torch.tensor([PAD, BOS]), persistent=False)
         self.never: Tensor
@@ -155,10 +162,8 @@ class Decoder(nn.Module):
     def context(self, z: Tensor, y: Tensor | None) -> Tensor | None:
         """Further input at every step, `[N, C]`, or None; z `[N, Z]`, y as in `initial_state`."""
         fed = []
-        if self.feed_y and y is not None:
-            if not y.dtype.is_floating_point:
-                y = nn.functional.one_hot(y, self.num_classes).to(z.dtype)
-            fed.append(y)
+        if self.feed_y and y is not None and self.initial_y is not None:
+            fed.append(self.initial_y.one_hot(y, z.dtype))
         if self.feed_z:
             fed.append(z)
         return torch.cat(fed, -1) if fed else None

@@ -1,6 +1,7 @@
 """The networks of q(y | x) and q(z | x, y): a recurrent body and two heads."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from seqssvae.data.vocabulary import PAD, UNK
 from seqssvae.nn.recurrent import Packing, in_order, pack, reading_order, rnn_states
 from seqssvae.nn.side_by_side import are_faster_together, states_of_both
-from seqssvae.shapes import length_mask
+from seqssvae.shapes import label_index, length_mask, of_classes
 
 START_LOC = 4.0  # times the bound of torch's initial weights, for the location of q(z | x, y)
 START_LOG_SCALE = -2.0
@@ -150,47 +151,81 @@ def encode_both(
 class LabelTable(nn.Module):
     """A linear map of y without bias, for y as a class or as weights of the classes.
 
+    Of several columns of labels it is the sum of a map of each.
+
     Args:
         num_classes: K.
         size: D.
+        label_sizes: Number of labels of each of several columns, whose product is K.
     """
 
-    def __init__(self, num_classes: int, size: int) -> None:
+    index: Tensor | None
+
+    def __init__(self, num_classes: int, size: int, label_sizes: Sequence[int] = ()) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_classes, size))
-        nn.init.normal_(self.weight, std=num_classes**-0.5)
+        self.num_labels = sum(label_sizes) or num_classes
+        self.register_buffer("index", label_index(label_sizes), persistent=False)
+        self.weight = nn.Parameter(torch.empty(self.num_labels, size))
+        nn.init.normal_(self.weight, std=self.num_labels**-0.5)
+
+    @property
+    def table(self) -> Tensor:
+        """What each class is mapped to, `[K, D]`."""
+        return self.weight if self.index is None else self.weight[self.index].sum(1)
+
+    def one_hot(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """One-hot vectors of the labels of y, side by side, `[..., U]`; y as of `forward`."""
+        if self.index is None:
+            if y.dtype.is_floating_point:
+                return y
+            return nn.functional.one_hot(y, self.num_labels).to(dtype)
+        vectors = nn.functional.one_hot(self.index, self.num_labels).sum(1).to(dtype)  # [K, U]
+        return y @ vectors if y.dtype.is_floating_point else vectors[y]
 
     def forward(self, y: Tensor) -> Tensor:
         """Map y, int64 `[...]` or float `[..., K]`, to `[..., D]`."""
         if y.dtype.is_floating_point:
-            return y @ self.weight
-        return nn.functional.embedding(y, self.weight)
+            return y @ self.table
+        return nn.functional.embedding(y, self.table)
 
 
 class CategoricalHead(nn.Module):
-    """Logits of q(y | x), or of q(y | x, z).
+    """Logits of q(y | x), or of q(y | x, z); of several columns the product of one q for each.
 
     Args:
         num_features: F.
         latent_size: Z; 0 if z is not read.
         num_classes: K.
+        label_sizes: As of `LabelTable`.
     """
 
-    def __init__(self, *, num_features: int, latent_size: int, num_classes: int) -> None:
+    index: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_features: int,
+        latent_size: int,
+        num_classes: int,
+        label_sizes: Sequence[int] = (),
+    ) -> None:
         super().__init__()
-        self.features = nn.Linear(num_features, num_classes)
+        num_labels = sum(label_sizes) or num_classes
+        self.register_buffer("index", label_index(label_sizes), persistent=False)
+        self.features = nn.Linear(num_features, num_labels)
         self.z: nn.Sequential | None = None
         if latent_size:
             self.z = nn.Sequential(
                 nn.Linear(latent_size, num_features),
                 nn.Tanh(),
-                nn.Linear(num_features, num_classes),
+                nn.Linear(num_features, num_labels),
             )
 
     def forward(self, features: Tensor, z: Tensor | None = None) -> Tensor:
         """Logits, `[*L, B, K]`, from features `[B, F]` and z `[*L, B, Z]` if it is read."""
         logits: Tensor = self.features(features)
-        return logits if self.z is None or z is None else logits + self.z(z)
+        logits = logits if self.z is None or z is None else logits + self.z(z)
+        return of_classes(logits, self.index)
 
 
 class NormalHead(nn.Module):
@@ -203,12 +238,20 @@ class NormalHead(nn.Module):
         num_features: F.
         num_classes: K; 0 if y is not read.
         latent_size: Z; with 0, location and scale are empty.
+        label_sizes: As of `LabelTable`.
     """
 
-    def __init__(self, *, num_features: int, num_classes: int, latent_size: int) -> None:
+    def __init__(
+        self,
+        *,
+        num_features: int,
+        num_classes: int,
+        latent_size: int,
+        label_sizes: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.x = nn.Linear(num_features, num_features)
-        self.y = LabelTable(num_classes, num_features) if num_classes else None
+        self.y = LabelTable(num_classes, num_features, label_sizes) if num_classes else None
         # torch warns about a layer without units
         self.loc = nn.Linear(num_features, latent_size) if latent_size else None
         self.log_scale = nn.Linear(num_features, latent_size) if latent_size else None

@@ -10,6 +10,10 @@ without its first symbol. p_0 = q_0 is uniform over the symbols other than PAD a
 sums to 1 over v. In contexts, a BOS precedes the row. One more model has the position in the row,
 up to 63, as context in place of symbols, and p_1 and q_1 below it.
 
+With several columns of labels, a class is a combination y that few rows may have. Between q_k and
+p_k is then m_k, with the place of q_k in p_k and, among the rows that have a label of y in at least
+one column, each counted once for each of these columns, the counts of p_k in place of the class's.
+
 Counts are data and no parameters: they are set by `assign`. A row that was counted has, in its own
 likelihood, its own counts left out (`counted`), so that rows of training are as likely as new ones.
 """
@@ -21,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from seqssvae.data.vocabulary import BOS, PAD
+from seqssvae.shapes import label_index, of_classes
 
 PSEUDO_COUNTS = (1.0, 4.0)  # a_1, and a_k of the others
 LAST_POSITION = 63  # this position and all later ones are one context
@@ -76,16 +81,26 @@ class NGramLM(nn.Module):
         num_classes: K; 1 where there are no classes.
         order: Size of the longest n-grams, context included, at least 1.
         num_features: Size of the decoder's states.
+        label_sizes: As of `LabelTable`.
     """
 
+    index: Tensor | None
     keys: Tensor
     counts: Tensor
     sizes: Tensor
 
     def __init__(
-        self, *, vocabulary_size: int, num_classes: int, order: int, num_features: int
+        self,
+        *,
+        vocabulary_size: int,
+        num_classes: int,
+        order: int,
+        num_features: int,
+        label_sizes: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.num_labels = sum(label_sizes)
+        self.register_buffer("index", label_index(label_sizes), persistent=False)
         self.vocabulary_size, self.order = vocabulary_size, order
         self.num_classes = max(num_classes, 1)
         self.num_tables = order + 1
@@ -217,13 +232,25 @@ class NGramLM(nn.Module):
             equal = _count_equal(keys.flatten(), (numbers[0] >= 0).repeat(2, 1).flatten())
             own = equal.view(*keys.shape, 1) * counted.to(self.counts)[row]  # [2, D, S, K]
             n, total = (n - own[0]).clamp(min=0), (total - own[1]).clamp(min=0)  # rounding
-        n_all, total_all = n.sum(-1, keepdim=True), total.sum(-1, keepdim=True)
-        uniform = self.uniform(symbol).unsqueeze(-1)
-        pairs = [(uniform, uniform)]
+        levels = list(zip(self._levels(n), self._levels(total), strict=True))
+        found = [[self.uniform(symbol).unsqueeze(-1)] * len(levels)]
         for number in range(len(tables)):
-            of_class, of_all = (n[number], total[number]), (n_all[number], total_all[number])
-            pairs.append(self._interpolate(number, of_class, of_all, pairs))
-        return torch.stack([p for p, _ in pairs[1:]], 1)
+            of_table = [(one[number], of_context[number]) for one, of_context in levels]
+            found.append(self._interpolate(number, of_table, found))
+        return torch.stack([ps[-1] for ps in found[1:]], 1)
+
+    def _levels(self, counts: Tensor) -> list[Tensor]:
+        """Of counts `[..., K]` those of all rows, `[..., 1]`, and of each class, `[..., K]`.
+
+        Between them, with several columns, those of rows that have a label of the class.
+        """
+        levels = [counts.sum(-1, keepdim=True), counts]
+        if self.index is not None:
+            sums = counts.new_zeros(*counts.shape[:-1], self.num_labels)
+            for of_column in self.index.unbind(1):
+                sums.index_add_(-1, of_column, counts)
+            levels.insert(1, of_classes(sums, self.index))
+        return levels
 
     def start(self, num_rows: int) -> Tensor:
         """Contexts in each table before the first symbol, `[N, D]`."""
@@ -253,7 +280,7 @@ class NGramLM(nn.Module):
         y = contexts.new_zeros(len(contexts)) if y is None else y
         symbols = torch.arange(self.vocabulary_size, device=contexts.device)
         uniform = self.uniform(symbols).expand(len(contexts), -1)  # [N, V]
-        pairs = [(uniform, uniform)]
+        found = [[uniform] * (2 if self.index is None else 3)]
         tables = zip(self.tables(), contexts.unbind(1), strict=True)
         for number, (table, context) in enumerate(tables):
             known = context.clamp(min=0)
@@ -262,24 +289,28 @@ class NGramLM(nn.Module):
             offset = torch.arange(len(row), device=num.device) - (num.cumsum(0) - num)[row]
             ngram = table.starts[known][row] + offset
             where = row, table.keys[ngram] % self.vocabulary_size
-            counts = _sides(table.counts[ngram], y[row])
-            n, n_all = (torch.zeros_like(uniform).index_put(where, of) for of in counts)
-            total, total_all = (of.unsqueeze(1) for of in _sides(_rows(table.contexts, context), y))
-            pairs.append(self._interpolate(number, (n, total), (n_all, total_all), pairs))
-        return torch.stack([p for p, _ in pairs[1:]], 1)
+            of_rows = _of_classes(self._levels(table.counts[ngram]), y[row])
+            of_contexts = _of_classes(self._levels(_rows(table.contexts, context)), y)
+            of_table = [
+                (torch.zeros_like(uniform).index_put(where, n.squeeze(1)), total)
+                for n, total in zip(of_rows, of_contexts, strict=True)
+            ]
+            found.append(self._interpolate(number, of_table, found))
+        return torch.stack([ps[-1] for ps in found[1:]], 1)
 
     def _interpolate(
         self,
         number: int,
-        of_class: tuple[Tensor, Tensor],
-        of_all: tuple[Tensor, Tensor],
-        shorter: Sequence[tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor]:
-        """p and q of a table from n(c v) and n(c) of a class and of all rows, and those below."""
-        a = PSEUDO_COUNTS[min(number, 1)]
-        p, q = shorter[number if number < self.order else 1]
-        q = (of_all[0] + a * q) / (of_all[1] + a)
-        return (of_class[0] + a * (q + p) / 2) / (of_class[1] + a), q
+        levels: Sequence[tuple[Tensor, Tensor]],
+        shorter: Sequence[Sequence[Tensor]],
+    ) -> list[Tensor]:
+        """q to p of a table, from n(c v) and n(c) of all rows to a class's, and from below."""
+        a, found = PSEUDO_COUNTS[min(number, 1)], list[Tensor]()
+        below = shorter[number if number < self.order else 1]
+        for (n, total), p in zip(levels, below, strict=True):
+            before = a * (found[-1] + p) / 2 if found else a * p
+            found.append((n + before) / (total + a))
+        return found
 
     def mix(self, hidden: Tensor, probability: Tensor) -> Mixture:
         """The gate's mixture at M positions.
@@ -318,9 +349,9 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
     return table[index.clamp(min=0)] * (index >= 0).unsqueeze(-1)
 
 
-def _sides(counts: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Of counts `[M, K]` those of class y `[M]`, and of all classes, `[M]` each."""
-    return counts.gather(1, y.unsqueeze(1)).squeeze(1), counts.sum(1)
+def _of_classes(levels: Sequence[Tensor], y: Tensor) -> list[Tensor]:
+    """Of counts `[M, 1]` or `[M, K]` those of class y `[M]`, `[M, 1]` each."""
+    return [of if of.shape[1] == 1 else of.gather(1, y.unsqueeze(1)) for of in levels]
 
 
 def _count_equal(keys: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqssvae.nn.ngrams import SYMBOL_NGRAMS, WORD_NGRAMS, NGrams, hash_ngrams
+from seqssvae.shapes import label_index, of_classes
 
 MAX_WEIGHTS = 2**21  # of a block: with more than 32 classes there are fewer buckets
 MAX_SYMBOLS = 2**16  # hashed at once, of a batch of more than one row
@@ -28,8 +29,10 @@ class NGramLogits(nn.Module):
         blocks: Kinds of n-grams.
         vocabulary_size: V, needed for blocks of words: `words` `[V, 3]` is initialised with 0,
             which means that no row contains a word.
+        label_sizes: As of `LabelTable`; W is `[F, U]`.
     """
 
+    index: Tensor | None
     idf: Tensor
     words: Tensor | None
 
@@ -40,12 +43,15 @@ class NGramLogits(nn.Module):
         num_classes: int,
         blocks: Sequence[NGrams] = SYMBOL_NGRAMS,
         vocabulary_size: int = 0,
+        label_sizes: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        num_labels = sum(label_sizes) or num_classes
+        self.register_buffer("index", label_index(label_sizes), persistent=False)
         self.num_buckets, self.blocks = num_buckets, tuple(blocks)
         num_features = num_buckets * len(self.blocks)
-        self.weight = nn.Parameter(torch.zeros(num_features, num_classes))
-        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.weight = nn.Parameter(torch.zeros(num_features, num_labels))
+        self.bias = nn.Parameter(torch.zeros(num_labels))
         self.register_buffer("idf", torch.ones(num_features))
         reads_words = any(block.of_words for block in self.blocks)
         words = torch.zeros(vocabulary_size, 3, dtype=torch.int64) if reads_words else None
@@ -69,7 +75,11 @@ class NGramLogits(nn.Module):
             per_sample_weights=values,
             include_last_offset=True,
         )
-        return sums + self.bias
+        return self.of_classes(sums + self.bias)
+
+    def of_classes(self, value: Tensor) -> Tensor:
+        """Sums `[..., K]` of what the labels of a class have, `[..., U]`; of weights, a class's."""
+        return of_classes(value, self.index)
 
     def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f(x), sparse: distinct buckets, their rows (ascending) and their values, all `[M]`."""
@@ -96,7 +106,7 @@ class NGramLogits(nn.Module):
         return buckets, rows, values * squares.clamp(min=1e-24).rsqrt()[block]
 
     def assign(self, weight: Tensor, bias: Tensor, idf: Tensor) -> None:
-        """Copy W `[F, K]`, b `[K]` and idf `[F]` into this module, for instance of `fit_student`.
+        """Copy W `[F, U]`, b `[U]` and idf `[F]` into this module, for instance of `fit_student`.
 
         Raises:
             RuntimeError: a shape differs from this module's.
@@ -105,7 +115,11 @@ class NGramLogits(nn.Module):
 
 
 def build_ngrams(
-    num_buckets: int, num_classes: int, *, vocabulary_size: int = 0
+    num_buckets: int,
+    num_classes: int,
+    *,
+    vocabulary_size: int = 0,
+    label_sizes: Sequence[int] = (),
 ) -> NGramLogits | None:
     """The n-gram part of q(y | x), or None without buckets or classes.
 
@@ -113,12 +127,14 @@ def build_ngrams(
         num_buckets: Number of buckets of each block; lowered if there are many classes.
         num_classes: K.
         vocabulary_size: V; 0 for no n-grams of words.
+        label_sizes: As of `LabelTable`.
     """
     if not (num_buckets and num_classes):
         return None
     return NGramLogits(
-        num_buckets=min(num_buckets, max(1, MAX_WEIGHTS // num_classes)),
+        num_buckets=min(num_buckets, max(1, MAX_WEIGHTS // (sum(label_sizes) or num_classes))),
         num_classes=num_classes,
         blocks=(*SYMBOL_NGRAMS, *WORD_NGRAMS) if vocabulary_size else SYMBOL_NGRAMS,
         vocabulary_size=vocabulary_size,
+        label_sizes=label_sizes,
     )

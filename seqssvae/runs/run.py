@@ -256,6 +256,7 @@ def restore_model(contents: RunContents, where: str) -> SSVAE:
         contents.config.model,
         vocabulary_size=len(contents.vocabulary),
         num_classes=len(contents.labels.names),
+        label_columns=contents.labels.sizes,
     )
     try:
         model.load_state_dict(contents.weights)
@@ -301,7 +302,7 @@ def _check_weights(files: CheckedFolder, contents: RunContents) -> None:
     """Compare the weights file with the weights of the config; no tensor is made."""
     path = files.path / WEIGHTS
     try:
-        wanted = meta_weights(contents.config, len(contents.vocabulary), len(contents.labels.names))
+        wanted = meta_weights(contents.config, len(contents.vocabulary), contents.labels)
     except (RuntimeError, OverflowError) as error:  # more numbers than can be counted
         raise InputError(
             f"{files.path / CONFIG}: wanted a model that can be built, got {line_of(error)}"

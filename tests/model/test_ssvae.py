@@ -15,7 +15,8 @@ from pyro.optim import ClippedAdam
 from seqssvae.data.batches import Batch, collate
 from seqssvae.data.vocabulary import EOS
 from seqssvae.estimators import FusedEnum, SumAndSample, TraceEnum
-from seqssvae.model.ssvae import SSVAE, auxiliary_log_prob, restrict
+from seqssvae.model.labels import auxiliary_log_prob, restrict
+from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import FACTORISATIONS, brute_force_loss, make_batch, make_model
 from tests.support.fixtures import FixNoise
 from tests.support.rows import make_rows

@@ -10,7 +10,13 @@ from seqssvae.data.batches import Batch
 from seqssvae.estimators import FusedEnum
 from seqssvae.estimators.terms import Estimator
 from seqssvae.model.ssvae import SSVAE
-from tests.support.factories import brute_force_loss, count_batch, make_batch, make_model
+from tests.support.factories import (
+    FACTORISATIONS,
+    brute_force_loss,
+    count_batch,
+    make_batch,
+    make_model,
+)
 from tests.support.fixtures import FixNoise
 from tests.support.gradients import assert_same_gradients, gradients
 
@@ -50,6 +56,34 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a teacher": ({}, {"labels": MIXED, "w": torch.tensor([0.5, 2.0, 0.0, 0.3])}),
     "counted": ({"decoder_ngrams": 3}, {"labels": MIXED}),
     "n-grams off": ({"decoder_ngrams": 0}, {"labels": MIXED}),
+    **{
+        f"two columns, {factorisation}": (
+            {"num_classes": 6, "label_columns": {"a": 2, "b": 3}, "factorisation": factorisation},
+            {"labels": [4, -1, 0, -1]},
+        )
+        for factorisation in FACTORISATIONS
+    },
+    "three columns, one of them of one label": (
+        {"num_classes": 4, "label_columns": {"a": 2, "b": 1, "c": 2}, "feed_y": False},
+        {"labels": [-1, 3, 2]},
+    ),
+    "columns, prior": (
+        {
+            "num_classes": 6,
+            "label_columns": {"a": 3, "b": 2},
+            "prior": torch.outer(torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.6, 0.4])).ravel(),
+        },
+        {"labels": [-1, 5, -1]},
+    ),
+    "columns, partial": (
+        {"num_classes": 6, "label_columns": {"a": 2, "b": 3}},
+        {  # a known, b known, no product of sets, nothing known
+            "labels": [-1, -1, -1, -1],
+            "candidates": torch.tensor(
+                [[0, 0, 0, 1, 1, 1], [0, 1, 0, 0, 1, 0], [1, 0, 0, 0, 1, 1], [1] * 6]
+            ).bool(),
+        },
+    ),
     "prior": ({"prior": torch.tensor([0.5, 0.3, 0.2])}, {"labels": MIXED}),
 }
 

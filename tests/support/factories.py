@@ -42,12 +42,21 @@ DECODERS: dict[str, dict[str, Any]] = {
 
 
 def make_model(
-    num_classes: int = 3, *, vocabulary_size: int = 7, prior: Tensor | None = None, **changes: Any
+    num_classes: int = 3,
+    *,
+    vocabulary_size: int = 7,
+    prior: Tensor | None = None,
+    label_columns: dict[str, int] | None = None,
+    **changes: Any,
 ) -> SSVAE:
     """A model with random weights and n-gram counts, all away from 0, in evaluation mode."""
     config = dataclasses.replace(SMALL, **changes)
     model = build_model(
-        config, vocabulary_size=vocabulary_size, num_classes=num_classes, prior=prior
+        config,
+        vocabulary_size=vocabulary_size,
+        num_classes=num_classes,
+        prior=prior,
+        label_columns=label_columns,
     )
     with torch.no_grad():
         for parameter in model.parameters():
