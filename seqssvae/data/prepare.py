@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,21 @@ class Prepared:
             "dev": self.labelled_dev.ids,
             "dev_unlabelled": self.dev.take(self.dev.y < 0).ids,
         }
+
+    def by_column(self) -> Iterator["Prepared"]:
+        """The rows with the labels of each of several columns alone; as they are, if it is one."""
+        if not self.labels.columns:
+            yield self
+        rows = self.labelled
+        for name, labels in self.labels.columns.items():
+            y, sets = self.labels.of_column(name, rows.y, rows.candidates)
+            of_column = rows.with_labels(y, sets)
+            yield dataclasses.replace(self, labels=Labels(labels), labelled=of_column)
+
+    @property
+    def is_teachable(self) -> bool:
+        """Whether labelled rows have at least two classes."""
+        return len(np.unique(self.labelled.y[self.labelled.y >= 0])) > 1
 
     def with_dev_labels(self) -> "Prepared":
         """The same rows, with the labelled rows of dev among the labelled ones too."""

@@ -1,6 +1,7 @@
 """The network of p(x | y, z): a recurrent decoder whose initial state is an MLP of [z, y]."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -94,16 +95,14 @@ class Decoder(nn.Module):
         label_sizes: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.label_sizes = tuple(label_sizes)
-        self.softmax_memory = softmax_memory
+        self.softmax_memory, self.label_sizes = softmax_memory, tuple(label_sizes)
         self.num_classes, self.latent_size = num_classes, latent_size
         self.vocabulary_size, self.word_dropout = vocabulary_size, word_dropout
-        self.feed_y = feed_y and num_classes > 0
-        self.feed_z = feed_z and latent_size > 0
+        self.feed_y, self.feed_z = feed_y and num_classes > 0, feed_z and latent_size > 0
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
-        num_labels = sum(label_sizes) or num_classes
-        fed_size = num_labels * self.feed_y + latent_size * self.feed_z
+        table = functools.partial(LabelTable, num_classes, label_sizes=label_sizes)
+        fed_size = (sum(label_sizes) or num_classes) * self.feed_y + latent_size * self.feed_z
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(
             embedding_size + fed_size,
             hidden_size,
@@ -112,8 +111,7 @@ class Decoder(nn.Module):
         )
         self.num_states = 2 if cell == "lstm" else 1
         self.initial_z = nn.Linear(latent_size, hidden_size) if latent_size else None
-        sizes = self.label_sizes
-        self.initial_y = LabelTable(num_classes, hidden_size, sizes) if num_classes else None
+        self.initial_y = table(hidden_size) if num_classes else None
         self.initial = nn.Linear(hidden_size, self.num_states * num_layers * hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden_size, embedding_size) if tied_embeddings else None
@@ -121,9 +119,7 @@ class Decoder(nn.Module):
         self.output = nn.Linear(num_features, vocabulary_size)
         if tied_embeddings:
             self.output.weight = self.embedding.weight
-        self.class_bias = (
-            LabelTable(num_classes, vocabulary_size, sizes) if class_bias and num_classes else None
-        )
+        self.class_bias = table(vocabulary_size) if class_bias and num_classes else None
         if self.class_bias is not None:
             nn.init.zeros_(self.class_bias.weight)
         self.recurrent_only = False

@@ -28,8 +28,8 @@ def fit_prepared(
     """Fit a teacher to prepared rows.
 
     Args:
-        prepared: The rows, at least one of them with a label; dev rows are not read. A set of
-            possible labels limits the posterior of its row.
+        prepared: The rows, with labels of one column, at least one of them; dev rows are not read.
+            A set of possible labels limits the posterior of its row.
         seed: Seed of the choice of rows and of the teacher.
         max_labelled: Rows with a label, or with a set of possible labels, that are read; of more,
             a random part, those with a label first.
@@ -67,8 +67,10 @@ def distil(
     max_labelled: int = 120_000,
     max_unlabelled: int = 20_000,
     max_seconds: float | None = None,
-) -> Teacher:
+) -> list[Teacher]:
     """Fit a teacher to the prepared rows, and the encoder's n-gram part to its posteriors.
+
+    Of several columns of labels each has a teacher, and a part of the encoder's.
 
     Args:
         ngrams: N-gram part of the encoder, whose weights are replaced.
@@ -79,34 +81,54 @@ def distil(
         max_seconds: See there.
 
     Returns:
-        The teacher.
+        The teacher, or those of the columns whose labelled rows have at least two labels.
     """
-    teacher, rows = fit_prepared(
-        prepared,
-        seed,
-        max_labelled=max_labelled,
-        max_unlabelled=max_unlabelled,
-        max_seconds=max_seconds,
-    )
-    y = rows.y[rows.y >= 0]
-    with announced("the model's classifier learns from the simple ones"):
-        counts = count_ngrams(
-            rows,
-            ngrams.blocks,
-            num_buckets=ngrams.num_buckets,
-            words=None if ngrams.words is None else ngrams.words.cpu(),
+    columns = list(prepared.by_column())
+    of_each = max_seconds and max_seconds / len(columns)
+    teachers, weights, biases, idfs = list[Teacher](), [], [], []
+    for column, part in zip(prepared.labels.columns or ("",), columns, strict=True):
+        if not part.is_teachable:
+            weights.append(np.zeros((len(ngrams.weight), len(part.labels.names))))
+            biases.append(np.zeros(len(part.labels.names)))
+            continue
+        teacher, rows = fit_prepared(
+            part,
+            seed,
+            max_labelled=max_labelled,
+            max_unlabelled=max_unlabelled,
+            max_seconds=of_each,
         )
-        student = fit_student(counts, y, teacher.posteriors[len(y) :].astype(np.float64))
+        y = rows.y[rows.y >= 0]
+        with announced("the model's classifier learns from the simple ones"):
+            counts = count_ngrams(
+                rows,
+                ngrams.blocks,
+                num_buckets=ngrams.num_buckets,
+                words=None if ngrams.words is None else ngrams.words.cpu(),
+            )
+            soft = teacher.posteriors[len(y) :].astype(np.float64)
+            weight, bias, idf = fit_student(counts, y, soft)
+        teachers.append(teacher)
+        weights.append(weight)
+        biases.append(bias)
+        idfs.append(idf)
+        _log_accuracy(teacher, f"column {column!r}: " * bool(column))
+    # columns read the same rows, unless there are more than the limits
+    student = np.concatenate(weights, 1), np.concatenate(biases), np.mean(idfs, 0)
     ngrams.assign(*map(torch.from_numpy, student))
+    return teachers
+
+
+def _log_accuracy(teacher: Teacher, where: str) -> None:
     if not np.isnan(teacher.held_out_accuracy):
         logger.info(
-            "simple classifiers of n-grams: accuracy %.3f by cross-validation, %.3f without "
+            "%ssimple classifiers of n-grams: accuracy %.3f by cross-validation, %.3f without "
             "unlabelled rows%s",
+            where,
             teacher.held_out_accuracy,
             teacher.accuracy_without_unlabelled,
             "" if teacher.unlabelled_help else ", which do not help them",
         )
-    return teacher
 
 
 def _draw(num_rows: int, num_drawn: int, kind: str, seed: int) -> NDArray[np.int64]:

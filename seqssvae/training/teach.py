@@ -2,8 +2,6 @@
 
 import logging
 
-import numpy as np
-
 from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
@@ -34,8 +32,8 @@ def teach(config: Config, model: SSVAE, prepared: Prepared, *, reset: bool = Tru
     Raises:
         InputError: a classifier alone is wanted, and there is none.
     """
-    y = prepared.labelled.y
-    if not config.training.teacher or model.ngrams is None or len(np.unique(y[y >= 0])) < 2:
+    is_teachable = any(part.is_teachable for part in prepared.by_column())
+    if not (config.training.teacher and model.ngrams is not None and is_teachable):
         if config.training.classifier_only:
             raise InputError("--classifier-only: wanted labels of at least two classes, got fewer")
         return False

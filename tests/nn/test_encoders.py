@@ -74,6 +74,26 @@ def test_a_label_and_its_one_hot_are_the_same() -> None:
     torch.testing.assert_close(table(y), table(one_hot))
 
 
+def test_of_several_columns_a_table_is_a_sum_and_q_is_a_product() -> None:
+    table, head = (
+        LabelTable(6, 4, (2, 3)),
+        CategoricalHead(num_features=4, latent_size=2, num_classes=6, label_sizes=(2, 3)),
+    )
+    assert table.weight.shape == (5, 4) and head.features.weight.shape == (5, 4)
+    y = torch.randint(6, (5, 2))
+    torch.testing.assert_close(table(y), table.weight[y // 3] + table.weight[2 + y % 3])
+    weights = torch.nn.functional.one_hot(y, 6).double()
+    torch.testing.assert_close(table(weights), table(y))
+    vectors = table.one_hot(y, torch.float64)
+    torch.testing.assert_close(vectors @ table.weight, table(y))
+    torch.testing.assert_close(table.one_hot(weights, torch.float64), vectors)
+    features, z = torch.randn(3, 4), torch.randn(7, 3, 2)
+    assert head.z is not None
+    first, second = (head.features(features) + head.z(z)).split([2, 3], -1)
+    want = first.softmax(-1).unsqueeze(-1) * second.softmax(-1).unsqueeze(-2)
+    torch.testing.assert_close(head(features, z).softmax(-1), want.flatten(-2))
+
+
 def test_heads_broadcast_leading_dims() -> None:
     features, z = torch.randn(3, 6), torch.randn(5, 2, 3, 2)
     logits = CategoricalHead(num_features=6, latent_size=2, num_classes=4)(features, z)

@@ -70,9 +70,19 @@ def random_rows(num: int, seed: int, symbols: tuple[int, int] = (4, 7)) -> list[
 
 
 def make_lm(
-    rows: Sequence[Sequence[int]], weights: Tensor, order: int, num_classes: int = K
+    rows: Sequence[Sequence[int]],
+    weights: Tensor,
+    order: int,
+    num_classes: int = K,
+    label_sizes: Sequence[int] = (),
 ) -> NGramLM:
-    lm = NGramLM(vocabulary_size=V, num_classes=num_classes, order=order, num_features=2)
+    lm = NGramLM(
+        vocabulary_size=V,
+        num_classes=num_classes,
+        order=order,
+        num_features=2,
+        label_sizes=label_sizes,
+    )
     index = NGramCounts(make_rows(rows), vocabulary_size=V, order=order)
     lm.assign(index.keys, index.count(weights.numpy()))
     return lm
@@ -110,6 +120,53 @@ def test_probabilities_are_those_of_the_formulas(new: list[list[int]], order: in
         torch.testing.assert_close(every[..., symbol], torch.tensor(want_next), rtol=0, atol=1e-12)
 
 
+COLUMNS = (2, 3)  # labels of two columns; K is 6
+
+
+def test_a_combination_backs_off_to_rows_that_share_a_label() -> None:
+    """Term by term, for targets and for every symbol; the probabilities sum to 1."""
+    rows, order, y_of = random_rows(20, 0), 3, [divmod(y, 3) for y in range(6)]
+    weights = torch.rand(20, 6)
+    weights[:, 4] = 0  # a combination that was not counted
+    lm = make_lm(rows, weights, order, 6, COLUMNS)
+    shared = torch.tensor([[(a == i) + (b == j) for i, j in y_of] for a, b in y_of]).double()
+    own, of_shared = Counts(rows, weights, order), Counts(rows, weights @ shared, order)
+
+    def want(before: Sequence[int], symbol: int, y: int) -> list[float]:
+        p = m = q = 1 / (V - 2)
+        values, first = [], (p, m, q)
+        for number, context in enumerate(own.contexts_of(before)):
+            a = 1.0 if number == 0 else 4.0
+            if number == order:
+                p, m, q = first
+            n, total = own.ngrams[context, symbol], own.contexts[context]
+            n_m, total_m = of_shared.ngrams[context, symbol], of_shared.contexts[context]
+            q = (float(n.sum()) + a * q) / (float(total.sum()) + a)
+            m = (float(n_m[y]) + a * (q + m) / 2) / (float(total_m[y]) + a)
+            p = (float(n[y]) + a * (m + p) / 2) / (float(total[y]) + a)
+            if number == 0:
+                first = p, m, q
+            values.append(p)
+        return values
+
+    new = random_rows(4, 1, (4, 9))
+    got = lm.target_probabilities(*flat(new))
+    of_rows = [
+        [want(row[:time], symbol, y) for y in range(6)]
+        for row in new
+        for time, symbol in enumerate(row)
+    ]
+    torch.testing.assert_close(got, torch.tensor(of_rows).transpose(1, 2), rtol=0, atol=1e-12)
+    assert got[..., 4].std() > 0.01 and (got[..., 4] - got[..., 3]).abs().max() > 0.01
+    contexts, y = lm.start(6), torch.arange(6)
+    for time, symbol in enumerate([5, 4, 8]):
+        contexts = lm.advance(contexts, torch.full((6,), [BOS, 5, 4][time]))
+        every = lm.next_probabilities(contexts, y)
+        torch.testing.assert_close(every.sum(-1), torch.ones(6, order + 1), rtol=0, atol=1e-12)
+        of_next = [want([5, 4][:time], symbol, k) for k in range(6)]
+        torch.testing.assert_close(every[..., symbol], torch.tensor(of_next), rtol=0, atol=1e-12)
+
+
 def test_a_value_by_hand() -> None:
     """p_2(b | a, y), counted in "aab" of class 0 and in "b" of class 1."""
     a, b = 4, 5
@@ -123,18 +180,21 @@ def test_a_value_by_hand() -> None:
 
 
 @pytest.mark.parametrize("order", [1, 3])
-@pytest.mark.parametrize("num_classes", [0, K])
-def test_a_row_that_is_left_out_was_never_counted(num_classes: int, order: int) -> None:
+@pytest.mark.parametrize(("num_classes", "sizes"), [(0, ()), (K, ()), (6, COLUMNS)])
+def test_a_row_that_is_left_out_was_never_counted(
+    num_classes: int, sizes: tuple[int, ...], order: int
+) -> None:
     """Also n-grams that are in no other row, and n-grams that are in it several times."""
     rows = [*random_rows(8, 0), [4, 4, 4, 4, EOS], [8, 7, 8, 7, EOS], [*LONG, EOS]]
     weights = torch.rand(len(rows), max(num_classes, 1))
     weights[1] = 0  # this one is not counted at all
-    lm = make_lm(rows, weights, order, num_classes)
+    lm = make_lm(rows, weights, order, num_classes, sizes)
     got = lm.target_probabilities(*flat(rows), weights)
     want = []
     for row, sequence in enumerate(rows):
         others = [index for index in range(len(rows)) if index != row]
-        without = make_lm([rows[index] for index in others], weights[others], order, num_classes)
+        rest = [rows[index] for index in others]
+        without = make_lm(rest, weights[others], order, num_classes, sizes)
         want.append(without.target_probabilities(*flat([sequence])))
     torch.testing.assert_close(got, torch.cat(want), rtol=0, atol=1e-10)
     assert (got - lm.target_probabilities(*flat(rows))).abs().max() > 0.1

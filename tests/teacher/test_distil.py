@@ -34,7 +34,7 @@ def ngrams() -> NGramLogits:
 
 def test_the_ngram_part_learns_the_teachers_posteriors(tmp_path: Path) -> None:
     data, part = prepared(tmp_path, 4), ngrams()
-    teacher = distil(part, data, seed=0)
+    (teacher,) = distil(part, data, seed=0)
     batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
     result = part(batch.x, batch.lengths).argmax(1)
     texts = data.sequences(data.unlabelled)
@@ -53,7 +53,7 @@ def test_sets_of_possible_labels_are_learned(tmp_path: Path) -> None:
     distil(without, data, seed=0)
     path = write_rows(tmp_path / "sets.jsonl", rows + [{"text": "cc", "label": ["y", "z"]}] * 150)
     data = prepare(override(Config(), {"data.dev_fraction": 0.0}), path)
-    teacher = distil(part, data, seed=0)
+    (teacher,) = distil(part, data, seed=0)
     assert teacher.posteriors.shape == (168, 3) and (teacher.posteriors[18:, 0] == 0).all()
     new = encode_sequences(["ccc", "abc"], data.vocabulary, max_length=9)
     batch = collate(new, range(2), num_classes=3)
@@ -76,7 +76,7 @@ def test_of_many_rows_some_are_read_and_a_message_is_logged(
     distil(part, data, seed=0)
     assert not any(message.startswith("simple classifiers read") for message in caplog.messages)
     caplog.clear()
-    teacher = distil(part, data, seed=0, max_labelled=12, max_unlabelled=50)
+    (teacher,) = distil(part, data, seed=0, max_labelled=12, max_unlabelled=50)
     assert len(teacher.posteriors) == 62
     num_labelled, num_unlabelled = len(data.labelled), len(data.unlabelled)
     assert caplog.messages[:2] == [
