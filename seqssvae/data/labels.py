@@ -188,7 +188,8 @@ class Labels:
             InputError: the file is missing or damaged.
         """
         content = read_bytes(path)
-        plain = parse_json(content, dict if content.lstrip()[:1] == b"{" else list, path)
+        has_columns = re.match(rb'\s*\{\s*"', content)
+        plain = parse_json(content, dict if has_columns else list, path)
         lists = list(plain.values()) if isinstance(plain, dict) else [plain]
         if not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in lists):
             raise InputError(f"{path}: wanted a list of labels, got other values in it")

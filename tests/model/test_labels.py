@@ -63,7 +63,8 @@ def test_it_is_a_model_of_all_combinations_that_shares_parameters(fix_noise: Fix
     torch.testing.assert_close(*losses, rtol=0, atol=1e-10)
     losses[0].backward()
     assert model.decoder.class_bias is not None
-    for weight in (model.decoder.class_bias.weight, model.decoder.rnn.weight_ih_l0):
+    weights: list[Any] = [model.decoder.class_bias.weight, model.decoder.rnn.weight_ih_l0]
+    for weight in weights:
         assert weight.grad is not None
         place = (1, 4)  # a label's bias of a symbol; the input of a label
         values = []
@@ -82,11 +83,11 @@ def test_it_is_a_model_of_all_combinations_that_shares_parameters(fix_noise: Fix
 def test_each_column_has_a_site(factorisation: str) -> None:
     model, batch = make(factorisation=factorisation), make_batch([-1, -1])
     for program in (model.model, model.guide):
-        trace = poutine.trace(program).get_trace(batch)
-        assert "y" not in trace.nodes
-        sizes = {name: trace.nodes[f"y_{name}"]["fn"].param_shape[-1] for name in COLUMNS}
+        nodes: Any = poutine.trace(program).get_trace(batch).nodes
+        assert "y" not in nodes
+        sizes = {name: nodes[f"y_{name}"]["fn"].param_shape[-1] for name in COLUMNS}
         assert sizes == COLUMNS
-    observed = poutine.trace(model.model).get_trace(make_batch([5, 2])).nodes
+    observed: Any = poutine.trace(model.model).get_trace(make_batch([5, 2])).nodes
     assert observed["y_intent"]["value"].tolist() == [2, 1]
     assert observed["y_language"]["value"].tolist() == [1, 0]
     assert observed["y_intent"]["is_observed"]
