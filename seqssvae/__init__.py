@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqssvae.compare.demo import demo
+    from seqssvae.compare.wordlists import example_words
     from seqssvae.config import Config
     from seqssvae.data.batches import Batch, collate
     from seqssvae.errors import InputError
@@ -33,6 +34,7 @@ __all__ = [
     "build_model",
     "collate",
     "demo",
+    "example_words",
     "fit",
     "is_unlabelled",
     "labelled_scorer",
@@ -42,6 +44,7 @@ __all__ = [
 
 _MODULES = {
     "compare.demo": ("demo",),
+    "compare.wordlists": ("example_words",),
     "config": ("Config",),
     "data.batches": ("Batch", "collate"),
     "errors": ("InputError",),

@@ -177,6 +177,17 @@ def test_figures_are_those_of_the_experiments() -> None:
     assert len(rows) > 10 and [row for row in rows if row not in measured] == []
 
 
+def test_the_first_page_trains_in_ten_lines_by_public_names() -> None:
+    """On data of the package; other tests run them, and the pages show what they print."""
+    (code,) = (one for one in snippets.blocks((DOCS / "index.md").read_text("utf-8"))
+               if one.language == "python")  # fmt: skip
+    assert len(code.text.splitlines()) <= 10
+    assert re.findall(r"^(?:import|from) .*", code.text, re.MULTILINE) == ["import seqssvae"]
+    used = set(re.findall(r"seqssvae\.(\w+)\(", code.text))
+    assert used == {"example_words", "fit", "load"} <= set(seqssvae.__all__)
+    assert "model.classify(" in code.text and "model.generate(" in code.text
+
+
 def test_every_public_name_has_an_example() -> None:
     """Which the doctests run."""
     assert [n for n in seqssvae.__all__ if ">>> " not in str(getattr(seqssvae, n).__doc__)] == []

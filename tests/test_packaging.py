@@ -173,7 +173,7 @@ def test_the_wheel_holds_only_the_package_and_the_sdist_its_tests_too(
     assert {name.split("/")[0].split("-")[0] for name in names} == {"seqssvae"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "seqssvae/show/templates/report.html" in names
-    assert "seqssvae/compare/words.json" in names
+    assert "seqssvae/compare/words.csv" in names
     engine = "seqssvae/nn/engine/"
     assert {engine + "recurrent.c", engine + "softmax.c", engine + "exponential.h"} <= set(names)
     with tarfile.open(built["sdist"]) as archive:

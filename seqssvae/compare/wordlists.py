@@ -1,8 +1,8 @@
 """Words labelled by their language: those of wordfreq, or the few that come with the package."""
 
 import collections
+import csv
 import difflib
-import importlib.resources
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,26 @@ Row = tuple[str, str]  # a word and its language
 Lists = Mapping[str, Sequence[str]]  # words by language, most frequent first
 
 
+def example_words() -> str:
+    """The path of a file of words that comes with the package, to train a first model on.
+
+    180 common words of each of eight languages, which are their labels.
+
+    Example:
+        >>> model = seqssvae.load(run)
+        >>> len(model.read(seqssvae.example_words()))
+        1440
+    """
+    return str(Path(__file__).with_name("words.csv"))
+
+
 def read_small_lists() -> Lists:
-    """The words that come with the package: 180 common ones of each of `LANGUAGES`."""
-    content = importlib.resources.files("seqssvae.compare").joinpath("words.json").read_bytes()
-    return {language: words.split() for language, words in json.loads(content).items()}
+    """The words of `example_words`, by language."""
+    lists: dict[str, list[str]] = {language: [] for language in LANGUAGES}
+    with open(example_words(), encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            lists[row["label"]].append(row["text"])
+    return lists
 
 
 def read_lists(languages: Sequence[str]) -> Lists:

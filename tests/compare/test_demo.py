@@ -1,6 +1,7 @@
 """The demo, on the words of the package; `tests/test_experiments.py` reads what it prints."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,21 @@ from seqssvae.compare.wordlists import read_small_lists
 from seqssvae.errors import InputError
 from tests.support.commands import read_train_and_test
 from tests.support.rows import write_rows
+from tests.support.snippets import ROOT, blocks
 
 
 def without_wordfreq(name: str, find: Any = importlib.util.find_spec) -> Any:
     return None if name == "wordfreq" else find(name)
+
+
+def skeleton(printed: str) -> list[str]:
+    """What the demo prints of any words: its lines without figures; of words, that there are some.
+
+    Several such lines in a row are one.
+    """
+    lines = [re.sub(r"^  [a-z]{2} .*", "  words", line) for line in printed.strip().splitlines()]
+    lines = [re.sub(r" *\d+(\.\d+)?", " N", line) for line in lines]
+    return [line for line, before in zip(lines, ["", *lines], strict=False) if line != before]
 
 
 def test_the_demo_needs_no_file_and_no_extra(
@@ -36,6 +48,9 @@ def test_the_demo_needs_no_file_and_no_extra(
     printed = capsys.readouterr().out
     assert printed.startswith("a small demo: pip install wordfreq brings")
     assert f"{'the whole SS-VAE':44s} {100 * own:7.1f}%" in printed
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = (one.text for one in blocks(readme) if "held-out words" in one.text)
+    assert skeleton(shown) == skeleton(printed.partition("\n\n")[2])
     weights = Path("runs/demo/weights.safetensors").stat().st_mtime_ns
     again = seqssvae.demo(labels_per_class=5, steps=3)
     assert again == {**found, "seconds": again["seconds"]}
