@@ -260,7 +260,7 @@ class TrainedModel(Pretrained):
             functools.partial(self.classify_table, mode=mode, num_samples=num_samples, seed=seed),
             greatest=None if coverage is None else self.greatest_losses(coverage, mode),
             abstain=abstain,
-            reference=None if novel is None else self.held_out.log_prob,
+            reference=None if novel is None else self.held_out.reference,
             novel=novel,
         )
 

@@ -107,9 +107,17 @@ def test_particles_in_a_plate_agree_with_those_one_by_one() -> None:
 
 
 def test_a_compiled_elbo_is_refused_in_plain_words() -> None:
-    """It takes tensors alone; Pyro's own error is a KeyError of a parameter."""
+    """It takes tensors alone; Pyro's own error is a KeyError of a parameter.
+
+    Its `evaluate_loss` compiles nothing, and has the value of the plain ELBO.
+    """
     model, batch = make_model(), make_batch([-1, -1])
     elbo, guide = JitTraceEnum_ELBO(max_plate_nesting=1), config_enumerate(model.guide)
     svi = SVI(model.model, guide, ClippedAdam({}), loss=elbo)
     with pytest.raises(NotImplementedError, match="wanted an ELBO that is not compiled"):
         svi.step(batch)
+    values = []
+    for one in (elbo, ELBO):
+        torch.manual_seed(0)
+        values.append(SVI(model.model, guide, ClippedAdam({}), loss=one).evaluate_loss(batch))
+    assert values[0] == values[1] > 0

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
-from seqssvae.cli.settings import add_columns, add_rows, load_run
+from seqssvae.cli.settings import add_columns, add_labels, add_rows, load_run, read_rows
 from seqssvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", required=True, help="rows")
+    add_labels(parser)
     add_columns(parser)
     parser.add_argument("--rows", type=int, default=8, metavar="N", help="rows to use")
     parser.add_argument("--draws", type=int, default=200, metavar="N", help="samples of y")
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     trained.require_decoder("check")
     if not trained.labels.names:
         raise InputError(f"{arguments.run}: wanted a model with classes, got one without")
-    rows = trained.read(arguments.data, labels=True)
+    rows = trained.read(read_rows(arguments, trained.config), labels=True)
     partial = np.isin(np.arange(len(rows)), list(rows.candidates))
     kinds = {
         "with a label": np.flatnonzero(rows.y >= 0),

@@ -91,10 +91,10 @@ def warn_of_few_rows(model: "TrainedModel", options: Mapping[str, Any]) -> None:
             f"--coverage {coverage}: every label is in every set, since only "
             f"{len(model.held_out.y)} labels were held out in training"
         )
-    if novel is not None and round((len(model.held_out.log_prob) + 1) * novel, 9) < 1:
+    if novel is not None and round((len(model.held_out.reference) + 1) * novel, 9) < 1:
         logger.warning(
             f"--novel {novel}: no row is none of the classes, since only "
-            f"{len(model.held_out.log_prob)} rows were held out in training"
+            f"{len(model.held_out.reference)} rows were held out in training"
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae.cli.parser import whole_number
-from seqssvae.cli.settings import add_rows, add_settings, read_settings
+from seqssvae.cli.settings import add_labels, add_rows, add_settings, read_rows, read_settings
 from seqssvae.compare.arms import MEANINGS
 from seqssvae.errors import InputError
 
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lines = (f"  {arm:20s} {meaning}" for arm, meaning in MEANINGS.items())
     parser.epilog = "\n".join(["arms:", *lines])
     add_rows(parser, "--data", required=True, metavar="FILE|hub:NAME", help="training rows")
+    add_labels(parser)
     add_rows(parser, "--test", required=True, help="test rows")
     add_rows(parser, "--unlabelled", help="more rows, whose labels are not read")
     parser.add_argument("--budgets", default="100", metavar="N,N", help="labelled rows in total")
@@ -65,8 +66,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         with locked(arguments.out, is_file=True):
             records = compare(
                 config,
-                arguments.data,
-                arguments.test,
+                read_rows(arguments, config),
+                read_rows(arguments, config, of="test"),
                 budgets=budgets,
                 num_draws=arguments.draws,
                 arms=arguments.arms.split(",") if arguments.arms else list(MEANINGS),

@@ -7,11 +7,12 @@ Only this machine can open the page, and it loads nothing from the network. Ctrl
 import argparse
 from typing import Any
 
-from seqssvae.cli.settings import add_columns, add_rows, data_of
+from seqssvae.cli.settings import add_columns, add_labels, add_rows, data_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", help="rows of the map (default: held-out rows)")
+    add_labels(parser)
     add_columns(parser)
     parser.add_argument("--port", type=int, default=8050, metavar="P", help="port; 0: any free one")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the map")

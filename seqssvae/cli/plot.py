@@ -9,12 +9,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_columns, add_rows, data_of
+from seqssvae.cli.settings import add_columns, add_labels, add_rows, data_of
 from seqssvae.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", help="rows to show (default: held-out rows)")
+    add_labels(parser)
     add_columns(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="output folder (default: RUN/plots)"

@@ -10,11 +10,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_columns, add_rows, data_of
+from seqssvae.cli.settings import add_columns, add_labels, add_rows, data_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", help="rows to show (default: held-out rows)")
+    add_labels(parser)
     add_columns(parser)
     parser.add_argument(
         "--out", metavar="FILE.html", type=Path, help="output (default: RUN/report.html)"

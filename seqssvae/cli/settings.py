@@ -17,6 +17,7 @@ from seqssvae import distributed
 from seqssvae.config import Config, Setting, list_settings
 from seqssvae.errors import InputError
 from seqssvae.overrides import override
+from seqssvae.storage.compressed import STDIN, decompressed
 from seqssvae.storage.records import DELIMITERS
 
 if TYPE_CHECKING:
@@ -84,13 +85,14 @@ def add_rows(parser: argparse.ArgumentParser, flag: str, *, help: str, **options
 
 @contextlib.contextmanager
 def standard_input(arguments: argparse.Namespace) -> Iterator[None]:
-    """Within it, `-` among files of rows is a file with the content of standard input.
+    """Within it, `-` among files of rows is a file with what standard input has, uncompressed.
 
     Its ending is by its start: jsonl for an object, FASTA for a header of it, a table for a line
-    with the name of a column of sequences, and lines of text for anything else.
+    with the name of a column of sequences, and lines of text for anything else. Errors and the log
+    call it `standard input`.
 
     Raises:
-        InputError: several processes would read it.
+        InputError: several processes would read it, or it is a damaged compressed file.
     """
     files = (getattr(arguments, name, None) for name in ROW_FILES)
     if not (lists := [one for one in files if isinstance(one, list) and "-" in one]):
@@ -101,10 +103,11 @@ def standard_input(arguments: argparse.Namespace) -> Iterator[None]:
     from seqssvae.data.columns import has_sequences
 
     with tempfile.TemporaryDirectory(prefix="seqssvae-") as folder:
-        content = sys.stdin.buffer.read()
+        content = decompressed(sys.stdin.buffer.read())
         head = content[:MAX_HEADER].removeprefix(b"\xef\xbb\xbf").lstrip()
         line = head.partition(b"\n")[0].decode(errors="replace")
         kind = {"{": "jsonl", ">": "fasta"}.get(line[:1], "txt")
+        kind = "parquet" if head.startswith(b"PAR1") else kind
         for ending, delimiter in DELIMITERS.items():
             names = [name.strip().strip('"') for name in line.split(delimiter)]
             named = {getattr(arguments, f"data.{one}_column", None) for one in ("text", "tokens")}
@@ -116,7 +119,21 @@ def standard_input(arguments: argparse.Namespace) -> Iterator[None]:
         logger.info("standard input is read as %s", kind)
         for one in lists:
             one[:] = [str(path) if file == "-" else file for file in one]
-        yield
+
+        def rename(record: logging.LogRecord) -> bool:
+            record.msg, record.args = record.getMessage().replace(str(path), STDIN), ()
+            return True
+
+        handlers = logging.getLogger().handlers
+        for handler in handlers:
+            handler.addFilter(rename)
+        try:
+            yield
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), STDIN)) from error
+        finally:
+            for handler in handlers:
+                handler.removeFilter(rename)
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -129,17 +146,31 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
 
 def add_labels(parser: argparse.ArgumentParser) -> None:
     """Declare the flag of a table of labels."""
-    help = "table with the labels of --data, joined by the columns 'id' of both"
+    help = "table with the labels of the rows, joined by the columns 'id' of both"
     add_rows(parser, "--labels", help=help)
 
 
-def read_rows(arguments: argparse.Namespace, config: Config) -> Any:
-    """The files of `--data`, or their rows with the labels of `--labels`, read by a config."""
+def read_rows(arguments: argparse.Namespace, config: Config, *, of: str = "data") -> Any:
+    """The files of `--data`, or their rows with the labels of `--labels`, read by a config.
+
+    Args:
+        arguments: Of the command line.
+        config: The columns.
+        of: The name of another flag of rows.
+
+    Raises:
+        InputError: bad rows, or `--labels` without `--data`.
+    """
+    files = getattr(arguments, of)
     if arguments.labels is None:
-        return arguments.data
+        return files
+    if arguments.data is None:
+        raise InputError("--labels: wanted --data FILE, whose rows have these labels, got none")
+    if files is None:
+        return None
     from seqssvae.data.sources import read_with_labels
 
-    return read_with_labels(arguments.data, arguments.labels, config.data)
+    return read_with_labels(files, arguments.labels, config.data)
 
 
 def load_run(arguments: argparse.Namespace) -> "TrainedModel":
@@ -164,18 +195,20 @@ def column_changes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def data_of(arguments: argparse.Namespace) -> Any:
-    """The files of `--data`, or their rows if flags name other columns than those of training.
+    """The files of `--data`, or their rows if flags name other columns or labels of them.
 
     Raises:
         InputError: no such run, or bad rows.
     """
     changes = column_changes(arguments)
-    if not changes or arguments.data is None:
+    if not changes and arguments.labels is None:
         return arguments.data
     from seqssvae.data.corpus import read_corpus
     from seqssvae.data.sources import column_choice
 
     config = override(load_config(Path(arguments.run) / "config.json"), changes)
+    if arguments.labels is not None or arguments.data is None:
+        return read_rows(arguments, config)
     return read_corpus(arguments.data, column_choice(config.data))
 
 

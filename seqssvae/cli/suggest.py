@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqssvae.cli.settings import add_columns, add_rows, load_run
+from seqssvae.cli.settings import add_columns, add_labels, add_rows, load_run, read_rows
 from seqssvae.errors import InputError, check_whole
 from seqssvae.storage.records import FILE, in_cells, kind_of, to_parquet, to_text
 
@@ -20,6 +20,7 @@ ENOUGH = 0.99  # kappa of two runs, from which on labels change little
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--data", required=True, help="rows to choose from")
+    add_labels(parser)
     add_columns(parser)
     parser.add_argument("-n", type=int, default=20, metavar="N", help="number of rows")
     parser.add_argument("--out", required=True, metavar=FILE, type=Path, help="file to label")
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     names = model.labels.names
     if not names:
         raise InputError(f"{arguments.run}: wanted a model with classes, got one without")
-    corpus, rows = read_without_label(arguments.data, model.config, model.vocabulary)
+    data = read_rows(arguments, model.config)
+    corpus, rows = read_without_label(data, model.config, model.vocabulary)
     found = suggest(
         model.model,
         rows,

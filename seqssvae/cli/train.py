@@ -59,26 +59,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    start, known = None, tuple[str, ...]()
+    start, before, known = None, None, tuple[str, ...]()
     if arguments.start is not None:
-        from seqssvae.runs.run import load_run
-        from seqssvae.training.start import start_settings
+        from seqssvae.training.start import StartingRun, start_settings
 
-        run_before = load_run(arguments.start)
-        start, known = start_settings(run_before.config), run_before.labels.names
-    config = read_settings(arguments, start)
+        start = StartingRun.load(arguments.start)
+        before, known = start_settings(start.contents.config), start.contents.labels.names
+    config = read_settings(arguments, before)
     from seqssvae.data.prepare import warn_of_test_rows_seen
     from seqssvae.trained import load
     from seqssvae.training.fit import fit
 
-    data = read_rows(arguments, config)
+    data, test = (read_rows(arguments, config, of=name) for name in ("data", "test"))
     if arguments.epochs is not None:
         config = _with_steps(config, arguments, data)
-    if arguments.test is not None:
+    if test is not None:
         warn_of_test_rows_seen(
             config,
             data,
-            arguments.test,
+            test,
             unlabelled_source=arguments.unlabelled,
             known=known,
         )
@@ -88,17 +87,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.out,
         unlabelled=arguments.unlabelled,
         resume=arguments.resume,
-        start=arguments.start,
+        start=start,
         show_bar=True,
     )
-    if arguments.test is not None:
-        summary["test"] = load(arguments.out, config.training.device).evaluate(arguments.test)
+    if test is not None:
+        summary["test"] = load(arguments.out, config.training.device).evaluate(test)
     _print(summary, config)
     return summary
 
 
 def _with_steps(config: "Config", arguments: argparse.Namespace, data: Any) -> "Config":
     """The settings with the number of steps of `--epochs`."""
+    if config.training.classifier_only:
+        raise InputError("wanted --epochs or --classifier-only, which takes no steps, got both")
     if "training.num_steps" in vars(arguments):
         raise InputError("wanted --epochs or --training.num_steps, got both")
     if not 0 < arguments.epochs < MAX_EPOCHS:

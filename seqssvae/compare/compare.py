@@ -20,7 +20,7 @@ from seqssvae.compare.baselines import BASELINES, Task
 from seqssvae.compare.parts import M2, predict_by_ssvae, predict_by_teacher
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
 from seqssvae.config import Config
-from seqssvae.data.corpus import Files, source_name
+from seqssvae.data.corpus import Corpus, Files, source_name
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, warn_of_test_rows_seen
@@ -57,8 +57,8 @@ class Cell:
 
 def compare(
     config: Config,
-    source: Files,
-    test_source: Files,
+    source: Files | Corpus,
+    test_source: Files | Corpus,
     *,
     budgets: Sequence[int],
     num_draws: int,
@@ -123,7 +123,7 @@ def limit_minutes(config: Config) -> Config:
     return config if is_set else override(config, {"training.max_minutes": MINUTES})
 
 
-def _describe(config: Config, sources: Sequence[Files | None]) -> str:
+def _describe(config: Config, sources: Sequence[Files | Corpus | None]) -> str:
     """All that the results of a cell depend on, in a line."""
     files = [None if one is None else source_name(one) for one in sources]
     mapping = to_mapping(config)
@@ -134,8 +134,8 @@ def _describe(config: Config, sources: Sequence[Files | None]) -> str:
 def _draw(
     config: Config,
     cell: Cell,
-    source: Files,
-    test_source: Files,
+    source: Files | Corpus,
+    test_source: Files | Corpus,
     unlabelled: Files | None,
 ) -> tuple[Config, Prepared, TestRows]:
     """The settings, training rows and test rows of all arms of one draw."""

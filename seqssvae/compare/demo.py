@@ -15,7 +15,7 @@ from seqssvae.config import Config
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, warn_of_test_rows_seen
 from seqssvae.data.sources import read_like, read_sequences
-from seqssvae.errors import InputError
+from seqssvae.errors import InputError, Interrupted
 from seqssvae.overrides import override
 from seqssvae.trained import TrainedModel, load
 from seqssvae.training.fit import fit
@@ -77,7 +77,7 @@ def demo(
         train, test = _write_words(out.with_name(f"{out.name}-words"))
     config = _settings(labels_per_class, steps, seed)
     warn_of_test_rows_seen(config, str(train), str(test))
-    summary = fit(config, str(train), out, resume=True, show_bar=True)
+    summary = _fit(config, str(train), out)
     trained, prepared = load(out), prepare(config, str(train))
     rows = read_like(str(test), config, prepared.vocabulary, prepared.labels)
     words = read_sequences(str(test), config)
@@ -91,6 +91,15 @@ def demo(
     _print_table(**found)
     _print_words(trained, rows, words, seed)
     return {"run": str(out), **found}
+
+
+def _fit(config: Config, train: str, out: Path) -> dict[str, Any]:
+    """Train, or go on with it: the demo has no flag --resume."""
+    try:
+        return fit(config, train, out, resume=True, show_bar=True)
+    except Interrupted as stop:
+        stop.args = (str(stop).replace("--resume", "the same command"),)
+        raise
 
 
 def _settings(labels_per_class: int, steps: int | None, seed: int) -> Config:

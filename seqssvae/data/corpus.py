@@ -61,7 +61,7 @@ class Corpus:
         self.table, self.source, self.is_tokens = table, source, is_tokens
         self.key, self._files = key, tuple(files)
         self.form, self.labels_source = "none", ""
-        self.has_generated = False  # rows of the run that training starts from
+        self.generated = range(0)  # rows of the run that training starts from
         self.columns: tuple[str, ...] = ()
         self.unlabelled_values: tuple[str, ...] = ()
 
@@ -287,8 +287,10 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
     return corpus
 
 
-def source_name(source: Files) -> str:
+def source_name(source: "Files | Corpus") -> str:
     """One name of a file, or of several, as in error messages and in a run's manifest."""
+    if isinstance(source, Corpus):  # with labels of another table
+        return SEPARATOR.join(filter(None, (source.source, source.labels_source)))
     return str(source) if isinstance(source, str | Path) else SEPARATOR.join(map(str, source))
 
 

@@ -79,11 +79,12 @@ class Prepared:
 
     @property
     def split(self) -> dict[str, list[str]]:
-        """Ids of the labelled rows and of the held-out ones, by their use."""
+        """Ids of the labelled rows of files and of the held-out ones, by their use."""
+        dev = self.from_files(self.dev)
         return {
-            "labelled": self.labelled.ids,
-            "dev": self.labelled_dev.ids,
-            "dev_unlabelled": self.dev.take(self.dev.y < 0).ids,
+            "labelled": self.from_files(self.labelled).ids,
+            "dev": dev.take(dev.y >= 0).ids,
+            "dev_unlabelled": dev.take(dev.y < 0).ids,
         }
 
     def by_column(self) -> Iterator["Prepared"]:
@@ -100,6 +101,11 @@ class Prepared:
     def is_teachable(self) -> bool:
         """Whether labelled rows have at least two classes."""
         return len(np.unique(self.labelled.y[self.labelled.y >= 0])) > 1
+
+    def from_files(self, rows: EncodedRows) -> EncodedRows:
+        """Those of the rows that no run generated."""
+        generated = self.corpus.generated
+        return rows.take(~np.isin(rows.index, generated)) if generated else rows
 
     def with_dev_labels(self) -> "Prepared":
         """The same rows, with the labelled rows of dev among the labelled ones too."""
@@ -184,8 +190,9 @@ def _continued(corpus: Corpus, settings: DataConfig, start: Start) -> tuple[Corp
     sizes = class_sizes(np.append(corpus.classes(Labels(names))[0], len(names)))
     lost = [n for n, size in zip(start.labels.names, sizes, strict=False) if size < start.few]
     if lost:
+        num_rows = len(corpus)
         corpus = corpus.joined(start.replay(lost))
-        corpus.has_generated = True
+        corpus.generated = range(num_rows, len(corpus))
     return corpus, Labels(names)
 
 
@@ -239,6 +246,12 @@ def _split(
     dev_unlabelled = draw_rows(y, corpus.ids(), np.array([num_held_out]), seed, "held out")
     is_free[dev_unlabelled] = False
     is_equal = is_among(hashes, hashes[np.concatenate([dev, dev_unlabelled])])
+    num_again = int(is_among(hashes[len(corpus) :], hashes[is_labelled]).sum())
+    if num_again:
+        warnings.append(
+            f"{num_again} rows of --unlabelled are equal to labelled rows: each is one more row of "
+            "p(x); leave them out if they are the same rows"
+        )
     num_left_out = int((is_equal & (is_labelled | is_free)).sum())
     if num_left_out:
         warnings.append(f"{num_left_out} rows are equal to held-out rows: left out of training")

@@ -262,7 +262,14 @@ class RowReader:
         return rows
 
     def split_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Arguments of a command as sequences: split at spaces if the symbols are tokens."""
+        """Arguments of a command as sequences: split at spaces if the symbols are tokens.
+
+        Raises:
+            InputError: an empty text.
+        """
+        for number, text in enumerate(texts, start=1):
+            if not text.strip():
+                raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
         return [text.split() for text in texts] if self.vocabulary.kind == "tokens" else list(texts)
 
     def read_texts(self, texts: Sequence[str]) -> EncodedRows:
@@ -271,7 +278,4 @@ class RowReader:
         Raises:
             InputError: an empty text.
         """
-        for number, text in enumerate(texts, start=1):
-            if not text.strip():
-                raise InputError(f"TEXT {number}: wanted a sequence, got an empty one")
         return self.read_sequences(self.split_texts(texts))

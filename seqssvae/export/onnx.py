@@ -31,16 +31,17 @@ TOLERANCE = 1e-4  # of a probability
 class EncoderForExport(nn.Module):
     """q(y | x) in operations that ONNX has; under "y-given-z" at the mean of q(z | x).
 
-    The output is that of the model.
+    The output is that of `classify --mode q`.
 
     Args:
         model: A model with classes.
         max_length: Symbols of a row that recurrent layers read; n-gram features read all.
+        power: To which q(y | x) is raised.
     """
 
-    def __init__(self, model: SSVAE, max_length: int) -> None:
+    def __init__(self, model: SSVAE, max_length: int, power: float) -> None:
         super().__init__()
-        self.model, self.max_length = model, max_length
+        self.model, self.max_length, self.power = model, max_length, power
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Probabilities of the labels, `[B, K]`.
@@ -57,7 +58,7 @@ class EncoderForExport(nn.Module):
         ngrams = None if model.ngrams is None else _ngram_logits(model.ngrams, *whole)
         features = Features(for_y, for_z, ngrams)
         z = model.z_posterior(features)[0] if model.y_reads_z else None
-        return model.y_logits(features, z).exp()
+        return (self.power * model.y_logits(features, z)).softmax(-1)
 
 
 def _features(encoder: SequenceEncoder, x: Tensor, lengths: Tensor) -> Tensor:
@@ -121,7 +122,8 @@ def export_onnx(
     longest = trained.config.data.max_length
     with evaluation_mode(trained.model):
         model = copy.deepcopy(trained.model).float()
-        content = _trace(EncoderForExport(model, longest), len(trained.vocabulary), longest)
+        encoder = EncoderForExport(model, longest, trained.weights("q")[0])
+        content = _trace(encoder, len(trained.vocabulary), longest)
         difference = _largest_difference(trained, onnxruntime.InferenceSession(content), longest)
     if not difference < tolerance:
         raise RuntimeError(f"wanted the exported encoder to agree with the model, got {difference}")
@@ -194,7 +196,8 @@ def _largest_difference(trained: TrainedModel, session: Any, longest: int) -> fl
         lengths = torch.randint(1, size + 1, (num_rows,), generator=generator)
         lengths[num_rows // 2] = size
         features = model.encode(x[:, :longest], lengths.clamp(max=longest), (x, lengths))
-        wanted = model.y_logits(features, model.z_posterior(features)[0]).exp().numpy()
+        logits = model.y_logits(features, model.z_posterior(features)[0])
+        wanted = (trained.weights("q")[0] * logits).softmax(-1).numpy()
         (got,) = session.run(None, {"x": x.numpy(), "lengths": lengths.numpy()})
         difference = max(difference, float(np.abs(got - wanted).max()))
     return difference

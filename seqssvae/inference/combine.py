@@ -26,11 +26,13 @@ from seqssvae.inference.classify import (
     sample_log_likelihood,
 )
 from seqssvae.inference.decode import evaluation_mode
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.shapes import wide
 
 Float64 = NDArray[np.float64]
 
+MOST_ROWS = 5000  # of which `measure_q` keeps the log-losses
 CLEARLY = 2.0  # standard errors
 GRID = np.linspace(np.log(1 / 64), np.log(4), 25)  # of log a and log b
 # mean and standard deviation of log a and of log b, from sets of words, DNA, names and texts
@@ -183,6 +185,24 @@ def label_tables(model: SSVAE, rows: EncodedRows) -> LabelTables:
                     table[index] = wide(value).log_softmax(-1).cpu().numpy()
             task.advance(len(index))
     return tables if model.ngrams is not None else tables._replace(log_teacher=None)
+
+
+def measure_q(model: SSVAE, rows: EncodedRows, *, seed: int) -> dict[str, Any]:
+    """What `measure_modes` has of q(y | x), for a model without a decoder; nothing without rows."""
+    if not len(rows):
+        return {}
+    rows = rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS]))
+    table = classify_table(model, rows)
+    losses = -np.log(table[np.arange(len(rows)), rows.y].clip(1e-30))
+    return {
+        "num_mode_rows": len(rows),
+        "q_accuracy": float((table.argmax(1) == rows.y).mean()),
+        "held_out": {  # q is the only mode, in the place of the others too
+            "y": rows.y.tolist(),
+            "losses": dict.fromkeys(MODES, losses.tolist()),
+            "log_prob": [],
+        },
+    }
 
 
 def measure_modes(

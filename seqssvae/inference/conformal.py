@@ -30,7 +30,8 @@ class HeldOut:
     Attributes:
         y: Classes of n rows, `[n]`.
         losses: -log of the probability of the true class of each, by mode, `[n]`.
-        log_prob: log p(x) / T of these and more rows, in nats per symbol, `[m]`.
+        log_prob: log p(x) / T of these and more rows, in nats per symbol, `[m]`; none of a
+            classifier alone.
     """
 
     y: Int64
@@ -58,6 +59,17 @@ class HeldOut:
         if not is_whole:
             raise InputError(f"{wanted}, got damaged ones")
         return cls(y, losses, log_prob)
+
+    @property
+    def reference(self) -> Float64:
+        """The `log_prob` that novelty is measured by.
+
+        Raises:
+            InputError: they are of a classifier alone, which has no p(x).
+        """
+        if not len(self.log_prob):
+            raise InputError("novelty: wanted a whole model, got one of train --classifier-only")
+        return self.log_prob
 
 
 def greatest_losses(losses: Float64, y: Int64, *, num_classes: int, coverage: float) -> Float64:

@@ -138,7 +138,6 @@ class Exploration:
         return figure
 
     def _split(self, texts: Sequence[str]) -> list[Any]:
-        self.trained.reader.read_texts(texts)  # raises InputError for an empty one
         return self.trained.reader.split_texts(texts)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,14 @@ DAMAGE = (
     *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
     *(NotImplementedError, RuntimeError),  # of zip files: other compressions, a password
 )
+STARTS = {  # of such files
+    rb"\x1f\x8b": "gz",
+    rb"BZh[1-9]1AY&SY": "bz2",
+    rb"\xfd7zXZ\x00": "xz",
+    rb"\x28\xb5\x2f\xfd": "zst",
+    rb"PK\x03\x04": "zip",
+}
+STDIN = "standard input"  # in errors
 HIDDEN = ("__MACOSX/", ".")  # starts of names in a zip file that are no content
 
 
@@ -71,6 +80,27 @@ def opened(path: Path, file: BinaryIO) -> Iterator[Any]:
             yield file
 
 
+def decompressed(content: bytes) -> bytes:
+    """The uncompressed content of standard input, whose kind is seen by its start.
+
+    Args:
+        content: All of it; what is not compressed is returned as it is.
+
+    Raises:
+        InputError: it is damaged, or a zip file of other than one file.
+    """
+    ending = next((e for start, e in STARTS.items() if re.match(start, content)), None)
+    if ending is None:
+        return content
+    try:
+        with opened(Path(f"{STDIN}.rows.{ending}"), io.BytesIO(content)) as file:
+            return bytes(file.read())
+    except (*DAMAGE, OSError) as error:
+        raise InputError(
+            f"{STDIN}: wanted a whole {NAMES[ending]} file, got: {line_of(error)}"
+        ) from error
+
+
 def is_damage(error: Exception) -> bool:
     """Whether reading failed because of the content of a compressed file, not of the system."""
     return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None)
@@ -82,5 +112,5 @@ def _content_of(archive: zipfile.ZipFile) -> str:
     names = [name for name in names if not name.startswith(HIDDEN)]
     if len(names) != 1:
         got = f"{len(names)}: {', '.join(names[:3])}" if names else "none"
-        raise InputError(f"{archive.filename}: wanted a zip file of one file, got {got}")
+        raise InputError(f"{archive.filename or STDIN}: wanted a zip file of one file, got {got}")
     return names[0]

@@ -9,7 +9,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,8 +146,8 @@ def fit_teacher(
         seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
             rows give the same teacher.
         limits: Bounds on what is read.
-        max_seconds: Time after which no further classifier is cross-validated; those with the
-            least work come first, and one always is.
+        max_seconds: Time after which no further classifier is cross-validated, or fitted where no
+            row can be held out; those with the least work come first, and one always is.
     """
     limits, candidates = limits or Limits(), candidates or {}
     chosen, rows = _draw_rows(len(sequences), labelled, candidates, seed, limits)
@@ -168,8 +168,7 @@ def fit_teacher(
     logits = np.zeros(possible.shape)
     logits[: len(chosen)] = choice.held_out
     scored = np.flatnonzero(np.isnan(logits[:, 0]) | (np.arange(num_kept) >= len(chosen)))
-    in_pool = progress.track(choice.weights, "classifiers fitted", len(choice.weights))
-    fitted = [one.fit(features, possible, NUM_STEPS, scored) for one in in_pool]
+    choice, fitted = _fit_members(choice, features, possible, scored, max_seconds)
     logits[scored] = choice.pool.log_posteriors([one.own_scores for one in fitted])
     logits = np.where(allowed, logits, -np.inf)
     posteriors = softmax(logits[len(chosen) :], axis=1)
@@ -298,25 +297,15 @@ def _cross_validate(
 
     NaN for rows in no fold, and for all rows of a classifier that was left out for want of time.
     """
-    end, num_folds = time.monotonic() + (max_seconds or math.inf), int(folds.max()) + 1
+    num_folds = int(folds.max()) + 1
     num_rows, num_classes = len(folds), possible.shape[1]
     num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
     num_kept = min(num_kept, num_rows + limits.fold_rows)
     features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
     scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
-    # linear ones take less time with many classes
-    quick_first = sorted(
-        enumerate(classifiers), key=lambda one: isinstance(one[1], NGramClassifier)
-    )
     with progress.task("classifiers cross-validated", num_folds * len(classifiers)) as task:
-        for place, (number, classifier) in enumerate(quick_first):
-            if place and time.monotonic() > end:
-                logger.warning(
-                    "the time limit left the teacher %d of %d classifiers to choose from",
-                    place,
-                    len(classifiers),
-                )
-                break
+        for classifier in _in_time(classifiers, max_seconds):
+            number = classifiers.index(classifier)
             for fold in range(num_folds):
                 held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
                 # rows with a set of labels too
@@ -325,6 +314,39 @@ def _cross_validate(
                 scores[number, held_out] = fitted.own_scores
                 task.advance()
     return scores
+
+
+def _in_time(classifiers: Iterable[Classifier], max_seconds: float | None) -> Iterator[Classifier]:
+    """The classifiers that a time limit leaves, one at least; those with the least work first."""
+    end = time.monotonic() + (max_seconds or math.inf)
+    # linear ones take less time with many classes
+    quick_first = sorted(classifiers, key=lambda one: isinstance(one, NGramClassifier))
+    for place, classifier in enumerate(quick_first):
+        if place and time.monotonic() > end:
+            left = f"{place} of {len(quick_first)} classifiers to choose from"
+            logger.warning("the time limit left the teacher %s", left)
+            return
+        yield classifier
+
+
+def _fit_members(
+    choice: _Choice, features: Features, possible: Bools, scored: Int64, max_seconds: float | None
+) -> tuple[_Choice, list[FittedClassifier]]:
+    """Fit the classifiers of a pool; of those that were not cross-validated, as many as in time."""
+    if np.isfinite(choice.held_out).any():  # the time is that of the cross-validation
+        max_seconds = None
+    members = progress.track(
+        _in_time(choice.weights, max_seconds), "classifiers fitted", len(choice.weights)
+    )
+    fitted = {one: one.fit(features, possible, NUM_STEPS, scored) for one in members}
+    in_time = [one for one in choice.weights if one in fitted]
+    if len(in_time) < len(choice.weights):
+        shares = choice.pool.weights.copy()
+        shares[shares > 0] = [weight * (one in fitted) for one, weight in choice.weights.items()]
+        pool = dataclasses.replace(choice.pool, weights=shares / shares.sum())
+        weights = {one: 1 / len(in_time) for one in in_time}  # all had the same
+        choice = dataclasses.replace(choice, pool=pool, weights=weights)
+    return choice, [fitted[one] for one in in_time]
 
 
 def _num_first(features: Features, least: int, num_symbols: int, num_classes: int) -> int:

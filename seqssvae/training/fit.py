@@ -62,7 +62,7 @@ def fit(
     *,
     unlabelled: Source | None = None,
     resume: bool = False,
-    start: str | Path | None = None,
+    start: str | Path | StartingRun | None = None,
     show_bar: bool = False,
 ) -> dict[str, Any]:
     """Train a model on a file and save it.
@@ -106,7 +106,7 @@ def fit(
         >>> summary["num_labelled"], summary["stopped_by"]
         (32, 'steps')
     """
-    first = None if start is None else StartingRun.load(Path(start))
+    first = StartingRun.load(Path(start)) if isinstance(start, str | Path) else start
     config = as_config(config) if first is None else first.adapt(config)
     with distributed.joined(), contextlib.ExitStack() as held:
         if show_bar:
@@ -279,8 +279,11 @@ def _finished(out: Path, config: Config, prepared: Prepared, start: str | None) 
     """The summary of a finished run of the same settings and rows."""
     finished = load_run(out)
     config = _with_estimator(config, finished.config.estimator.name)
-    if finished.manifest.get("identity") != checksum_identity(identify(config, prepared, start)):
-        raise InputError(f"{out}: wanted the settings and rows of the finished run, got others")
+    identity = identify(config, prepared, start)
+    if finished.manifest.get("identity") != checksum_identity(identity):
+        kept = override(config, UNUSED) if config.training.classifier_only else config
+        before, now = (identify(one, prepared, start) for one in (finished.config, kept))
+        check_identity(out, {**before, "rows": "others, unless a setting differs"}, now)
     distributed.from_writer(lambda: remove_checkpoints(out))
     return dict(finished.manifest["summary"])
 
@@ -315,11 +318,11 @@ def _save(
             "source": prepared.corpus.source,
             "files": files_seen_from(out, prepared.corpus.source),
             "labels": files_seen_from(out, prepared.corpus.labels_source),
-            "dev_rows": checksum_rows(prepared.dev.with_labels(None)),
+            "dev_rows": checksum_rows(prepared.from_files(prepared.dev).with_labels(None)),
             "versions": {name: _version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
             # generated rows are no sample of new ones
-            "held_out": {} if prepared.corpus.has_generated else trainer.progress.held_out,
+            "held_out": {} if prepared.corpus.generated else trainer.progress.held_out,
             "identity": checksum_identity(identity),
         },
     )

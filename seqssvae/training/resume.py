@@ -38,11 +38,11 @@ def identify(config: Config, prepared: Prepared, start: str | None = None) -> di
 
 
 def check_identity(out: Path, wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
-    """Check that a run can be resumed.
+    """Check that a run can be resumed, or is the one that is wanted.
 
     Args:
         out: Folder of the run.
-        wanted: Identity in the checkpoint.
+        wanted: Identity of the run in it.
         got: Identity of the settings and rows as they are now.
 
     Raises:
@@ -57,7 +57,10 @@ def check_identity(out: Path, wanted: Mapping[str, Any], got: Mapping[str, Any])
         if wanted["config"].get(section, {}).get(name) != value
     ]
     difference = f"another {others[0]}" if others else "other rows"
-    raise InputError(f"{out}: wanted the settings and rows of the checkpoint, got {difference}")
+    raise InputError(
+        f"{out}: wanted the settings and rows of the run in it, got {difference}; another folder "
+        "starts a new run"
+    )
 
 
 def check_ranks(

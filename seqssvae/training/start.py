@@ -34,7 +34,8 @@ FREE = ("dropout", "word_dropout", "encoder_word_dropout", "softmax_memory", "pr
 
 def start_settings(config: Config) -> Config:
     """The settings of a run, for a training that starts from it: its decoder reads z already."""
-    return override(config, {"objective.recurrent_first": 0.0, "objective.kl_schedule": "constant"})
+    changes = {"objective.recurrent_first": 0.0, "objective.kl_schedule": "constant"}
+    return override(config, {**changes, "data.unlabelled_only": False})  # new rows may have labels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from seqssvae import distributed
 from seqssvae.config import Config
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import Diverged, Interrupted
-from seqssvae.inference.combine import measure_modes
+from seqssvae.inference.combine import measure_modes, measure_q
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, evaluate
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.progress import Task, phase, task
@@ -362,11 +362,7 @@ class Trainer:
             seed=seed,
         )
         if is_alone:  # by q(y | x), the only mode
-            return {
-                **metrics,
-                "q_accuracy": metrics["accuracy"],
-                "num_mode_rows": metrics["num_labelled"],
-            }
+            return metrics | measure_q(self.model, prepared.labelled_dev, seed=seed)
         if self.model.num_classes and len(prepared.labelled_dev):
             metrics |= distributed.from_writer(
                 lambda: measure_modes(

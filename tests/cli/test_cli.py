@@ -265,7 +265,7 @@ def test_the_log_of_train_is_short_and_plain_unless_verbose(
 
 
 def test_labels_of_another_table(run: Run, tmp_path: Path) -> None:
-    """Of training and of evaluation; pictures of the run find them again."""
+    """In every command that reads labels; pictures of the run find them again."""
     rows = [{"id": f"r{i}", "text": ("ab", "cd")[i % 2] * (1 + i % 4) + str(i)} for i in range(60)]
     data, labels = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "labels.csv"
     lines = [f"{'uv'[i % 2]},r{i}\n" for i in range(40)]
@@ -279,6 +279,26 @@ def test_labels_of_another_table(run: Run, tmp_path: Path) -> None:
     assert list(figures["classes"]) == ["u", "v"]
     outcome = run("plot", tmp_path / "run", "--json")
     assert any("confusion" in file for file in outcome.json["files"]), outcome.err
+    other = ["--data", write_rows(tmp_path / "other.jsonl", rows[:20]), *given[2:]]
+    for command in ("plot", "report"):
+        outcome = run(command, tmp_path / "run", *other, "--out", tmp_path / f"{command}.html")
+        assert outcome.status == 0, outcome.err
+    assert (tmp_path / "plot.html" / "confusion.png").exists()
+    refused = run("plot", tmp_path / "run", *other[2:])
+    assert "--labels: wanted --data FILE, whose rows have these labels, got none" in refused.err
+    kinds = run("check", tmp_path / "run", *given, "--rows", 4, "--draws", 2, "--json").json["rows"]
+    assert (kinds["with a label"], kinds["without"]) == (2, 2)
+    chosen = run("suggest", tmp_path / "run", *given, "-n", 9, "--out", tmp_path / "more.csv")
+    assert "9 of 20 rows without a label" in chosen.out, chosen.err
+    parts = [write_rows(tmp_path / f"{part}.jsonl", rows[part::2]) for part in (0, 1)]
+    labels.write_text("kind,id\n" + "".join(f"{'uv'[i % 4 > 1]},r{i}\n" for i in range(40)))
+    given = ["--data", parts[0], "--test", parts[1], *given[2:]]
+    arms = ["--arms", "tfidf-lr-characters", "--budgets", 8, "--draws", 1]
+    compared = run("compare", *given, *arms, "--out", tmp_path / "out.jsonl", "--json")
+    assert compared.status == 0, compared.err
+    assert [0 <= one["accuracy"] <= 1 for one in compared.json["cells"]] == [True]
+    trained = run("train", *given, "--out", tmp_path / "half", "--json", "--classifier-only")
+    assert trained.json["test"]["num_labelled"] == 20, trained.err
     labels.write_text("kind,id\nu,x1\n")
     refused = run("train", *given, "--out", tmp_path / "other")
     assert refused.status == 2 and "wanted ids of rows" in refused.err
@@ -302,6 +322,10 @@ def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
     assert figures["accuracy"] == 1.0 and "elbo" not in figures and "nll" not in figures
     predicted = run("classify", folder, "abab", "cdcd", "--json").json["predictions"]
     assert [one["label"] for one in predicted] == ["left", "right"]
+    sure = run("classify", folder, "abab", "cdcd", "--coverage", 0.5, "--json").json["predictions"]
+    assert [one["set"] for one in sure] == [["left"], ["right"]]
+    measured = run("evaluate", folder, "--data", data, "--coverage", 0.5, "--json").json
+    assert measured["set_coverage"] == measured["set_size"] == 1.0
     for command in ("plot", "report"):
         outcome = run(command, folder)
         assert outcome.status == 0, outcome.err
@@ -311,6 +335,7 @@ def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
         "generate RUN --label left", "transfer RUN --to left abab", "interpolate RUN ab cd",
         "encode RUN --data DATA --out OUT", "check RUN --data DATA", "explore RUN",
         "classify RUN ab --mode posterior", "suggest RUN --data DATA --out OUT",
+        "classify RUN ab --novel 0.1", "classify RUN ab --coverage 0.9 --mode mix",
     ):  # fmt: skip
         names = {"RUN": folder, "DATA": data, "OUT": tmp_path / "z.parquet"}
         refused = run(*(names.get(word, word) for word in words.split()))
@@ -318,6 +343,8 @@ def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
         assert "wanted a whole model, got one of train --classifier-only" in refused.err
     without = ["--classifier-only", "--training.teacher", "false", "--out", tmp_path / "none"]
     assert "wanted training.teacher true" in run("train", *given, *without).err
+    refused = run("train", *given, "--classifier-only", "--epochs", 2, "--out", tmp_path / "none")
+    assert "wanted --epochs or --classifier-only, which takes no steps, got both" in refused.err
 
 
 def test_tokens_gzip_and_budget(run: Run, tmp_path: Path) -> None:
@@ -614,6 +641,9 @@ def test_bad_rows_get_one_line(
         ("classify RUN", "TEXT"),
         ("classify RUN ''", "TEXT 1"),
         ("classify RUN --out 'a\u2028b' --mode 'x\u2028y'", "invalid choice"),
+        ("explain RUN ab ''", "TEXT 2: wanted a sequence, got an empty one"),
+        ("transfer RUN --to left ''", "TEXT 1: wanted a sequence, got an empty one"),
+        ("interpolate RUN ab ' '", "TEXT 2: wanted a sequence, got an empty one"),
         ("transfer RUN --to up ab", "up"),
         ("interpolate RUN ab ab --steps 1", "steps"),
         ("check RUN --data DATA --draws 1", "draws"),
@@ -912,6 +942,12 @@ def test_home_and_standard_input_are_taken_as_people_type_them(
     assert [row["label"] for row in done.json["predictions"]] == ["left", "right"], done.err
     assert "standard input is read as csv" in caplog.text
     assert run("evaluate", "~/run", "--data", "~/data.jsonl", "--likelihood-rows=1e1").status == 0
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b'{"text": 5}'))))
+    refused = run("classify", "~/run", "--data=-").err.splitlines()[-1]
+    assert refused.startswith("seqssvae classify: error: standard input:1: wanted")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'text\n"a\nb,c"\n')))
+    assert run("classify", "~/run", "--data=-").status == 0
+    assert "standard input:2: a cell holds a line break" in caplog.text
 
 
 @pytest.mark.parametrize(

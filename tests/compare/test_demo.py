@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import seqssvae
 from seqssvae.compare.demo import TITLES
 from seqssvae.compare.wordlists import read_small_lists
-from seqssvae.errors import InputError
+from seqssvae.errors import InputError, Interrupted
 from tests.support.commands import read_train_and_test
 from tests.support.rows import write_rows
 from tests.support.snippets import ROOT, blocks
@@ -56,6 +57,26 @@ def test_the_demo_needs_no_file_and_no_extra(
     assert again == {**found, "seconds": again["seconds"]}
     assert again["seconds"]["ssvae"] == found["seconds"]["ssvae"]
     assert Path("runs/demo/weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_an_interrupted_demo_and_one_of_other_settings_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no flag --resume: the same command goes on, and another folder starts anew."""
+    rows = [{"text": part * n, "label": part} for part in ("ab", "cd") for n in range(1, 6)]
+    train, test = (write_rows(tmp_path / name, rows) for name in ("train.jsonl", "test.jsonl"))
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Interrupted(signal.SIGINT, "--resume continues from step 3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seqssvae.compare.demo.fit", stop)
+        with pytest.raises(Interrupted, match="^SIGINT; the same command continues from step 3$"):
+            seqssvae.demo(tmp_path / "run", train=train, test=test)
+    changes = {"data.labels_per_class": 3, "training.num_steps": 1, "training.max_minutes": 3.5}
+    seqssvae.fit(changes, train, tmp_path / "run")
+    with pytest.raises(InputError, match=r"labels_per_class; another folder starts a new run$"):
+        seqssvae.demo(tmp_path / "run", labels_per_class=4, steps=1, train=train, test=test)
 
 
 def test_words_of_wordfreq_if_it_is_installed(

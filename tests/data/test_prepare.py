@@ -266,7 +266,25 @@ def test_equal_rows_are_on_one_side_of_the_split(tmp_path: Path) -> None:
         "150 of 309 rows have the sequence of an earlier row: equal ones are all trained on, or "
         "all held out",
         "3 labelled rows have the sequence of another row and another label",
+        "31 rows of --unlabelled are equal to labelled rows: each is one more row of p(x); leave "
+        "them out if they are the same rows",
         f"{len(rows) + 180 - num_rows} rows are equal to held-out rows: left out of training",
+    )
+
+
+def test_labelled_rows_that_are_given_again_are_told_of_and_stay(tmp_path: Path) -> None:
+    """As in `--data few.jsonl --unlabelled everything.jsonl`; copies of held-out rows go."""
+    rows = [{"text": f"{label}{i}", "label": label} for label in "uv" for i in range(10)]
+    few = write_rows(tmp_path / "few.jsonl", rows)
+    everything = write_rows(tmp_path / "all.jsonl", [*rows, *({"text": f"w{i}"} for i in range(9))])
+    found = prepare(settings(data__dev_fraction=0.2), few, unlabelled_source=everything)
+    assert (len(found.labelled), len(found.labelled_dev)) == (16, 4)
+    held_out = len(found.dev) - 4
+    assert len(found.unlabelled) + held_out == 16 + 9
+    assert found.warnings == (
+        "16 rows of --unlabelled are equal to labelled rows: each is one more row of p(x); leave "
+        "them out if they are the same rows",
+        "4 rows are equal to held-out rows: left out of training",
     )
 
 

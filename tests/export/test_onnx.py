@@ -58,7 +58,7 @@ def test_the_exported_network_is_the_model(kind: str) -> None:
     x = batch.x.masked_fill(torch.arange(8) >= lengths.unsqueeze(1), 5)
     features = model.encode(x, lengths)
     wanted = model.y_logits(features, model.z_posterior(features)[0]).exp()
-    torch.testing.assert_close(EncoderForExport(model, 99)(x, lengths), wanted)
+    torch.testing.assert_close(EncoderForExport(model, 99, 1.0)(x, lengths), wanted)
     assert wanted.std(0).min() > 1e-3  # rows differ
 
 
@@ -78,6 +78,22 @@ def test_any_number_of_rows_and_any_length(kind: str, tmp_path: Path) -> None:
             batch = collate(rows, range(len(texts)), num_classes=3)
             wanted = trained.model(batch).detach().numpy()
         np.testing.assert_allclose(classifier.probabilities(texts), wanted, atol=1e-5)
+
+
+def test_the_power_of_q_is_exported(tmp_path: Path) -> None:
+    """That of the run's summary, with which `classify --mode q` answers."""
+    from experiments.onnx_classify import OnnxClassifier
+
+    plain = untrained(CharacterVocabulary("abcd"))
+    trained = dataclasses.replace(plain, manifest={"summary": {"powers": [0.4, 2.0]}})
+    export_onnx(trained, tmp_path)
+    got = OnnxClassifier(tmp_path).probabilities(["abca", "dd"])
+    by_power, by_one = (
+        [list(row["probabilities"].values()) for row in one.classify(["abca", "dd"], mode="q")]
+        for one in (trained, plain)
+    )
+    np.testing.assert_allclose(got, by_power, atol=1e-6)
+    assert np.abs(np.subtract(by_power, by_one)).max() > 1e-3
 
 
 def test_every_kind_of_vocabulary(tmp_path: Path) -> None:

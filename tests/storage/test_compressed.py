@@ -13,7 +13,7 @@ import pytest
 
 from seqssvae.data.readers import iterate_rows
 from seqssvae.errors import InputError
-from seqssvae.storage.compressed import NAMES, split_ending
+from seqssvae.storage.compressed import NAMES, decompressed, split_ending
 
 CONTENT = "text,label\n" + "".join(f"row {i * i},{i % 2}\n" for i in range(5000))
 
@@ -46,6 +46,16 @@ def test_rows_of_compressed_files(tmp_path: Path, ending: str) -> None:
     assert split_ending(path) == ("Rows.CSV", ending)
     rows = list(iterate_rows(path))
     assert [row.sequence for row in rows] == [f"row {i * i}" for i in range(5000)]
+
+
+@pytest.mark.parametrize("ending", NAMES)
+def test_a_stream_without_a_name(ending: str) -> None:
+    """Its kind is seen by its start; what is not compressed is returned as it is."""
+    content = CONTENT.encode()
+    assert decompressed(COMPRESS[ending](content)) == content
+    assert decompressed(b"BZh is no ending") == b"BZh is no ending"
+    with pytest.raises(InputError, match=f"^standard input: wanted a whole {NAMES[ending]} file"):
+        decompressed(COMPRESS[ending](content)[:-200])
 
 
 @pytest.mark.parametrize("ending", NAMES)

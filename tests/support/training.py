@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from seqssvae.config import Config
+from seqssvae.data.corpus import gather_corpus
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.vocabulary import CharacterVocabulary
@@ -72,7 +73,7 @@ def prepared() -> Prepared:
         labelled=random_rows([0, 1, 0, 1], 0),
         unlabelled=random_rows([-1] * 20, 1),
         dev=random_rows([0, 1, -1, -1], 2),
-        corpus=None,  # type: ignore[arg-type] # not read in training
+        corpus=gather_corpus(["a"], source="rows"),  # not read in training
     )
 
 

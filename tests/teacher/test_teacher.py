@@ -266,6 +266,21 @@ def test_a_time_limit_leaves_fewer_classifiers(caplog: pytest.LogCaptureFixture)
     np.testing.assert_array_equal(patient.posteriors, whole.posteriors)
 
 
+def test_the_limit_acts_where_no_row_can_be_held_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Each class has one label: nothing is cross-validated, and classifiers are fitted in time."""
+    rows, labelled, y = make_task(60, 3, 1)
+    fitted = fit_teacher(rows, labelled, y[labelled], num_classes=3, max_seconds=1e-9)
+    check_posteriors(fitted.posteriors, (60, 3))
+    check_posteriors(fitted.predict(rows[:4]), (4, 3))
+    assert fitted.weights == {"logistic regression on bigrams": 1.0}
+    assert "the time limit left the teacher 1 of 15 classifiers" in caplog.text
+    assert np.isnan(fitted.held_out_accuracy)
+    patient = fit_teacher(rows, labelled, y[labelled], num_classes=3, max_seconds=1e9)
+    whole = fit_teacher(rows, labelled, y[labelled], num_classes=3)
+    np.testing.assert_array_equal(patient.posteriors, whole.posteriors)
+    assert len(whole.weights) == 15
+
+
 def test_its_work_grows_no_faster_than_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in the numbers that sparse products compute, for the same rows."""
 

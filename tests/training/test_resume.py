@@ -52,9 +52,9 @@ def test_each_part_of_a_row_counts() -> None:
 def test_what_differs_is_named() -> None:
     first = identify(config(), prepared())
     check_identity(Path("run"), first, identify(config(), prepared()))
-    with pytest.raises(InputError, match="run: wanted .* got another training.seed$"):
+    with pytest.raises(InputError, match="run: wanted .* got another training.seed;"):
         check_identity(Path("run"), first, identify(config(training__seed=1), prepared()))
-    with pytest.raises(InputError, match="got other rows$"):
+    with pytest.raises(InputError, match="got other rows;"):
         other = dataclasses.replace(prepared(), dev=random_rows([1], 3))
         check_identity(Path("run"), first, identify(config(), other))
 

@@ -15,6 +15,7 @@ from seqssvae.data.prepare import prepare
 from seqssvae.errors import InputError
 from seqssvae.overrides import override
 from seqssvae.runs.run import load_run
+from seqssvae.show.portrait import load_held_out
 from seqssvae.trained import TrainedModel, load
 from seqssvae.training.fit import fit
 from seqssvae.training.start import REPLAYED, StartingRun
@@ -74,6 +75,17 @@ def test_no_class_is_forgotten_though_no_new_row_has_it(
     assert json.dumps(figures)
 
 
+def test_pictures_show_held_out_rows_of_the_data(
+    grown: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows that the earlier run generated are in no file, which has not changed for that."""
+    shown = load_held_out(grown)[1]
+    held_out = load_run(grown).split["dev"]
+    texts = {row["id"]: row["text"] for row in NEW_ROWS}
+    assert 0 < len(held_out) < 12 and "changed" not in caplog.text
+    assert sorted(shown.sequences) == sorted(texts[id] for id in held_out)
+
+
 def test_generated_rows_measure_no_coverage(grown: Path, small_run: SmallRun) -> None:
     """The earlier run wrote and ranked them: new rows are not like them."""
     assert load(small_run[0]).has_sets
@@ -121,7 +133,7 @@ def test_resuming_reads_the_same_run(small_run: SmallRun, grown: Path) -> None:
     data, run = grown.parent / "new.jsonl", grown
     again = fit(SHORT, data, run, start=small_run[0], resume=True)
     assert again == load_run(run).manifest["summary"]
-    with pytest.raises(InputError, match="wanted the settings and rows of the finished run"):
+    with pytest.raises(InputError, match="settings and rows of the run in it, got other rows"):
         fit(load_run(run).config, data, run, resume=True)
 
 
@@ -151,7 +163,6 @@ def test_a_run_without_classes_is_given_some(small_run: SmallRun, tmp_path: Path
     config = override(load_run(small_run[0]).config, changes)
     fit(config, small_run[1], tmp_path / "vae")
     data = write_rows(tmp_path / "rows.jsonl", [*NEW_ROWS, *OLD_ROWS])
-    with_labels = {"data.unlabelled_only": False}
-    summary = fit(with_labels, data, tmp_path / "run", start=tmp_path / "vae")
+    summary = fit({}, data, tmp_path / "run", start=tmp_path / "vae")
     assert summary["dev"]["old_accuracy_before"] is None and summary["dev"]["num_old_rows"] == 0
     assert summary["dev"]["num_new_rows"] == summary["dev"]["num_mode_rows"] > 0
