@@ -124,8 +124,10 @@ class ModelConfig:
         65536, "Buckets of the hashed n-grams of q(y|x); 0: none.", 0, 2**24
     )
     ngram_words: bool = setting(True, "Word n-grams are features too, if rows have words.")
-    prior: Literal["uniform", "labelled"] | tuple[float, ...] = setting(
-        "uniform", "p(y): uniform, the class frequencies of the labels, or the probabilities."
+    prior: Literal["learned", "uniform", "labelled"] | tuple[float, ...] = setting(
+        "learned",
+        "p(y): the class frequencies of all rows by q(y|x), or of the labels, uniform, or the "
+        "probabilities.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The counts of the decoder's n-grams during training: each row counts for its likely labels."""
+"""Counts of n-grams and of classes during training: each row counts for its likely labels."""
 
 from typing import Any
 
@@ -23,14 +23,15 @@ TINY = 1e-30  # probability; all labels that are possible may have less
 
 
 class Counting:
-    """Counts n-grams of the training rows, anew after each pass over the unlabelled ones.
+    """Counts n-grams and classes of the training rows, anew after each pass over unlabelled ones.
 
     A labelled row counts for its label, another one for each label with q(y | x). So counting is
-    the M step of an EM algorithm whose E step is q. Of a large corpus a random part is counted.
+    the M step of an EM algorithm whose E step is q: of the decoder's n-grams, if it has any, and
+    of a p(y) that is learned. Of a large corpus a random part is counted.
 
     Args:
         config: The settings.
-        model: A model whose decoder has n-grams.
+        model: The model whose n-grams and p(y) are set.
         prepared: The rows.
 
     Attributes:
@@ -38,21 +39,23 @@ class Counting:
     """
 
     def __init__(self, config: Config, model: SSVAE, prepared: Prepared) -> None:
-        assert model.decoder.ngrams is not None
         self.model, self.lm = model, model.decoder.ngrams
+        self.learns_prior = bool(model.num_classes) and config.model.prior == "learned"
         self.labelled, self.unlabelled = prepared.labelled, prepared.unlabelled
-        num_symbols = min(MAX_SYMBOLS, MAX_WEIGHTED // self.lm.num_classes)
+        num_classes = max(model.num_classes, 1)
+        num_symbols = min(MAX_SYMBOLS, MAX_WEIGHTED // num_classes)
         self._chosen = _draw(self.unlabelled, num_symbols, config.training.seed)
         self._counted = self.unlabelled.take(self._chosen)
-        self.index = NGramCounts(
-            EncodedRows.concatenate([self.labelled, self._counted]),
-            vocabulary_size=self.lm.vocabulary_size,
-            order=self.lm.order,
-        )
+        if self.lm is not None:
+            self.index = NGramCounts(
+                EncodedRows.concatenate([self.labelled, self._counted]),
+                vocabulary_size=self.lm.vocabulary_size,
+                order=self.lm.order,
+            )
         passes = -(-len(self._chosen) // config.training.unlabelled_batch_size)
         self.interval = max(passes, config.training.evaluate_every)
         num_rows = len(self.labelled) + len(self._chosen)
-        self.weights = np.zeros((num_rows, self.lm.num_classes), np.float32)
+        self.weights = np.zeros((num_rows, num_classes), np.float32)
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs beside the model's weights."""
@@ -68,7 +71,11 @@ class Counting:
             if distributed.is_writer():
                 self.weights = self._classify()
         distributed.share([torch.from_numpy(self.weights)])  # the same memory
-        self.lm.assign(self.index.keys, self.index.count(self.weights))
+        if self.lm is not None:
+            self.lm.assign(self.index.keys, self.index.count(self.weights))
+        if self.learns_prior:  # with one row more of each class, so that none is impossible
+            rows = torch.from_numpy(self.weights.sum(0, dtype=np.float64) + 1)
+            self.model.prior_logits.copy_((rows / rows.sum()).log())
 
     def of_rows(self, rows: Indices, *, are_labelled: bool) -> Float32:
         """Weights with which rows of a stream are counted, `[B, K]`; 0 for a row that is not."""

@@ -57,7 +57,7 @@ class Stepper:
         config: The settings.
         model: Its weights are changed in place; they start as rank 0's.
         prepared: The rows.
-        counting: The counts of the decoder's n-grams, if it has any.
+        counting: The counts of the decoder's n-grams, if it has any, and of classes.
         numbers: Numbers of this rank, to be summed over the ranks in the all-reduce of each step.
 
     Attributes:
@@ -302,7 +302,7 @@ def _columns(
 
         def of_rows(indices: Indices) -> dict[str, NDArray[np.float32]]:
             columns = {}
-            if counting is not None:
+            if counting is not None and counting.lm is not None:
                 columns["counted"] = counting.of_rows(indices, are_labelled=are_labelled)
             if fixed is not None:
                 columns["ngram_logits"] = fixed.of_rows(indices)

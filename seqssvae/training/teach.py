@@ -45,8 +45,8 @@ def teach(config: Config, model: SSVAE, prepared: Prepared, *, reset: bool = Tru
 def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught: bool) -> bool:
     """Learn the labels of dev rows, which early stopping needs no more.
 
-    The teacher is fitted once more and takes its place below what q(y | x) learned itself; the
-    decoder's n-grams are counted once more.
+    The teacher is fitted once more and takes its place below what q(y | x) learned itself; n-grams
+    and classes are counted once more.
 
     Args:
         config: The settings.
@@ -62,8 +62,7 @@ def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught
         return False
     logger.info("learning the labels of the held-out rows too")
     _distil(config, model, with_dev, "--resume continues from the last evaluation")
-    if model.decoder.ngrams is not None:
-        Counting(config, model, with_dev).count()
+    Counting(config, model, with_dev).count()
     return True
 
 

@@ -143,9 +143,8 @@ class Trainer:
         self.config, self.model, self.prepared = config, model, prepared
         self.on_evaluation = on_evaluation
         self.should_stop = should_stop or (lambda: False)
-        self.counting = None
-        if model.decoder.ngrams is not None:
-            self.counting = Counting(config, model, prepared)
+        counting = Counting(config, model, prepared)
+        self.counting = counting if counting.lm is not None or counting.learns_prior else None
         self.stepper = Stepper(
             config, model, prepared, counting=self.counting, numbers=self._numbers
         )

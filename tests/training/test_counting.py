@@ -95,6 +95,26 @@ def test_without_classes_each_row_counts_once() -> None:
     assert_counts_are_of(model, both, np.ones((24, 1)))
 
 
+@pytest.mark.parametrize("decoder_ngrams", [0, 2])
+def test_the_prior_is_learned_from_labels_and_q(decoder_ngrams: int) -> None:
+    """Also where the decoder has no n-grams; each class has one row more."""
+    data = prepared()
+    model, one = make(data, config(model__decoder_ngrams=decoder_ngrams))
+    assert torch.equal(model.prior_logits.softmax(0), torch.tensor([0.5, 0.5]))
+    one.count()
+    rows = np.bincount(data.labelled.y, minlength=2) + q(model, data.unlabelled).sum(0) + 1
+    assert abs(rows[0] - rows[1]) > 1
+    torch.testing.assert_close(model.prior_logits.exp(), torch.tensor(rows / rows.sum()))
+
+
+@pytest.mark.parametrize("prior", ["uniform", "labelled", (0.9, 0.1)])
+def test_another_prior_stays_as_it_is(prior: str | tuple[float, ...]) -> None:
+    model, one = make(prepared(), config(model__prior=prior))
+    before = model.prior_logits.clone()
+    one.count()
+    assert torch.equal(model.prior_logits, before)
+
+
 def test_of_a_large_corpus_a_random_part_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that are not counted have no weight, so that nothing is left out for them."""
     data, settings = prepared(), config()
