@@ -35,11 +35,11 @@ Float64 = NDArray[np.float64]
 MOST_ROWS = 5000  # of which `measure_q` keeps the log-losses
 CLEARLY = 2.0  # standard errors
 GRID = np.linspace(np.log(1 / 64), np.log(4), 25)  # of log a and log b
-# mean and standard deviation of log a and of log b, from sets of words, DNA, names and texts
+# mean and standard deviation of log a and of log b, from sets of words, DNA, names and texts; that
+# of log b beside the power with which p(y | x) alone is as sure as it is right
 PRIOR_A = (-0.4, 0.4)
-PRIOR_B = (-1.1, 0.5)
-# with more doubt than this the mean of log b is lower, by so much for each unit of it
-FREE_DOUBT, PER_DOUBT = 0.07, 30.0
+PRIOR_B = (-0.8, 0.5)
+USUAL_POWER = -0.3  # its log, where rows without labels and a teacher do not tell it
 
 
 class Comparison(NamedTuple):
@@ -65,27 +65,26 @@ class Comparison(NamedTuple):
     q_losses: Float64
 
 
-def expected_log_b(log_teacher: Float64, log_posterior: Float64) -> float:
-    """Prior mean of log b, from rows without labels.
+def expected_log_power(log_teacher: Float64, log_posterior: Float64) -> float:
+    """Log of the power with which p(y | x) is as sure as it is right, from rows without labels.
 
-    A teacher that is calibrated tells how often the posterior's choice is right. The less that is
-    than how often its own is, its doubt, the less the posterior is worth.
+    It is that of the least cross-entropy to a teacher, which is calibrated. A likelihood that takes
+    the symbols for more independent than they are needs a power far below 1.
 
     Args:
         log_teacher: Its log-probabilities, `[n, K]`.
         log_posterior: log p(y | x), `[n, K]`.
     """
-    probability = np.exp(log_teacher)
-    chosen = probability[np.arange(len(probability)), log_posterior.argmax(1)]
-    doubt = float((probability.max(1) - chosen).mean())
-    return PRIOR_B[0] - PER_DOUBT * max(0.0, doubt - FREE_DOUBT)
+    tempered = log_softmax(np.exp(GRID)[:, None, None] * log_posterior, axis=-1)  # [G, n, K]
+    fit = (np.exp(log_teacher) * tempered).sum((1, 2))
+    return float(GRID[fit.argmax()])
 
 
 def compare_modes(
     log_q: Float64,
     log_posterior: Float64,
     y: NDArray[np.int64],
-    log_b: float = PRIOR_B[0],
+    log_power: float = USUAL_POWER,
 ) -> Comparison:
     """Fit the weights and compare the modes.
 
@@ -93,7 +92,7 @@ def compare_modes(
         log_q: log q(y | x), `[n, K]`.
         log_posterior: log p(y | x), `[n, K]`.
         y: Classes, `[n]`, n at least 1.
-        log_b: Prior mean of log b.
+        log_power: Prior mean of the logarithm of the power of p(y | x) alone.
     """
     rows, powers = np.arange(len(y)), np.exp(GRID)[:, None, None]
     of_b = powers * log_posterior  # [G, n, K]
@@ -103,7 +102,9 @@ def compare_modes(
         return of_classes
 
     prior_a = -0.5 * ((GRID - PRIOR_A[0]) / PRIOR_A[1]) ** 2
-    prior_b, prior_p = (-0.5 * ((GRID - mean) / PRIOR_B[1]) ** 2 for mean in (log_b, PRIOR_B[0]))
+    prior_p, prior_b = (
+        -0.5 * ((GRID - log_power - mean) / PRIOR_B[1]) ** 2 for mean in (0.0, PRIOR_B[0])
+    )
     of_both = np.stack([fit(a * log_q + of_b) for a in powers])  # [G, G, n]
     both = np.stack(np.meshgrid(GRID, GRID, indexing="ij"), -1).reshape(-1, 2)
     weights = _posterior_means(
@@ -219,7 +220,7 @@ def measure_modes(
         model: A model with classes, evaluated in evaluation mode.
         rows: Rows with a label that training did not see, at least one.
         seed: Seed of the choice of rows.
-        unlabelled: Rows without a label that training did not see, for `expected_log_b`.
+        unlabelled: Rows without a label that training did not see, for `expected_log_power`.
         max_rows: Rows that are read; of more, a random part.
 
     Returns:
@@ -234,11 +235,11 @@ def measure_modes(
         for some in (rows, unlabelled or rows.slice(0, 0))
     )
     y, tables = rows.y, label_tables(model, rows)
-    log_b, of_others = PRIOR_B[0], label_tables(model, others)
+    log_power, of_others = USUAL_POWER, label_tables(model, others)
     if tables.log_teacher is not None and len(others):
         assert of_others.log_teacher is not None
-        log_b = expected_log_b(of_others.log_teacher, of_others.log_posterior)
-    modes = compare_modes(tables.log_q, tables.log_posterior, y, log_b)
+        log_power = expected_log_power(of_others.log_teacher, of_others.log_posterior)
+    modes = compare_modes(tables.log_q, tables.log_posterior, y, log_power)
     measured: dict[str, Any] = {"best_mode": modes.best, "mix_weights": list(modes.weights)}
     measured["powers"], measured["q_losses"] = list(modes.powers), modes.q_losses.tolist()
     measured["held_out"] = {
@@ -250,7 +251,7 @@ def measure_modes(
     measured |= {f"{mode}_accuracy": modes.accuracy[mode] for mode in MODES}
     measured |= {f"{mode}_log_loss": modes.log_loss[mode] for mode in MODES}
     if tables.log_teacher is not None:
-        with_teacher = compare_modes(tables.log_teacher, tables.log_posterior, y, log_b)
+        with_teacher = compare_modes(tables.log_teacher, tables.log_posterior, y, log_power)
         measured["teacher_accuracy"] = with_teacher.accuracy["q"]
         measured["teacher_log_loss"] = with_teacher.log_loss["q"]
         measured["teacher_weight"] = with_teacher.weights[0] / with_teacher.weights[1]

@@ -250,7 +250,9 @@ def run_plain(
     initial = [state[:, :rows].to(inputs.dtype).contiguous() for state in states]
     run: Any = torch.gru if len(initial) == 1 else torch.lstm
     start = initial[0] if len(initial) == 1 else initial
-    options = (True, rnn.num_layers, rnn.dropout, rnn.training, rnn.bidirectional)
+    dropout = rnn.dropout if rnn.training else 0.0
+    has_backward = rnn.training or torch.is_grad_enabled()  # cuDNN has one in training mode only
+    options = (True, rnn.num_layers, dropout, has_backward, rnn.bidirectional)
     with torch.autocast(inputs.device.type, enabled=False):
         output: Tensor = run(inputs, torch.tensor(packing.sizes), start, weights, *options)[0]
     return output

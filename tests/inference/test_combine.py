@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.metrics import log_loss
 
@@ -16,8 +17,9 @@ from seqssvae.inference.combine import (
     GRID,
     PRIOR_A,
     PRIOR_B,
+    USUAL_POWER,
     compare_modes,
-    expected_log_b,
+    expected_log_power,
     label_tables,
     measure_modes,
 )
@@ -46,7 +48,7 @@ def fit_by_loops(log_q: Float64, log_p: Float64, y: Any) -> tuple[float, float]:
             weight = math.exp(
                 fit[range(len(y)), y].sum()
                 - ((log_a - PRIOR_A[0]) / PRIOR_A[1]) ** 2 / 2
-                - ((log_b - PRIOR_B[0]) / PRIOR_B[1]) ** 2 / 2
+                - ((log_b - USUAL_POWER - PRIOR_B[0]) / PRIOR_B[1]) ** 2 / 2
             )
             total, sum_a, sum_b = total + weight, sum_a + weight * log_a, sum_b + weight * log_b
     return math.exp(sum_a / total), math.exp(sum_b / total)
@@ -83,9 +85,10 @@ def test_each_opinion_alone_has_a_power_too() -> None:
         return math.exp(sum_ / total)
 
     log_q, log_p, y = tables(12)
+    alone = (USUAL_POWER, PRIOR_B[1])
     found = compare_modes(log_q, log_p, y)
-    assert found.powers == pytest.approx((fit(log_q, y, PRIOR_A), fit(log_p, y, PRIOR_B)))
-    for mode, table, prior in (("q", log_q, PRIOR_A), ("posterior", log_p, PRIOR_B)):
+    assert found.powers == pytest.approx((fit(log_q, y, PRIOR_A), fit(log_p, y, alone)))
+    for mode, table, prior in (("q", log_q, PRIOR_A), ("posterior", log_p, alone)):
         for row in range(12):
             others = np.arange(12) != row
             power = fit(table[others], y[others], prior)
@@ -109,7 +112,7 @@ def test_with_few_labels_the_weights_are_near_those_of_the_prior() -> None:
     for y in (log_q.argmax(1), log_p.argmin(1)):
         (a, b) = compare_modes(log_q, log_p, y).weights
         assert abs(math.log(a) - PRIOR_A[0]) < PRIOR_A[1]
-        assert abs(math.log(b) - PRIOR_B[0]) < 1.5 * PRIOR_B[1]
+        assert abs(math.log(b) - USUAL_POWER - PRIOR_B[0]) < 1.5 * PRIOR_B[1]
 
 
 @pytest.mark.parametrize(("mode", "num_rows"), [("q", 400), ("posterior", 400), ("mix", 3)])
@@ -172,22 +175,28 @@ def test_measures_are_those_of_the_tables() -> None:
     assert not [name for name in plain if "teacher" in name]
 
 
-def test_the_posterior_is_worth_less_the_more_a_teacher_doubts_it() -> None:
-    """One that agrees with it has the prior of `PRIOR_B`, one at random next to no weight."""
+def test_the_power_of_a_posterior_is_found_without_labels() -> None:
+    """That of the least cross-entropy to a calibrated teacher, by scipy, up to the grid's step."""
     generator = np.random.default_rng(0)
-    log_teacher = log_softmax(4 * generator.standard_normal((300, 4)), axis=1)
-    shuffled = generator.permuted(log_teacher, axis=1)
-    assert expected_log_b(log_teacher, 3 * log_teacher) == PRIOR_B[0]
-    probability = np.exp(log_teacher)
-    chosen = probability[np.arange(300), shuffled.argmax(1)]
-    doubt = probability.max(1).mean() - chosen.mean()
-    assert doubt > 0.3
-    assert expected_log_b(log_teacher, shuffled) == pytest.approx(-1.1 - 30 * (doubt - 0.07))
-    y = log_teacher[:6].argmax(1)
-    weights = [
-        compare_modes(log_teacher[:6], shuffled[:6], y, mean).weights[1] for mean in (-1.1, -4.0)
-    ]
-    assert weights[1] < 0.1 < weights[0]
+    evidence = generator.standard_normal((2000, 4))
+    log_teacher = log_softmax(2 * evidence, axis=1)
+    posterior = log_softmax(5 * (evidence + generator.standard_normal((2000, 4))), axis=1)
+
+    def cross_entropy(log_power: float) -> float:
+        tempered = log_softmax(math.exp(log_power) * posterior, axis=1)
+        return -float((np.exp(log_teacher) * tempered).sum())
+
+    want = minimize_scalar(cross_entropy, bounds=(-5, 2), method="bounded").x
+    step = GRID[1] - GRID[0]
+    assert -2 < want < -1
+    assert abs(expected_log_power(log_teacher, posterior) - want) <= step / 2 + 1e-3
+    assert abs(expected_log_power(log_teacher, 4 * log_teacher) + math.log(4)) <= step / 2 + 1e-9
+
+
+def test_the_less_sure_a_posterior_may_be_the_less_it_weighs() -> None:
+    log_q, log_p, y = tables(12)
+    sure, unsure = (compare_modes(log_q, log_p, y, power) for power in (0.0, -3.0))
+    assert unsure.weights[1] < 0.5 * sure.weights[1] and unsure.powers[1] < sure.powers[1]
 
 
 def test_rows_without_labels_say_what_the_posterior_is_worth() -> None:
@@ -196,9 +205,9 @@ def test_rows_without_labels_say_what_the_posterior_is_worth() -> None:
     log_q, log_p, *_ = label_tables(model, rows)
     _, posterior, log_teacher, _ = label_tables(model, others)
     assert log_teacher is not None
-    mean = expected_log_b(log_teacher, posterior)
-    assert mean < PRIOR_B[0]
+    power = expected_log_power(log_teacher, posterior)
+    assert power != USUAL_POWER
     found = measure_modes(model, rows, unlabelled=others, seed=0)
-    assert found["mix_weights"] == list(compare_modes(log_q, log_p, rows.y, mean).weights)
+    assert found["mix_weights"] == list(compare_modes(log_q, log_p, rows.y, power).weights)
     assert len(found["held_out"]["y"]) == 12 and len(found["held_out"]["log_prob"]) == 52
     assert found["mix_weights"] != measure_modes(model, rows, seed=0)["mix_weights"]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,6 +63,28 @@ def test_equals_torch_row_by_row(cell: str, num_layers: int, dtype: torch.dtype)
     total = (hidden * weight[packing.order[packing.row], time]).sum()
     parameters = [*rnn.parameters(), *values]
     assert_same_gradients(total, expected, parameters, atol=tolerance)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gradients_outside_training_are_those_without_dropout(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN has gradients in training mode alone; without gradients it needs none."""
+    rnn, values = _problem(cell, 2, torch.float64)
+    expected = _packed(rnn, values)[1]
+    rnn.dropout = 0.5
+    rnn.eval()
+    modes, run = [], getattr(torch, cell)
+
+    def record(*args: Any) -> Any:
+        modes.append(args[-2])
+        return run(*args)
+
+    monkeypatch.setattr(torch, cell, record)
+    torch.testing.assert_close(_packed(rnn, values)[1], expected, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(_packed(rnn, values)[1], expected, rtol=0, atol=1e-12)
+    assert modes == [True, False]
 
 
 def test_packing_reads_no_padding_and_sums_by_row() -> None:
