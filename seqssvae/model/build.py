@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -182,4 +183,9 @@ def _prior(setting: str | tuple[float, ...], prepared: Prepared) -> Tensor | Non
         ]
     else:
         return None
-    return torch.tensor(functools.reduce(np.multiply.outer, shares).ravel(), dtype=dtype)
+    return torch.tensor(of_combinations(shares), dtype=dtype)
+
+
+def of_combinations(shares: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Shares of the combinations of independent columns' labels, `[K]`, from those of each."""
+    return functools.reduce(np.multiply.outer, shares).ravel()

@@ -12,10 +12,11 @@ from seqssvae.data.batches import Indices
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.inference.predict import classify_table
+from seqssvae.model.build import of_combinations
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.ngram_counts import NGramCounts
 
-Float32 = NDArray[np.float32]
+Float32, Float64 = NDArray[np.float32], NDArray[np.float64]
 
 MAX_SYMBOLS = 2_000_000  # that are counted
 MAX_WEIGHTED = 2**25  # of them, times classes
@@ -41,7 +42,8 @@ class Counting:
     def __init__(self, config: Config, model: SSVAE, prepared: Prepared) -> None:
         self.model, self.lm = model, model.decoder.ngrams
         self.learns_prior = bool(model.num_classes) and config.model.prior == "learned"
-        self.labelled, self.unlabelled = prepared.labelled, prepared.unlabelled
+        self.labels, self.labelled = prepared.labels, prepared.labelled
+        self.unlabelled = prepared.unlabelled
         num_classes = max(model.num_classes, 1)
         num_symbols = min(MAX_SYMBOLS, MAX_WEIGHTED // num_classes)
         self._chosen = _draw(self.unlabelled, num_symbols, config.training.seed)
@@ -73,9 +75,8 @@ class Counting:
         distributed.share([torch.from_numpy(self.weights)])  # the same memory
         if self.lm is not None:
             self.lm.assign(self.index.keys, self.index.count(self.weights))
-        if self.learns_prior:  # with one row more of each class, so that none is impossible
-            rows = torch.from_numpy(self.weights.sum(0, dtype=np.float64) + 1)
-            self.model.prior_logits.copy_((rows / rows.sum()).log())
+        if self.learns_prior:
+            self.model.prior_logits.copy_(torch.from_numpy(np.log(self._class_shares())))
 
     def of_rows(self, rows: Indices, *, are_labelled: bool) -> Float32:
         """Weights with which rows of a stream are counted, `[B, K]`; 0 for a row that is not."""
@@ -87,6 +88,13 @@ class Counting:
         is_counted = self._chosen[place] == rows
         weights: Float32 = self.weights[len(self.labelled) + place] * is_counted[:, None]
         return weights
+
+    def _class_shares(self) -> Float64:
+        """Shares of the classes, `[K]`; with one row more of each label none is impossible."""
+        rows = self.weights.sum(0, dtype=np.float64)
+        columns = [self.labels.marginal(name, rows)[0] for name in self.labels.columns] or [rows]
+        shares = of_combinations([of_column + 1 for of_column in columns])
+        return shares / shares.sum()
 
     def _classify(self) -> Float32:
         """Weights of all rows, `[n, K]`."""

@@ -10,6 +10,7 @@ import torch
 from seqssvae.config import Config
 from seqssvae.data.batches import collate
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.inference.classify import classify
 from seqssvae.model.build import build
@@ -105,6 +106,17 @@ def test_the_prior_is_learned_from_labels_and_q(decoder_ngrams: int) -> None:
     rows = np.bincount(data.labelled.y, minlength=2) + q(model, data.unlabelled).sum(0) + 1
     assert abs(rows[0] - rows[1]) > 1
     torch.testing.assert_close(model.prior_logits.exp(), torch.tensor(rows / rows.sum()))
+
+
+def test_the_prior_of_several_columns_is_the_product_of_theirs() -> None:
+    labels = Labels.of_columns({"a": ["0", "1"], "b": ["0", "1", "2"]})
+    data = dataclasses.replace(prepared(), labels=labels, labelled=random_rows([0, 4, 5, 2], 0))
+    model, one = make(data, config())
+    one.count()
+    weights = np.concatenate([np.eye(6)[data.labelled.y], q(model, data.unlabelled)])
+    of_both = weights.sum(0).reshape(2, 3)
+    shares = np.outer(of_both.sum(1) + 1, of_both.sum(0) + 1).ravel()
+    torch.testing.assert_close(model.prior_logits.exp(), torch.tensor(shares / shares.sum()))
 
 
 @pytest.mark.parametrize("prior", ["uniform", "labelled", (0.9, 0.1)])
