@@ -188,4 +188,5 @@ def _prior(setting: str | tuple[float, ...], prepared: Prepared) -> Tensor | Non
 
 def of_combinations(shares: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Shares of the combinations of independent columns' labels, `[K]`, from those of each."""
-    return functools.reduce(np.multiply.outer, shares).ravel()
+    combined: NDArray[np.float64] = functools.reduce(np.multiply.outer, shares).ravel()
+    return combined

@@ -16,7 +16,8 @@ from seqssvae.model.build import of_combinations
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.ngram_counts import NGramCounts
 
-Float32, Float64 = NDArray[np.float32], NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 MAX_SYMBOLS = 2_000_000  # that are counted
 MAX_WEIGHTED = 2**25  # of them, times classes
@@ -93,8 +94,9 @@ class Counting:
         """Shares of the classes, `[K]`; with one row more of each label none is impossible."""
         rows = self.weights.sum(0, dtype=np.float64)
         columns = [self.labels.marginal(name, rows)[0] for name in self.labels.columns] or [rows]
-        shares = of_combinations([of_column + 1 for of_column in columns])
-        return shares / shares.sum()
+        shares: Float64 = of_combinations([of_column + 1 for of_column in columns])
+        shares /= shares.sum()
+        return shares
 
     def _classify(self) -> Float32:
         """Weights of all rows, `[n, K]`."""
