@@ -1,5 +1,6 @@
 """The report and the explorer in Chromium; `make test-browser` runs this."""
 
+import contextlib
 import os
 import shutil
 import threading
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seqssvae.data.readers import iterate_rows
 from seqssvae.show.explorer import open_run
 from seqssvae.show.explorer_page import serve
 from seqssvae.show.report import write_report
 from tests.support.portraits import make_portrait
+from tests.support.rows import write_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -162,6 +165,9 @@ def test_the_explorer(page: "Page", explorer: str) -> None:
     page.locator("#classified tr").nth(2).wait_for()
     assert (page.locator("#classified tr").nth(1).text_content() or "").startswith("right")
     assert "Novelty" in (page.locator("#novelty").text_content() or "")
+    assert "one of these in 90 %" in (page.locator("#novelty").text_content() or "")
+    assert set(page.locator("#nearest td").all_text_contents()[0]) == set("cd")
+    assert (page.locator("#reasons").text_content() or "").startswith("cdcd")
     page.locator("#generate-label").get_by_text("right", exact=True).click()
     page.get_by_role("button", name="Generate").click()
     page.locator("#generated li").nth(5).wait_for()
@@ -193,15 +199,52 @@ def test_the_explorer_map(page: "Page", explorer: str) -> None:
     page.fill("#text", "ab")
     page.locator("#map .trace").nth(2).wait_for()  # the star
     page.locator("#map-kind").get_by_text("t-SNE").click()
+    page.locator("#map .trace").nth(2).wait_for()
+    page.fill("#text", "")
     page.locator("#map .trace").nth(2).wait_for(state="detached")
 
 
-@pytest.fixture(scope="module")
-def explorer(small_run: Small) -> Iterator[str]:
-    """Address of the explorer of the small model."""
-    with serve(open_run(small_run[0]), 0) as server:
+def test_rows_are_labelled_in_the_explorer_and_saved(
+    page: "Page", small_run: Small, tmp_path: Path
+) -> None:
+    """The fields offer the classes, and take new ones; without a label there is no file."""
+    rows = [{"text": part * n} for part in ("ab", "cd", "ac") for n in (1, 2, 3)]
+    with served(small_run[0], write_rows(tmp_path / "pool.jsonl", rows)) as address:
+        page.goto(address)
+        page.get_by_role("button", name="Choose rows").click()
+        fields = page.locator("#to-label input")
+        fields.nth(2).wait_for()
+        shown = page.locator("#to-label td:first-child").all_text_contents()
+        page.get_by_role("button", name="Save labels").click()
+        page.locator("#saved .error").wait_for()
+        assert fields.first.get_attribute("list") == "label-names"
+        assert page.locator("#label-names option").count() == 2
+        page.get_by_label(f"label of {shown[0]}", exact=True).fill("right")
+        fields.nth(2).fill("new one")
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name="Save labels").click()
+        saved = tmp_path / "labels.jsonl"
+        waiting.value.save_as(saved)
+        page.get_by_text("2 rows in labels.jsonl").wait_for()
+        got = [(row.sequence, row.label) for row in iterate_rows(saved)]
+        assert got == [(shown[0], "right"), (shown[2], "new one")]
+        check_layout(page)
+        assert boxes(page, "#to-label input")[0][2] <= page.evaluate("innerWidth")
+
+
+@contextlib.contextmanager
+def served(run: Path, data: Path | None = None) -> Iterator[str]:
+    """Address of the explorer of a run."""
+    with serve(open_run(run, data), 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://{server.host}:{server.port}/"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def explorer(small_run: Small) -> Iterator[str]:
+    """Address of the explorer of the small model."""
+    with served(small_run[0]) as address:
+        yield address

@@ -1,6 +1,7 @@
 """Open a local page to try a model.
 
-Classify a sequence and see its novelty; generate; transfer; interpolate; a map of the latent space.
+Classify a sequence, with what speaks for it, its novelty and the training rows like it; label rows
+and save them; generate; transfer; interpolate; a map of the latent space.
 Only this machine can open the page, and it loads nothing from the network. Ctrl-C stops the server.
 """
 

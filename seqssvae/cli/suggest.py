@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     kind_of(arguments.out)
     if arguments.out.exists():  # it may have labels in it
         raise InputError(f"--out {arguments.out}: wanted a new file, got one that exists")
-    from seqssvae.data.sources import read_without_label
+    from seqssvae.data.sources import read_without_label, written_columns
     from seqssvae.inference.suggest import agreement, suggest
     from seqssvae.trained import load
 
@@ -61,11 +61,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         before = load(arguments.before, arguments.device).classify(sequences)
         kappa = agreement(predicted, [row["label"] for row in before])
         result |= {"kappa": kappa, "is_enough": kappa >= ENOUGH}
-    columns = model.config.data
-    label = columns.label_column or "label"
-    sequence = (
-        columns.tokens_column or "tokens" if corpus.is_tokens else columns.text_column or "text"
-    )
+    sequence, label = written_columns(model.config.data, is_tokens=corpus.is_tokens)
     records = [
         {
             "id": rows.take(found.seen[i : i + 1]).ids[0],

@@ -42,6 +42,12 @@ def column_choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnCh
     )
 
 
+def written_columns(settings: DataConfig, *, is_tokens: bool) -> tuple[str, str]:
+    """Names of the columns of sequences and labels in files that are to be read by the settings."""
+    tokens, text = settings.tokens_column or "tokens", settings.text_column or "text"
+    return tokens if is_tokens else text, settings.label_column or "label"
+
+
 def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:
     """The kind of vocabulary in the settings, or the one that suits the rows.
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.preprocessing import normalize
 
 from seqssvae.data.encoded import EncodedRows
@@ -69,19 +70,27 @@ def find_confused_pairs(
     return found
 
 
-def find_nearest(rows: EncodedRows, others: EncodedRows) -> NDArray[np.int64]:
+def find_nearest(rows: EncodedRows, others: EncodedRows | csr_matrix) -> NDArray[np.int64]:
     """For each row, the number of the other row with the most alike n-grams of up to 3 symbols.
 
     Args:
         rows: n rows.
-        others: At least one row.
+        others: At least one row, or their `ngram_vectors`.
 
     Returns:
         `[n]`; of equally near rows, the first one.
     """
-    first, second = (
-        normalize(count_ngrams(part, [NGrams(3)], num_buckets=NUM_BUCKETS)[0].sqrt())
-        for part in (rows, others)
-    )
-    nearest: NDArray[np.int64] = (first @ second.T).toarray().argmax(1)
-    return nearest
+    return find_alike(rows, others, 1)[:, 0]
+
+
+def find_alike(rows: EncodedRows, others: EncodedRows | csr_matrix, num: int) -> NDArray[np.int64]:
+    """As `find_nearest`, the nearest `num` other rows, `[n, num]`; fewer if there are fewer."""
+    vectors = ngram_vectors(others) if isinstance(others, EncodedRows) else others
+    alike = (ngram_vectors(rows) @ vectors.T).toarray()
+    order: NDArray[np.int64] = np.argsort(-alike, axis=1, kind="stable")[:, :num]
+    return order
+
+
+def ngram_vectors(rows: EncodedRows) -> csr_matrix:
+    """Square roots of the counts of n-grams of up to 3 symbols, of length 1, `[n, buckets]`."""
+    return normalize(count_ngrams(rows, [NGrams(3)], num_buckets=NUM_BUCKETS)[0].sqrt())

@@ -1,7 +1,8 @@
 """The model and the held-out rows behind the explorer's page."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,23 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from seqssvae.data.corpus import Source
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.sources import written_columns
+from seqssvae.errors import InputError
 from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.novelty import log_prob_per_symbol, novelty
+from seqssvae.inference.suggest import suggest
+from seqssvae.show.examples import find_alike, ngram_vectors
 from seqssvae.show.maps import draw_map
 from seqssvae.show.portrait import (
+    HeldOut,
     fit_pca,
     load_held_out,
     pad_dims,
     project_tsne,
     show_sequence,
 )
+from seqssvae.storage.records import to_text
 from seqssvae.trained import TrainedModel
 
 if TYPE_CHECKING:
@@ -27,6 +35,11 @@ if TYPE_CHECKING:
 
 NUM_STEPS = 11  # sequences of an interpolation, as many as its slider has positions
 NUM_SAMPLES = 6
+NUM_NEAREST = 5  # training rows like a sequence, and rows of the map that its place is by
+NUM_SUGGESTED = 10
+NUM_POOL = 1000  # rows that these are chosen from, at most
+
+Rows = tuple[EncodedRows, list[Any]]  # and their texts or lists of tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +52,13 @@ class Exploration:
         sequences: The rows, as printable lines.
         y: Classes of the rows, -1 for unlabelled ones, `[n]`.
         predicted: The predicted label of each row; empty without classes.
-        pca: Principal components of the means of q(z | x, y).
+        z: The means of q(z | x, y), `[n, Z]`.
+        pca: Their principal components.
         z_pca: The means by their principal components, `[n, 2]`.
         z_tsne: t-SNE of the means, `[n, 2]`.
         reference: log p(x) of the rows in nats per symbol, `[n]`, for novelty.
+        training: Training rows, a sample if there are many; None if their file is gone.
+        pool: Rows without a label, of which some may be labelled next, a sample if there are many.
     """
 
     name: str
@@ -50,10 +66,13 @@ class Exploration:
     sequences: list[str]
     y: NDArray[np.int64]
     predicted: list[str]
+    z: NDArray[np.float64]
     pca: PCA
     z_pca: NDArray[np.float64]
     z_tsne: NDArray[np.float64]
     reference: NDArray[np.float64]
+    training: Rows | None
+    pool: Rows
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -98,6 +117,68 @@ class Exploration:
         """
         return self.trained.explain(self._split([text]))[0]
 
+    def nearest(self, text: str) -> list[tuple[str, str]]:
+        """The training rows whose n-grams are most like those of a sequence, with their labels.
+
+        Raises:
+            InputError: no text.
+        """
+        if self.training is None:
+            return []
+        rows, sequences = self.training
+        found = find_alike(self.trained.reader.read_texts([text]), self._vectors, NUM_NEAREST)[0]
+        names = [*self.labels, "no label"]  # of -1
+        return [(show_sequence(sequences[i]), names[rows.y[i]]) for i in found.tolist()]
+
+    @functools.cached_property
+    def _vectors(self) -> Any:
+        assert self.training is not None
+        return ngram_vectors(self.training[0])
+
+    def suggest(self, seed: int) -> list[dict[str, Any]]:
+        """Rows to label next: `id`, `sequence`, the line to `show`, and the `predicted` label.
+
+        Args:
+            seed: Others come with another one, where several rows are as good.
+        """
+        rows, sequences = self.pool
+        found = suggest(
+            self.trained.model,
+            rows,
+            NUM_SUGGESTED,
+            mode=self.trained.default_mode,
+            weights=self.trained.weights(),
+            seed=seed,
+        )
+        best = found.probabilities.argmax(1)
+        numbers = found.seen[found.chosen].tolist()
+        return [
+            {
+                "id": rows.take(np.array([row])).ids[0],
+                "sequence": sequences[row],
+                "show": show_sequence(sequences[row]),
+                "predicted": self.labels[best[i]],
+            }
+            for row, i in zip(numbers, found.chosen.tolist(), strict=True)
+        ]
+
+    def labelled_file(self, rows: Sequence[Mapping[str, Any]], labels: Sequence[str | None]) -> str:
+        """The lines of a jsonl file of those rows of `suggest` that were given a label.
+
+        Raises:
+            InputError: none was.
+        """
+        is_tokens = self.trained.vocabulary.kind == "tokens"
+        sequence, label = written_columns(self.trained.config.data, is_tokens=is_tokens)
+        records = [
+            {"id": row["id"], sequence: row["sequence"], label: given.strip()}
+            for row, given in zip(rows, labels, strict=True)
+            if given and given.strip()
+        ]
+        if not records:
+            raise InputError("wanted a label in some row, got none")
+        return to_text(records, "jsonl", is_first=True).decode()
+
     def generate(self, label: str | None, temperature: float, seed: int) -> list[str]:
         """Generate sequences of a label."""
         written = self.trained.generate(label, NUM_SAMPLES, temperature=temperature, seed=seed)
@@ -121,14 +202,20 @@ class Exploration:
         """A map of the held-out rows in latent space, with a sequence added.
 
         Args:
-            kind: "tsne" or "pca"; t-SNE cannot add new sequences.
+            kind: "tsne" or "pca". t-SNE has no place for other rows: there a sequence is among the
+                rows with the nearest z, at the mean of their places.
             text: The sequence; none if empty.
         """
         points = self.z_tsne if kind == "tsne" else self.z_pca
         figure = draw_map(points, self.y, self.labels, self.sequences, self.predicted)
-        if kind == "pca" and text.strip():
-            loc = self.trained.encode(self._split([text]))["loc"]
-            ((x, y),) = self.pca.transform(pad_dims(loc)).tolist()
+        if text.strip():
+            loc = pad_dims(self.trained.encode(self._split([text]))["loc"])
+            if kind == "pca":
+                ((x, y),) = self.pca.transform(loc).tolist()
+            else:
+                distance = np.linalg.norm(self.z - loc, axis=1)
+                near = distance.argsort(kind="stable")[:NUM_NEAREST]
+                x, y = np.average(points[near], 0, 1 / distance[near].clip(1e-9)).tolist()
             figure.add_scatter(
                 x=[x], y=[y], mode="markers", name="your sequence",
                 marker={"symbol": "star", "size": 18, "color": "#d00000",
@@ -160,14 +247,32 @@ def open_run(
     encoded = trained.encode_rows(held_out.rows)
     loc, names = pad_dims(encoded["loc"]), trained.labels.names
     best, pca = encoded["probabilities"].argmax(1) if names else (), fit_pca(loc)
+    training, pool = _rows_of(held_out, is_given=data is not None)
     return Exploration(
         name=Path(run).resolve().name,
         trained=trained,
         sequences=list(map(show_sequence, held_out.sequences)),
         y=held_out.rows.y,
         predicted=[names[i] for i in best] or [""] * len(loc),
+        z=loc,
         pca=pca,
         z_pca=pca.transform(loc),
         z_tsne=project_tsne(loc, seed=seed),
         reference=log_prob_per_symbol(trained.model, held_out.rows),
+        training=training,
+        pool=pool,
     )
+
+
+def _rows_of(held_out: HeldOut, *, is_given: bool) -> tuple[Rows | None, Rows]:
+    """The training rows, and those without a label: of the given rows, or of the training rows."""
+    training: Rows | None = None
+    if held_out.training is not None and len(held_out.training[1]):
+        corpus, rows = held_out.training
+        training = rows, [corpus.sequence(row) for row in rows.index.tolist()]
+    rows, sequences = training or (held_out.rows, held_out.sequences)
+    if is_given:
+        rows, sequences = held_out.rows, held_out.sequences
+    free = [i for i, y in enumerate(rows.y.tolist()) if y < 0 and i not in rows.candidates]
+    free = free[:: -(-len(free) // NUM_POOL) or 1]
+    return training, (rows.take(np.array(free, np.int64)), [sequences[i] for i in free])

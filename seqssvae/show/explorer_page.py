@@ -12,6 +12,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from seqssvae.errors import InputError
 from seqssvae.show.explorer import Exploration
+from seqssvae.show.label_page import add_label_callbacks, label_section
 from seqssvae.show.maps import MAP_CONFIG
 from seqssvae.show.plots import map_note
 from seqssvae.show.report import render
@@ -40,6 +41,7 @@ def make_page(exploration: Exploration) -> Dash:
     app.server.after_request(add_policy)
     app.layout = _layout(exploration)
     _add_callbacks(app, exploration)
+    add_label_callbacks(app, exploration)
     return app
 
 
@@ -48,10 +50,10 @@ def _add_callbacks(app: Dash, exploration: Exploration) -> None:
     def classify(text: str | None) -> Any:
         def compute() -> list[Any]:
             found = _classification(*exploration.classify(text or ""))
-            if len(exploration.labels) < 2:
-                return found
-            between = " " * (exploration.trained.vocabulary.kind == "tokens")
-            return found + _reasons(exploration.explain(text or ""), between)
+            if len(exploration.labels) > 1:
+                between = " " * (exploration.trained.vocabulary.kind == "tokens")
+                found += _reasons(exploration.explain(text or ""), between)
+            return found + _nearest(exploration.nearest(text or ""))
 
         return _answer(compute, if_given=[text])
 
@@ -153,8 +155,8 @@ def _layout(exploration: Exploration) -> Any:
         html.Div(id="walked", **LIVE),
         html.H2("Latent space"),
         html.P(
-            "Held-out rows at the mean of their q(z | x, y); point at one to read it. On the map "
-            "by principal components, the star is the sequence under Classify.",
+            "Held-out rows at the mean of their q(z | x, y); point at one to read it. The star is "
+            "the sequence under Classify; on the map by t-SNE, among the rows with the nearest z.",
             className="soft",
         ),
         _choice("map-kind", "Map", maps, "pca"),
@@ -176,6 +178,7 @@ def _layout(exploration: Exploration) -> Any:
             html.Button("Generate", id="generate"),
             html.Div(id="generated", **LIVE),
             html.Div(transfer, style=with_labels),
+            html.Div(label_section(exploration), style=with_labels),
             html.Div(latent, style=with_z),
         ]
     )
@@ -254,6 +257,15 @@ def _reasons(found: dict[str, Any], between: str) -> list[Any]:
         f"{found['difference']:+.2f} nats in all, {found['rest']:+.2f} of them from no symbol."
     )
     return [html.P(line, className="soft"), html.P(spans, id="reasons", className="sequence")]
+
+
+def _nearest(rows: list[tuple[str, str]]) -> list[Any]:
+    """The training rows that are most like a sequence."""
+    if not rows:
+        return []
+    line = "Training rows whose n-grams of up to 3 symbols are most like it:"
+    pairs = [(label, text) for text, label in rows]
+    return [html.P(line, className="soft"), html.Div(_pairs(pairs), id="nearest")]
 
 
 def _list(sequences: list[str], *, selected: int | None = None) -> Any:

@@ -4,7 +4,14 @@ from hypothesis import strategies as st
 
 from seqssvae.data.encode import encode_given
 from seqssvae.data.vocabulary import CharacterVocabulary
-from seqssvae.show.examples import NUM_EXAMPLES, NUM_PAIRS, find_confused_pairs, find_nearest
+from seqssvae.show.examples import (
+    NUM_EXAMPLES,
+    NUM_PAIRS,
+    find_alike,
+    find_confused_pairs,
+    find_nearest,
+    ngram_vectors,
+)
 
 
 def test_confused_pairs_in_descending_order() -> None:
@@ -50,3 +57,6 @@ def test_the_nearest_row_shares_the_most_ngrams() -> None:
     )
     assert find_nearest(rows, others)[:3].tolist() == [3, 4, 2]
     np.testing.assert_array_equal(find_nearest(others, others), np.arange(6))
+    ranked = find_alike(rows, ngram_vectors(others), 2)
+    assert ranked.shape[1] == 2 and ranked[:3, 0].tolist() == [3, 4, 2]
+    assert find_alike(rows, others, 99).shape[1] == 6

@@ -59,4 +59,19 @@ def test_the_map_shows_a_new_sequence(exploration: Exploration) -> None:
     position = np.array([star["x"][0], star["y"][0]])
     assert np.abs(points - position).max(1).min() < 2e-3
     assert len(points) == 8
-    assert len(exploration.map("tsne", "abab").data) == len(exploration.map("pca", " ").data) == 2
+    assert len(exploration.map("tsne", " ").data) == len(exploration.map("pca", " ").data) == 2
+    star = exploration.map("tsne", exploration.sequences[3]).to_dict()["data"][-1]
+    assert star["name"] == "your sequence"
+    np.testing.assert_allclose((star["x"][0], star["y"][0]), exploration.z_tsne[3], atol=1e-3)
+
+
+def test_the_training_rows_like_a_sequence(exploration: Exploration) -> None:
+    assert exploration.training is not None
+    own = exploration.training[1][-1]
+    found = exploration.nearest(own)
+    assert found[0] == (own, "right") and len(found) == 5
+    assert set("".join(text for text, _ in found)) <= set("cd")
+    held_out = set(exploration.sequences)
+    assert not held_out & set(exploration.training[1]) and len(exploration.training[1]) == 32
+    lonely = dataclasses.replace(exploration, training=None)
+    assert lonely.nearest("ab") == []

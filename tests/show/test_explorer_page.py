@@ -48,6 +48,8 @@ def test_every_callback_responds(exploration: Exploration) -> None:
     assert re.findall(r'"children": "(\w|<eos>)", "style": \{"backgroundColor": "rgba', response)
     names = ", ".join(exploration.classify("cdcd")[1]["set"])
     assert f"The label is one of these in 90 % of new rows: {names}." in response
+    near = exploration.nearest("cdcd")
+    assert response.index("most like it") < response.index(json.dumps(near[1][0]))
     response = call(app, "classified.children", {"text.value": "ab?"})
     assert "outside of the vocabulary: 1." in response
     written = call(
