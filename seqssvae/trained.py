@@ -35,6 +35,7 @@ from seqssvae.inference.predict import (
     generate,
     transfer_rows,
 )
+from seqssvae.inference.tally import measure_columns
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.runs.pretrained import Pretrained
 from seqssvae.runs.run import RunContents, load_run, restore_model
@@ -164,7 +165,8 @@ class TrainedModel(Pretrained):
         Returns:
             Accuracy, macro-F1 and the figures of each class over all labelled rows; ELBO, NLL and
             KL in nats per sequence over `num_likelihood_rows` of the rows, each with its standard
-            error, as `nll_se`.
+            error, as `nll_se`. Where there are several columns of labels, the former are those of
+            rows with a label of each, and `columns` has them of each column.
 
         Raises:
             InputError: bad input, or a label that training never saw.
@@ -176,7 +178,7 @@ class TrainedModel(Pretrained):
         """
         rows = self.read(data, labels=True)
         _check_samples(num_samples, seed, least=1)
-        return evaluate(
+        figures = evaluate(
             self.model,
             rows,
             num_samples=num_samples,
@@ -187,6 +189,10 @@ class TrainedModel(Pretrained):
             class_names=self.labels.names or None,
             greatest=None if coverage is None else self.greatest_losses(coverage),
         )
+        if self.labels.columns:
+            table = self.classify_table(rows)
+            figures["columns"] = measure_columns(rows, self.labels, table)
+        return figures
 
     def classify(
         self,
@@ -256,7 +262,7 @@ class TrainedModel(Pretrained):
         return answer_rows(
             self.model,
             rows,
-            self.labels.names,
+            self.labels,
             functools.partial(self.classify_table, mode=mode, num_samples=num_samples, seed=seed),
             greatest=None if coverage is None else self.greatest_losses(coverage, mode),
             abstain=abstain,

@@ -192,11 +192,11 @@ def test_an_argument_names_labels_of_some_columns() -> None:
     assert labels.fitting("language=x=y, intent=b, c") == [3]
     for number, name in enumerate(labels.names):
         assert labels.fitting(name) == [number]
-    with pytest.raises(InputError, match=r"label: wanted COLUMN=LABEL of the columns 'intent', 'l"):
+    with pytest.raises(InputError, match=r"label: wanted COLUMN=LABEL, once for each of 'intent', "):
         labels.fitting("de")
     with pytest.raises(InputError, match=r"label: column 'language': wanted a .*mean 'de'"):
         labels.fitting("language=DE")
-    with pytest.raises(InputError, match="label: wanted one label of a column, got 'intent=a,inte"):
+    with pytest.raises(InputError, match="label: wanted COLUMN=LABEL, once .*, got 'intent=b, c'"):
         labels.fitting("intent=a,intent=b, c")
     assert Labels(("u", "v")).fitting("v") == [1]
     assert Labels(()).fitting(None) is None

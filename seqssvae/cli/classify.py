@@ -8,6 +8,8 @@ labels that were held out in training. --abstain leaves a row undecided whose be
 probable; --novel calls a row `none of the classes` if no more than that share of the held-out rows
 are as unlikely under p(x), which takes the time of --mode posterior.
 
+With several columns of labels each row has the label and the probability of each column.
+
 Under torchrun the processes share the rows of a file. If a run with --out is killed, the same
 command computes only the rows that are missing.
 """
@@ -76,7 +78,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.json:
         return {"num_rows": len(rows), "mode": mode, "predictions": list(predictions)}
     for row in predictions:
-        cells = [row["label"] or UNDECIDED, f"{row['probability']:.4f}"]
+        cells = []
+        for end in [f"_{column}" for column in model.labels.columns] or [""]:
+            cells += [row[f"label{end}"] or UNDECIDED, f"{row[f'probability{end}']:.4f}"]
         cells += [", ".join(row["set"])] if "set" in row else []
         cells += [f"{row['novelty']:.4f}"] if "novelty" in row else []
         print("\t".join(cells))
@@ -131,8 +135,9 @@ def write(
 
             table = pyarrow.Table.from_pylist(records)
             if options["abstain"] is not None and records:  # of which all may be undecided
-                place = table.column_names.index("label")
-                table = table.set_column(place, "label", table["label"].cast(pyarrow.string()))
+                for name in ("label", *(f"label_{column}" for column in model.labels.columns)):
+                    place = table.column_names.index(name)
+                    table = table.set_column(place, name, table[name].cast(pyarrow.string()))
             return to_parquet(table)
         return to_text(records, kind, is_first=not some.start)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HIDDEN = ("accuracy_low", "accuracy_high", "classes", "confusion")  # shown in another form
+HIDDEN = ("accuracy_low", "accuracy_high", "classes", "confusion", "columns")  # shown otherwise
 MAX_SHOWN = 10  # classes of a confusion matrix that is printed
 
 
@@ -100,7 +100,9 @@ def _warn_of_rows_seen(model: "TrainedModel", arguments: argparse.Namespace) -> 
 
 
 def _print(figures: Mapping[str, Any]) -> None:
-    """All figures, and a table of the classes."""
+    """All figures, and a table of the classes, or of those of each of several columns."""
+    from seqssvae.inference.tally import describe_accuracy
+
     for name, value in figures.items():
         if name.endswith("_se") or name in HIDDEN:
             continue
@@ -111,7 +113,12 @@ def _print(figures: Mapping[str, Any]) -> None:
             spread = f" (95 % interval {low:.4f} to {high:.4f})"
         shown = f"{value:.4f}{spread}" if isinstance(value, float) else value
         print(f"{name:20s} {shown}")
-    if figures.get("classes"):
+    for name, of_column in figures.get("columns", {}).items():
+        accuracy = describe_accuracy(of_column["accuracy"], of_column["num_labelled"])
+        print(f"\ncolumn {name}: accuracy {accuracy}")
+        if of_column["classes"]:
+            print("\n".join(class_table(of_column["classes"], of_column["confusion"])))
+    if figures.get("classes") and "columns" not in figures:
         print("\n" + "\n".join(class_table(figures["classes"], figures["confusion"])))
 
 

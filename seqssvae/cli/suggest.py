@@ -61,12 +61,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         before = load(arguments.before, arguments.device).classify(sequences)
         kappa = agreement(predicted, [row["label"] for row in before])
         result |= {"kappa": kappa, "is_enough": kappa >= ENOUGH}
-    sequence, label = written_columns(model.config.data, is_tokens=corpus.is_tokens)
+    sequence, labels = written_columns(model.config.data, is_tokens=corpus.is_tokens)
     records = [
         {
             "id": rows.take(found.seen[i : i + 1]).ids[0],
             sequence: sequences[i],
-            label: "",
+            **dict.fromkeys(labels, ""),
             "predicted": predicted[i],
             "probability": float(found.probabilities[i].max()),
             "doubt": float(found.doubt[i]),
@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for i in found.chosen.tolist()
     ]
     _write(arguments.out, records)
+    label = ", ".join(labels)
     print(f"{len(records)} of {len(rows)} rows without a label: {arguments.out}, column {label}")
     print(f"expected accuracy on rows without a label: {found.expected_accuracy:.3f}")
     if arguments.before is not None:

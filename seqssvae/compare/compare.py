@@ -149,6 +149,9 @@ def _draw(
         raise InputError(
             f"{prepared.corpus.source}: wanted rows with labels to compare on, got none"
         )
+    if prepared.labels.columns:
+        wanted, got = "one label column to compare on", ", ".join(prepared.labels.columns)
+        raise InputError(f"{prepared.corpus.source}: wanted {wanted}, got {got}")
     corpus = read_corpus_like(test_source, config, prepared.vocabulary, read_labels=True)
     rows = encode_corpus(
         corpus,

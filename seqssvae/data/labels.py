@@ -158,17 +158,25 @@ class Labels:
             return None if label is None else [self.of_argument(label)]
         fits = np.ones(len(self.names), np.bool_)
         parts = dict(zip(self.columns, self.parts(np.arange(len(self.names))), strict=True))
-        ends = "|".join(map(re.escape, self.columns))
-        for part in re.split(rf",\s*(?=(?:{ends})=)", label) if label else ():
-            name, is_pair, value = part.partition("=")
-            if not is_pair or name not in self.columns:
-                wanted = f"COLUMN=LABEL of the columns {list_names(list(self.columns))}"
-                raise InputError(f"label: wanted {wanted}, got {part!r:.80}")
+        for name, value in self.pairs(label or "").items():
             of_column = Labels(self.columns[name]).index(value, f"label: column {name!r}")
             fits &= parts[name] == of_column
-        if not fits.any():
-            raise InputError(f"label: wanted one label of a column, got {label!r:.80}")
         return np.flatnonzero(fits).tolist()
+
+    def pairs(self, label: str) -> dict[str, str]:
+        """Labels of some of several columns, `intent=book,language=de`, by column; "" for none.
+
+        Raises:
+            InputError: another column, or one twice.
+        """
+        ends, found = "|".join(map(re.escape, self.columns)), dict[str, str]()
+        for part in re.split(rf",\s*(?=(?:{ends})=)", label) if label and self.columns else ():
+            name, is_pair, value = part.partition("=")
+            if not is_pair or name not in self.columns or name in found:
+                wanted = f"COLUMN=LABEL, once for each of {list_names(list(self.columns))}"
+                raise InputError(f"label: wanted {wanted}, got {part!r:.80}")
+            found[name] = value
+        return found
 
     def save(self, path: Path) -> None:
         """Write a JSON list of the names, or of several columns an object with a list of each.

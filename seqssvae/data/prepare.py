@@ -184,7 +184,7 @@ def prepare(
 def _continued(corpus: Corpus, settings: DataConfig, start: Start) -> tuple[Corpus, Labels]:
     """The rows, with some of the earlier run for its classes that have few, and all classes."""
     if corpus.columns or start.labels.columns:
-        raise InputError(f"{corpus.source}: --from wanted one label column, got several")
+        raise InputError(f"{corpus.source}: wanted one label column beside --from, got several")
     vocabulary_kind(settings, corpus)  # the run's, or refused
     names = tuple(dict.fromkeys([*start.labels.names, *corpus.label_names()]))
     sizes = class_sizes(np.append(corpus.classes(Labels(names))[0], len(names)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from seqssvae.config import Config, DataConfig
 from seqssvae.data.audit import label_candidates, warn_of_quotes
-from seqssvae.data.columns import ColumnChoice
+from seqssvae.data.columns import ColumnChoice, split_names
 from seqssvae.data.corpus import Corpus, Files, Source, read_corpus
 from seqssvae.data.encode import encode_corpus, encode_given, warn_of_losses
 from seqssvae.data.encoded import EncodedRows
@@ -42,10 +42,10 @@ def column_choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnCh
     )
 
 
-def written_columns(settings: DataConfig, *, is_tokens: bool) -> tuple[str, str]:
+def written_columns(settings: DataConfig, *, is_tokens: bool) -> tuple[str, tuple[str, ...]]:
     """Names of the columns of sequences and labels in files that are to be read by the settings."""
     tokens, text = settings.tokens_column or "tokens", settings.text_column or "text"
-    return tokens if is_tokens else text, settings.label_column or "label"
+    return tokens if is_tokens else text, split_names(settings.label_column or "label")
 
 
 def vocabulary_kind(settings: DataConfig, corpus: Corpus) -> str:

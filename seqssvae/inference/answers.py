@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
 from seqssvae.errors import check_share
 from seqssvae.inference.conformal import label_sets
 from seqssvae.inference.novelty import log_prob_per_symbol
@@ -17,6 +18,7 @@ from seqssvae.model.ssvae import SSVAE
 Float64 = NDArray[np.float64]
 
 NONE_OF_THESE = "none of the classes"
+OF_COLUMN = ("label", "probability", "probabilities")  # also given of each of several columns
 
 
 def answers(
@@ -65,7 +67,7 @@ def answers(
 def answer_rows(
     model: SSVAE,
     rows: EncodedRows,
-    names: Sequence[str],
+    labels: Labels,
     classify: Callable[[EncodedRows], Float64],
     *,
     greatest: Float64 | None = None,
@@ -75,10 +77,13 @@ def answer_rows(
 ) -> Iterator[dict[str, Any]]:
     """`answers` for any number of rows, of which some are classified at a time.
 
+    With several columns of labels, a row has the `label`, `probability` and `probabilities` of each
+    of them too, as `label_COLUMN` and so on.
+
     Args:
         model: The model.
         rows: The rows.
-        names: Of the classes, K.
+        labels: The classes.
         classify: Gives the probabilities of every label, `[n, K]`, for n rows.
         greatest: As in `answers`.
         abstain: As in `answers`.
@@ -97,7 +102,15 @@ def answer_rows(
         table = classify(part)
         if reference is not None:
             is_new = novelty_of(log_prob_per_symbol(model, part, num_samples=0), reference)
-        return answers(table, names, greatest, abstain, is_new, novel)
+        of_columns = [
+            answers(labels.marginal(column, table), names, None, abstain, is_new, novel)
+            for column, names in labels.columns.items()
+        ]
+        of_rows = answers(table, labels.names, greatest, abstain, is_new, novel)
+        for found, *others in zip(of_rows, *of_columns, strict=True):
+            for column, of_column in zip(labels.columns, others, strict=True):
+                found |= {f"{name}_{column}": of_column[name] for name in OF_COLUMN}
+            yield found
 
     # a table of all rows might not fit in memory
     return itertools.chain.from_iterable(map(answer, rows.parts()))

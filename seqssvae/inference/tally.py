@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqssvae import distributed
+from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
 
 Floats = npt.NDArray[np.float64]
 
@@ -181,6 +183,31 @@ class Tally:
             figures[name] = float(moments.mean) if n else None
             figures[f"{name}_se"] = math.sqrt(moments.squares / (n - 1) / n) if n > 1 else None
         return figures
+
+
+def measure_columns(rows: EncodedRows, labels: Labels, table: Floats) -> dict[str, dict[str, Any]]:
+    """What `evaluate` says of labelled rows, for each of several columns of labels.
+
+    Args:
+        rows: n rows; of each column, those whose label of it is known are measured.
+        labels: The classes.
+        table: Probabilities of every class, `[n, K]`.
+    """
+    found = {}
+    for column, names in labels.columns.items():
+        y, _ = labels.of_column(column, rows.y, rows.candidates)
+        tally, known = Tally(), y >= 0
+        if known.any():
+            probabilities = labels.marginal(column, table[known])
+            columns = {
+                "log_loss": -np.log(probabilities[np.arange(known.sum()), y[known]].clip(1e-300)),
+                "confidence": probabilities.max(1),
+                "predicted": probabilities.argmax(1),
+                "y": y[known],
+            }
+            tally = Tally.of_predictions(columns, len(names))
+        found[column] = {**tally.prediction_metrics(), **tally.class_metrics(names)}
+    return found
 
 
 def wilson_interval(num_hits: int, num_rows: int) -> tuple[float, float]:

@@ -166,12 +166,17 @@ class Exploration:
         """The lines of a jsonl file of those rows of `suggest` that were given a label.
 
         Raises:
-            InputError: none was.
+            InputError: none was, or one that is of other columns than several in training.
         """
         is_tokens = self.trained.vocabulary.kind == "tokens"
-        sequence, label = written_columns(self.trained.config.data, is_tokens=is_tokens)
+        sequence, columns = written_columns(self.trained.config.data, is_tokens=is_tokens)
+
+        def of_columns(given: str) -> dict[str, str]:
+            known = self.trained.labels.pairs(given)
+            return known if len(columns) > 1 else {columns[0]: given}
+
         records = [
-            {"id": row["id"], sequence: row["sequence"], label: given.strip()}
+            {"id": row["id"], sequence: row["sequence"], **of_columns(given.strip())}
             for row, given in zip(rows, labels, strict=True)
             if given and given.strip()
         ]

@@ -375,7 +375,10 @@ def _log_sizes(config: Config, prepared: Prepared) -> None:
     if num_truncated := labelled.num_truncated + unlabelled.num_truncated:
         logger.info(describe_long_rows(num_truncated, config))
     if num_lists := len(labelled.candidates):
-        logger.info("%d rows have a list of labels: one of these, not all of them", num_lists)
+        what = "a list of labels: one of these, not all of them"
+        if prepared.labels.columns:
+            what = "labels of some columns alone, or a list of labels: one of these"
+        logger.info("%d rows have %s", num_lists, what)
     for warning in prepared.warnings:
         logger.warning(warning)
 
