@@ -1,14 +1,18 @@
-"""Several columns of labels: from rows that may miss any of them to combinations and sets."""
+"""Several columns of labels: from rows that may miss any of them to a run and its answers."""
 
+import dataclasses
 import itertools
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+import torch
 
+from seqssvae.cli import main
 from seqssvae.config import Config, DataConfig
 from seqssvae.data.columns import ColumnChoice, split_names
 from seqssvae.data.corpus import read_corpus
@@ -16,8 +20,15 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import prepare
 from seqssvae.data.sources import read_source, read_with_labels
 from seqssvae.errors import InputError
+from seqssvae.model.build import build
+from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.overrides import override
+from seqssvae.runs import checkpoints
+from seqssvae.teacher.distil import distil
+from seqssvae.trained import load
+from seqssvae.training.fit import fit
 from tests.support.rows import write_rows
+from tests.support.training import assert_same_run
 
 BOTH = ColumnChoice(label="intent, language")
 ROWS: list[dict[str, Any]] = [
@@ -228,3 +239,183 @@ def test_rows_of_some_columns_are_labelled_and_warnings_name_a_column(tmp_path: 
     assert prepared.warnings == (
         "column 'a': 1 of 3 classes has one labelled row only, not held out: 'z'",
     )
+
+
+WORDS = {
+    "intent": {"book": "room table seat", "cancel": "stop undo quit", "ask": "why when where"},
+    "language": {"de": "der und nicht", "en": "the and not"},
+}
+SIZES = {
+    **dict.fromkeys(map("model.{}_size".format, ("embedding", "encoder", "decoder")), 8),
+    "model.latent_size": 2,
+    "model.ngram_buckets": 512,
+    "data.label_column": "intent,language",
+    "training.num_threads": 1,
+}
+
+
+def made_up(num_rows: int, columns: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """Rows whose two labels are independent, with those of some columns; half of a row is noise."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(num_rows):
+        labels = {name: str(random.choice(list(of))) for name, of in WORDS.items()}
+        words = [random.choice(WORDS[name][of].split()) for name, of in labels.items()] * 2
+        words += list(random.choice(["foo", "bar", "spam", "ham", "egg"], 4))
+        text = " ".join(random.permutation(words))
+        rows.append({"text": text, **{name: labels[name] for name in columns}})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 labels of both columns, 6 of one alone and 12 of the other, and 200 rows without."""
+    parts = [(24, [*WORDS]), (6, ["intent"]), (12, ["language"]), (200, [])]
+    listed = [made_up(n, columns, seed) for seed, (n, columns) in enumerate(parts)]
+    folder = tmp_path_factory.mktemp("columns")
+    write_rows(folder / "test.jsonl", made_up(60, [*WORDS], 9) + made_up(20, ["language"], 10))
+    return write_rows(folder / "train.jsonl", itertools.chain(*listed))
+
+
+@pytest.fixture(scope="module")
+def run(rows: Path) -> Path:
+    out, settings = rows.parent / "run", {**SIZES, "training.num_steps": 40}
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    assert main(["train", "--data", str(rows), "--out", str(out), *flags]) == 0
+    return out
+
+
+def test_few_labels_of_each_column_are_enough(run: Path, rows: Path) -> None:
+    """A product of heads learns from rows with one label alone; the run is read from its folder."""
+    figures = load(run).evaluate(rows.parent / "test.jsonl", likelihood_rows=20)
+    assert figures["num_labelled"] == 60
+    assert figures["accuracy"] > 0.8
+    found = figures["columns"]
+    assert (found["intent"]["num_labelled"], found["language"]["num_labelled"]) == (60, 80)
+    assert all(of_column["accuracy"] > 0.9 for of_column in found.values())
+    assert list(found["language"]["classes"]) == ["de", "en"]
+    assert np.sum(found["intent"]["confusion"]) == 60
+    model = load(run).model
+    assert model.label_columns == {"intent": 3, "language": 2}
+    assert model.head_y is not None and model.ngrams is not None
+    assert len(model.head_y.features.weight) == model.ngrams.weight.shape[1] == 5
+
+
+def test_a_row_is_classified_by_each_column(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["room seat der und foo", "undo the and spam stop"]
+    found = load(run).classify(texts, abstain=0.999999, coverage=0.5)
+    assert [(row["label_intent"], row["label_language"]) for row in found] == [(None, None)] * 2
+    found = load(run).classify(texts)
+    assert [(row["label_intent"], row["label_language"]) for row in found] == [
+        ("book", "de"), ("cancel", "en")
+    ]  # fmt: skip
+    for row in found:
+        joint = row["probabilities"]
+        for column, of_column in WORDS.items():
+            for label in of_column:
+                sums = sum(p for name, p in joint.items() if f"{column}={label}" in name.split(","))
+                assert row[f"probabilities_{column}"][label] == pytest.approx(sums)
+            best = max(row[f"probabilities_{column}"].values())
+            assert row[f"probability_{column}"] == best
+    capsys.readouterr()
+    assert main(["classify", str(run), texts[0]]) == 0
+    cells = capsys.readouterr().out.strip().split("\t")
+    assert cells[::2] == ["book", "de"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_predictions_of_columns_are_written(
+    run: Path, rows: Path, tmp_path: Path, kind: str
+) -> None:
+    out, data = tmp_path / f"out.{kind}", rows.parent / "test.jsonl"
+    command = ["classify", str(run), "--data", str(data), "--out", str(out), "--abstain", "1e-9"]
+    assert main(command) == 0
+    columns = datasets.load_dataset(kind.replace("jsonl", "json"), data_files=str(out))["train"]
+    truth = [json.loads(line) for line in data.read_text().splitlines()]
+    pairs = zip(columns["label_language"], truth, strict=True)
+    assert np.mean([found == row["language"] for found, row in pairs]) > 0.9
+
+
+def test_commands_print_and_suggest_columns(
+    run: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(rows.parent / "test.jsonl")
+    assert main(["evaluate", str(run), "--data", data, "--likelihood-rows", "9"]) == 0
+    printed = capsys.readouterr().out
+    assert "column intent: accuracy" in printed and "column language: accuracy" in printed
+    out = tmp_path / "next.csv"
+    assert main(["suggest", str(run), "--data", str(rows), "-n", "3", "--out", str(out)]) == 0
+    assert out.read_text().startswith("id,text,intent,language,predicted,probability,doubt\n")
+    assert main(["explain", str(run), "room der"]) == 0
+    assert "intent=" in capsys.readouterr().out
+    assert main(["check", str(run), "--data", data, "--rows", "3", "--draws", "2"]) == 0
+
+
+def test_what_takes_one_column_refuses_several(
+    run: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(rows), "--label-column", "intent,language"]
+    for command, message in (
+        (["compare", *data, "--test", str(rows)], "wanted one label column to compare on, got int"),
+        (
+            ["train", *data, "--from", str(run)],
+            "wanted one label column beside --from, got several",
+        ),
+    ):
+        assert main([*command, "--out", str(tmp_path / "out.jsonl")]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_killed_run_of_columns_is_resumed(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = override(
+        Config(),
+        {**SIZES, "training.num_steps": 6, "training.evaluate_every": 2,
+         "objective.kl_warmup_steps": 2, "model.prior": "labelled"},
+    )  # fmt: skip
+    fit(config, rows, tmp_path / "whole")
+    number, save = itertools.count(1), checkpoints.save_checkpoint
+
+    def killed(folder: Path, state: Mapping[str, Any]) -> None:
+        if next(number) == 3:
+            raise KeyboardInterrupt
+        save(folder, state)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("seqssvae.training.fit.save_checkpoint", killed)
+        fit(config, rows, tmp_path / "broken")
+    fit(config, rows, tmp_path / "broken", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+    prior = load(tmp_path / "whole").model.prior_logits.exp().view(3, 2)
+    np.testing.assert_allclose(prior, prior.sum(1, keepdim=True) * prior.sum(0), rtol=1e-5)
+    assert float(prior.std()) > 0.001
+
+
+def test_a_prior_of_columns_is_given_label_by_label(rows: Path) -> None:
+    config = override(Config(), {**SIZES, "model.prior": (2.0, 1.0, 1.0, 3.0, 1.0)})
+    prior = build(config, prepare(config, rows)).prior_logits.exp().view(3, 2)
+    np.testing.assert_allclose(prior.sum(1), [0.5, 0.25, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(prior.sum(0), [0.75, 0.25], rtol=1e-5)
+    with pytest.raises(InputError, match="model.prior: wanted 5 numbers above 0, one for each cl"):
+        build(override(config, {"model.prior": (1.0,) * 6}), prepare(config, rows))
+
+
+def test_each_column_has_a_teacher(rows: Path) -> None:
+    """As good as one of that column alone, which has the same rows; one label teaches nothing."""
+    prepared = prepare(override(Config(), SIZES), rows)
+    part = NGramLogits(num_buckets=512, num_classes=6, label_sizes=(3, 2))
+    teachers = distil(part, prepared, seed=0)
+    assert [teacher.posteriors.shape[1] for teacher in teachers] == [3, 2]
+    for number, alone in enumerate(prepared.by_column()):
+        single = NGramLogits(num_buckets=512, num_classes=len(alone.labels.names))
+        distil(single, alone, seed=0)
+        torch.testing.assert_close(part.weight.split([3, 2], 1)[number], single.weight)
+    y = prepared.labelled.y
+    assert (next(prepared.by_column()).labelled.y >= 0).sum() == (y >= 0).sum() + 6
+    labels = Labels.of_columns({**prepared.labels.columns, "third": ["one"]})
+    of_three = dataclasses.replace(prepared, labels=labels)
+    third = NGramLogits(num_buckets=512, num_classes=6, label_sizes=(3, 2, 1))
+    assert len(distil(third, of_three, seed=0)) == 2
+    torch.testing.assert_close(third.weight[:, :5], part.weight)
+    assert not third.weight[:, 5].any()
