@@ -43,7 +43,8 @@ class DataConfig:
     )
     tokens_column: str | None = setting(None, "Column of the token lists; null: tokens.")
     label_column: str | None = setting(
-        None, "Column of the labels; null: label, labels, class or category."
+        None,
+        "Column of the labels; null: label, labels, class or category. Several: with commas.",
     )
     label_pattern: str | None = setting(
         None, "Regular expression of the label in FASTA headers: its first group, or all of it."

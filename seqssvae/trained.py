@@ -43,7 +43,6 @@ from seqssvae.runs.run import RunContents, load_run, restore_model
 if TYPE_CHECKING:
     import datasets
 
-
 MAX_SAMPLES = 1_000_000  # in a call
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than those of training
 
@@ -165,8 +164,7 @@ class TrainedModel(Pretrained):
         Returns:
             Accuracy, macro-F1 and the figures of each class over all labelled rows; ELBO, NLL and
             KL in nats per sequence over `num_likelihood_rows` of the rows, each with its standard
-            error, as `nll_se`. Where there are several columns of labels, the former are those of
-            rows with a label of each, and `columns` has them of each column.
+            error, as `nll_se`. With several columns of labels, `columns` has those of each.
 
         Raises:
             InputError: bad input, or a label that training never saw.
@@ -189,10 +187,7 @@ class TrainedModel(Pretrained):
             class_names=self.labels.names or None,
             greatest=None if coverage is None else self.greatest_losses(coverage),
         )
-        if self.labels.columns:
-            table = self.classify_table(rows)
-            figures["columns"] = measure_columns(rows, self.labels, table)
-        return figures
+        return figures | measure_columns(self.labels, rows, self.classify_table)
 
     def classify(
         self,
@@ -232,9 +227,8 @@ class TrainedModel(Pretrained):
             >>> [row["label"] for row in seqssvae.load(run).classify(["abab", "cdcdcd"])]
             ['left', 'right']
         """
-        rows = self.read_sequences(sequences)
         answered = self.classify_rows(
-            rows,
+            self.read_sequences(sequences),
             mode=mode,
             num_samples=num_samples,
             seed=seed,

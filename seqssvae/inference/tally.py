@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -185,29 +185,33 @@ class Tally:
         return figures
 
 
-def measure_columns(rows: EncodedRows, labels: Labels, table: Floats) -> dict[str, dict[str, Any]]:
-    """What `evaluate` says of labelled rows, for each of several columns of labels.
+def measure_columns(
+    labels: Labels, rows: EncodedRows, classify: Callable[[EncodedRows], Floats]
+) -> dict[str, Any]:
+    """`columns`, what `evaluate` says of the labels of each of several columns; else nothing.
 
     Args:
-        rows: n rows; of each column, those whose label of it is known are measured.
         labels: The classes.
-        table: Probabilities of every class, `[n, K]`.
+        rows: Of each column, those are measured whose label of it is known.
+        classify: Gives the probabilities of every class, `[n, K]`, for n rows.
     """
-    found = {}
+    if not labels.columns:
+        return {}
+    table, found = classify(rows), dict[str, dict[str, Any]]()
     for column, names in labels.columns.items():
         y, _ = labels.of_column(column, rows.y, rows.candidates)
-        tally, known = Tally(), y >= 0
-        if known.any():
+        tally, known = Tally(), np.flatnonzero(y >= 0)
+        if len(known):
             probabilities = labels.marginal(column, table[known])
             columns = {
-                "log_loss": -np.log(probabilities[np.arange(known.sum()), y[known]].clip(1e-300)),
+                "log_loss": -np.log(probabilities[np.arange(len(known)), y[known]].clip(1e-300)),
                 "confidence": probabilities.max(1),
                 "predicted": probabilities.argmax(1),
                 "y": y[known],
             }
             tally = Tally.of_predictions(columns, len(names))
         found[column] = {**tally.prediction_metrics(), **tally.class_metrics(names)}
-    return found
+    return {"columns": found}
 
 
 def wilson_interval(num_hits: int, num_rows: int) -> tuple[float, float]:
