@@ -63,17 +63,8 @@ def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "proteins.fasta").write_text("".join(f">p{i}\nMK{'AV'[i % 2]}\n" for i in range(12)))
     families = "".join(f"p{i},{'xy'[i % 2]}\n" for i in range(12))
     (folder / "families.csv").write_text(f"id,family\n{families}")
-    calls = [
-        ("a room, please", "book,en"),
-        ("ein Zimmer, bitte", "book,de"),
-        ("stop it", "cancel,"),
-    ]
-    calls += [
-        ("no room, please", "cancel,en"),
-        ("kein Zimmer, bitte", "cancel,de"),
-        ("hallo", ",de"),
-    ]
-    rows = "".join(f'"{text}",{labels}\n' for text, labels in calls * 4)
+    calls = "a room,book,en|ein Zimmer,book,de|stop it,cancel,|hallo,,de|no room,cancel,en"
+    rows = f"{calls}|kein Zimmer,cancel,de|".replace("|", "\n") * 4
     (folder / "calls.csv").write_text(f"text,intent,language\n{rows}", encoding="utf-8")
     lines = [f'"{text}",{label}\n' for label, texts in PROSE.items() for text in texts]
     (folder / "messages.csv").write_text("body,kind\n" + "".join(lines * 2), encoding="utf-8")
