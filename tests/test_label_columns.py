@@ -203,7 +203,7 @@ def test_an_argument_names_labels_of_some_columns() -> None:
     assert labels.fitting("language=x=y, intent=b, c") == [3]
     for number, name in enumerate(labels.names):
         assert labels.fitting(name) == [number]
-    with pytest.raises(InputError, match=r"label: wanted COLUMN=LABEL, once for each of 'intent', "):
+    with pytest.raises(InputError, match=r"label: wanted COLUMN=LABEL, once for each of 'int"):
         labels.fitting("de")
     with pytest.raises(InputError, match=r"label: column 'language': wanted a .*mean 'de'"):
         labels.fitting("language=DE")
