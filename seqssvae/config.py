@@ -127,8 +127,8 @@ class ModelConfig:
     ngram_words: bool = setting(True, "Word n-grams are features too, if rows have words.")
     prior: Literal["learned", "uniform", "labelled"] | tuple[float, ...] = setting(
         "learned",
-        "p(y): the class frequencies of all rows by q(y|x), or of the labels, uniform, or the "
-        "probabilities.",
+        "p(y): the class frequencies of all rows by q(y|x), with training.teacher; of the labels; "
+        "uniform; or the probabilities.",
     )
 
 

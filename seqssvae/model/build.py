@@ -142,7 +142,7 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
 
     Args:
         config: The settings; the first weights depend on the seed alone.
-        prepared: The rows: their vocabulary, classes and, for a "labelled" prior, labels are read.
+        prepared: The rows: their vocabulary, classes and, for p(y), labels are read.
 
     Raises:
         InputError: `model.prior` has no positive number for each class.
@@ -174,7 +174,7 @@ def _prior(setting: str | tuple[float, ...], prepared: Prepared) -> Tensor | Non
                 f"got {list(setting)}"
             )
         shares = np.split(np.array(setting), np.cumsum(sizes)[:-1])
-    elif setting == "labelled" and labels.names:
+    elif setting != "uniform" and labels.names:
         rows = prepared.labelled
         known = [labels.of_column(c, rows.y, rows.candidates)[0] for c in labels.columns]
         shares = [  # no class is impossible

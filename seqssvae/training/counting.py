@@ -29,7 +29,8 @@ class Counting:
 
     A labelled row counts for its label, another one for each label with q(y | x). So counting is
     the M step of an EM algorithm whose E step is q: of the decoder's n-grams, if it has any, and
-    of a p(y) that is learned. Of a large corpus a random part is counted.
+    of a p(y) that is learned where a teacher initialised q: from random weights it is a poor judge
+    of the classes' frequencies. Of a large corpus a random part is counted.
 
     Args:
         config: The settings.
@@ -42,7 +43,8 @@ class Counting:
 
     def __init__(self, config: Config, model: SSVAE, prepared: Prepared) -> None:
         self.model, self.lm = model, model.decoder.ngrams
-        self.learns_prior = bool(model.num_classes) and config.model.prior == "learned"
+        learns = config.model.prior == "learned" and config.training.teacher
+        self.learns_prior = learns and model.num_classes > 0
         self.labels, self.labelled = prepared.labels, prepared.labelled
         self.unlabelled = prepared.unlabelled
         num_classes = max(model.num_classes, 1)

@@ -28,9 +28,10 @@ def test_a_mapping_of_settings_will_do(settings: Any) -> None:
         build_model({"model.latent_sise": 3}, vocabulary_size=7, num_classes=2)
 
 
-def test_a_prior_from_the_labelled_rows() -> None:
+@pytest.mark.parametrize("prior", ["labelled", "learned"])  # at first
+def test_a_prior_from_the_labelled_rows(prior: str) -> None:
     data = dataclasses.replace(prepared(), labelled=random_rows([0, 0, 0, 1], 0))
-    model = build(config(model__prior="labelled"), data)
+    model = build(config(model__prior=prior), data)
     torch.testing.assert_close(model.prior_logits.exp(), torch.tensor([4 / 6, 2 / 6]))
 
 

@@ -44,7 +44,6 @@ def test_a_trainer_evaluates_and_keeps_the_average(monkeypatch: pytest.MonkeyPat
         training__evaluate_every=steps,
         training__early_stopping="elbo",
         model__decoder_ngrams=0,
-        model__prior="uniform",
     )
     model = build(settings, data)
     stepper = Stepper(settings, model, data)

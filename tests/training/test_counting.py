@@ -100,8 +100,8 @@ def test_without_classes_each_row_counts_once() -> None:
 def test_the_prior_is_learned_from_labels_and_q(decoder_ngrams: int) -> None:
     """Also where the decoder has no n-grams; each class has one row more."""
     data = prepared()
-    model, one = make(data, config(model__decoder_ngrams=decoder_ngrams))
-    assert torch.equal(model.prior_logits.softmax(0), torch.tensor([0.5, 0.5]))
+    settings = config(model__decoder_ngrams=decoder_ngrams, training__teacher=True)
+    model, one = make(data, settings)
     one.count()
     rows = np.bincount(data.labelled.y, minlength=2) + q(model, data.unlabelled).sum(0) + 1
     assert abs(rows[0] - rows[1]) > 1
@@ -111,7 +111,7 @@ def test_the_prior_is_learned_from_labels_and_q(decoder_ngrams: int) -> None:
 def test_the_prior_of_several_columns_is_the_product_of_theirs() -> None:
     labels = Labels.of_columns({"a": ["0", "1"], "b": ["0", "1", "2"]})
     data = dataclasses.replace(prepared(), labels=labels, labelled=random_rows([0, 4, 5, 2], 0))
-    model, one = make(data, config())
+    model, one = make(data, config(training__teacher=True))
     one.count()
     weights = np.concatenate([np.eye(6)[data.labelled.y], q(model, data.unlabelled)])
     of_both = weights.sum(0).reshape(2, 3)
@@ -119,9 +119,12 @@ def test_the_prior_of_several_columns_is_the_product_of_theirs() -> None:
     torch.testing.assert_close(model.prior_logits.exp(), torch.tensor(shares / shares.sum()))
 
 
-@pytest.mark.parametrize("prior", ["uniform", "labelled", (0.9, 0.1)])
-def test_another_prior_stays_as_it_is(prior: str | tuple[float, ...]) -> None:
-    model, one = make(prepared(), config(model__prior=prior))
+@pytest.mark.parametrize(
+    ("prior", "teacher"),
+    [("uniform", True), ("labelled", True), ((0.9, 0.1), True), ("learned", False)],
+)
+def test_another_prior_stays_as_it_is(prior: str | tuple[float, ...], teacher: bool) -> None:
+    model, one = make(prepared(), config(model__prior=prior, training__teacher=teacher))
     before = model.prior_logits.clone()
     one.count()
     assert torch.equal(model.prior_logits, before)
