@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from seqssvae import devices
 from seqssvae.config import Config
-from seqssvae.data.batches import collate
 from seqssvae.data.corpus import Source
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
@@ -26,15 +25,19 @@ from seqssvae.inference.classify import fitted_weights, mode_powers
 from seqssvae.inference.conformal import HeldOut, greatest_losses, label_sets
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
 from seqssvae.inference.explain import explain_rows
-from seqssvae.inference.latent import interpolate
-from seqssvae.inference.predict import (
+from seqssvae.inference.generate import (
     LARGEST_SEED,
-    add_columns,
-    classify_table,
-    encode_table,
+    RADIUS,
+    REWRITING,
+    Decoding,
+    Generation,
+    Options,
     generate,
-    transfer_rows,
+    interpolate,
+    transfer,
 )
+from seqssvae.inference.novelty import log_prob
+from seqssvae.inference.predict import add_columns, classify_table, encode_table
 from seqssvae.inference.tally import measure_columns
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.runs.pretrained import Pretrained
@@ -42,6 +45,9 @@ from seqssvae.runs.run import RunContents, load_run, restore_model
 
 if TYPE_CHECKING:
     import datasets
+
+
+Sequences: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 
 MAX_SAMPLES = 1_000_000  # in a call
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than those of training
@@ -191,7 +197,7 @@ class TrainedModel(Pretrained):
 
     def classify(
         self,
-        sequences: Sequence[str] | Sequence[Sequence[str]],
+        sequences: Sequences,
         *,
         mode: str | None = None,
         num_samples: int = 0,
@@ -266,7 +272,7 @@ class TrainedModel(Pretrained):
 
     def explain(
         self,
-        sequences: Sequence[str] | Sequence[Sequence[str]],
+        sequences: Sequences,
         *,
         label: str | None = None,
         against: str | None = None,
@@ -313,77 +319,65 @@ class TrainedModel(Pretrained):
 
     def generate(
         self,
-        label: str | None = None,
+        label: str | Mapping[str, float] | None = None,
         n: int = 1,
-        *,
-        prefix: str | Sequence[str] = "",
-        strategy: str = "sample",
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        width: int = 8,
-        max_length: int | None = None,
-        seed: int = 0,
+        **options: Unpack[Generation],
     ) -> list[str | list[str]]:
         """Generate sequences of a label, each from its own z ~ p(z).
 
         Sequence i depends on the seed and on i only, not on `n`.
 
         Args:
-            label: A class's name; None for a model without classes.
+            label: A class's name, or weights of classes by name, which are blended; None for a
+                model without classes, or for the likeliest class of `like`.
             n: Number of sequences.
-            prefix: First symbols of each sequence.
-            strategy: "sample", "greedy" or "beam".
-            temperature: Temperature of the sampled symbols; below 1 is nearer to greedy.
-            top_k: Sample from the k likeliest symbols; 0 for all.
-            top_p: Sample from the likeliest symbols with this total probability.
-            width: Width of the beam.
-            max_length: Largest number of symbols, EOS included.
-            seed: The same seed gives the same sequences; 0 or more.
+            options: See `seqssvae.inference.generate.Generation`.
 
         Raises:
-            InputError: an unknown label or strategy, or a number out of range.
+            InputError: an unknown label, a number out of range, or nothing that fits the options.
 
         Example:
             >>> model = seqssvae.load(run)
             >>> model.generate("left", 3, seed=1) == model.generate("left", 3, seed=1)
             True
         """
-        self.require_decoder("generate")
-        if label is None and self.labels.names:
-            raise InputError(f"label: wanted one of {', '.join(self.labels.names)}, got none")
-        generated = generate(
-            self.model,
-            n,
-            None if label is None else self.labels.of_argument(label),
-            max_length=self._longest if max_length is None else max_length,
-            strategy=strategy,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            width=width,
-            prefix=self.vocabulary.encode(prefix) if prefix else [],
-            seed=seed,
-        )
-        return [self.vocabulary.decode(row) for row in generated]
+        return list(self.iterate(label, n, **options))
+
+    def iterate(
+        self,
+        label: str | Mapping[str, float] | None = None,
+        n: int = 1,
+        **options: Unpack[Generation],
+    ) -> Iterator[str | list[str]]:
+        """As `generate`, some thousand sequences at a time."""
+        like, radius = options.pop("like", None), options.pop("radius", RADIUS)
+        near, unique = None, options.pop("unique", False)
+        decoding = self._decoding("generate", options)
+        if like is not None:
+            encoded = self.encode([like])
+            near = encoded["loc"][0], radius
+            if label is None and self.labels.names:
+                label = self.labels.names[encoded["probabilities"][0].argmax()]
+        y = self.labels.of_generation(label)
+        return generate(self.model, self.vocabulary, n, y, decoding, near=near, unique=unique)
 
     def transfer(
-        self, sequences: Sequence[str] | Sequence[Sequence[str]], to: str
+        self, sequences: Sequences, to: str, **options: Unpack[Options]
     ) -> list[str | list[str]]:
-        """Rewrite each sequence under another label: the same z, another y, decoded greedily.
+        """Rewrite each sequence under another label: the same z, another y.
 
-        Raises:
-            InputError: an unknown label.
+        Args:
+            sequences: As in `classify`.
+            to: The label.
+            options: As of `generate`; by default the best of 16 samples at temperature 0.8.
 
         Example:
             >>> len(seqssvae.load(run).transfer(["abab"], to="right"))
             1
         """
-        self.require_decoder("transfer")
-        rows = self.read_sequences(sequences)
-        y = self.labels.of_argument(to)
-        written = transfer_rows(self.model, rows, to=y, max_length=self._longest)
-        return [self.vocabulary.decode(ids) for ids in written]
+        decoding = self._decoding("transfer", {**REWRITING, **options})
+        rows, y = self.read_sequences(sequences), self.labels.of_argument(to)
+        return list(map(self.vocabulary.decode, transfer(self.model, rows, decoding, to=y)))
 
     def interpolate(
         self,
@@ -392,29 +386,32 @@ class TrainedModel(Pretrained):
         steps: int = 5,
         *,
         label: str | None = None,
+        **options: Unpack[Options],
     ) -> list[str | list[str]]:
-        """Interpolate z from one sequence to another, decoding greedily.
+        """Interpolate z from one sequence to another.
 
         Args:
             a: First sequence.
             b: Last sequence.
             steps: Number of sequences, both ends included, at least 2.
             label: Label of all of them; the likeliest label of `a` when None.
-
-        Raises:
-            InputError: fewer than 2 steps, or an unknown label.
+            options: As of `transfer`.
 
         Example:
             >>> len(seqssvae.load(run).interpolate("ab", "abababab", steps=4))
             4
         """
-        self.require_decoder("interpolate")
-        check_whole("steps", steps, 2, MAX_SAMPLES)
+        decoding = self._decoding("interpolate", {**REWRITING, **options})
         rows = self.read_sequences([a, b])
-        batch = collate(rows, np.arange(2), num_classes=self.model.num_classes)
         y = None if label is None else self.labels.of_argument(label)
-        written = interpolate(self.model, batch, steps=steps, y=y, max_length=self._longest)
-        return [self.vocabulary.decode(ids) for ids in written]
+        written = interpolate(self.model, rows, decoding, steps=steps, y=y)
+        return list(map(self.vocabulary.decode, written))
+
+    def log_prob(self, sequences: Sequences, label: str | None = None) -> NDArray[np.float64]:
+        """log p(x) of each sequence in nats, or log p(x | y), by 16 samples of z, `[n]`."""
+        self.require_decoder("log_prob")
+        y = None if label is None else self.labels.of_argument(label)
+        return log_prob(self.model, self.read_sequences(sequences), y)
 
     def classify_table(
         self, rows: EncodedRows, *, mode: str | None = None, num_samples: int = 0, seed: int = 0
@@ -431,9 +428,7 @@ class TrainedModel(Pretrained):
             seed=seed,
         )
 
-    def encode(
-        self, sequences: Sequence[str] | Sequence[Sequence[str]]
-    ) -> dict[str, NDArray[np.floating]]:
+    def encode(self, sequences: Sequences) -> dict[str, NDArray[np.floating]]:
         """Encode sequences into the latent space.
 
         Returns:
@@ -482,7 +477,7 @@ class TrainedModel(Pretrained):
         """Rows of a file, encoded for this model, with their labels if `labels`."""
         return self.reader.read(data, labels=labels)
 
-    def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
+    def read_sequences(self, sequences: Sequences) -> EncodedRows:
         """Texts, or lists of tokens, encoded for this model; of a DataFrame, its rows as of a file.
 
         Raises:
@@ -507,9 +502,10 @@ class TrainedModel(Pretrained):
             checksum=contents.checksum,
         )
 
-    @property
-    def _longest(self) -> int:
-        return int(self.config.data.max_length * EXTRA_LENGTH)
+    def _decoding(self, what: str, options: Options) -> Decoding:
+        self.require_decoder(what)
+        longest = int(self.config.data.max_length * EXTRA_LENGTH)
+        return Decoding.of_options(self.vocabulary, longest, **options)
 
 
 def _check_samples(num_samples: int, seed: int, *, least: int = 0) -> None:

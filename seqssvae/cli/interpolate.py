@@ -1,7 +1,13 @@
-"""Interpolate between two texts in the latent space. Tokens are separated by spaces."""
+"""Interpolate between two texts in the latent space. Tokens are separated by spaces.
+
+By default the best of several samples at each step, and another one at each step where they differ.
+"""
 
 import argparse
 from typing import Any
+
+from seqssvae.cli.generate import shown
+from seqssvae.cli.settings import add_decoding, decoding_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", metavar="L", help="label of all (default: the most probable of A)"
     )
+    add_decoding(parser, temperature=0.8, best_of=16)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
     model = load(arguments.run, arguments.device)
+    options = decoding_options(arguments, model.vocabulary.kind)
     a, b = model.reader.split_texts([arguments.a, arguments.b])
-    sequences = model.interpolate(a, b, arguments.steps, label=arguments.label)
-    for sequence in sequences:
-        print(sequence if isinstance(sequence, str) else " ".join(sequence))
-    return {"sequences": sequences}
+    sequences = model.interpolate(a, b, arguments.steps, label=arguments.label, **options)
+    return {"sequences": shown(sequences)}

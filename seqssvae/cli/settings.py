@@ -150,6 +150,46 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
     add_rows(parser, "--labels", help=help)
 
 
+def add_decoding(
+    parser: argparse.ArgumentParser, *, temperature: float = 1.0, best_of: int = 1
+) -> None:
+    """Declare the flags of `seqssvae.inference.generate.Options`, with these defaults."""
+    strategies, decoding = ("sample", "greedy", "beam"), parser.add_argument_group("decoding")
+    for name, options in {
+        "prefix": {"default": "", "metavar": "S", "help": "prefix of every sequence"},
+        "strategy": {"choices": strategies, "default": "sample", "help": "decoding"},
+        "temperature": {
+            **{"type": float, "default": temperature, "metavar": "T"},
+            "help": "below 1: more probable symbols",
+        },
+        "top-k": _whole(0, "K", "keep the K most probable symbols; 0: all"),
+        "top-p": {
+            **{"type": float, "default": 1.0, "metavar": "P"},
+            "help": "keep the most probable, P in total",
+        },
+        "best-of": _whole(best_of, "N", "samples of which the best one is kept"),
+        "width": _whole(8, "W", "width of the beam"),
+        "constraint": {"metavar": "REGEX", "help": "only sequences that match it as a whole"},
+        "min-length": _whole(0, "N", "smallest number of symbols"),
+        "max-length": _whole(None, "N", "largest number of symbols"),
+        "seed": _whole(0, "S", "seed of the samples"),
+    }.items():
+        decoding.add_argument(f"--{name}", **options)  # type: ignore[arg-type]
+
+
+def _whole(default: int | None, metavar: str, help: str) -> dict[str, Any]:
+    return {"type": int, "default": default, "metavar": metavar, "help": help}
+
+
+def decoding_options(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """What the flags of `add_decoding` say, for a model with symbols of a kind."""
+    names = "prefix strategy temperature top_k top_p best_of width constraint min_length max_length"
+    options = {name: getattr(arguments, name) for name in (*names.split(), "seed")}
+    if kind == "tokens":
+        options["prefix"] = options["prefix"].split()
+    return options
+
+
 def read_rows(arguments: argparse.Namespace, config: Config, *, of: str = "data") -> Any:
     """The files of `--data`, or their rows with the labels of `--labels`, read by a config.
 

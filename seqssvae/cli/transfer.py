@@ -1,19 +1,26 @@
-"""Rewrite texts under another label: the same z, another y. Tokens are separated by spaces."""
+"""Rewrite texts under another label: the same z, another y. Tokens are separated by spaces.
+
+By default the best of several samples: by log p(x | y, z) per symbol and by length, a loop last.
+"""
 
 import argparse
 from typing import Any
+
+from seqssvae.cli.generate import shown
+from seqssvae.cli.settings import add_decoding, decoding_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to rewrite")
     parser.add_argument("--to", required=True, metavar="L", help="label to rewrite them under")
+    add_decoding(parser, temperature=0.8, best_of=16)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.trained import load
 
     model = load(arguments.run, arguments.device)
-    sequences = model.transfer(model.reader.split_texts(arguments.texts), to=arguments.to)
-    for sequence in sequences:
-        print(sequence if isinstance(sequence, str) else " ".join(sequence))
-    return {"to": arguments.to, "sequences": sequences}
+    options = decoding_options(arguments, model.vocabulary.kind)
+    texts = model.reader.split_texts(arguments.texts)
+    sequences = model.transfer(texts, to=arguments.to, **options)
+    return {"to": arguments.to, "sequences": shown(sequences)}

@@ -178,6 +178,26 @@ class Labels:
             found[name] = value
         return found
 
+    def of_generation(
+        self, label: str | Mapping[str, float] | None
+    ) -> int | NDArray[np.float64] | Integers | None:
+        """A class; weights of all classes, `[K]`, that are blended; or classes that are drawn from.
+
+        Raises:
+            InputError: as of `fitting`, or weights that are none.
+        """
+        if label is None or isinstance(label, str):
+            fitting = self.fitting(label)
+            if fitting is None or len(fitting) == 1:
+                return fitting and fitting[0]
+            return np.array(fitting)
+        weights = np.zeros(len(self.names))
+        for name, weight in label.items():
+            weights[self.of_argument(name)] = weight
+        if not (weights.min(initial=0) >= 0 and 0 < weights.sum() < np.inf):
+            raise InputError(f"label: wanted weights of 0 or more, not all 0, got {dict(label)}")
+        return np.asarray(weights / weights.sum())
+
     def save(self, path: Path) -> None:
         """Write a JSON list of the names, or of several columns an object with a list of each.
 

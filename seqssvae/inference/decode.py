@@ -1,7 +1,7 @@
 """Greedy decoding, sampling and beam search over `Decoder.step`.
 
 PAD, BOS and UNK are never decoded: their probability is set to 0. A path ends with EOS, or is cut
-at `max_length` symbols; its prefix is part of it.
+at `max_length` symbols; its prefix is part of it. `limits` are those of this length and prefix.
 """
 
 import contextlib
@@ -9,13 +9,14 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from seqssvae import progress
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.errors import InputError
+from seqssvae.inference.constraint import Limits
+from seqssvae.inference.noise import Noise
 from seqssvae.nn.decoder import Decoder, DecoderState
 from seqssvae.nn.precision import products
 from seqssvae.shapes import wide
@@ -23,7 +24,6 @@ from seqssvae.shapes import wide
 NUM_ROWS = 1024  # decoder rows that run at once
 NUM_LOGITS = 2**22  # logits of those rows, at most
 GENERATED = "sequences generated"
-NOISE_STEPS = 64  # uniform numbers that are drawn for a row at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ def greedy(
     *,
     max_length: int,
     prefix: Sequence[int] = (),
+    limits: Limits | None = None,
     num_rows: int = NUM_ROWS,
 ) -> list[list[int]]:
     """The likeliest symbol at each step.
@@ -74,6 +75,7 @@ def greedy(
         y: Classes, int64 `[N]`; None without classes.
         max_length: Maximum number of symbols of a path, prefix and EOS included.
         prefix: Symbols that every path begins with.
+        limits: What may come next; nothing but the length is limited when None.
         num_rows: Decoder rows that run at once.
 
     Returns:
@@ -82,12 +84,12 @@ def greedy(
     Raises:
         InputError: `max_length` or the prefix is invalid.
     """
-    _check_prefix(prefix, max_length)
+    check_prefix(prefix, max_length)
 
     def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         return logits.argmax(-1)
 
-    return _extend_all(decoder, z, y, max_length, prefix, num_rows, choose)
+    return _extend_all(decoder, z, y, max_length, prefix, limits, num_rows, choose)
 
 
 def sample(
@@ -100,13 +102,15 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
     prefix: Sequence[int] = (),
+    limits: Limits | None = None,
     generator: torch.Generator | None = None,
+    streams: Sequence[int] | None = None,
     num_rows: int = NUM_ROWS,
 ) -> list[list[int]]:
     """Paths sampled from p(x | y, z), or from its likelier part.
 
-    Row n has a random stream of its own, given by the generator and n: its path does not depend on
-    the other rows or on their number.
+    Row n has a random stream, that of the generator and of n or `streams[n]`: its path does not
+    depend on the other rows or on their number.
 
     Args:
         decoder: The network of p(x | y, z).
@@ -118,7 +122,9 @@ def sample(
         top_p: Sample among the fewest likeliest symbols that have this probability together
             (Holtzman et al. 2020), after the temperature and, if both are given, among the `top_k`.
         prefix: Symbols that every path begins with.
+        limits: As in `greedy`.
         generator: Generator from which one number is drawn; torch's global one when None.
+        streams: Number of each row's stream, `[N]`; 0 to N - 1 when None.
         num_rows: Decoder rows that run at once.
 
     Returns:
@@ -127,7 +133,7 @@ def sample(
     Raises:
         InputError: an option is out of range, or the prefix is invalid.
     """
-    _check_prefix(prefix, max_length)
+    check_prefix(prefix, max_length)
     if not 0 < temperature < float("inf"):
         raise InputError(f"temperature: wanted a number above 0, got {temperature}")
     if top_k < 0:
@@ -136,7 +142,7 @@ def sample(
         raise InputError(f"top_p: wanted a number above 0 and at most 1, got {top_p}")
     device = "cpu" if generator is None else generator.device
     seed = int(torch.randint(2**62, (), generator=generator, device=device))
-    noise = _Noise(seed, len(z))
+    noise = Noise(seed, range(len(z)) if streams is None else streams)
 
     def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         logits = logits - logits.amax(-1, keepdim=True)  # a tiny temperature must not overflow
@@ -145,7 +151,7 @@ def sample(
             probability, noise.uniform(rows, step).to(probability), top_k=top_k, top_p=top_p
         )
 
-    return _extend_all(decoder, z, y, max_length, prefix, num_rows, choose)
+    return _extend_all(decoder, z, y, max_length, prefix, limits, num_rows, choose)
 
 
 def beam(
@@ -156,6 +162,7 @@ def beam(
     max_length: int,
     width: int = 8,
     prefix: Sequence[int] = (),
+    limits: Limits | None = None,
     num_rows: int = NUM_ROWS,
 ) -> Paths:
     """The likeliest path of each row by beam search.
@@ -170,12 +177,13 @@ def beam(
         max_length: Maximum number of symbols of a path, prefix and EOS included.
         width: Paths that each row keeps, at least 1.
         prefix: Symbols that every path begins with.
+        limits: What may come next; nothing but the length is limited when None.
         num_rows: Decoder rows that run at once.
 
     Raises:
         InputError: an option is out of range, or the prefix is invalid.
     """
-    _check_prefix(prefix, max_length)
+    check_prefix(prefix, max_length)
     if width < 1:
         raise InputError(f"width: wanted at least 1, got {width}")
     paths = Paths(
@@ -185,9 +193,9 @@ def beam(
     )
     with progress.task(GENERATED, len(z)) as task, evaluation_mode(decoder):
         for rows in _portions(decoder, z, num_rows, width):
-            beams = _start_beams(decoder, z, y, rows, prefix)
-            for _ in range(max_length - len(prefix)):
-                beams = beams.extend(decoder, width)
+            beams = _start_beams(decoder, z, y, rows, prefix, limits)
+            for step in range(max_length - len(prefix)):
+                beams = beams.extend(decoder, width, limits, step)
                 is_done = beams.finished[:, 0]
                 if bool(is_done.any()):
                     beams.select(is_done.nonzero().squeeze(1)).store(paths)
@@ -229,23 +237,8 @@ def draw(probability: Tensor, uniform: Tensor, *, top_k: int = 0, top_p: float =
     return (chosen if order is None else order.gather(-1, chosen)).squeeze(-1)
 
 
-class _Noise:
-    """A stream of uniform numbers for each row, a function of the seed and the row's index."""
-
-    def __init__(self, seed: int, num_rows: int) -> None:
-        self._streams = [np.random.default_rng([seed, row]) for row in range(num_rows)]
-        self._drawn = np.empty((num_rows, NOISE_STEPS))
-
-    def uniform(self, rows: Tensor, step: int) -> Tensor:
-        """The numbers of a step for some rows, `[n]` on the CPU; steps 0, 1, ... come in order."""
-        indices = rows.cpu().numpy()
-        if step % NOISE_STEPS == 0:
-            for row in indices:
-                self._drawn[row] = self._streams[row].random(NOISE_STEPS)
-        return torch.from_numpy(self._drawn[indices, step % NOISE_STEPS])
-
-
-def _check_prefix(prefix: Sequence[int], max_length: int) -> None:
+def check_prefix(prefix: Sequence[int], max_length: int) -> None:
+    """Raise if a prefix does not fit, or has a special symbol."""
     if max_length < 1:
         raise InputError(f"max_length: wanted at least 1, got {max_length}")
     if len(prefix) > max_length:
@@ -266,6 +259,7 @@ def _extend_all(
     y: Tensor | None,
     max_length: int,
     prefix: Sequence[int],
+    limits: Limits | None,
     num_rows: int,
     choose: Callable[[Tensor, Tensor, int], Tensor],
 ) -> list[list[int]]:
@@ -277,17 +271,26 @@ def _extend_all(
     with progress.task(GENERATED, len(z)) as task, evaluation_mode(decoder):
         for rows in _portions(decoder, z, num_rows):
             state = decoder.start(z[rows], None if y is None else y[rows])
-            read = torch.full_like(rows, BOS)
+            read, places = (
+                torch.full_like(rows, BOS),
+                None if limits is None else limits.states(rows),
+            )
             for symbol in prefix:
                 _, state = decoder.step(read, state)
                 read = torch.full_like(rows, symbol)
             for step in range(max_length - len(prefix)):
                 logits, state = decoder.step(read, state)
-                read = choose(_exclude_special(wide(logits)), rows, step)
+                scores = _exclude_special(wide(logits))
+                if limits is not None and places is not None:
+                    scores = limits.mask(scores, places, step)
+                read = choose(scores, rows, step)
                 is_open = (read != EOS).nonzero().squeeze(1)
                 if len(is_open) < len(rows):
                     task.advance(len(rows) - len(is_open))
                     rows, read, state = rows[is_open], read[is_open], state.select(is_open)
+                    places = None if places is None else places[is_open]
+                if limits is not None and places is not None:
+                    places = limits.advance(places, read)
                 for row, symbol in zip(rows.tolist(), read.tolist(), strict=True):
                     paths[row].append(symbol)
                 if not len(rows):
@@ -319,6 +322,7 @@ class _Beams:
         finished: Which paths end with EOS, bool `[n, W]`.
         symbols: The paths, `[n, W, t]`; PAD after EOS.
         state: State of the `n W` paths, row by row, before the last symbol is read.
+        places: States of the limits, `[n, W]`; zeros without limits.
     """
 
     rows: Tensor
@@ -326,14 +330,17 @@ class _Beams:
     finished: Tensor
     symbols: Tensor
     state: DecoderState
+    places: Tensor
 
-    def extend(self, decoder: Decoder, width: int) -> "_Beams":
+    def extend(self, decoder: Decoder, width: int, limits: Limits | None, step: int) -> "_Beams":
         """Read the last symbols and keep the likeliest paths that are one symbol longer."""
         num_rows, num_paths = self.scores.shape
         logits, state = decoder.step(self.symbols[..., -1].flatten(), self.state)
         log_prob = _exclude_special(wide(logits).log_softmax(-1))
         vocabulary_size = log_prob.shape[-1]
         log_prob = log_prob.view(num_rows, num_paths, vocabulary_size)
+        if limits is not None:
+            log_prob = limits.mask(log_prob, self.places, step)
         stay = log_prob.new_full((vocabulary_size,), -torch.inf)
         stay[PAD] = 0.0  # a finished path has one continuation, with probability 1
         log_prob = torch.where(self.finished.unsqueeze(-1), stay, log_prob)
@@ -341,12 +348,14 @@ class _Beams:
         scores, index = candidates.topk(min(width, candidates.shape[1]), dim=1)
         parent, symbol = index // vocabulary_size, index % vocabulary_size  # [n, W']
         row = torch.arange(num_rows, device=index.device).unsqueeze(1)
+        places = self.places[row, parent]
         return _Beams(
             self.rows,
             scores,
             self.finished[row, parent] | (symbol == EOS),
             torch.cat([self.symbols[row, parent], symbol.unsqueeze(-1)], -1),
             state.select((row * num_paths + parent).flatten()),
+            places if limits is None else limits.advance(places, symbol),
         )
 
     def select(self, index: Tensor) -> "_Beams":
@@ -359,6 +368,7 @@ class _Beams:
             self.finished[index],
             self.symbols[index],
             self.state.select((index.unsqueeze(1) * num_paths + path).flatten()),
+            self.places[index],
         )
 
     def store(self, paths: Paths) -> None:
@@ -371,7 +381,12 @@ class _Beams:
 
 
 def _start_beams(
-    decoder: Decoder, z: Tensor, y: Tensor | None, rows: Tensor, prefix: Sequence[int]
+    decoder: Decoder,
+    z: Tensor,
+    y: Tensor | None,
+    rows: Tensor,
+    prefix: Sequence[int],
+    limits: Limits | None,
 ) -> _Beams:
     """One path for each row: BOS and the prefix."""
     state = decoder.start(z[rows], None if y is None else y[rows])
@@ -380,4 +395,6 @@ def _start_beams(
     for before, after in itertools.pairwise((BOS, *prefix)):
         logits, state = decoder.step(torch.full_like(rows, before), state)
         scores = scores + wide(logits).log_softmax(-1)[:, after : after + 1]
-    return _Beams(rows, scores, torch.zeros_like(scores, dtype=torch.bool), symbols, state)
+    is_done = torch.zeros_like(scores, dtype=torch.bool)
+    places = is_done.long() if limits is None else limits.states(is_done.long())
+    return _Beams(rows, scores, is_done, symbols, state, places)

@@ -14,10 +14,10 @@ from seqssvae.shapes import wide
 BATCH_SIZE = 128
 
 
-def log_prob_per_symbol(
+def log_joint_table(
     model: SSVAE, rows: EncodedRows, *, num_samples: int = 16, seed: int = 0
 ) -> NDArray[np.float64]:
-    """log p(x) / T of each row, p(x) = sum_y p(y) p(x | y), in nats per symbol, EOS included.
+    """log p(x, y) of each row and label in nats per sequence, log p(x) without classes.
 
     p(x | y) is estimated by importance sampling (Burda et al. 2016, eq. 8). All rows share their
     noise, so a row's value depends on the row and the seed alone.
@@ -29,18 +29,34 @@ def log_prob_per_symbol(
         seed: Seed of the samples.
 
     Returns:
-        `[n]`.
+        `[n, K]`, or `[n, 1]` without classes.
     """
-    log_prob = np.zeros(len(rows))
+    table = np.zeros((len(rows), max(model.num_classes, 1)))
     with evaluation_mode(model):
         noise = common_noise(model, num_samples, torch.Generator().manual_seed(seed))
         for indices, batch in evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes):
             batch = batch.to(model.prior_logits.device)
             features = model.encode(batch.x, batch.lengths, batch.whole)
             samples = sample_log_likelihood(model, batch, features, noise)
-            joint = log_joint(model, *map(wide, samples))  # [K, B]
-            log_prob[indices] = (joint.logsumexp(0).cpu() / batch.lengths).numpy()
-    return log_prob
+            table[indices] = log_joint(model, *map(wide, samples)).t().cpu().numpy()
+    return table
+
+
+def log_prob_per_symbol(
+    model: SSVAE, rows: EncodedRows, *, num_samples: int = 16, seed: int = 0
+) -> NDArray[np.float64]:
+    """log p(x) / T of each row, in nats per symbol, EOS included, `[n]`; see `log_joint_table`."""
+    return log_prob(model, rows, num_samples=num_samples, seed=seed) / rows.lengths
+
+
+def log_prob(
+    model: SSVAE, rows: EncodedRows, y: int | None = None, *, num_samples: int = 16, seed: int = 0
+) -> NDArray[np.float64]:
+    """log p(x) of each row, or log p(x | y), in nats, `[n]`; see `log_joint_table`."""
+    table = log_joint_table(model, rows, num_samples=num_samples, seed=seed)
+    if y is None:
+        return np.asarray(np.logaddexp.reduce(table, 1))
+    return table[:, y] - float(model.prior_logits[y])
 
 
 def novelty(log_prob: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:

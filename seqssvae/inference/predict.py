@@ -6,25 +6,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from seqssvae import progress
 from seqssvae.data.batches import Batch, evaluation_batches
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.rows import MAX_SYMBOLS
-from seqssvae.errors import InputError, check_whole
+from seqssvae.errors import InputError
 from seqssvae.inference.classify import classify
-from seqssvae.inference.decode import GENERATED, beam, greedy, sample
-from seqssvae.inference.latent import encode_z, transfer
+from seqssvae.inference.latent import encode_z
 from seqssvae.model.ssvae import SSVAE
 
 if TYPE_CHECKING:
     import datasets
 
 BATCH_SIZE = 256
-MAX_WIDTH = 1_000_000  # of a beam
-MAX_SEQUENCES = 10_000_000  # that are generated in a call
-LARGEST_SEED = 2**63 - 1
 MAX_ROWS, NUM_SYMBOLS = 4096, 2**14  # of a batch that is classified
 
 
@@ -78,19 +72,6 @@ def encode_table(
     return table
 
 
-def transfer_rows(
-    model: SSVAE, rows: EncodedRows, *, to: int, max_length: int, batch_size: int = BATCH_SIZE
-) -> list[list[int]]:
-    """Each row rewritten under another label; see `transfer`."""
-    written: list[list[int]] = [[] for _ in range(len(rows))]
-    with progress.task(GENERATED, len(rows)):
-        for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
-            sequences = transfer(model, batch, to=to, max_length=max_length)
-            for index, ids in zip(indices, sequences, strict=True):
-                written[int(index)] = ids
-    return written
-
-
 def _batches(
     model: SSVAE, rows: EncodedRows, batch_size: int, what: str, *, num_symbols: int | None = None
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
@@ -102,74 +83,6 @@ def _batches(
         for indices, batch in batches:
             yield indices, batch
             task.advance(len(indices))
-
-
-def generate(
-    model: SSVAE,
-    n: int,
-    y: int | None,
-    *,
-    max_length: int,
-    strategy: str = "sample",
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    width: int = 8,
-    prefix: Sequence[int] = (),
-    seed: int = 0,
-) -> list[list[int]]:
-    """New sequences, each from its own z ~ p(z), which depends on the seed and its number alone.
-
-    Args:
-        model: The model.
-        n: Number of sequences.
-        y: The class, or None.
-        max_length: Largest number of symbols, EOS included.
-        strategy: "sample", "greedy" or "beam"; the options are those of the function in `decode`.
-        temperature: Option of "sample".
-        top_k: Option of "sample".
-        top_p: Option of "sample".
-        width: Option of "beam".
-        prefix: First symbols of each sequence.
-        seed: Seed of z and of the samples.
-
-    Raises:
-        InputError: an unknown strategy, or a number out of range.
-    """
-    check_whole("n", n, 0, MAX_SEQUENCES)
-    check_whole("seed", seed, 0, LARGEST_SEED)
-    check_whole("top_k", top_k, 0, LARGEST_SEED)
-    check_whole("max_length", max_length, 1, MAX_SYMBOLS)
-    z = _draw_z(model, n, seed)
-    of_each = None if y is None else torch.full((n,), y, device=z.device)
-    if strategy == "sample":
-        return sample(
-            model.decoder,
-            z,
-            of_each,
-            max_length=max_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            prefix=prefix,
-            generator=torch.Generator().manual_seed(seed),
-        )
-    if strategy == "greedy":
-        return greedy(model.decoder, z, of_each, max_length=max_length, prefix=prefix)
-    if strategy == "beam":
-        check_whole("width", width, 1, MAX_WIDTH)
-        return beam(
-            model.decoder, z, of_each, max_length=max_length, width=width, prefix=prefix
-        ).sequences
-    raise InputError(f"strategy: wanted sample, greedy or beam, got {strategy}")
-
-
-def _draw_z(model: SSVAE, n: int, seed: int) -> Tensor:
-    """z ~ p(z), `[n, Z]`, each by the seed and its number alone."""
-    drawn = np.empty((n, model.latent_size))
-    for row in range(n):
-        drawn[row] = np.random.default_rng([seed, row]).standard_normal(drawn.shape[1])
-    return torch.from_numpy(drawn).to(model.prior_logits)
 
 
 def add_columns(

@@ -18,7 +18,8 @@ from seqssvae.data.encode import encode_given
 from seqssvae.data.prepare import Prepared, Start
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import fitted_weights
-from seqssvae.inference.predict import classify_table, generate
+from seqssvae.inference.generate import Decoding, generate
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.grow import copy_weights
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.overrides import override
@@ -103,14 +104,8 @@ class StartingRun:
         num_rows = max(1, min(REPLAYED, MOST_REPLAYED // len(names)))
         sequences: list[Any] = []
         for y in map(labels.names.index, names):
-            ids = generate(
-                self.model,
-                DRAWN * num_rows,
-                y,
-                max_length=self.contents.config.data.max_length,
-                seed=y,
-            )
-            drawn = [vocabulary.decode(row) for row in ids]
+            decoding = Decoding(self.contents.config.data.max_length, seed=y)
+            drawn = list(generate(self.model, vocabulary, DRAWN * num_rows, y, decoding))
             order = np.argsort(-self.classify(drawn)[:, y], kind="stable")
             ranked = [drawn[i] for i in order if "".join(drawn[i]).strip()]
             if not ranked:
