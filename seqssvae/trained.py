@@ -331,7 +331,9 @@ class TrainedModel(Pretrained):
             label: A class's name, or weights of classes by name, which are blended; None for a
                 model without classes, or for the likeliest class of `like`.
             n: Number of sequences.
-            options: See `seqssvae.inference.generate.Generation`.
+            options: prefix, strategy ("sample", "greedy", "beam"), temperature, top_k, top_p,
+                best_of, width, constraint, min_length, max_length, seed; like, radius, unique. They
+                are the flags of `seqssvae generate`.
 
         Raises:
             InputError: an unknown label, a number out of range, or nothing that fits the options.

@@ -311,12 +311,25 @@ def test_transfer_interpolate_encode(model: TrainedModel) -> None:
         for name, value in model.encode([text]).items():
             np.testing.assert_allclose(value[0], encoded[name][i], atol=1e-5)
     for steps in (2, 5):
-        walk = model.interpolate("abab", "cdcd", steps, label="left")
+        walk = model.interpolate("abab", "cdcd", steps, label="left", strategy="greedy")
         assert len(walk) == steps
-    ends = [model.transfer([text], to="left")[0] for text in ("abab", "cdcd")]
+    ends = [model.transfer([one], to="left", strategy="greedy")[0] for one in ("abab", "cdcd")]
     assert begin([walk[0], walk[-1]]) == begin(ends)
     own = model.classify(["abab"])[0]["label"]  # of the first, where no label is given
     assert model.interpolate("abab", "cdcd", 4) == model.interpolate("abab", "cdcd", 4, label=own)
+
+
+def test_scores_are_those_of_bayes_rule(model: TrainedModel) -> None:
+    """log p(x) = log sum_y p(y) p(x | y); the better label has the higher posterior."""
+    by_label = np.stack([model.log_prob(TEXTS, name) for name in model.labels.names])
+    prior = model.model.prior_logits.double().numpy()
+    joint = by_label + prior[:, None]
+    np.testing.assert_allclose(model.log_prob(TEXTS), np.logaddexp.reduce(joint, 0), atol=1e-6)
+    posterior = table(model.classify(TEXTS, mode="posterior", num_samples=16))
+    powers = model.weights("posterior")[1]
+    logits = powers * (joint - np.logaddexp.reduce(joint, 0))
+    want = np.exp(logits - np.logaddexp.reduce(logits, 0)).T
+    np.testing.assert_allclose(posterior, want, atol=1e-4)
 
 
 def test_the_plain_vae(plain: TrainedModel) -> None:

@@ -181,16 +181,10 @@ class Labels:
     def of_generation(
         self, label: str | Mapping[str, float] | None
     ) -> int | NDArray[np.float64] | Integers | None:
-        """A class; weights of all classes, `[K]`, that are blended; or classes that are drawn from.
-
-        Raises:
-            InputError: as of `fitting`, or weights that are none.
-        """
-        if label is None or isinstance(label, str):
-            fitting = self.fitting(label)
-            if fitting is None or len(fitting) == 1:
-                return fitting and fitting[0]
-            return np.array(fitting)
+        """A class, weights of all classes, `[K]`, to blend them, or classes to draw from."""
+        if not isinstance(label, Mapping):
+            fits = self.fitting(label)
+            return fits[0] if fits and len(fits) == 1 else fits if fits is None else np.array(fits)
         weights = np.zeros(len(self.names))
         for name, weight in label.items():
             weights[self.of_argument(name)] = weight

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from seqssvae.data.sentencepieces import NUM_BYTES, SPACE_MARK
@@ -74,13 +73,12 @@ class Limits:
         source, target = np.unique(
             np.stack([np.repeat(np.arange(len(after)), after.shape[1]), after.ravel()]), axis=1
         )
-        edges = csr_matrix((np.ones(len(source)), (source, target)), (len(after),) * 2)
         possible, index, settled = [automaton.accepts], [0], None  # from the longest length down
         for length in reversed(range(max_length)):
             may_end = length >= min_length
             if settled is not may_end:  # once a length changes nothing, a shorter one does not
-                found = edges @ possible[-1] > 0
-                found |= automaton.accepts & may_end
+                found = automaton.accepts & may_end
+                found[source[possible[-1][target]]] = True
                 settled = may_end if (found == possible[-1]).all() else None
                 possible.append(found)
             index.append(len(possible) - 1)

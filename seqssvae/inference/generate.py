@@ -316,10 +316,11 @@ def _classes(
     """A class, or weights of classes, for each row, `[N]` or `[N, K]`."""
     if y is None:
         return None
-    one = torch.as_tensor(y, device=model.prior_logits.device)
-    if one.is_floating_point():
-        return one.to(model.prior_logits).expand(num_rows, -1)
-    return one.expand(num_rows)
+    if not isinstance(y, np.ndarray):
+        return torch.full((num_rows,), y, device=model.prior_logits.device)
+    if y.dtype.kind == "f":
+        return torch.from_numpy(y).to(model.prior_logits).expand(num_rows, -1)
+    return torch.from_numpy(y).to(model.prior_logits.device)
 
 
 def _check_class(model: SSVAE, y: int) -> None:

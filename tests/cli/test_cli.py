@@ -28,6 +28,7 @@ from seqssvae.data.readers import iterate_rows
 from seqssvae.estimators import FusedEnum
 from seqssvae.inference.answers import NONE_OF_THESE
 from seqssvae.storage.files import locked
+from seqssvae.trained import load
 from tests.support.rows import write_rows
 
 Small = tuple[Path, Path]
@@ -451,6 +452,66 @@ def test_generate(run: Run, small_run: Small, strategy: str) -> None:
     assert len(first) == 5
     assert run(*words, "--strategy", strategy).json["sequences"] == first
     assert set("".join(first)) <= set("abcd")
+
+
+def test_generate_is_controlled(run: Run, small_run: Small, tmp_path: Path) -> None:
+    folder = small_run[0]
+    words = ("generate", folder, "--label", "left", "-n", 30, "--json")
+    few = run(*words, "--constraint", "(ab|cd)+", "--min-length", 3, "--unique").json["sequences"]
+    assert len(few) == len(set(few)) == 30
+    assert all(re.fullmatch("(ab|cd){2,}", text) for text in few)
+    near = run("generate", folder, "--like", "abab", "--radius", 0, "-n", 3, "--top-k", 1, "--json")
+    assert len(set(near.json["sequences"])) == 1  # of the likeliest label
+    blend = run("generate", folder, "--label", "left=0.5,right=0.5", "-n", 30, "--json").json
+    assert blend["sequences"] != run(*words).json["sequences"]
+    scored = run(*words, "--scores").json["scores"]
+    assert all(one["log_prob_of_label"] > one["log_prob"] - 10 for one in scored)
+    shown = run("generate", folder, "--label", "left", "--scores", "--max-length", 4).out
+    assert re.fullmatch(r"-\d+\.\d{4}\t-\d+\.\d{4}\t\w{0,4}\n", shown)
+    for words_of, message in (
+        (["--label", "left=x"], "--label: wanted LABEL=WEIGHT, got 'left=x'"),
+        (["--label", "left=-1,right=1"], "label: wanted weights of 0 or more"),
+        (["--label", "odd=1"], "wanted a known label"),
+        (["--label", "left", "--constraint", "x+"], "got none that does"),
+        (["--label", "left", "--out", tmp_path / "odd.bin"], "wanted a file .csv"),
+    ):
+        refused = run("generate", folder, *words_of)
+        assert refused.status == 2 and message in refused.err and refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_generated_rows_are_data(
+    run: Run, small_run: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Written in parts, the same as at once, with their label and scores."""
+    folder, out = small_run[0], tmp_path / f"made.{kind}"
+    monkeypatch.setattr("seqssvae.cli.generate.PART_ROWS", 7)
+    words = ("generate", folder, "--label", "right", "-n", 20, "--min-length", 1)
+    made = run(*words, "--scores", "--out", out, "--json")
+    assert made.json == {"label": "right", "num_rows": 20, "out": str(out)}
+    rows = list(iterate_rows(out, ColumnChoice()))
+    assert [row.sequence for row in rows] == run(*words, "--json").json["sequences"]
+    assert {row.label for row in rows} == {"right"}
+    assert run("evaluate", folder, "--data", out, "--json").json["num_labelled"] == 20
+
+
+def test_rewriting_takes_the_flags_of_generate(run: Run, small_run: Small) -> None:
+    """And has their defaults in Python."""
+    folder, model = small_run[0], load(small_run[0])
+    calls: dict[str, Callable[..., Any]] = {
+        "transfer --to right abab": lambda **o: model.transfer(["abab"], "right", **o),
+        "interpolate ab cdcd": lambda **o: model.interpolate("ab", "cdcd", **o),
+    }
+    for line, call in calls.items():
+        words = (*line.split(), folder)
+        assert run(*words, "--json").json["sequences"] == call()
+        flags = "--strategy beam --width 2 --constraint [ac]* --json".split()
+        found = run(*words, *flags).json["sequences"]
+        assert found == call(strategy="beam", width=2, constraint="[ac]*")
+        assert all(set(text) <= set("ac") for text in found)
+        flags = "--temperature 2 --best-of 1 --seed 5 --json".split()
+        want = call(temperature=2.0, best_of=1, seed=5)
+        assert run(*words, *flags).json["sequences"] == want
 
 
 def test_transfer_interpolate_encode_check(run: Run, small_run: Small, tmp_path: Path) -> None:

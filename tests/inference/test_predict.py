@@ -10,7 +10,6 @@ from tests.support.rows import random_rows
 def test_tables_do_not_depend_on_the_batches() -> None:
     model, rows = make_model(2), random_rows([-1] * 11, 0)
     whole = predict.encode_table(model, rows)
-    written = predict.transfer_rows(model, rows, to=1, max_length=5)
     labels = predict.classify_table(model, rows)
     for name, column in predict.encode_table(model, rows, batch_size=3).items():
         np.testing.assert_allclose(column, whole[name], atol=1e-12)
@@ -18,4 +17,3 @@ def test_tables_do_not_depend_on_the_batches() -> None:
     np.testing.assert_allclose(
         predict.classify_table(model, rows, batch_size=2), labels, atol=1e-12
     )
-    assert predict.transfer_rows(model, rows, to=1, max_length=5, batch_size=3) == written
