@@ -503,7 +503,8 @@ def test_rewriting_takes_the_flags_of_generate(run: Run, small_run: Small) -> No
         "interpolate ab cdcd": lambda **o: model.interpolate("ab", "cdcd", **o),
     }
     for line, call in calls.items():
-        words = (*line.split(), folder)
+        command, *rest = line.split()
+        words = (command, folder, *rest)
         assert run(*words, "--json").json["sequences"] == call()
         flags = "--strategy beam --width 2 --constraint [ac]* --json".split()
         found = run(*words, *flags).json["sequences"]
