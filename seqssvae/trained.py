@@ -32,6 +32,7 @@ from seqssvae.inference.generate import (
     Decoding,
     Generation,
     Options,
+    classes_of,
     generate,
     interpolate,
     transfer,
@@ -360,7 +361,7 @@ class TrainedModel(Pretrained):
             near = encoded["loc"][0], radius
             if label is None and self.labels.names:
                 label = self.labels.names[encoded["probabilities"][0].argmax()]
-        y = self.labels.of_generation(label)
+        y = classes_of(self.labels, label)
         return generate(self.model, self.vocabulary, n, y, decoding, near=near, unique=unique)
 
     def transfer(

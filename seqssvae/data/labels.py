@@ -178,20 +178,6 @@ class Labels:
             found[name] = value
         return found
 
-    def of_generation(
-        self, label: str | Mapping[str, float] | None
-    ) -> int | NDArray[np.float64] | Integers | None:
-        """A class, weights of all classes, `[K]`, to blend them, or classes to draw from."""
-        if not isinstance(label, Mapping):
-            fits = self.fitting(label)
-            return fits[0] if fits and len(fits) == 1 else fits if fits is None else np.array(fits)
-        weights = np.zeros(len(self.names))
-        for name, weight in label.items():
-            weights[self.of_argument(name)] = weight
-        if not (weights.min(initial=0) >= 0 and 0 < weights.sum() < np.inf):
-            raise InputError(f"label: wanted weights of 0 or more, not all 0, got {dict(label)}")
-        return np.asarray(weights / weights.sum())
-
     def save(self, path: Path) -> None:
         """Write a JSON list of the names, or of several columns an object with a list of each.
 

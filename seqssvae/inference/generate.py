@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from seqssvae import progress
 from seqssvae.data.batches import collate, evaluation_batches
 from seqssvae.data.encoded import EncodedRows
+from seqssvae.data.labels import Labels
 from seqssvae.data.rows import MAX_SYMBOLS
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
@@ -167,6 +168,21 @@ class Decoding:
             streams=streams,
             **lengths,
         )
+
+
+def classes_of(
+    labels: Labels, label: str | Mapping[str, float] | None
+) -> int | NDArray[np.float64] | NDArray[np.int64] | None:
+    """A class, weights of all classes, `[K]`, to blend them, or classes to draw from."""
+    if not isinstance(label, Mapping):
+        fits = labels.fitting(label)
+        return fits[0] if fits and len(fits) == 1 else fits if fits is None else np.array(fits)
+    weights = np.zeros(len(labels.names))
+    for name, weight in label.items():
+        weights[labels.of_argument(name)] = weight
+    if not (weights.min(initial=0) >= 0 and 0 < weights.sum() < np.inf):
+        raise InputError(f"label: wanted weights of 0 or more, not all 0, got {dict(label)}")
+    return np.asarray(weights / weights.sum())
 
 
 def generate(
