@@ -259,13 +259,14 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
         InputError: bad input, or a data set that cannot be loaded.
     """
     choice = choice or ColumnChoice()
-    if isinstance(source, list | tuple) and len(source) == 1:
-        source = source[0]
+    listed = source if isinstance(source, list | tuple) else [source]
+    if len(listed) == 1:
+        source = listed[0]
     if isinstance(source, Corpus):
         return source
     if str(source).startswith(HUB_PREFIX):
         return read_dataset(load_hub(str(source)), str(source), choice)
-    if not isinstance(source, str | Path | list | tuple):
+    if not (listed and all(isinstance(one, str | Path) for one in listed)):
         return read_dataset(source, "dataset", choice)
     files = find_files(source)
     # errors up to here are raised without the import of `datasets`, which takes seconds
@@ -355,9 +356,7 @@ def _fingerprint_of(file: Path) -> tuple[object, ...]:
 
 def _label_of(names: list[str]) -> str | tuple[str, ...] | None:
     """A label from the `label` column: no name, one, or several."""
-    if len(names) > 1:
-        return tuple(names)
-    return names[0] if names else None
+    return tuple(names) if len(names) > 1 else next(iter(names), None)
 
 
 def load_hub(source: str) -> "datasets.Dataset":

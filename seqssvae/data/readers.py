@@ -190,7 +190,8 @@ def _cells(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, list[str], b
             return
         except csv.Error as error:
             wanted = "cells that are quoted as a whole, with quotes inside doubled, or not at all"
-            raise row_error(path, start, wanted, f"a cell that is not: {error}") from error
+            got = f"one that is not: {error}; --data.quotes never reads quotes as characters"
+            raise row_error(path, start, wanted, got) from error
         is_doubtful = (
             is_checked
             and reader.line_num > start

@@ -218,6 +218,14 @@ def test_a_list_of_names_is_one_corpus(several: Path, tmp_path: Path) -> None:
         read_corpus([more, "hub:a"])
 
 
+@pytest.mark.parametrize("rows", [[{"text": "ab"}, {"text": "cd"}], [{"text": "ab"}], [1, 2], []])
+def test_a_list_of_rows_is_no_data(rows: Any) -> None:
+    """It would have to be a table; the error says what is."""
+    wanted = "wanted a file, hub:NAME, a datasets.Dataset or a DataFrame, got (list|dict)$"
+    with pytest.raises(InputError, match=wanted):
+        read_corpus(rows)
+
+
 def test_labels_may_be_left_out(tmp_path: Path) -> None:
     corpus = read_corpus(write_rows(tmp_path / "a.jsonl", ROWS))
     for labels in (None, Labels(())):

@@ -242,8 +242,12 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ),
     ("a.csv", "text,label\na,b,c\n", "a.csv:2: wanted 2 cells, got 3"),
     ("a.csv", "text,label\na\n", "a.csv:2: wanted 2 cells, got 1"),
-    ("a.csv", 'text\na\n"b', "a.csv:3: wanted cells that are quoted .*, got a cell that is not"),
-    ("a.csv", 'text\n"b"c\n', "a.csv:2: wanted cells that are quoted .*, got a cell that is not"),
+    ("a.csv", 'text\na\n"b', "a.csv:3: wanted cells that are quoted .*, got one that is not"),
+    (
+        "a.csv",
+        'text\n"b"c\n',
+        "a.csv:2: wanted cells that are quoted .*, got one that is not",
+    ),
     (
         "a.tsv",
         'text\tlabel\na\tx\n"5 inch\ty\nb\tx\n12"\ty\n',
