@@ -281,6 +281,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(rows: Path) -> Path:
     out, settings = rows.parent / "run", {**SIZES, "training.num_steps": 40}
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    flags += ["--test", str(rows.parent / "test.jsonl")]
     assert main(["train", "--data", str(rows), "--out", str(out), *flags]) == 0
     return out
 
@@ -349,6 +350,8 @@ def test_commands_print_and_suggest_columns(
     assert main(["explain", str(run), "room der"]) == 0
     assert "intent=" in capsys.readouterr().out
     assert main(["check", str(run), "--data", data, "--rows", "3", "--draws", "2"]) == 0
+    folder = tmp_path / "onnx"
+    assert main(["export", str(run), "--to", "onnx", "--out", str(folder)]) == 0  # it is compared
 
 
 def test_what_takes_one_column_refuses_several(

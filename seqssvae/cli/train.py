@@ -137,4 +137,7 @@ def _print(summary: Mapping[str, Any], config: "Config") -> None:
     if "test" in summary:
         test = summary["test"]
         print(f"test accuracy {describe_accuracy(test['accuracy'], test['num_labelled'])}")
+        for name, one in test.get("columns", {}).items():
+            accuracy = describe_accuracy(one["accuracy"], one["num_labelled"])
+            print(f"test accuracy of {name} {accuracy}")
     print(f"saved to {summary['run']}")

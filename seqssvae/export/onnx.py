@@ -87,7 +87,8 @@ def _ngram_logits(ngrams: NGramLogits, x: Tensor, lengths: Tensor) -> Tensor:
     buckets, rows, values = ngrams.features(x, lengths)
     weighted = ngrams.weight[buckets] * values.unsqueeze(1)
     zeros = weighted.new_zeros(x.shape[0], ngrams.weight.shape[1])
-    return zeros.scatter_add(0, rows.unsqueeze(1).expand_as(weighted), weighted) + ngrams.bias
+    sums = zeros.scatter_add(0, rows.unsqueeze(1).expand_as(weighted), weighted)
+    return ngrams.of_classes(sums + ngrams.bias)
 
 
 def export_onnx(
