@@ -371,7 +371,7 @@ class TrainedModel(Pretrained):
 
         Args:
             sequences: As in `classify`.
-            to: The label.
+            to: The label; of several columns some of them, of which the others stay.
             options: As of `generate`; by default the best of 16 samples at temperature 0.8.
 
         Example:
@@ -379,7 +379,7 @@ class TrainedModel(Pretrained):
             1
         """
         decoding = self._decoding("transfer", {**REWRITING, **options})
-        rows, y = self.read_sequences(sequences), self.labels.of_argument(to)
+        rows, y = self.read_sequences(sequences), self.labels.fitting(to) or ()
         return list(map(self.vocabulary.decode, transfer(self.model, rows, decoding, to=y)))
 
     def interpolate(
@@ -406,7 +406,7 @@ class TrainedModel(Pretrained):
         """
         decoding = self._decoding("interpolate", {**REWRITING, **options})
         rows = self.read_sequences([a, b])
-        y = None if label is None else self.labels.of_argument(label)
+        y = None if label is None else self.labels.fitting(label)
         written = interpolate(self.model, rows, decoding, steps=steps, y=y)
         return list(map(self.vocabulary.decode, written))
 

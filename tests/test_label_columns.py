@@ -20,6 +20,7 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import prepare
 from seqssvae.data.sources import read_source, read_with_labels
 from seqssvae.errors import InputError
+from seqssvae.inference.generate import Decoding
 from seqssvae.model.build import build
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.overrides import override
@@ -352,6 +353,37 @@ def test_commands_print_and_suggest_columns(
     assert main(["check", str(run), "--data", data, "--rows", "3", "--draws", "2"]) == 0
     folder = tmp_path / "onnx"
     assert main(["export", str(run), "--to", "onnx", "--out", str(folder)]) == 0  # it is compared
+
+
+def test_labels_that_are_left_out_are_drawn_or_kept(
+    run: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the prior in new sequences, by q(y | x) in rewritten ones."""
+    model, used = load(run, "cpu"), list[Any]()
+    plain = Decoding.write
+
+    def write(self: Decoding, network: Any, z: Any, y: Any, streams: Any) -> Any:
+        used.append(y)
+        return plain(self, network, z, y, streams)
+
+    monkeypatch.setattr(Decoding, "write", write)
+    assert len(model.generate("language=de", 60, strategy="greedy")) == 60
+    assert set(used.pop().tolist()) == {0, 2, 4}
+    model.generate(None, 60, strategy="greedy")
+    assert set(used.pop().tolist()) == set(range(6))
+    texts = ["room seat the and foo table", "undo stop quit der und nicht"]
+    model.transfer(texts, to="language=de", strategy="greedy")
+    assert [model.labels.names[y] for y in used.pop().tolist()] == [
+        "intent=book,language=de", "intent=cancel,language=de"
+    ]  # fmt: skip
+    model.interpolate(*texts, steps=3, label="intent=cancel", strategy="greedy")
+    assert {model.labels.names[y] for y in used.pop().tolist()} == {"intent=cancel,language=en"}
+    out = tmp_path / "new.jsonl"
+    command = ["generate", str(run), "--label", "language=de", "-n", "2", "--out", str(out)]
+    assert main(command) == 0
+    assert all(json.loads(line)["language"] == "de" for line in out.read_text().splitlines())
+    with pytest.raises(InputError, match="label: column 'language': wanted a known label"):
+        model.transfer(texts, to="language=fr")
 
 
 def test_what_takes_one_column_refuses_several(

@@ -127,6 +127,8 @@ def write(
         while (part := list(itertools.islice(iterator, PART_ROWS))) or not num_rows:
             scores = scored(model, part, label) if with_scores else itertools.repeat({})
             of_label = {"label": label} if label in model.labels.names else {}
+            if isinstance(label, str) and model.labels.columns:
+                of_label = model.labels.pairs(label)
             records = [
                 in_cells({column: one, **of_label, **further}, kind)
                 for one, further in zip(part, scores, strict=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqssvae import progress
-from seqssvae.data.batches import collate, evaluation_batches
+from seqssvae.data.batches import Batch, collate, evaluation_batches
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.rows import MAX_SYMBOLS
@@ -246,7 +246,12 @@ def generate(
 
 
 def transfer(
-    model: SSVAE, rows: EncodedRows, decoding: Decoding, *, to: int, batch_size: int = 256
+    model: SSVAE,
+    rows: EncodedRows,
+    decoding: Decoding,
+    *,
+    to: int | Sequence[int],
+    batch_size: int = 256,
 ) -> list[list[int]]:
     """Rewrite each sequence under another label: the same z, another y.
 
@@ -257,7 +262,7 @@ def transfer(
         model: The model.
         rows: The rows; their own labels are not read.
         decoding: How they are written.
-        to: The new class.
+        to: The new class, or several, of which a row gets its likeliest by q(y | x).
         batch_size: Rows that are encoded at once.
 
     Returns:
@@ -266,19 +271,24 @@ def transfer(
     Raises:
         InputError: the model has no such class.
     """
-    _check_class(model, to)
+    among = _check_classes(model, to)
     written: list[list[int]] = [[] for _ in range(len(rows))]
     with progress.task(GENERATED, len(rows) * decoding.num_candidates):
         for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
-            loc, _ = encode_z(model, batch)
+            (loc, _), y = encode_z(model, batch), _likeliest(model, batch, among)
             like = Like.of_rows([rows.row(int(i)) for i in indices])
-            for index, ids in zip(indices, _rewrite(model, loc, to, decoding, like), strict=True):
+            for index, ids in zip(indices, _rewrite(model, loc, y, decoding, like), strict=True):
                 written[int(index)] = ids
     return written
 
 
 def interpolate(
-    model: SSVAE, rows: EncodedRows, decoding: Decoding, *, steps: int, y: int | None = None
+    model: SSVAE,
+    rows: EncodedRows,
+    decoding: Decoding,
+    *,
+    steps: int,
+    y: int | Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Sequences on the straight line between the z of two, under one label.
 
@@ -290,7 +300,8 @@ def interpolate(
         rows: Two rows, the two ends of the line.
         decoding: How they are written.
         steps: Number of sequences on the line, both ends included, at least 2.
-        y: The class on the whole line; the likeliest of the first row when None.
+        y: The class on the whole line; of several, or of all when None, the likeliest of the first
+            row.
 
     Returns:
         `steps` lists of ids, without EOS.
@@ -302,23 +313,23 @@ def interpolate(
         raise InputError(f"wanted two sequences to interpolate between, got {len(rows)}")
     check_whole("steps", steps, 2, MAX_SEQUENCES)
     batch = collate(rows, [0, 1], num_classes=model.num_classes)
-    if y is not None:
-        _check_class(model, y)
-    elif model.num_classes:
-        with evaluation_mode(model):
-            y = int(model(batch.to(model.prior_logits.device))[0].argmax())
+    of_all = None
+    if y is not None or model.num_classes:
+        among = range(model.num_classes) if y is None else _check_classes(model, y)
+        of_all = _likeliest(model, batch, among)[:1].repeat(steps)
     (first, last), _ = encode_z(model, batch)
     share = torch.arange(steps, device=first.device).to(first) / (steps - 1)
     z = torch.lerp(first, last, share.unsqueeze(1))  # [steps, Z]
     like = Like.of_rows([rows.row(0), rows.row(1)]).line(steps)
-    return _rewrite(model, z, y, decoding, like)
+    return _rewrite(model, z, of_all, decoding, like)
 
 
 def _rewrite(
-    model: SSVAE, z: Tensor, y: int | None, decoding: Decoding, like: Like
+    model: SSVAE, z: Tensor, y: NDArray[np.int64] | None, decoding: Decoding, like: Like
 ) -> list[list[int]]:
-    """A sequence for each z `[n, Z]`, its samples by the streams from its own on."""
+    """A sequence for each z `[n, Z]` and y `[n]`, its samples by the streams from its own on."""
     each = decoding.num_candidates
+    y = None if y is None else y.repeat(each)
     z = z.repeat_interleave(each, 0)
     streams = [first + number for first in like.streams for number in range(each)]
     classes = _classes(model, y, len(z))
@@ -339,9 +350,25 @@ def _classes(
     return torch.from_numpy(y).to(model.prior_logits.device)
 
 
-def _check_class(model: SSVAE, y: int) -> None:
-    if not 0 <= y < model.num_classes:
-        wanted = (
-            f"0 to {model.num_classes - 1}" if model.num_classes else "none, there are no classes"
-        )
-        raise InputError(f"class: wanted {wanted}, got {y}")
+def _check_classes(model: SSVAE, y: int | Sequence[int]) -> list[int]:
+    """One class or several, as a list.
+
+    Raises:
+        InputError: the model has no such class.
+    """
+    listed: list[int] = np.atleast_1d(y).tolist()
+    for one in listed:
+        if not 0 <= one < model.num_classes:
+            every = f"0 to {model.num_classes - 1}"
+            wanted = every if model.num_classes else "none, there are no classes"
+            raise InputError(f"class: wanted {wanted}, got {one}")
+    return listed
+
+
+def _likeliest(model: SSVAE, batch: Batch, among: Sequence[int]) -> NDArray[np.int64]:
+    """Of some classes the likeliest one of each row by q(y | x), `[B]`."""
+    if len(among) == 1:
+        return np.full(batch.num_rows, among[0])
+    with evaluation_mode(model):
+        q = model(batch.to(model.prior_logits.device))[:, list(among)]
+    return np.array(among)[q.argmax(1).cpu().numpy()]
