@@ -376,7 +376,7 @@ def test_labels_that_are_left_out_are_drawn_or_kept(
     assert [model.labels.names[y] for y in used.pop().tolist()] == [
         "intent=book,language=de", "intent=cancel,language=de"
     ]  # fmt: skip
-    model.interpolate(*texts, steps=3, label="intent=cancel", strategy="greedy")
+    model.interpolate(texts[0], texts[1], 3, label="intent=cancel", strategy="greedy")
     assert {model.labels.names[y] for y in used.pop().tolist()} == {"intent=cancel,language=en"}
     out = tmp_path / "new.jsonl"
     command = ["generate", str(run), "--label", "language=de", "-n", "2", "--out", str(out)]
