@@ -371,4 +371,5 @@ def _likeliest(model: SSVAE, batch: Batch, among: Sequence[int]) -> NDArray[np.i
         return np.full(batch.num_rows, among[0])
     with evaluation_mode(model):
         q = model(batch.to(model.prior_logits.device))[:, list(among)]
-    return np.array(among, np.int64).take(q.argmax(1).cpu().numpy())
+    best: NDArray[np.int64] = np.array(among)[q.argmax(1).cpu().numpy()]
+    return best
