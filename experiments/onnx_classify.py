@@ -4,7 +4,7 @@
     python experiments/onnx_classify.py exported "a text" "another"
 
 Requires onnxruntime and numpy, and sentencepiece for a SentencePiece vocabulary. For a model of
-tokens, separate the tokens by spaces.
+tokens, separate the tokens by spaces. A model that reads vectors wants `--vectors FILE.npy`.
 """
 
 import argparse
@@ -43,8 +43,15 @@ class OnnxClassifier:
         is_tokens = vocabulary["kind"] == "tokens"
         return lambda text: [ids.get(s, unknown) for s in (text.split() if is_tokens else text)]
 
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Class probabilities of each text, `[n, K]`."""
+    def probabilities(
+        self, texts: Sequence[str], vectors: NDArray[np.floating] | None = None
+    ) -> NDArray[np.float32]:
+        """Class probabilities of each text, `[n, K]`.
+
+        Args:
+            texts: n texts.
+            vectors: `[n, D]`, NaN where one is missing; None for a model that reads none.
+        """
         # A row ends with EOS unless it was cut.
         rows = [[*self.encode(text), self.about["EOS"]] for text in texts]
         rows = [row[: self.about["max_length"]] for row in rows]
@@ -52,7 +59,10 @@ class OnnxClassifier:
         x = np.zeros((len(rows), lengths.max()), dtype=np.int64)
         for row, ids in zip(x, rows, strict=True):
             row[: len(ids)] = ids
-        output: NDArray[np.float32] = self.session.run(None, {"x": x, "lengths": lengths})[0]
+        inputs: dict[str, NDArray[Any]] = {"x": x, "lengths": lengths}
+        if vectors is not None:
+            inputs["v"] = vectors.astype(np.float32)
+        output: NDArray[np.float32] = self.session.run(None, inputs)[0]
         return output
 
 
@@ -65,9 +75,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("texts", nargs="+", metavar="TEXT")
+    parser.add_argument("--vectors", type=Path, metavar="FILE.npy", help="a vector of each text")
     arguments = parser.parse_args()
     classifier = OnnxClassifier(arguments.folder)
-    for row in classifier.probabilities(arguments.texts):
+    vectors = None if arguments.vectors is None else np.load(arguments.vectors)
+    for row in classifier.probabilities(arguments.texts, vectors):
         print(f"{classifier.labels[row.argmax()]}\t{row.max():.4f}")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from seqssvae.model.build import build_model
     from seqssvae.model.ssvae import SSVAE
     from seqssvae.overrides import override
+    from seqssvae.storage.vectors import with_vectors
     from seqssvae.trained import TrainedModel, load
     from seqssvae.training.fit import fit
 
@@ -40,6 +41,7 @@ __all__ = [
     "labelled_scorer",
     "load",
     "override",
+    "with_vectors",
 ]
 
 _MODULES = {
@@ -54,6 +56,7 @@ _MODULES = {
     "model.build": ("build_model",),
     "model.ssvae": ("SSVAE",),
     "overrides": ("override",),
+    "storage.vectors": ("with_vectors",),
     "trained": ("TrainedModel", "load"),
     "training.fit": ("fit",),
 }

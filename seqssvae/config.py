@@ -46,6 +46,12 @@ class DataConfig:
         None,
         "Column of the labels; null: label, labels, class or category. Several: with commas.",
     )
+    vectors_column: str | None = setting(
+        None, "Column of vectors, lists of numbers that q(y|x) and q(z|x,y) read beside the row."
+    )
+    missing_vectors: bool = setting(
+        False, "Rows may have no vector: null, or NaN as a whole; it is masked."
+    )
     label_pattern: str | None = setting(
         None, "Regular expression of the label in FASTA headers: its first group, or all of it."
     )
@@ -125,6 +131,9 @@ class ModelConfig:
         65536, "Buckets of the hashed n-grams of q(y|x); 0: none.", 0, 2**24
     )
     ngram_words: bool = setting(True, "Word n-grams are features too, if rows have words.")
+    vector_size: int = setting(
+        0, "Size of the rows' vectors, which the encoders read; 0: as in the training rows.", 0
+    )
     prior: Literal["learned", "uniform", "labelled"] | tuple[float, ...] = setting(
         "learned",
         "p(y): the class frequencies of all rows by q(y|x), with training.teacher; of the labels; "

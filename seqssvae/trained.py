@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from seqssvae.config import Config
 from seqssvae.data.corpus import Source
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
-from seqssvae.data.sources import RowReader
+from seqssvae.data.sources import RowReader, Sequences
 from seqssvae.data.tables import dataset_of
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_share, check_whole
@@ -47,8 +47,6 @@ from seqssvae.runs.run import RunContents, load_run, restore_model
 if TYPE_CHECKING:
     import datasets
 
-
-Sequences: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
 
 MAX_SAMPLES = 1_000_000  # in a call
 EXTRA_LENGTH = 1.5  # generated sequences may be longer than those of training

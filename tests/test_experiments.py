@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -122,6 +123,28 @@ QUICK = [
     "--training.num_steps", 3, "--objective.kl_warmup_steps", 2, "--model.encoder_size", 4,
     "--model.decoder_size", 4, "--model.embedding_size", 4, "--model.ngram_buckets", 64,
 ]  # fmt: skip
+
+
+def test_vectors_are_compared_with_the_parts(tmp_path: Path) -> None:
+    """`vectors.py`: vectors that tell all are enough; finished jobs are not run again."""
+    (tmp_path / "words").mkdir()
+    for part, num_words in (("train", 15), ("test", 5)):
+        rows = write_words(tmp_path / "words" / f"{part}.jsonl", num_words)
+        y = [list(SYLLABLES).index(row["label"]) for row in rows]
+        np.save(tmp_path / f"words-{part}.npy", np.eye(3)[y])
+    words = [
+        tmp_path, "words=15", "--vectors", tmp_path, "--draws", 1, "--jobs", 2,
+        "--out", "found.jsonl", *QUICK,
+    ]  # fmt: skip
+    shown = run_experiment("vectors.py", *words, folder=tmp_path)
+    (row,) = re.findall(r"^\| words \| 15 \| (.*) \|$", shown, re.MULTILINE)
+    regression, without, both, above = map(float, row.split(" | "))
+    assert regression == 100 and both > 90 and above == pytest.approx(both - 100, abs=0.06)
+    lines = (tmp_path / "found.jsonl").read_text()
+    again = run_experiment("vectors.py", *words, folder=tmp_path)
+    assert shown.endswith(again) and (tmp_path / "found.jsonl").read_text() == lines
+    cut = run_experiment("vectors.py", *words[: -len(QUICK)], "--cut", 9, *QUICK, folder=tmp_path)
+    assert "| words | 15 | 100.0 |" in cut and without <= 100
 
 
 def test_arms_are_compared_over_sets(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from seqssvae import distributed, progress
 from seqssvae.cli.parser import SHELLS, Parser, completion_script
-from seqssvae.cli.settings import standard_input
+from seqssvae.cli.settings import join_vectors, standard_input
 from seqssvae.config import Device
 from seqssvae.errors import Diverged, InputError, RankLost, WriterFailed
 from seqssvae.training.signals import StopSignals
@@ -128,6 +128,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if rank is None:  # torchrun's signals come to all processes, which wait for each other
                 stack.enter_context(StopSignals(message=""))
             stack.enter_context(standard_input(arguments))
+            join_vectors(arguments)
             stack.enter_context(distributed.joined())
             stack.enter_context(progress.shown())
             result: dict[str, Any] = arguments.execute(arguments)

@@ -79,8 +79,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _warn_of_rows_seen(model: "TrainedModel", arguments: argparse.Namespace) -> None:
     """Warn of rows that are training rows too, if the files of training are still there."""
     from seqssvae.data.audit import count_shared
-    from seqssvae.data.corpus import HUB_PREFIX
     from seqssvae.data.sources import read_corpus_like
+    from seqssvae.data.tables import HUB_PREFIX
     from seqssvae.runs.run import training_files
 
     files = training_files(arguments.run, model.manifest)

@@ -19,6 +19,7 @@ from seqssvae.errors import InputError
 from seqssvae.overrides import override
 from seqssvae.storage.compressed import STDIN, decompressed
 from seqssvae.storage.records import DELIMITERS
+from seqssvae.storage.vectors import with_vectors
 
 if TYPE_CHECKING:
     from seqssvae.trained import TrainedModel
@@ -27,6 +28,8 @@ ALIASES = {
     "data.text_column": "--text-column",
     "data.tokens_column": "--tokens-column",
     "data.label_column": "--label-column",
+    "data.vectors_column": "--vectors-column",
+    "data.missing_vectors": "--missing-vectors",
     "data.label_pattern": "--label-pattern",
     "data.encoding": "--encoding",
     "data.unlabelled_only": "--unlabelled-only",
@@ -39,6 +42,8 @@ ALIASES = {
 COLUMNS = [key for key in ALIASES if key.startswith("data.") and key != "data.vocabulary"]
 BUDGETS = {"data.labels_per_class": "--labels-per-class", "data.num_labels": "--num-labels"}
 ROW_FILES = ("data", "labels", "test", "unlabelled", "judge")  # where `-` is standard input
+# flags of rows, and of their vectors
+VECTOR_FILES = {"data": "vectors", "test": "test-vectors", "unlabelled": "unlabelled-vectors"}
 MAX_HEADER = 100_000  # bytes of standard input by which its format is found
 
 logger = logging.getLogger(__name__)
@@ -81,6 +86,21 @@ def add_rows(parser: argparse.ArgumentParser, flag: str, *, help: str, **options
     """
     options = {"metavar": "FILE", "help": f"{help}; -: standard input", **options}
     parser.add_argument(flag, nargs="+", action="extend", type=os.path.expanduser, **options)
+    if flag.removeprefix("--") in VECTOR_FILES:
+        of_rows = VECTOR_FILES[flag.removeprefix("--")]
+        help = f".npy file with a vector for each row of {flag}, in their order"
+        parser.add_argument(f"--{of_rows}", metavar="FILE.npy", type=Path, help=help)
+
+
+def join_vectors(arguments: argparse.Namespace) -> None:
+    """Put the rows of a flag together with their vectors, if there are any."""
+    for name, of_rows in VECTOR_FILES.items():
+        rows, vectors = (getattr(arguments, one.replace("-", "_"), None) for one in (name, of_rows))
+        if vectors is None:
+            continue
+        if not rows:
+            raise InputError(f"--{of_rows}: wanted --{name} FILE, got none")
+        setattr(arguments, name, with_vectors(rows, vectors))
 
 
 @contextlib.contextmanager

@@ -21,10 +21,9 @@ from seqssvae.compare.parts import M2, predict_by_ssvae, predict_by_teacher
 from seqssvae.compare.same_encoder import fit_pretrained, fit_self_trained, fit_supervised
 from seqssvae.config import Config
 from seqssvae.data.corpus import Corpus, Files, source_name
-from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared, prepare, warn_of_test_rows_seen
-from seqssvae.data.sources import read_corpus_like
+from seqssvae.data.sources import encode_like, read_corpus_like
 from seqssvae.errors import InputError
 from seqssvae.inference.predict import classify_table
 from seqssvae.inference.tally import bin_sums, calibration_error
@@ -145,6 +144,7 @@ def _draw(
         training=dataclasses.replace(config.training, seed=config.training.seed + cell.draw),
     )
     prepared = prepare(config, source, unlabelled_source=unlabelled)
+    config = override(config, {"model.vector_size": prepared.vector_size})
     if not prepared.labels.names:
         raise InputError(
             f"{prepared.corpus.source}: wanted rows with labels to compare on, got none"
@@ -153,13 +153,7 @@ def _draw(
         wanted, got = "one label column to compare on", ", ".join(prepared.labels.columns)
         raise InputError(f"{prepared.corpus.source}: wanted {wanted}, got {got}")
     corpus = read_corpus_like(test_source, config, prepared.vocabulary, read_labels=True)
-    rows = encode_corpus(
-        corpus,
-        prepared.vocabulary,
-        prepared.labels,
-        max_length=config.data.max_length,
-        whole_length=config.whole_length,
-    )
+    rows = encode_like(corpus, config, prepared.vocabulary, prepared.labels)
     if not (rows.y >= 0).any():
         raise InputError(f"{corpus.source}: wanted test rows with labels, got none")
     num_labelled = len(prepared.with_dev_labels().labelled)
@@ -315,7 +309,7 @@ ARMS: dict[str, Arm] = {
     "self-trained": _neural(fit_self_trained),
     "pretrained": _neural(fit_pretrained),
     "m2": lambda config, prepared, test: predict_by_ssvae(override(config, M2), prepared, test[1]),
-    "teacher": lambda config, prepared, test: predict_by_teacher(config, prepared, test[0]),
+    "teacher": lambda config, prepared, test: predict_by_teacher(config, prepared, *test),
     "ssvae": lambda config, prepared, test: predict_by_ssvae(config, prepared, test[1]),
 }
 

@@ -16,7 +16,7 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.overrides import override
-from seqssvae.teacher.distil import fit_prepared
+from seqssvae.teacher.distil import fit_prepared, vectors_of
 from seqssvae.teacher.features import Sequences
 from seqssvae.training.fit import train
 from seqssvae.training.teach import teacher_seconds
@@ -74,7 +74,9 @@ def fit_ssvae(config: Config, prepared: Prepared) -> tuple[SSVAE, Mode]:
     return again.model, progress.default_mode
 
 
-def predict_by_teacher(config: Config, prepared: Prepared, sequences: Sequences) -> Probabilities:
+def predict_by_teacher(
+    config: Config, prepared: Prepared, sequences: Sequences, rows: EncodedRows
+) -> Probabilities:
     """p(y | x) of the teacher alone, fitted to the labels of train and dev and the unlabelled rows.
 
     The weights of its pool are chosen by cross-validation over all of these labels.
@@ -83,6 +85,7 @@ def predict_by_teacher(config: Config, prepared: Prepared, sequences: Sequences)
         config: The settings.
         prepared: The rows.
         sequences: n rows to predict, texts or lists of tokens.
+        rows: The same, encoded, with their vectors.
 
     Returns:
         `[n, K]`.
@@ -90,4 +93,4 @@ def predict_by_teacher(config: Config, prepared: Prepared, sequences: Sequences)
     teacher, _ = fit_prepared(
         prepared.with_dev_labels(), config.training.seed, max_seconds=teacher_seconds(config)
     )
-    return teacher.predict(sequences).astype(np.float64)
+    return teacher.predict(sequences, vectors_of(rows)).astype(np.float64)

@@ -259,7 +259,7 @@ def _learn_all_labels(
 def _cross_entropy(model: SSVAE, batch: Batch) -> Tensor:
     """Cross-entropy of q(y | x), under "y-given-z" at the mean of q(z | x)."""
     batch = batch.to(model.prior_logits.device)
-    features = model.encode(batch.x, batch.lengths, batch.whole)
+    features = model.encode_batch(batch)
     log_prob = label_log_prob(model, features, common_noise(model, 0, None))
     return nn.functional.nll_loss(log_prob[0], batch.y)
 

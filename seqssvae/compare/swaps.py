@@ -14,6 +14,7 @@ from seqssvae.data.encode import encode_corpus
 from seqssvae.data.sources import read_corpus_like
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import GENERATED
+from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel
 
 JUDGE = "tfidf-lr-characters"  # shares neither weights nor vocabulary with the model
@@ -49,8 +50,8 @@ def measure_swaps(
     names = model.labels.names
     if len(names) < 2:
         raise InputError(f"label swaps: wanted a model with at least two classes, got {len(names)}")
-    sequences, y = _labelled(model, data)
-    judge = BASELINES[JUDGE].fit(Task(*_labelled(model, judge_data), len(names)), seed)
+    sequences, y, vectors = _labelled(model, data)
+    judge = BASELINES[JUDGE].fit(Task(*_labelled(model, judge_data)[:2], len(names)), seed)
     random = np.random.default_rng(seed)
     chosen = random.permutation(len(y))[:num_rows]  # neighbours in a file may be alike
     originals, own = [sequences[row] for row in chosen], y[chosen]
@@ -59,7 +60,10 @@ def measure_swaps(
     with progress.task(GENERATED, len(own)):
         for label in np.unique(new):
             rows = np.flatnonzero(new == label)
-            texts = model.transfer([originals[row] for row in rows], to=names[label])
+            some: Any = [originals[row] for row in rows]
+            if vectors is not None:
+                some = with_vectors(some, vectors[chosen[rows]])
+            texts = model.transfer(some, to=names[label])
             for row, text in zip(rows, texts, strict=True):
                 rewritten[row] = text
     others = [*rewritten[1:], *rewritten[:1]]
@@ -80,12 +84,15 @@ def kept_share(before: str | Sequence[str], after: str | Sequence[str]) -> float
     return SequenceMatcher(None, before, after, autojunk=False).ratio()
 
 
-def _labelled(model: TrainedModel, data: Files) -> tuple[list[Any], NDArray[np.int64]]:
-    """The sequences of a file that have one label, and their classes."""
+def _labelled(
+    model: TrainedModel, data: Files
+) -> tuple[list[Any], NDArray[np.int64], NDArray[np.float32] | None]:
+    """The sequences of a file that have one label, their classes, and their vectors, if any."""
     corpus = read_corpus_like(data, model.config, model.vocabulary, read_labels=True)
     length = model.config.data.max_length
     y = encode_corpus(corpus, model.vocabulary, model.labels, max_length=length).y
     known = np.flatnonzero(y >= 0)
     if not len(known):
         raise InputError(f"{corpus.source}: wanted labelled rows, got none")
-    return [corpus.sequence(int(row)) for row in known], y[known]
+    vectors = None if corpus.vectors is None else corpus.vectors[known]
+    return [corpus.sequence(int(row)) for row in known], y[known], vectors

@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 
 from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice
-from seqssvae.data.corpus import (
-    HUB_PREFIX,
-    Corpus,
-    Source,
-    find_files,
-    load_hub,
-    read_dataset,
-)
+from seqssvae.data.corpus import Corpus, Source, find_files, read_dataset
 from seqssvae.data.labels import is_first
 from seqssvae.data.readers import column_names, iterate_rows
 from seqssvae.data.rows import Row, hash_sequences, list_names
+from seqssvae.data.tables import HUB_PREFIX, load_hub
 from seqssvae.errors import InputError
+from seqssvae.storage.vectors import WithVectors
 
 if TYPE_CHECKING:
     import datasets
@@ -201,6 +196,8 @@ def _tables(
     """The columns of each file, or of the data set, and a reader of its first rows."""
     if isinstance(source, Corpus):
         return
+    if isinstance(source, WithVectors):
+        source = source.rows
     if isinstance(source, list | tuple) and len(source) == 1:
         source = source[0]
     if str(source).startswith(HUB_PREFIX):

@@ -34,6 +34,7 @@ class Batch:
             without classes), so that it can be left out of them; None: it is not.
         ngram_logits: Logits of y by the n-gram part of q(y | x), where they are known, `[B, K]`;
             None: the model computes them.
+        v: Vectors beside the sequences, `[B, D]`, NaN where one is missing; None without vectors.
 
     Raises:
         ValueError: a wrong shape, lengths on a GPU, or one that is not from 1 to T.
@@ -54,6 +55,7 @@ class Batch:
     whole: tuple[Tensor, Tensor] | None = None
     counted: Tensor | None = None
     ngram_logits: Tensor | None = None
+    v: Tensor | None = None
     _host: "Batch | None" = dataclasses.field(default=None, repr=False)
 
     @property
@@ -119,6 +121,7 @@ class Batch:
             whole=None if self.whole is None else (to_device(self.whole[0], device), self.whole[1]),
             counted=cast(self.counted),
             ngram_logits=cast(self.ngram_logits),
+            v=cast(self.v),
             _host=None if device.type == "cpu" else self.host,
         )
 
@@ -147,6 +150,7 @@ class Batch:
             whole=whole,
             counted=None if self.counted is None else self.counted[index],
             ngram_logits=None if self.ngram_logits is None else self.ngram_logits[index],
+            v=None if self.v is None else self.v[index],
         )
 
     def possible_labels(self, num_classes: int) -> Tensor:
@@ -214,6 +218,7 @@ def collate(
         whole=whole,
         counted=_column(columns, "counted"),
         ngram_logits=_column(columns, "ngram_logits"),
+        v=None if (vectors := rows.vectors(index)) is None else torch.from_numpy(vectors),
     )
 
 
@@ -273,6 +278,7 @@ def concatenate(first: Batch, second: Batch) -> Batch:
         whole=whole,
         counted=_join(first.counted, second.counted),
         ngram_logits=_join(first.ngram_logits, second.ngram_logits),
+        v=_join(first.v, second.v),
     )
 
 

@@ -16,7 +16,7 @@ TOKENS_NAME = "tokens"
 SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that is there is used
 LABEL_NAMES = ("label", "labels", "class", "category")
 ID_NAMES = ("id",)
-FLAGS = {"text": "--text-column", "tokens": "--tokens-column", "label": "--label-column"}
+FLAGS = {name: f"--{name}-column" for name in ("text", "tokens", "label", "vectors")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Columns:
         id: Column of ids; None if there is none.
         labels: Several columns of labels by the names that the user gave them; None for one that is
             not there.
+        vectors: Column of vectors; None if none are read.
     """
 
     sequence: str
@@ -37,11 +38,12 @@ class Columns:
     label: str | None
     id: str | None
     labels: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    vectors: str | None = None
 
     @property
     def used(self) -> list[str]:
         """Names of the columns."""
-        names = (self.sequence, *self.label_names, self.id)
+        names = (self.sequence, *self.label_names, self.id, self.vectors)
         return [name for name in names if name is not None]
 
     @property
@@ -73,6 +75,7 @@ class ColumnChoice:
         pattern: Regular expression of the label in the header of a FASTA record; its first group,
             if it has one.
         encoding: Of files of text, as Python names it.
+        vectors: Column of vectors; none are read by default.
     """
 
     text: str | None = None
@@ -82,6 +85,7 @@ class ColumnChoice:
     quotes: str = "auto"
     pattern: str | None = None
     encoding: str = "utf-8"
+    vectors: str | None = None
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -122,8 +126,9 @@ class ColumnChoice:
             )
         is_tokens = self.tokens is not None or (self.text is None and _is(TOKENS_NAME, sequence))
         label = self.label_of(names, sequence, where)
-        id = id_of(names, (sequence, label, *labels.values()), where)
-        columns = Columns(sequence, is_tokens, label, id, labels)
+        vectors = None if self.vectors is None else _find([self.vectors], names, where)
+        id = id_of(names, (sequence, label, vectors, *labels.values()), where)
+        columns = Columns(sequence, is_tokens, label, id, labels, vectors)
         for name in columns.used:
             if names.count(name) > 1:
                 raise InputError(f"{where}: wanted one column {name!r}, got {names.count(name)}")

@@ -14,21 +14,31 @@ from seqssvae import progress
 from seqssvae.data.columns import ColumnChoice, class_names
 from seqssvae.data.labels import Classes, Labels
 from seqssvae.data.readers import arrow_rows, is_readable, iterate_rows
-from seqssvae.data.rows import Row, RowChecker, join_rows, list_names, normalise
-from seqssvae.data.tables import cached_table, classes_of, dataset_of, iterate_column, table_of
+from seqssvae.data.rows import Row, RowChecker, join_rows, normalise
+from seqssvae.data.tables import (
+    HUB_PREFIX,
+    cached_table,
+    classes_of,
+    dataset_of,
+    iterate_column,
+    load_hub,
+    plain_classes_of,
+    table_of,
+)
 from seqssvae.data.texts import READ
 from seqssvae.errors import InputError
+from seqssvae.storage import vectors as of_rows
 from seqssvae.storage.cache import fingerprint
 from seqssvae.storage.files import readable
+from seqssvae.storage.vectors import Vectors, WithVectors, open_vectors
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow
 
 Files: TypeAlias = str | Path | Sequence[str | Path]
-Source: TypeAlias = Union[Files, "Corpus", "datasets.Dataset"]
+Source: TypeAlias = Union[Files, "Corpus", "datasets.Dataset", WithVectors]
 
-HUB_PREFIX = "hub:"
 SEPARATOR = ", "  # of several files' names
 BATCH_ROWS = 1000  # of a data set
 READER_VERSION = 6  # raised when the same file gives other rows, so that no old cache is used
@@ -47,6 +57,10 @@ class Corpus:
 
     Attributes:
         columns: Several columns of labels, which are `COLUMN=LABEL` then; none where there is one.
+        vectors: The vectors of the rows, of a column `vector` of the table or set later, if any.
+
+    Raises:
+        InputError: vectors of different sizes.
     """
 
     def __init__(
@@ -64,17 +78,22 @@ class Corpus:
         self.generated = range(0)  # rows of the run that training starts from
         self.columns: tuple[str, ...] = ()
         self.unlabelled_values: tuple[str, ...] = ()
+        self.vectors: Vectors | None = None
+        if "vector" in table.column_names:
+            self.vectors = of_rows.column_vectors(table.column("vector"), self.where)
+            self.table = table.drop_columns(["vector"])
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[Row]:
-        fields = [field.name for field in dataclasses.fields(Row)]
-        columns = {name: iterate_column(self.table.column(name)) for name in fields}
+        columns = {
+            name: iterate_column(self.table.column(name)) for name in self.table.column_names
+        }
         columns["label"] = map(_label_of, columns["label"])
         columns["sequence"] = self.sequences()
         for values in zip(*columns.values(), strict=True):
-            yield Row(*values)
+            yield Row(**dict(zip(columns, values, strict=True)))
 
     @property
     def num_repeated_ids(self) -> int:
@@ -137,39 +156,10 @@ class Corpus:
         Raises:
             InputError: a label that is not in `labels`, with the row and the nearest known label.
         """
-        import pyarrow
-        from pyarrow import compute
-
+        chunks, names = self.table.column("label").chunks, self.unlabelled_names()
         if self.columns or labels.columns:
-            chunks, names = self.table.column("label").chunks, self.unlabelled_names()
             return classes_of(chunks, labels, self.columns, names, self.where)
-        # the first of equal values is found, so that a class is one whatever its name
-        values = [*labels.names, *self.unlabelled_values]
-        names = pyarrow.array(values, pyarrow.string())
-        y, candidates, start = np.full(len(self), -1, dtype=np.int32), {}, 0
-        for chunk in self.table.column("label").chunks:
-            codes = compute.index_in(chunk.flatten(), value_set=names)
-            sizes = chunk.value_lengths().to_numpy()
-            ends = np.cumsum(sizes)
-            if codes.null_count:
-                first = compute.index(compute.is_null(codes), True).as_py()
-                row = int(np.searchsorted(ends, first, side="right"))
-                for name in chunk[row].as_py():
-                    labels.index(name, self.where(start + row))
-            known = codes.to_numpy()
-            known = np.where(known < len(labels.names), known, -1)
-            y[start : start + len(chunk)][sizes == 1] = known[ends[sizes == 1] - 1]
-            for row in np.flatnonzero(sizes > 1).tolist():
-                possible = known[ends[row] - sizes[row] : ends[row]].tolist()
-                if -1 in possible:
-                    listed = list_names(chunk[row].as_py())
-                    raise InputError(
-                        f"{self.where(start + row)}: wanted a list of classes, got {listed}, of "
-                        "which one means unlabelled (data.unlabelled_values)"
-                    )
-                candidates[start + row] = tuple(sorted(possible))
-            start += len(chunk)
-        return y, candidates
+        return plain_classes_of(chunks, labels, names, self.where)
 
     def files_without_labels(self) -> list[Path]:
         """Those of several files of which no row has a label."""
@@ -196,6 +186,7 @@ class Corpus:
 
         joined = copy.copy(self)
         joined.table = pyarrow.concat_tables([self.table, other.table])
+        joined.vectors = of_rows.join_vectors([(one.vectors, len(one)) for one in (self, other)])
         has_keys = self.key is not None and other.key is not None
         joined.key = fingerprint(self.key, other.key) if has_keys else None
         return joined
@@ -251,7 +242,7 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
         source: A file, see `iterate_rows`; several as one corpus, see `find_files`; or `hub:NAME`
             or `hub:NAME:SPLIT`, where NAME is what `datasets.load_dataset` takes, a folder too, and
             SPLIT is "train" unless given; or a `datasets.Dataset`, or a table of pandas, polars or
-            pyarrow. A corpus is returned as it is.
+            pyarrow; or one of these `with_vectors`. A corpus is returned as it is.
         choice: Named columns; None for those with usual names, see `ColumnChoice`. Integers of a
             `ClassLabel` become its names, -1 becomes unlabelled.
 
@@ -264,6 +255,10 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
         source = listed[0]
     if isinstance(source, Corpus):
         return source
+    if isinstance(source, WithVectors):
+        corpus = copy.copy(read_corpus(source.rows, dataclasses.replace(choice, vectors=None)))
+        corpus.vectors = open_vectors(source.vectors, len(corpus), corpus.source)
+        return corpus
     if str(source).startswith(HUB_PREFIX):
         return read_dataset(load_hub(str(source)), str(source), choice)
     if not (listed and all(isinstance(one, str | Path) for one in listed)):
@@ -282,16 +277,19 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
         READER_VERSION, dataclasses.astuple(choice), tuple(map(_fingerprint_of, files))
     )
     with progress.task(READ, sum(file.stat().st_size for file in files) / 2**20):
-        table = cached_table(key, rows, is_tokens=is_tokens[0])
+        has_vectors = choice.vectors is not None
+        table = cached_table(key, rows, is_tokens=is_tokens[0], has_vectors=has_vectors)
     corpus = Corpus(table, source_name(source), is_tokens=is_tokens[0], key=key, files=files)
     corpus.columns = choice.label_columns
     return corpus
 
 
-def source_name(source: "Files | Corpus") -> str:
+def source_name(source: "Files | Corpus | WithVectors") -> str:
     """One name of a file, or of several, as in error messages and in a run's manifest."""
     if isinstance(source, Corpus):  # with labels of another table
         return SEPARATOR.join(filter(None, (source.source, source.labels_source)))
+    if isinstance(source, WithVectors):
+        return f"{source_name(source.rows)} with {source.vectors}"
     return str(source) if isinstance(source, str | Path) else SEPARATOR.join(map(str, source))
 
 
@@ -324,7 +322,11 @@ def find_files(source: Files) -> list[Path]:
 
 
 def gather_corpus(
-    sequences: Iterable[str | list[str]], labels: Iterable[Any] | None = None, *, source: str
+    sequences: Iterable[str | list[str]],
+    labels: Iterable[Any] | None = None,
+    *,
+    source: str,
+    vectors: Any = None,
 ) -> Corpus:
     """Make a corpus of rows that come from no file; they are checked like those of one.
 
@@ -332,6 +334,7 @@ def gather_corpus(
         sequences: Texts, or lists of tokens.
         labels: Label of each row, as in a jsonl file; None leaves all rows unlabelled.
         source: Name of the corpus, for errors.
+        vectors: An array, `[n, D]`, or None.
 
     Raises:
         InputError: no rows, or a bad one; the message has its number, from 1.
@@ -346,7 +349,10 @@ def gather_corpus(
         check(number, sequence, label)
         for number, (sequence, label) in enumerate(zip(listed, known, strict=True), 1)
     )
-    return Corpus(table_of(rows, is_tokens=is_tokens), source, is_tokens=is_tokens)
+    corpus = Corpus(table_of(rows, is_tokens=is_tokens), source, is_tokens=is_tokens)
+    if vectors is not None:
+        corpus.vectors = open_vectors(vectors, len(corpus), source)
+    return corpus
 
 
 def _fingerprint_of(file: Path) -> tuple[object, ...]:
@@ -357,24 +363,6 @@ def _fingerprint_of(file: Path) -> tuple[object, ...]:
 def _label_of(names: list[str]) -> str | tuple[str, ...] | None:
     """A label from the `label` column: no name, one, or several."""
     return tuple(names) if len(names) > 1 else next(iter(names), None)
-
-
-def load_hub(source: str) -> "datasets.Dataset":
-    """The data set that `hub:NAME:SPLIT` names; raises InputError if it cannot be loaded."""
-    import datasets
-
-    name, _, split = source.removeprefix(HUB_PREFIX).partition(":")
-    had_bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        dataset: datasets.Dataset = datasets.load_dataset(name, split=split or "train")
-        return dataset
-    except Exception as error:  # a hub, a cache or a builder may raise anything
-        got = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{source}: wanted a data set that can be loaded, got {got}") from error
-    finally:
-        if had_bars:
-            datasets.enable_progress_bars()
 
 
 def read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
@@ -393,7 +381,8 @@ def read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
     batches = dataset.select_columns(columns.used).with_format("arrow").iter(BATCH_ROWS)
     rows = arrow_rows(batches, columns, source, label_names=names)
     rows_read = progress.track(rows, "rows read", len(dataset))
-    table = cached_table(key, rows_read, is_tokens=columns.is_tokens)
+    has_vectors = columns.vectors is not None
+    table = cached_table(key, rows_read, is_tokens=columns.is_tokens, has_vectors=has_vectors)
     corpus = Corpus(table, source, is_tokens=columns.is_tokens, key=key)
     corpus.columns = tuple(columns.labels)
     return corpus

@@ -74,7 +74,9 @@ def encode_corpus(
         key = fingerprint(ENCODER_VERSION, corpus.key, vocabulary.fingerprint, whole_length)
         symbols, offsets = _in_a_file(chunks, key, len(corpus))
     ids = corpus.table.column("id")
-    return EncodedRows(symbols, offsets, y, candidates, ids, max_length=max_length)
+    return EncodedRows(
+        symbols, offsets, y, candidates, ids, max_length=max_length, vectors=corpus.vectors
+    )
 
 
 def encode_sequences(

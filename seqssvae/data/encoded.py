@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqssvae.data.labels import Classes
 from seqssvae.data.vocabulary import EOS, UNK
+from seqssvae.storage.vectors import Vectors, as_vectors, join_vectors
 
 Integers = NDArray[np.int64]
 
@@ -33,6 +34,7 @@ class EncodedRows:
         ids: Ids of the N rows, strings or Arrow strings.
         index: Which of the N rows are selected, `[n]`; None for all of them.
         max_length: Symbols that recurrent networks read of a row; all when None.
+        vectors: Vectors of the N rows, or None.
 
     Attributes:
         candidates: See above.
@@ -50,8 +52,10 @@ class EncodedRows:
         *,
         index: NDArray[np.signedinteger] | None = None,
         max_length: int | None = None,
+        vectors: Vectors | None = None,
     ) -> None:
         self._symbols, self._offsets, self._ids = symbols, offsets, ids
+        self._vectors = vectors
         if index is None:
             num_rows = len(offsets) - 1
             index = np.arange(num_rows, dtype=np.int32 if num_rows < 2**31 else np.int64)
@@ -66,6 +70,17 @@ class EncodedRows:
     def y(self) -> Classes:
         """Class of each row, -1 for an unlabelled one, `[n]`."""
         return np.broadcast_to(np.int64(-1), len(self)) if self._y is None else self._y
+
+    @property
+    def vector_size(self) -> int:
+        """D, 0 without vectors."""
+        return 0 if self._vectors is None else self._vectors.size
+
+    def vectors(self, numbers: Integers | None = None) -> NDArray[np.float32] | None:
+        """The vectors of some rows, of all when None: `[m, D]`, NaN where one is missing."""
+        if self._vectors is None:
+            return None
+        return self._vectors[self.index if numbers is None else self.index[numbers]]
 
     @property
     def ids(self) -> list[str]:
@@ -180,6 +195,12 @@ class EncodedRows:
         """The same rows with other labels, or with none; arguments as for the class."""
         return self._same_symbols(y, candidates, self.index)
 
+    def with_vectors(self, vectors: Vectors | None) -> "EncodedRows":
+        """The same rows with other vectors, those of the N rows, or with none."""
+        rows = self._same_symbols(self._y, self.candidates, self.index)
+        rows._vectors = vectors
+        return rows
+
     def _same_symbols(
         self,
         y: Classes | None,
@@ -194,6 +215,7 @@ class EncodedRows:
             self._ids,
             index=index,
             max_length=self.max_length,
+            vectors=self._vectors,
         )
 
     def _whole_lengths(self, rows: NDArray[np.signedinteger]) -> Integers:
@@ -213,7 +235,7 @@ class EncodedRows:
         Symbols are copied unless all parts are selections of the same rows.
 
         Args:
-            parts: At least one; all with the same `max_length`.
+            parts: At least one; all with the same `max_length` and size of vectors.
         """
         starts = np.cumsum([0, *map(len, parts)])
         y = np.concatenate([part.y for part in parts])
@@ -230,7 +252,10 @@ class EncodedRows:
         symbols = np.concatenate([part.symbols for part in parts])
         offsets = offsets_of(np.concatenate([np.diff(part.offsets) for part in parts]))
         ids = [id for part in parts for id in part.ids]
-        return cls(symbols, offsets, y, candidates, ids, max_length=first.max_length)
+        vectors = join_vectors([(as_vectors(part.vectors()), len(part)) for part in parts])
+        return cls(
+            symbols, offsets, y, candidates, ids, max_length=first.max_length, vectors=vectors
+        )
 
 
 def offsets_of(lengths: Integers) -> Integers:

@@ -26,6 +26,7 @@ from seqssvae.data.labels import (
 from seqssvae.data.sources import check_labels, normalised, read_source, vocabulary_kind
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
 from seqssvae.errors import InputError
+from seqssvae.storage.vectors import vectors_like
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +42,14 @@ class Start:
         vocabulary: Its symbols keep their ids.
         labels: Its classes come first.
         few: Labels of a class that are too few to know it by.
+        vector_size: Size of the vectors that it reads, 0 for none.
         replay: Makes rows of those of its classes that have fewer labels in the data.
     """
 
     vocabulary: Vocabulary
     labels: Labels
     few: float
+    vector_size: int
     replay: Callable[[Sequence[str]], Corpus]
 
 
@@ -71,6 +74,11 @@ class Prepared:
     dev: EncodedRows
     corpus: Corpus
     warnings: tuple[str, ...] = ()
+
+    @property
+    def vector_size(self) -> int:
+        """D, 0 without vectors."""
+        return self.labelled.vector_size
 
     @property
     def labelled_dev(self) -> EncodedRows:
@@ -142,14 +150,7 @@ def prepare(
             `data.unlabelled_only` is false.
     """
     settings = config.data
-    corpus = normalised(read_source(source, settings), settings)
-    check_labels(corpus, source, settings)
-    labels = corpus.labels()
-    if start is not None:
-        corpus, labels = _continued(corpus, settings, start)
-    everything = corpus
-    if unlabelled_source is not None:
-        everything = corpus.joined(_more_rows(corpus, unlabelled_source, settings))
+    corpus, everything, labels = _read(config, source, unlabelled_source, start)
     parts, warnings = _split(config, corpus, everything, labels)
     used = parts.is_labelled | parts.is_free
     sequences = progress.track(everything.sequences(used), "rows counted", int(used.sum()))
@@ -181,6 +182,27 @@ def prepare(
     )
 
 
+def _read(
+    config: Config, source: Source, unlabelled_source: Source | None, start: Start | None
+) -> tuple[Corpus, Corpus, Labels]:
+    """The rows of `source`, with these those of `unlabelled_source`, and the classes."""
+    settings = config.data
+    corpus = normalised(read_source(source, settings), settings)
+    check_labels(corpus, source, settings)
+    labels = corpus.labels()
+    vector_size = config.model.vector_size or (corpus.vectors.size if corpus.vectors else 0)
+    if start is not None:
+        vector_size = start.vector_size
+    _check_vectors(corpus, vector_size, settings)
+    if start is not None:
+        corpus, labels = _continued(corpus, settings, start)
+    if unlabelled_source is None:
+        return corpus, corpus, labels
+    more = _more_rows(corpus, unlabelled_source, settings)
+    _check_vectors(more, vector_size, settings)
+    return corpus, corpus.joined(more), labels
+
+
 def _continued(corpus: Corpus, settings: DataConfig, start: Start) -> tuple[Corpus, Labels]:
     """The rows, with some of the earlier run for its classes that have few, and all classes."""
     if corpus.columns or start.labels.columns:
@@ -194,6 +216,13 @@ def _continued(corpus: Corpus, settings: DataConfig, start: Start) -> tuple[Corp
         corpus = corpus.joined(start.replay(lost))
         corpus.generated = range(num_rows, len(corpus))
     return corpus, Labels(names)
+
+
+def _check_vectors(corpus: Corpus, size: int, settings: DataConfig) -> None:
+    """Make sure that vectors have a size; missing ones take their place if the settings say so."""
+    corpus.vectors = vectors_like(
+        corpus.vectors, len(corpus), size, corpus.source, may_miss=settings.missing_vectors
+    )
 
 
 def _more_rows(corpus: Corpus, source: Source, settings: DataConfig) -> Corpus:

@@ -107,16 +107,16 @@ def arrow_rows(
     check = columns.checker(source)
     number = 0
     for batch in batches:
-        sequences, *labels, ids = (
+        sequences, *labels, ids, vectors = (
             [None] * len(batch) if name is None else _values(batch.column(name), source, number)
-            for name in (columns.sequence, *columns.label_names, columns.id)
+            for name in (columns.sequence, *columns.label_names, columns.id, columns.vectors)
         )
-        for sequence, *values, id in zip(sequences, *labels, ids, strict=True):
+        for sequence, *values, id, vector in zip(sequences, *labels, ids, vectors, strict=True):
             number += 1
             for column, names in enumerate(label_names):
                 if names is not None:
                     values[column] = _name_label(values[column], names, source, number)
-            yield check(number, sequence, values if columns.labels else values[0], id)
+            yield check(number, sequence, values if columns.labels else values[0], id, vector)
 
 
 def _kind(path: Path) -> str:
@@ -146,9 +146,9 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         raise row_error(path, 1, "a header", "an empty file")
     columns = choice.of_names(header, f"{path}:{start}")
     check = columns.checker(path)
-    sequence, *labels, id = (
+    sequence, *labels, id, vectors = (
         None if name is None else header.index(name)
-        for name in (columns.sequence, *columns.label_names, columns.id)
+        for name in (columns.sequence, *columns.label_names, columns.id, columns.vectors)
     )
     assert sequence is not None
     for number, cells, is_doubtful in records:
@@ -163,7 +163,10 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             if name and (names := _list_in(name, "a label", path, number)) is not None:
                 values[column] = names
         known = values if columns.labels else values[0]
-        row = check(number, value, known, None if id is None else cells[id])
+        vector: Any = None if vectors is None else cells[vectors]
+        if vector:
+            vector = _list_in(vector, "a vector", path, number) or vector
+        row = check(number, value, known, None if id is None else cells[id], vector)
         if is_doubtful or was_doubtful:
             row, was_doubtful = dataclasses.replace(row, is_doubtful=True), False
         yield row
@@ -230,7 +233,8 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         raise row_error(path, 1, "a row", "an empty file")
     start, keys = first[0], list(first[1])
     given = split_names(choice.label) if choice.read_labels and choice.label is not None else ()
-    known = [*keys, *given]  # a later row may have them
+    # a later row may have them
+    known = [*keys, *given, *([] if choice.vectors is None else [choice.vectors])]
     columns = choice.of_names(list(dict.fromkeys(known)), f"{path}:{start}")
     check = columns.checker(path)
     label: str | None = None  # the key that has labels
@@ -256,6 +260,7 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             record[columns.sequence],
             values if columns.labels else values[0],
             None if id is None else record.get(id),
+            None if columns.vectors is None else record.get(columns.vectors),
         )
     if given and label is None:
         raise row_error(path, start, f"a column {given[0]!r} in some row", list_names(keys))

@@ -36,6 +36,7 @@ class Row:
         repeats_id: Whether its `id` column is the same as an earlier row's.
         file: Number of its file among several, from 0.
         is_doubtful: Whether a cell of it may hold other rows, from an unbalanced quote on.
+        vector: Its vector, float32 `[D]`; None if it has none, or none are read.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Row:
     repeats_id: bool = False
     file: int = 0
     is_doubtful: bool = False
+    vector: NDArray[np.float32] | None = None
 
 
 @final
@@ -71,7 +73,9 @@ class RowChecker:
         self._number = 0
         self._unique = UniqueIds()
 
-    def __call__(self, number: int, sequence: Any, label: Any = None, id: Any = None) -> Row:
+    def __call__(
+        self, number: int, sequence: Any, label: Any = None, id: Any = None, vector: Any = None
+    ) -> Row:
         """Make a row.
 
         Args:
@@ -80,10 +84,11 @@ class RowChecker:
             label: See `name_of`, or a list of such values; None, NaN, an empty text or one of
                 spaces if the row has none. Of several columns, a list of these.
             id: See `name_of`; None, NaN or empty if the row has none.
+            vector: A list of numbers; None, NaN or an empty text if the row has none.
 
         Raises:
-            InputError: a sequence, label or id of the wrong type, an empty sequence or token, a
-                lone surrogate, or a million symbols or more.
+            InputError: a sequence, label, id or vector of the wrong type, an empty sequence or
+                token, a lone surrogate, or a million symbols or more.
         """
         self._number = number
         checked = self._sequence(name_of(sequence) if self._is_ids else sequence)
@@ -97,7 +102,10 @@ class RowChecker:
         if has_id:
             base = self._name(id, "an id that is a string or a whole number")
         unique = self._unique(base)
-        return Row(number, checked, known, unique, has_id and unique != base)
+        row = Row(number, checked, known, unique, has_id and unique != base)
+        if not is_missing(vector):
+            row = dataclasses.replace(row, vector=self._vector(vector))
+        return row
 
     def _sequence(self, value: Any) -> Any:
         wanted, unit = "a text", "characters"
@@ -146,6 +154,22 @@ class RowChecker:
         if len(names) <= 1:  # 'one of A' is A
             return names[0] if names else None
         return names
+
+    def _vector(self, value: Any) -> NDArray[np.float32]:
+        try:
+            numbers = np.asarray(value)
+        except ValueError:  # lists of several lengths
+            numbers = np.zeros(0)
+        is_list = isinstance(value, list | np.ndarray) and numbers.ndim == 1 and numbers.size
+        if not is_list or numbers.dtype.kind not in "iuf":
+            raise self._error("a vector that is a list of numbers", _describe(value))
+        with np.errstate(over="ignore"):
+            vector = numbers.astype(np.float32)
+        if not np.isfinite(vector).all():
+            place = int(np.isfinite(vector).argmin())
+            got = f"{numbers[place]} as number {place + 1}"
+            raise self._error("a vector of finite numbers", got)
+        return vector
 
     def _name(self, value: Any, wanted: str) -> str:
         name = name_of(value)

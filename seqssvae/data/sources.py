@@ -17,15 +17,26 @@ from seqssvae.data.rows import has_words, list_names
 from seqssvae.data.tables import column_of, is_table, iterate_column
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError
+from seqssvae.storage.vectors import WithVectors, open_vectors, vectors_like
 
 logger = logging.getLogger(__name__)
 
+Sequences = Sequence[str] | Sequence[Sequence[str]] | WithVectors
 YES_OR_NO = ["False", "True"]
 
 
 def read_source(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
-    """The rows of a source, by the columns of the settings."""
+    """The rows of a source, by the columns of the settings.
+
+    Raises:
+        InputError: bad input, or a row without a vector where the settings want each to have one.
+    """
     corpus = read_corpus(source, column_choice(settings, read_labels=read_labels))
+    if corpus.vectors is not None:
+        corpus.vectors.check(corpus.where, may_miss=settings.missing_vectors)
+    elif settings.vectors_column is not None and not settings.missing_vectors:
+        wanted = f"vectors in the column {settings.vectors_column!r}"
+        raise InputError(f"{corpus.source}: wanted {wanted}, got none in any row")
     return corpus.with_unlabelled(settings.unlabelled_values)
 
 
@@ -39,6 +50,7 @@ def column_choice(settings: DataConfig, *, read_labels: bool = True) -> ColumnCh
         quotes=settings.quotes,
         pattern=settings.label_pattern,
         encoding=settings.encoding,
+        vectors=settings.vectors_column,
     )
 
 
@@ -169,6 +181,27 @@ def read_corpus_like(
     return corpus.normalised(vocabulary.form)
 
 
+def encode_like(
+    corpus: Corpus, config: Config, vocabulary: Vocabulary, labels: Labels | None
+) -> EncodedRows:
+    """Rows of `read_corpus_like`, encoded like the training rows; arguments as of `read_like`.
+
+    Raises:
+        InputError: a label that is not in `labels`, or vectors that are not like those of training.
+    """
+    rows = encode_corpus(
+        corpus,
+        vocabulary,
+        labels,
+        max_length=config.data.max_length,
+        whole_length=config.whole_length,
+    )
+    size, may_miss = config.model.vector_size, config.data.missing_vectors
+    return rows.with_vectors(
+        vectors_like(corpus.vectors, len(corpus), size, corpus.source, may_miss=may_miss)
+    )
+
+
 def read_like(
     source: Source, config: Config, vocabulary: Vocabulary, labels: Labels | None
 ) -> EncodedRows:
@@ -189,13 +222,7 @@ def read_like(
         check_labels(corpus, source, config.data, only_candidates=True)
     for warning in warn_of_quotes(corpus):
         logger.warning(warning)
-    return encode_corpus(
-        corpus,
-        vocabulary,
-        labels,
-        max_length=config.data.max_length,
-        whole_length=config.whole_length,
-    )
+    return encode_like(corpus, config, vocabulary, labels)
 
 
 def read_without_label(
@@ -212,14 +239,7 @@ def read_without_label(
     is_free[list(partial)] = False
     if not is_free.any():
         raise InputError(f"{corpus.source}: wanted a row without a label, got none")
-    rows = encode_corpus(
-        corpus,
-        vocabulary,
-        None,
-        max_length=config.data.max_length,
-        whole_length=config.whole_length,
-    )
-    return corpus, rows.take(is_free)
+    return corpus, encode_like(corpus, config, vocabulary, None).take(is_free)
 
 
 def read_sequences(source: Source, config: Config) -> list[str | list[str]]:
@@ -250,20 +270,29 @@ class RowReader:
         warn_of_losses(rows, self.config, self.vocabulary, self.usual_share)
         return rows
 
-    def read_sequences(self, sequences: Sequence[str] | Sequence[Sequence[str]]) -> EncodedRows:
-        """Texts, or lists of tokens; of a DataFrame, its rows as of a file.
+    def read_sequences(self, sequences: Sequences) -> EncodedRows:
+        """Texts, or lists of tokens, perhaps `with_vectors`; of a DataFrame, its rows as of a file.
 
         Raises:
-            InputError: a sequence of the wrong kind.
+            InputError: a sequence of the wrong kind, or other vectors than in training.
         """
-        if is_table(sequences):
+        given = sequences.vectors if isinstance(sequences, WithVectors) else None
+        plain = sequences.rows if isinstance(sequences, WithVectors) else sequences
+        if is_table(plain):
             return self.read(sequences)
         rows = encode_given(
-            column_of(sequences),
+            column_of(plain),
             self.vocabulary,
             max_length=self.config.data.max_length,
             whole_length=self.config.whole_length,
         )
+        vectors = None if given is None else open_vectors(given, len(rows), "sequences")
+        may_miss = self.config.data.missing_vectors
+        if vectors is not None:
+            vectors.check(lambda row: f"sequence {row + 1}", may_miss=may_miss)
+        size = self.config.model.vector_size
+        vectors = vectors_like(vectors, len(rows), size, "sequences", may_miss=may_miss)
+        rows = rows.with_vectors(vectors)
         warn_of_losses(rows, self.config, self.vocabulary, self.usual_share)
         return rows
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
+HUB_PREFIX = "hub:"
 BLOCK_ROWS, BLOCK_SYMBOLS = 10_000, 4_000_000  # of a record batch
 
 
@@ -24,14 +25,16 @@ def table_of(
     rows: Iterable[Row],
     *,
     is_tokens: bool,
+    has_vectors: bool = False,
     block_rows: int = BLOCK_ROWS,
     block_symbols: int = BLOCK_SYMBOLS,
 ) -> "pyarrow.Table":
     """Rows as a table in memory; see `cached_table`."""
     import pyarrow
 
-    blocks = list(_blocks(rows, is_tokens, block_rows, block_symbols))
-    return pyarrow.Table.from_batches(blocks, schema=_schema(is_tokens))
+    schema = _schema(is_tokens, has_vectors)
+    blocks = list(_blocks(rows, schema, block_rows, block_symbols))
+    return pyarrow.Table.from_batches(blocks, schema=schema)
 
 
 def cached_table(
@@ -39,6 +42,7 @@ def cached_table(
     rows: Iterable[Row],
     *,
     is_tokens: bool,
+    has_vectors: bool = False,
     block_rows: int = BLOCK_ROWS,
     block_symbols: int = BLOCK_SYMBOLS,
 ) -> "pyarrow.Table":
@@ -48,24 +52,27 @@ def cached_table(
         key: Fingerprint of all that the rows depend on.
         rows: Read one by one, and only if the file is missing.
         is_tokens: Whether sequences are lists of tokens, not texts.
+        has_vectors: Whether there is a column of vectors.
         block_rows: Rows of a record batch, at most.
         block_symbols: Symbols at which a record batch ends.
 
     Returns:
-        The columns `number`, `sequence`, `label` (a list of names), `id`, `repeats_id`, `file` and
-        `is_doubtful`; see `Row`.
+        The columns `number`, `sequence`, `label` (a list of names), `id`, `repeats_id`, `file`,
+        `is_doubtful` and, if there are vectors, `vector`; see `Row`.
 
     Raises:
         InputError: as `cached_file`.
     """
     import pyarrow
 
+    schema = _schema(is_tokens, has_vectors)
+
     def write(path: Path) -> None:
         with (
             pyarrow.OSFile(str(path), "wb") as sink,
-            pyarrow.ipc.new_file(sink, _schema(is_tokens)) as writer,
+            pyarrow.ipc.new_file(sink, schema) as writer,
         ):
-            for block in _blocks(rows, is_tokens, block_rows, block_symbols):
+            for block in _blocks(rows, schema, block_rows, block_symbols):
                 writer.write_batch(block)
 
     return _mapped(cached_file(f"{key}.arrow", write, is_whole=_is_whole))
@@ -107,30 +114,31 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _schema(is_tokens: bool) -> "pyarrow.Schema":
+def _schema(is_tokens: bool, has_vectors: bool) -> "pyarrow.Schema":
     import pyarrow
 
     text = pyarrow.large_string()  # many long rows may hold more than 2 GiB
+    columns = {
+        "number": pyarrow.int64(),
+        "sequence": pyarrow.large_list(text) if is_tokens else text,
+        "label": pyarrow.list_(pyarrow.string()),
+        "id": pyarrow.string(),
+        "repeats_id": pyarrow.bool_(),
+        "file": pyarrow.int32(),
+        "is_doubtful": pyarrow.bool_(),
+    }
     return pyarrow.schema(
-        {
-            "number": pyarrow.int64(),
-            "sequence": pyarrow.large_list(text) if is_tokens else text,
-            "label": pyarrow.list_(pyarrow.string()),
-            "id": pyarrow.string(),
-            "repeats_id": pyarrow.bool_(),
-            "file": pyarrow.int32(),
-            "is_doubtful": pyarrow.bool_(),
-        }
+        columns | ({"vector": pyarrow.list_(pyarrow.float32())} if has_vectors else {})
     )
 
 
 def _blocks(
-    rows: Iterable[Row], is_tokens: bool, block_rows: int, block_symbols: int
+    rows: Iterable[Row], schema: "pyarrow.Schema", block_rows: int, block_symbols: int
 ) -> Iterator["pyarrow.RecordBatch"]:
     """Rows as record batches, of fewer rows where these are long."""
     import pyarrow
 
-    schema, block, num_symbols = _schema(is_tokens), list[dict[str, Any]](), 0
+    block, num_symbols = list[dict[str, Any]](), 0
     for row in rows:
         values = {name: getattr(row, name) for name in schema.names}
         block.append(values | {"label": _names(row.label)})
@@ -181,6 +189,50 @@ def dataset_of(value: Any) -> "datasets.Dataset":
         for field in table.schema  # polars has views, which `datasets` does not read
     ]
     return datasets.Dataset(table.cast(pyarrow.schema(plain)))
+
+
+def plain_classes_of(
+    chunks: Iterable[Any], labels: Labels, unlabelled: Sequence[str], where: Callable[[int], str]
+) -> tuple[Classes, dict[int, tuple[int, ...]]]:
+    """The class of each row with one column of labels; see `Corpus.classes`.
+
+    Args:
+        chunks: Arrow arrays of lists of labels, one or several, or none.
+        labels: All classes.
+        unlabelled: Values that mean that a row is unlabelled.
+        where: `FILE:NUMBER` of a row.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    # the first of equal values is found, so that a class is one whatever its name
+    names = pyarrow.array([*labels.names, *unlabelled], pyarrow.string())
+    parts, candidates, start = [np.zeros(0, np.int32)], dict[int, tuple[int, ...]](), 0
+    for chunk in chunks:
+        codes = compute.index_in(chunk.flatten(), value_set=names)
+        sizes = chunk.value_lengths().to_numpy()
+        ends = np.cumsum(sizes)
+        if codes.null_count:
+            first = compute.index(compute.is_null(codes), True).as_py()
+            row = int(np.searchsorted(ends, first, side="right"))
+            for name in chunk[row].as_py():
+                labels.index(name, where(start + row))
+        known = codes.to_numpy()
+        known = np.where(known < len(labels.names), known, -1)
+        y = np.full(len(chunk), -1, np.int32)
+        y[sizes == 1] = known[ends[sizes == 1] - 1]
+        for row in np.flatnonzero(sizes > 1).tolist():
+            possible = known[ends[row] - sizes[row] : ends[row]].tolist()
+            if -1 in possible:
+                listed = list_names(chunk[row].as_py())
+                raise InputError(
+                    f"{where(start + row)}: wanted a list of classes, got {listed}, of which one "
+                    "means unlabelled (data.unlabelled_values)"
+                )
+            candidates[start + row] = tuple(sorted(possible))
+        parts.append(y)
+        start += len(chunk)
+    return np.concatenate(parts), candidates
 
 
 def classes_of(
@@ -251,3 +303,21 @@ def _possible(sizes: tuple[int, ...], given: bytes) -> tuple[int, ...]:
     columns = np.split(np.frombuffer(given, np.bool_), np.cumsum(sizes)[:-1])
     masks = [column if column.any() else ~column for column in columns]
     return tuple(np.flatnonzero(functools.reduce(np.logical_and.outer, masks)).tolist())
+
+
+def load_hub(source: str) -> "datasets.Dataset":
+    """The data set that `hub:NAME:SPLIT` names; raises InputError if it cannot be loaded."""
+    import datasets
+
+    name, _, split = source.removeprefix(HUB_PREFIX).partition(":")
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        dataset: datasets.Dataset = datasets.load_dataset(name, split=split or "train")
+        return dataset
+    except Exception as error:  # a hub, a cache or a builder may raise anything
+        got = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{source}: wanted a data set that can be loaded, got {got}") from error
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()

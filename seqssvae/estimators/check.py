@@ -79,7 +79,7 @@ def brute_force_loss(
         kl_weight: Weight of the KL of z.
         analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
     """
-    features = ssvae.encode(batch.x, batch.lengths, batch.whole)
+    features = ssvae.encode_batch(batch)
     possible = batch.possible_labels(ssvae.num_classes)
     total = noise.new_zeros(())
     for epsilon in noise:

@@ -43,12 +43,13 @@ class EncoderForExport(nn.Module):
         super().__init__()
         self.model, self.max_length, self.power = model, max_length, power
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor, v: Tensor | None = None) -> Tensor:
         """Probabilities of the labels, `[B, K]`.
 
         Args:
             x: Symbol ids, int64 `[B, T]`; symbols after `lengths` are ignored.
             lengths: Lengths of the rows, EOS included, int64 `[B]`, each from 0 to T.
+            v: Vectors, float32 `[B, D]`, NaN where one is missing, if the model reads any.
         """
         model, whole = self.model, (x, lengths)
         x, lengths = x[:, : self.max_length], lengths.clamp(max=self.max_length)
@@ -56,6 +57,9 @@ class EncoderForExport(nn.Module):
         shared = model.encoder_y is model.encoder_z
         for_y = for_z if shared else _features(model.encoder_y, x, lengths)
         ngrams = None if model.ngrams is None else _ngram_logits(model.ngrams, *whole)
+        if model.vectors is not None and v is not None:
+            for_y, for_z = model.vectors.join(for_y, for_z, v)
+            ngrams = None if ngrams is None else ngrams + model.vectors.logits(v)
         features = Features(for_y, for_z, ngrams)
         z = model.z_posterior(features)[0] if model.y_reads_z else None
         return (self.power * model.y_logits(features, z)).softmax(-1)
@@ -96,9 +100,9 @@ def export_onnx(
 ) -> dict[str, Any]:
     """Write `encoder.onnx`, the vocabulary, the labels and `encoder.json`.
 
-    The inputs of the network are `x` `[B, T]` and `lengths` `[B]`, int64, for any B and T; its
-    output is `probabilities` `[B, K]`. Before anything is written, the output is compared with the
-    model's at several lengths.
+    The inputs of the network are `x` `[B, T]` and `lengths` `[B]`, int64, for any B and T, and, for
+    a model that reads vectors, `v` `[B, D]`, float32; its output is `probabilities` `[B, K]`.
+    Before anything is written, the output is compared with the model's at several lengths.
 
     Args:
         trained: A model with classes.
@@ -133,6 +137,7 @@ def export_onnx(
         "UNK": UNK,
         "EOS": EOS,
         "first_symbol": NUM_SPECIAL,
+        "vector_size": trained.config.model.vector_size,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +155,7 @@ def _trace(encoder: EncoderForExport, vocabulary_size: int, longest: int) -> byt
     size = min(9, longest)
     lengths = torch.tensor([size, max(1, size // 2), 1])
     x = torch.randint(0, vocabulary_size, (3, size), generator=torch.Generator().manual_seed(0))
+    inputs = {"x": x, "lengths": lengths, **_some_vectors(encoder.model, 3)}
     buffer = io.BytesIO()
     # The tracing exporter is deprecated, but the new one makes the length a constant. It warns of
     # unknown shapes, which are dynamic here.
@@ -157,19 +163,26 @@ def _trace(encoder: EncoderForExport, vocabulary_size: int, longest: int) -> byt
         warnings.simplefilter("ignore")
         torch.onnx.export(
             encoder,
-            (x, lengths),
+            tuple(inputs.values()),
             buffer,  # type: ignore[arg-type] # documented to accept a file
             dynamo=False,
             opset_version=OPSET,
-            input_names=["x", "lengths"],
+            input_names=list(inputs),
             output_names=["probabilities"],
-            dynamic_axes={
-                "x": {0: "rows", 1: "time"},
-                "lengths": {0: "rows"},
-                "probabilities": {0: "rows"},
-            },
+            dynamic_axes={name: {0: "rows"} for name in (*inputs, "probabilities")}
+            | {"x": {0: "rows", 1: "time"}},
         )
     return buffer.getvalue()
+
+
+def _some_vectors(model: SSVAE, num_rows: int) -> dict[str, Tensor]:
+    """Random vectors as the input `v`, the first one missing; nothing if the model reads none."""
+    if model.vectors is None:
+        return {}
+    noise = torch.randn(num_rows, model.vectors.size, generator=torch.Generator().manual_seed(2))
+    v = (model.vectors.loc + model.vectors.scale * noise).float()
+    v[0] = torch.nan
+    return {"v": v}
 
 
 @contextlib.contextmanager
@@ -196,9 +209,12 @@ def _largest_difference(trained: TrainedModel, session: Any, longest: int) -> fl
         x = torch.randint(UNK, len(trained.vocabulary), (num_rows, size), generator=generator)
         lengths = torch.randint(1, size + 1, (num_rows,), generator=generator)
         lengths[num_rows // 2] = size
-        features = model.encode(x[:, :longest], lengths.clamp(max=longest), (x, lengths))
+        vectors = _some_vectors(model, num_rows)
+        read = x[:, :longest], lengths.clamp(max=longest), (x, lengths)
+        features = model.encode(*read, v=vectors.get("v"))
         logits = model.y_logits(features, model.z_posterior(features)[0])
         wanted = (trained.weights("q")[0] * logits).softmax(-1).numpy()
-        (got,) = session.run(None, {"x": x.numpy(), "lengths": lengths.numpy()})
+        inputs = {"x": x, "lengths": lengths, **vectors}
+        (got,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
         difference = max(difference, float(np.abs(got - wanted).max()))
     return difference

@@ -23,11 +23,13 @@ from seqssvae.config import Config
 from seqssvae.data.columns import ColumnChoice
 from seqssvae.data.corpus import gather_corpus, read_corpus
 from seqssvae.data.prepare import prepare
+from seqssvae.data.sources import column_choice
 from seqssvae.data.tables import column_of, is_table
 from seqssvae.errors import InputError
 from seqssvae.export.unlabelled import encode_labels, is_unlabelled, label_array, name_label
 from seqssvae.inference.conformal import COVERAGE, label_sets
 from seqssvae.overrides import as_config, override
+from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel
 from seqssvae.training.fit import summarise, train
 
@@ -44,6 +46,7 @@ PARAMETERS = {  # constructor parameter: setting
     "latent_size": "model.latent_size",
     "max_length": "data.max_length",
     "vocabulary": "data.vocabulary",
+    "vectors_column": "data.vectors_column",
     "estimator": "estimator.name",
     "teacher": "training.teacher",
     "dev_fraction": "data.dev_fraction",
@@ -76,6 +79,8 @@ class SeqSSVAEClassifier(
         max_length: The most symbols of a row, EOS included; of longer rows, only n-gram features
             read more.
         vocabulary: "auto", "sentencepiece", "characters" or "tokens".
+        vectors_column: Column of a DataFrame with a vector of each row, a list of numbers, which
+            q(y | x) and q(z | x, y) read beside the sequence.
         estimator: The estimator of the discrete y: "fused-enum", ...
         teacher: Initialise q(y | x) from n-gram models with EM.
         dev_fraction: Share of the labelled rows that is held out for early stopping.
@@ -110,6 +115,7 @@ class SeqSSVAEClassifier(
         latent_size: int | None = None,
         max_length: int | None = None,
         vocabulary: str | None = None,
+        vectors_column: str | None = None,
         estimator: str | None = None,
         teacher: bool | None = None,
         dev_fraction: float | None = None,
@@ -125,6 +131,7 @@ class SeqSSVAEClassifier(
         self.latent_size = latent_size
         self.max_length = max_length
         self.vocabulary = vocabulary
+        self.vectors_column = vectors_column
         self.estimator = estimator
         self.teacher = teacher
         self.dev_fraction = dev_fraction
@@ -151,6 +158,7 @@ class SeqSSVAEClassifier(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         self._kind = ""
+        vectors = [self._vectors(one) for one in (X, self.unlabelled) if one is not None]
         X = self._column(X)
         self._kind = _kind_of(X)
         sequences = self._sequences(X, reset=True)
@@ -165,7 +173,10 @@ class SeqSSVAEClassifier(
         others = [] if device.type == "cpu" else [device]
         shown = progress.reported() if self.verbose else contextlib.nullcontext()
         with shown, torch.random.fork_rng(others):  # keeps the caller's random state
-            prepared = prepare(config, gather_corpus(sequences, labels, source=SOURCE))
+            known = [one for one in vectors if one is not None]
+            of_rows = np.concatenate(known) if known else None
+            corpus = gather_corpus(sequences, labels, source=SOURCE, vectors=of_rows)
+            prepared = prepare(config, corpus)
             trainer = train(config, prepared)
         named = dataclasses.replace(prepared.labels, names=tuple(map(name_label, self.classes_)))
         self.n_iter_ = trainer.progress.step
@@ -191,7 +202,7 @@ class SeqSSVAEClassifier(
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities of the labels in the order of `classes_`, `[n, K]`."""
         check_is_fitted(self)
-        rows = self.model_.read_sequences(self._sequences(X))
+        rows = self.model_.read_sequences(self._rows(X))
         table = self.model_.classify_table(rows, mode=self.mode)
         table /= table.sum(1, keepdims=True)  # sums to 1 in double precision
         return table
@@ -211,7 +222,7 @@ class SeqSSVAEClassifier(
     def transform(self, X: Any) -> NDArray[np.floating]:
         """The mean of q(z | x, y) at the most probable y, `[n, Z]`."""
         check_is_fitted(self)
-        loc: NDArray[np.floating] = self.model_.encode(self._sequences(X))["loc"]
+        loc: NDArray[np.floating] = self.model_.encode(self._rows(X))["loc"]
         return loc
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
@@ -219,7 +230,8 @@ class SeqSSVAEClassifier(
         check_is_fitted(self)
         known = (~is_unlabelled(y, self._config().data.unlabelled_values)).nonzero()[0]
         weights = None if sample_weight is None else np.asarray(sample_weight)[known]
-        rows, labels = _safe_indexing(self._column(X), known), label_array(y, known)
+        plain = X if self._vectors(X) is not None else self._column(X)
+        rows, labels = _safe_indexing(plain, known), label_array(y, known)
         return float(super().score(rows, labels, sample_weight=weights))
 
     def sample(self, label: Any, n: int = 1, **options: Any) -> list[Any]:
@@ -275,6 +287,19 @@ class SeqSSVAEClassifier(
         if kind != self._kind:
             raise InputError(f"{SOURCE}: wanted {self._kind} as in fit, got {kind}")
         return list(X) if kind == TEXTS else [list(row) for row in X]
+
+    def _rows(self, X: Any) -> Any:
+        """The sequences of X, with their vectors if it has any."""
+        vectors = self._vectors(X)
+        return self._sequences(X) if vectors is None else with_vectors(self._sequences(X), vectors)
+
+    def _vectors(self, X: Any) -> NDArray[np.float32] | None:
+        """The vectors of a table, `[n, D]`; None without."""
+        data = self._config().data
+        if data.vectors_column is None or not is_table(X):
+            return None
+        rows = read_corpus(X, column_choice(data, read_labels=False))
+        return None if rows.vectors is None else rows.vectors[np.arange(len(rows))]
 
     def _column(self, X: Any) -> Any:
         """The sequences of a table or a column; a table of numbers, or anything else, as it is."""

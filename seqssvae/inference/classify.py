@@ -81,7 +81,7 @@ def label_logits(
     """
     powers = mode_powers(mode, weights)
     only_y = not powers[1] and not model.y_reads_z
-    features = model.encode(batch.x, batch.lengths, batch.whole, only_y=only_y)
+    features = model.encode_batch(batch, only_y=only_y)
     logits = features.y.new_zeros(())
     if powers[0]:
         logits = powers[0] * log_mean_exp(label_log_prob(model, features, noise))

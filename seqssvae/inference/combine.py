@@ -176,7 +176,7 @@ def label_tables(model: SSVAE, rows: EncodedRows) -> LabelTables:
     with progress.task("rows measured", len(rows)) as task, evaluation_mode(model):
         for index in evaluation_indices(rows, 256, num_symbols=2**14):
             batch = collate(rows, index, num_classes=0).to(model.prior_logits.device)
-            features = model.encode(batch.x, batch.lengths, batch.whole)
+            features = model.encode_batch(batch)
             noise = common_noise(model, 0, None)
             joint = log_joint(model, *sample_log_likelihood(model, batch, features, noise))
             of_q = log_mean_exp(label_log_prob(model, features, noise))

@@ -279,7 +279,7 @@ def _tally_figures(
     parts: list[dict[str, Tensor]] = []
     positions = [aggregated[:0]]
     for indices, batch in batches:
-        features = model.encode(batch.x, batch.lengths, batch.whole)
+        features = model.encode_batch(batch)
         noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
         log_q = _label_log_prob(model, features, noise)
         posterior = _posterior(model, features, log_q)

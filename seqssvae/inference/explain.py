@@ -9,7 +9,8 @@ among its symbols. e_t is a times that of the recurrent encoder: how much its lo
 symbol t is shown, the mean over symbols shown from the first to the last and from the last to the
 first, the others being UNK (two permutations of Castro et al. 2009, Polynomial calculation of the
 Shapley value). d_t is b (log p(x_t | x_<t, y, z) - log p(x_t | x_<t, y', z')), z at its mean. The
-rest is what no symbol has: biases, the encoder's logits of nothing but UNK, p(y), and p(z).
+rest is what no symbol has: biases, a vector beside the sequence, the encoder's logits of nothing
+but UNK, p(y), and p(z).
 """
 
 import dataclasses
@@ -88,6 +89,8 @@ def share_out(
             rest += a * known
             if model.ngrams is not None:
                 rest += a * _difference(model.ngrams.of_classes(model.ngrams.bias), labels)
+                if model.vectors is not None and batch.v is not None:
+                    rest += a * _difference(model.vectors.logits(batch.v)[0], labels)
                 ngrams = _ngram_shares(model, x[0, : int(lengths[0])], labels, a)
                 symbols[0] = _spread(ngrams, symbols.shape[1])
         if b:
@@ -229,18 +232,23 @@ def _encoder_shares(model: SSVAE, batch: Batch, labels: tuple[int, int]) -> tupl
     until = edges.to(device).unsqueeze(1)  # [G + 1, 1]
     hidden = torch.cat([time >= until, time < size - until])
     shown = batch.x[:, :size].masked_fill(hidden, UNK)  # [2 (G + 1), T]
-    logits = torch.cat([_encoder_logits(model, x) for x in shown.split(NUM_POSITIONS // size or 1)])
+    parts = shown.split(NUM_POSITIONS // size or 1)
+    logits = torch.cat([_encoder_logits(model, x, batch.v) for x in parts])
     value = wide(logits[:, labels[0]] - logits[:, labels[1]]).cpu().view(2, -1)  # [2, G + 1]
     added, sizes = value.diff(dim=1).numpy(), edges.diff().numpy()
     forward, backward = np.repeat(added[0] / sizes, sizes), np.repeat(added[1] / sizes, sizes)
     return float(value[0, 0]), (forward + backward[::-1]) / 2
 
 
-def _encoder_logits(model: SSVAE, x: Tensor) -> Tensor:
-    """log q(y | x) without its linear part, `[B, K]`, of rows without padding, `[B, T]`."""
+def _encoder_logits(model: SSVAE, x: Tensor, v: Tensor | None) -> Tensor:
+    """log q(y | x) without its linear part, `[B, K]`, of rows without padding, `[B, T]`.
+
+    All have the vector v, `[1, D]`, if there is one.
+    """
+    v = None if v is None else v.expand(len(x), -1)
     lengths = torch.full((len(x),), x.shape[1])
     nothing = x.new_zeros(len(x), model.num_classes, dtype=model.prior_logits.dtype)
-    features = model.encode(x, lengths, ngram_logits=nothing, only_y=not model.y_reads_z)
+    features = model.encode(x, lengths, v=v, ngram_logits=nothing, only_y=not model.y_reads_z)
     return label_log_prob(model, features, common_noise(model, 0, None))[0]
 
 
@@ -253,7 +261,7 @@ def _decoder_shares(model: SSVAE, batch: Batch, labels: tuple[int, int]) -> tupl
         labels: y and y'.
     """
     y = torch.tensor(labels, device=batch.x.device).unsqueeze(1)  # [2, 1]
-    features = model.encode(batch.x, batch.lengths, batch.whole)
+    features = model.encode_batch(batch)
     z, log_ratio = sample_z(model, features, y, common_noise(model, 0, None))
     z, log_ratio = z[0].expand(2, 1, -1), log_ratio[0].expand(2, 1)
     log_prob = model.likelihood(batch.lengths, z, y).symbol_log_prob(batch.x)[:, 0]  # [2, T]

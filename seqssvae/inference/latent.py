@@ -27,7 +27,7 @@ def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tenso
     """
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
-        features = model.encode(batch.x, batch.lengths, batch.whole)
+        features = model.encode_batch(batch)
         if y is None and model.num_classes and model.z_reads_y:
             y = model.y_logits(features).argmax(-1)
         return model.z_posterior(features, None if y is None else y.to(batch.y.device))
@@ -45,7 +45,7 @@ def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
     """
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
-        features = model.encode(batch.x, batch.lengths, batch.whole)
+        features = model.encode_batch(batch)
         if not model.num_classes or not model.z_reads_y:
             return normal_kl(*model.z_posterior(features))
         y = torch.arange(model.num_classes, device=batch.y.device).unsqueeze(1)  # [K, 1]

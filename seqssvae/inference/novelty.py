@@ -36,7 +36,7 @@ def log_joint_table(
         noise = common_noise(model, num_samples, torch.Generator().manual_seed(seed))
         for indices, batch in evaluation_batches(rows, BATCH_SIZE, num_classes=model.num_classes):
             batch = batch.to(model.prior_logits.device)
-            features = model.encode(batch.x, batch.lengths, batch.whole)
+            features = model.encode_batch(batch)
             samples = sample_log_likelihood(model, batch, features, noise)
             table[indices] = log_joint(model, *map(wide, samples)).t().cpu().numpy()
     return table

@@ -21,10 +21,12 @@ from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.nn.ngram_lm import MAX_NGRAMS
 from seqssvae.nn.ngram_logits import build_ngrams
+from seqssvae.nn.vectors import VectorReader
 from seqssvae.nn.words import tabulate_words
 from seqssvae.overrides import as_config
 
 INSPECTED_ROWS = 1000  # checked for words
+STANDARDISED_ROWS = 50_000  # by whose vectors others are standardised
 
 
 def build_model(
@@ -71,18 +73,35 @@ def build_model(
         softmax_memory=config.softmax_memory,
         label_sizes=tuple(columns.values()),
     )
+    ngrams = build_ngrams(
+        config.ngram_buckets,
+        num_classes,
+        vocabulary_size=vocabulary_size if config.ngram_words else 0,
+        label_sizes=tuple(columns.values()),
+    )
     return SSVAE(
         encoders=(bodies[0], bodies[-1]),
         decoder=decoder,
         factorisation=config.factorisation,
         prior=prior,
-        ngrams=build_ngrams(
-            config.ngram_buckets,
-            num_classes,
-            vocabulary_size=vocabulary_size if config.ngram_words else 0,
-            label_sizes=tuple(columns.values()),
-        ),
+        ngrams=ngrams,
         label_columns=tuple(columns),
+        vectors=_build_vectors(config, num_classes, columns, has_logits=ngrams is not None),
+    )
+
+
+def _build_vectors(
+    config: ModelConfig, num_classes: int, columns: Mapping[str, int], *, has_logits: bool
+) -> VectorReader | None:
+    if not config.vector_size:
+        return None
+    return VectorReader(
+        config.vector_size,
+        num_features=config.encoder_size,
+        num_classes=num_classes,
+        has_logits=has_logits,
+        label_sizes=tuple(columns.values()),
+        dropout=config.dropout,
     )
 
 
@@ -160,6 +179,11 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
         first = range(min(len(rows), INSPECTED_ROWS))
         if has_words(prepared.vocabulary.decode(rows.row(row).tolist()) for row in first):
             model.ngrams.words.copy_(torch.from_numpy(tabulate_words(prepared.vocabulary)))
+    if model.vectors is not None:
+        parts = [prepared.labelled, prepared.unlabelled]
+        some = [part.slice(0, STANDARDISED_ROWS).vectors() for part in parts]
+        known = torch.from_numpy(np.concatenate([part for part in some if part is not None]))
+        model.vectors.standardise_by(known)
     return model
 
 

@@ -5,7 +5,8 @@
 
 The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z"; with several
 columns of labels, y is a combination of labels, p(y) and q(y | x) are products over the columns,
-and each column has a site, "y_COLUMN".
+and each column has a site, "y_COLUMN". Where rows have a vector v, the guide reads it,
+q(y, z | x, v), and the model does not.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ from seqssvae.nn.encoders import (
     encode_both,
 )
 from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.nn.vectors import VectorReader, linear_logits
 from seqssvae.shapes import check_below, length_mask
 
 # Parameters are local to their module and not in Pyro's global store: two models in one process do
@@ -47,7 +49,7 @@ class Features:
     Attributes:
         y: Features for q(y | x), `[B, F]`.
         z: Features for q(z | x, y), `[B, F]`.
-        ngrams: Logits of y by n-grams, `[B, K]`, or None.
+        ngrams: Logits of y by n-grams and by the linear term of vectors, `[B, K]`, or None.
     """
 
     y: Tensor
@@ -70,6 +72,7 @@ class SSVAE(PyroModule):
         prior: p(y), `[K]`; it is normalised. Uniform when None.
         ngrams: Term of the logits of q(y | x) by n-grams, or None.
         label_columns: Names of several columns of labels, whose sizes are the decoder's.
+        vectors: What the guide reads of vectors, or None.
 
     Attributes:
         label_columns: Number of labels of each of several columns; none where there is one.
@@ -94,8 +97,10 @@ class SSVAE(PyroModule):
         prior: Tensor | None = None,
         ngrams: NGramLogits | None = None,
         label_columns: Sequence[str] = (),
+        vectors: VectorReader | None = None,
     ) -> None:
         super().__init__()
+        num_more = 0 if vectors is None else vectors.num_features
         self.label_columns = dict(zip(label_columns, decoder.label_sizes, strict=True))
         self.num_classes, self.latent_size = decoder.num_classes, decoder.latent_size
         self.z_reads_y = factorisation == "z-given-y"
@@ -106,18 +111,19 @@ class SSVAE(PyroModule):
         self.head_y: CategoricalHead | None = None
         if self.num_classes:
             self.head_y = CategoricalHead(
-                num_features=self.encoder_y.num_features,
+                num_features=self.encoder_y.num_features + num_more,
                 latent_size=self.latent_size if self.y_reads_z else 0,
                 num_classes=self.num_classes,
                 label_sizes=decoder.label_sizes,
             )
         self.head_z = NormalHead(
-            num_features=self.encoder_z.num_features,
+            num_features=self.encoder_z.num_features + num_more,
             num_classes=self.num_classes if self.z_reads_y else 0,
             latent_size=self.latent_size,
             label_sizes=decoder.label_sizes if self.z_reads_y else (),
         )
         self.ngrams = ngrams if self.num_classes else None
+        self.vectors = vectors
         self.teacher_weight = 0.0
         weights = torch.ones(self.num_classes) if prior is None else prior
         self.register_buffer("prior_logits", (weights / weights.sum()).log())
@@ -129,6 +135,7 @@ class SSVAE(PyroModule):
         lengths: Tensor,
         whole: tuple[Tensor, Tensor] | None = None,
         *,
+        v: Tensor | None = None,
         ngram_logits: Tensor | None = None,
         only_y: bool = False,
     ) -> Features:
@@ -138,35 +145,44 @@ class SSVAE(PyroModule):
             x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
             lengths: `[B]`, on the CPU.
             whole: Ids `[B, T']` and lengths `[B]` of the whole rows for n-grams, if x has less.
-            ngram_logits: What the n-gram part gives, `[B, K]`, if it is known.
+            v: Vectors, `[B, D]`, NaN where one is missing; None for a model that reads none.
+            ngram_logits: What `linear_logits` gives, `[B, K]`, if it is known.
             only_y: Compute features for q(y | x) alone; those for z are the same.
 
         Raises:
-            ValueError: a symbol id is not below V.
+            ValueError: a symbol id is not below V, or no vectors or others than the model reads.
         """
+        if (v is None) != (self.vectors is None):
+            wanted, got = ("no v", "one") if self.vectors is None else ("v [B, D]", "none")
+            raise ValueError(f"batch: wanted {wanted}, got {got}")
         for part in filter(None, ((x, lengths), whole)):
             _check_ids(*part, self.vocabulary_size)
         if not self.num_classes:
-            for_z = self.encoder_z(x, lengths)
-            return Features(for_z, for_z)
-        if only_y or self.shares_encoder:
+            for_y = for_z = self.encoder_z(x, lengths)
+        elif only_y or self.shares_encoder:
             for_y = for_z = self.encoder_y(x, lengths)
         else:
             for_y, for_z = encode_both((self.encoder_y, self.encoder_z), x, lengths)
+        if self.vectors is not None and v is not None:
+            for_y, for_z = self.vectors.join(for_y, for_z, v)
         if ngram_logits is None and self.ngrams is not None:
-            ngram_logits = self.ngrams(*(whole or (x, lengths)))
+            ngram_logits = linear_logits(self.ngrams, self.vectors, whole or (x, lengths), v)
         return Features(for_y, for_z, ngram_logits)
 
-    def encode_batch(self, batch: Batch) -> Features:
+    def encode_batch(self, batch: Batch, *, only_y: bool = False) -> Features:
         """`encode` of the rows of a batch."""
         known = batch.ngram_logits
         known = None if known is None else known.to(self.prior_logits.dtype)
-        return self.encode(batch.x, batch.lengths, batch.whole, ngram_logits=known)
+        return self.encode(
+            batch.x, batch.lengths, batch.whole, v=batch.v, ngram_logits=known, only_y=only_y
+        )
 
     def start_from_ngrams(self, *, reset: bool = True) -> None:
-        """Freeze the n-gram part of q(y | x), a teacher from now on, and reset q to it."""
+        """Freeze the linear part of q(y | x), a teacher from now on, and reset q to it."""
         if self.head_y is not None and self.ngrams is not None:
             self.ngrams.requires_grad_(False)
+            if self.vectors is not None and self.vectors.linear is not None:
+                self.vectors.linear.requires_grad_(False)
             for parameter in self.head_y.parameters() if reset else ():
                 torch.nn.init.zeros_(parameter)
 
@@ -177,7 +193,8 @@ class SSVAE(PyroModule):
 
     def classifier_names(self) -> set[str]:
         """Names in the state dict that q(y | x) alone reads."""
-        prefixes = ("head_y.", "ngrams.", *(() if self.shares_encoder else ("encoder_y.",)))
+        prefixes: tuple[str, ...] = ("head_y.", "ngrams.", "vectors.y.", "vectors.linear.")
+        prefixes += () if self.shares_encoder else ("encoder_y.",)
         return {name for name in self.state_dict() if name.startswith(prefixes)}
 
     def y_logits(self, features: Features, z: Tensor | None = None) -> Tensor:

@@ -6,7 +6,8 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR
+from seqssvae.data.corpus import SEPARATOR
+from seqssvae.data.tables import HUB_PREFIX
 from seqssvae.runs.run import RunContents
 
 TAGS = ["semi-supervised", "variational-autoencoder", "sequences", "pyro"]

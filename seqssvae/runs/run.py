@@ -25,8 +25,9 @@ from typing import Any
 from torch import Tensor
 
 from seqssvae.config import Config
-from seqssvae.data.corpus import HUB_PREFIX, SEPARATOR
+from seqssvae.data.corpus import SEPARATOR
 from seqssvae.data.labels import Labels
+from seqssvae.data.tables import HUB_PREFIX
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.model.build import build_model, meta_weights

@@ -14,10 +14,11 @@ from sklearn.manifold import TSNE
 
 from seqssvae import progress
 from seqssvae.data.batches import evaluation_batches
-from seqssvae.data.corpus import HUB_PREFIX, Corpus, Source
-from seqssvae.data.encode import encode_corpus, encode_given
+from seqssvae.data.corpus import Corpus, Source
+from seqssvae.data.encode import encode_given
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.sources import read_corpus_like, read_with_labels
+from seqssvae.data.sources import encode_like, read_corpus_like, read_with_labels
+from seqssvae.data.tables import HUB_PREFIX
 from seqssvae.errors import InputError
 from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.evaluate import evaluate
@@ -188,13 +189,7 @@ def _read_rows(trained: TrainedModel, data: Source) -> tuple[Corpus, EncodedRows
     corpus = read_corpus_like(
         data, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
     )
-    rows = encode_corpus(
-        corpus,
-        trained.vocabulary,
-        trained.labels,
-        max_length=trained.config.data.max_length,
-        whole_length=trained.config.whole_length,
-    )
+    rows = encode_like(corpus, trained.config, trained.vocabulary, trained.labels)
     return corpus, rows
 
 

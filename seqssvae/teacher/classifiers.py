@@ -37,10 +37,12 @@ class FittedClassifier(NamedTuple):
         own_scores: Of the rows it was fitted to, those that were asked for, `[n, K]`; n-gram models
             leave out a row's own counts.
         score: Computes the scores of other rows, `[n, K]`.
+        of_vectors: W `[D, K]` and b `[K]`, where the scores are v W + b.
     """
 
     own_scores: Float32
     score: Callable[[Features], Float32]
+    of_vectors: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 class Classifier(abc.ABC):
@@ -48,7 +50,7 @@ class Classifier(abc.ABC):
 
     Attributes:
         name: Unique name.
-        level: Level of the features it reads: "main" or "characters".
+        level: Level of the features it reads: "main", "characters" or "vectors".
         has_prior: Whether its scores include the class shares of the labelled rows.
         usual_temperature: Temperature of its scores where there are too few labels to fit one.
         unlabelled_weight: Weight of an unlabelled row; 0 if it does not learn from them.

@@ -1,6 +1,7 @@
 """The teacher of prepared rows; and q(y | x) started from it: its n-gram part learns from it."""
 
 import logging
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,11 +11,14 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.nn.ngrams import count_ngrams
+from seqssvae.nn.vectors import VectorReader
 from seqssvae.progress import announced
 from seqssvae.teacher.student import fit_student
-from seqssvae.teacher.teacher import Teacher, fit_teacher
+from seqssvae.teacher.teacher import Teacher, Vectors, fit_teacher
 
 logger = logging.getLogger(__name__)
+
+Float64 = NDArray[np.float64]
 
 
 def fit_prepared(
@@ -53,10 +57,24 @@ def fit_prepared(
         rows.y[: len(labelled)],
         num_classes=len(prepared.labels.names),
         candidates=rows.candidates,
+        vectors=vectors_of(rows),
         seed=seed,
         max_seconds=max_seconds,
     )
     return teacher, rows
+
+
+def vectors_of(rows: EncodedRows) -> Vectors | None:
+    """What gives the vectors of rows to a teacher; None where they have none."""
+    if not rows.vector_size:
+        return None
+
+    def vectors(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = rows.vectors(numbers)
+        assert found is not None
+        return found
+
+    return vectors
 
 
 def distil(
@@ -64,11 +82,15 @@ def distil(
     prepared: Prepared,
     seed: int,
     *,
+    vectors: VectorReader | None = None,
     max_labelled: int = 120_000,
     max_unlabelled: int = 20_000,
     max_seconds: float | None = None,
 ) -> list[Teacher]:
-    """Fit a teacher to the prepared rows, and the encoder's n-gram part to its posteriors.
+    """Fit a teacher to the prepared rows, and the encoder's linear part to its posteriors.
+
+    The term of vectors is the teacher's own, exactly; that of n-grams learns from the teacher's
+    classifiers of n-grams, and has their share.
 
     Of several columns of labels each has a teacher, and a part of the encoder's.
 
@@ -76,6 +98,7 @@ def distil(
         ngrams: N-gram part of the encoder, whose weights are replaced.
         prepared: As in `fit_prepared`, like the other arguments.
         seed: See there.
+        vectors: Part of the encoder that reads vectors, if the rows have them.
         max_labelled: See there.
         max_unlabelled: See there.
         max_seconds: See there.
@@ -85,11 +108,11 @@ def distil(
     """
     columns = list(prepared.by_column())
     of_each = max_seconds and max_seconds / len(columns)
-    teachers, weights, biases, idfs = list[Teacher](), [], [], []
+    teachers, learned = list[Teacher](), list[_Linear]()
     for column, part in zip(prepared.labels.columns or ("",), columns, strict=True):
         if not part.is_teachable:
-            weights.append(np.zeros((len(ngrams.weight), len(part.labels.names))))
-            biases.append(np.zeros(len(part.labels.names)))
+            sizes = len(ngrams.weight), len(part.labels.names), prepared.vector_size
+            learned.append(_Linear.nothing(*sizes))
             continue
         teacher, rows = fit_prepared(
             part,
@@ -98,25 +121,53 @@ def distil(
             max_unlabelled=max_unlabelled,
             max_seconds=of_each,
         )
-        y = rows.y[rows.y >= 0]
         with announced("the model's classifier learns from the simple ones"):
-            counts = count_ngrams(
-                rows,
-                ngrams.blocks,
-                num_buckets=ngrams.num_buckets,
-                words=None if ngrams.words is None else ngrams.words.cpu(),
-            )
-            soft = teacher.posteriors[len(y) :].astype(np.float64)
-            weight, bias, idf = fit_student(counts, y, soft)
+            learned.append(_learn(ngrams, teacher, rows))
         teachers.append(teacher)
-        weights.append(weight)
-        biases.append(bias)
-        idfs.append(idf)
         _log_accuracy(teacher, f"column {column!r}: " * bool(column))
+    weight, bias, of_vectors, bias_of_vectors = (
+        torch.from_numpy(np.concatenate([one[place] for one in learned], -1)) for place in range(4)
+    )
     # columns read the same rows, unless there are more than the limits
-    student = np.concatenate(weights, 1), np.concatenate(biases), np.mean(idfs, 0)
-    ngrams.assign(*map(torch.from_numpy, student))
+    idf = np.mean([one.idf for one in learned if one.idf is not None], 0)
+    ngrams.assign(weight, bias, torch.from_numpy(idf))
+    if vectors is not None:
+        vectors.assign(of_vectors, bias_of_vectors)
     return teachers
+
+
+class _Linear(NamedTuple):
+    """The linear part of q(y | x, v) of a column: of n-grams, and of vectors."""
+
+    weight: Float64
+    bias: Float64
+    of_vectors: Float64
+    bias_of_vectors: Float64
+    idf: Float64 | None = None
+
+    @classmethod
+    def nothing(cls, num_features: int, num_labels: int, size: int) -> "_Linear":
+        """One that is 0."""
+        weight, of_vectors = (np.zeros((num, num_labels)) for num in (num_features, size))
+        return cls(weight, np.zeros(num_labels), of_vectors, np.zeros(num_labels))
+
+
+def _learn(ngrams: NGramLogits, teacher: Teacher, rows: EncodedRows) -> _Linear:
+    """What learns from a teacher of these rows, which come first that have a label."""
+    y = rows.y[rows.y >= 0]
+    counts = count_ngrams(
+        rows,
+        ngrams.blocks,
+        num_buckets=ngrams.num_buckets,
+        words=None if ngrams.words is None else ngrams.words.cpu(),
+    )
+    soft = (teacher.of_ngrams or teacher).posteriors[len(y) :].astype(np.float64)
+    weight, bias, idf = fit_student(counts, y, soft)
+    if teacher.of_vectors is None:
+        nothing = _Linear.nothing(0, len(bias), rows.vector_size)
+        return nothing._replace(weight=weight, bias=bias, idf=idf)
+    bias = teacher.share * bias + (1 - teacher.share) * teacher.offset
+    return _Linear(teacher.share * weight, bias, *teacher.of_vectors, idf)
 
 
 def _log_accuracy(teacher: Teacher, where: str) -> None:

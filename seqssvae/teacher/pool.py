@@ -200,3 +200,11 @@ def reestimate_prior(posteriors: NDArray[np.floating], prior: Float64) -> Float6
         shifted /= shifted.sum(1, keepdims=True)
         shares = (shifted.mean(0) + PRIOR_WEIGHT * prior) / (1 + PRIOR_WEIGHT)
     return shares
+
+
+def accuracy(log_posteriors: Float64, y: Int64) -> float:
+    """Accuracy on the rows that were held out, NaN if none were."""
+    is_held_out = np.isfinite(log_posteriors[:, 0])
+    if not is_held_out.any():
+        return float("nan")
+    return float((log_posteriors.argmax(1) == y)[is_held_out].mean())

@@ -9,7 +9,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,18 @@ from seqssvae.teacher.classifiers import (
     NGramClassifier,
     list_classifiers,
 )
-from seqssvae.teacher.features import Analyzer, Features, Sequences
+from seqssvae.teacher.features import (
+    Analyzer,
+    Features,
+    Limits,
+    Sequences,
+    draw_rows,
+    num_first,
+    scale_limit,
+)
 from seqssvae.teacher.partial import possible_classes
-from seqssvae.teacher.pool import Pool, assign_folds, fit_pool, reestimate_prior
+from seqssvae.teacher.pool import Pool, accuracy, assign_folds, fit_pool, reestimate_prior
+from seqssvae.teacher.vector_models import list_vector_classifiers, split
 
 logger = logging.getLogger(__name__)
 
@@ -34,31 +43,10 @@ Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+Vectors = Callable[[Int64], Float32]
 
-MANY_CLASSES = 5  # with more, the limits on symbols are lowered in proportion
 MIN_GAIN = 0.01  # nats a label, expected of more classifiers to choose from
 NUM_STEPS, FOLD_STEPS = 8, 5  # of EM
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Bounds on what is read, so that time and memory are bounded for any corpus.
-
-    Attributes:
-        labels: Labelled rows.
-        rows: Rows that the pool is fitted to.
-        symbols: Words, characters or tokens that the pool is fitted to.
-        fold_rows: Unlabelled rows in each fold of cross-validation.
-        fold_symbols: Symbols in each fold of cross-validation.
-        characters: Characters beside words; if there are more, n-gram models do not read them.
-    """
-
-    labels: int = 5_000
-    rows: int = 20_000
-    symbols: int = 1_000_000
-    fold_rows: int = 3_500
-    fold_symbols: int = 200_000
-    characters: int = 1_200_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,6 +64,10 @@ class Teacher:
             held-out labels than that other one, by more than 0.01 nats a label. If not, the
             teacher is the other one.
         weights: Weight of each classifier in the pool, by name.
+        of_ngrams: The same without classifiers of vectors, whose posteriors of labelled rows are
+            those of the whole pool; None where these classifiers have all weight, or none.
+        share: The weight of classifiers of n-grams.
+        of_vectors: W `[D, K]` and b `[K]` of the others, see `split`; None without.
     """
 
     posteriors: Float32
@@ -88,10 +80,21 @@ class Teacher:
     _classifiers: list[FittedClassifier]
     _shift: Float64  # of log posteriors, from the labelled rows' prior to the estimated one
     _seen: Int64  # known classes: those with a label, or possible for some row with a set of labels
+    of_ngrams: "Teacher | None" = None
+    share: float = 1.0
+    of_vectors: tuple[Float64, Float64] | None = None
+
+    @property
+    def offset(self) -> Float64:
+        """What the pool adds to its log posteriors, `[K]`; 0 for a class that is not known."""
+        offset = np.zeros(self.posteriors.shape[1])
+        offset[self._seen] = self._pool.bias + self._shift
+        return offset
 
     def predict(
         self,
         sequences: Sequences,
+        vectors: Vectors | None = None,
         *,
         possible: Bools | None = None,
         chunk_size: int = 10_000_000,
@@ -100,6 +103,7 @@ class Teacher:
 
         Args:
             sequences: n texts or lists of tokens; n may be 0, and rows may be empty.
+            vectors: Gives the vectors of some of them, as `EncodedRows.vectors`.
             possible: Which classes each row may have, `[n, K]`; any known one when None.
             chunk_size: About how many characters or tokens, times classes, are scored at once.
 
@@ -111,7 +115,8 @@ class Teacher:
         offsets = np.cumsum([0, *(len(row) + 1 for row in sequences)])
         with progress.task("rows classified by the teacher", len(sequences)) as task:
             for first, last in row_chunks(offsets, chunk_size // num_classes):
-                features = self._analyzer.encode(sequences[first:last])
+                of_rows = None if vectors is None else vectors(np.arange(first, last))
+                features = self._analyzer.encode(sequences[first:last], of_rows)
                 scores = [classifier.score(features) for classifier in self._classifiers]
                 logits = self._pool.log_posteriors(scores) + self._shift
                 if possible is not None:
@@ -128,6 +133,7 @@ def fit_teacher(
     *,
     num_classes: int,
     candidates: Mapping[int, Sequence[int]] | None = None,
+    vectors: Vectors | None = None,
     seed: int = 0,
     limits: Limits | None = None,
     max_seconds: float | None = None,
@@ -143,6 +149,7 @@ def fit_teacher(
         y: Their classes, `[n]`; a class may have one label or none.
         num_classes: K.
         candidates: Possible classes of other rows that have a set of them.
+        vectors: Gives the vectors of some rows, as `EncodedRows.vectors`.
         seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
             rows give the same teacher.
         limits: Bounds on what is read.
@@ -150,12 +157,13 @@ def fit_teacher(
             row can be held out; those with the least work come first, and one always is.
     """
     limits, candidates = limits or Limits(), candidates or {}
-    chosen, rows = _draw_rows(len(sequences), labelled, candidates, seed, limits)
+    chosen, rows = draw_rows(len(sequences), labelled, candidates, seed, limits)
     seen = np.unique(np.concatenate([y[chosen], *map(np.array, candidates.values())]))
     classes = np.searchsorted(seen, y[chosen])
     analyzer = Analyzer([sequences[row] for row in rows])
-    features = analyzer.encode([sequences[row] for row in rows])
-    num_kept = _num_first(features, len(chosen), limits.symbols, len(seen))
+    of_rows = None if vectors is None else vectors(rows)
+    features = analyzer.encode([sequences[row] for row in rows], of_rows)
+    num_kept = num_first(features, len(chosen), limits.symbols, len(seen))
     features, rows = features.take(np.arange(num_kept)), rows[:num_kept]
     of_sets = possible_classes(len(sequences), labelled[:0], y[:0], num_classes, candidates)
     allowed = of_sets[np.ix_(rows, seen)]
@@ -170,13 +178,12 @@ def fit_teacher(
     scored = np.flatnonzero(np.isnan(logits[:, 0]) | (np.arange(num_kept) >= len(chosen)))
     choice, fitted = _fit_members(choice, features, possible, scored, max_seconds)
     logits[scored] = choice.pool.log_posteriors([one.own_scores for one in fitted])
-    logits = np.where(allowed, logits, -np.inf)
-    posteriors = softmax(logits[len(chosen) :], axis=1)
+    posteriors = softmax(np.where(allowed, logits, -np.inf)[len(chosen) :], axis=1)
     shift = np.log(reestimate_prior(posteriors, choice.prior) / choice.prior)
     teacher = Teacher(
         posteriors=np.zeros((len(sequences), num_classes), np.float32),
-        held_out_accuracy=_accuracy(choice.held_out + shift, classes),
-        accuracy_without_unlabelled=_accuracy(choice.held_out_without_unlabelled + shift, classes),
+        held_out_accuracy=accuracy(choice.held_out + shift, classes),
+        accuracy_without_unlabelled=accuracy(choice.held_out_without_unlabelled + shift, classes),
         unlabelled_help=choice.unlabelled_help,
         weights={classifier.name: weight for classifier, weight in choice.weights.items()},
         _analyzer=analyzer,
@@ -185,30 +192,57 @@ def fit_teacher(
         _shift=shift,
         _seen=seen,
     )
-    teacher.posteriors[np.ix_(rows, seen)] = softmax(logits + shift, axis=1)
-    rest = np.setdiff1d(np.arange(len(sequences)), rows)
+    whole = _Rows(sequences, vectors, rows, of_sets)
+    _fill(teacher, whole, logits)
+    return _divide(teacher, whole, logits, scored)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rows:
+    """The N rows of a teacher."""
+
+    sequences: Sequences
+    vectors: Vectors | None
+    fitted: Int64  # those that the pool is fitted to, `[n]`
+    possible: Bools  # by their candidates, `[N, K]`
+
+
+def _fill(teacher: Teacher, rows: _Rows, logits: Float64) -> None:
+    """Set the posteriors: of rows that the pool is fitted to by `logits` `[n, K]`."""
+    places, vectors = np.ix_(rows.fitted, teacher._seen), rows.vectors
+    allowed = np.where(rows.possible[places], logits, -np.inf)
+    teacher.posteriors[places] = softmax(allowed + teacher._shift, axis=1)
+    rest = np.setdiff1d(np.arange(len(rows.sequences)), rows.fitted)
     teacher.posteriors[rest] = teacher.predict(
-        [sequences[row] for row in rest], possible=of_sets[rest]
+        [rows.sequences[row] for row in rest],
+        None if vectors is None else lambda some: vectors(rest[some]),
+        possible=rows.possible[rest],
     )
-    return teacher
 
 
-def _draw_rows(
-    num_rows: int,
-    labelled: Int64,
-    candidates: Mapping[int, Sequence[int]],
-    seed: int,
-    limits: Limits,
-) -> tuple[Int64, Int64]:
-    """Which labels are read, `[n]`, and the rows: those with these labels, with candidates, others.
+def _divide(teacher: Teacher, rows: _Rows, logits: Float64, scored: Int64) -> Teacher:
+    """The teacher with what classifiers of n-grams and of vectors say by themselves.
 
-    The last two are in random order.
+    Args:
+        teacher: A teacher.
+        rows: Its rows.
+        logits: Of rows that its pool is fitted to, `[n, K]`.
+        scored: Which of these have own scores, `[m]`.
     """
-    random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(len(labelled))[: limits.labels])
-    others = random.permutation(np.setdiff1d(np.arange(num_rows), labelled))
-    others = others[np.argsort(~np.isin(others, list(candidates)), kind="stable")]
-    return chosen, np.concatenate((labelled[chosen], others))[: max(limits.rows, len(chosen))]
+    members = [one for one in teacher._classifiers if one.of_vectors is None]
+    if len(members) == len(teacher._classifiers):
+        return teacher
+    share, pool, linear = split(teacher._pool, teacher._classifiers)
+    part = None
+    if members:
+        posteriors = np.zeros_like(teacher.posteriors)
+        part = dataclasses.replace(teacher, posteriors=posteriors, _pool=pool, _classifiers=members)
+        logits = logits.copy()
+        logits[scored] = pool.log_posteriors([one.own_scores for one in members])
+        _fill(part, rows, logits)
+    weight, bias = (np.zeros((*one.shape[:-1], teacher.posteriors.shape[1])) for one in linear)
+    weight[:, teacher._seen], bias[teacher._seen] = linear
+    return dataclasses.replace(teacher, of_ngrams=part, share=share, of_vectors=(weight, bias))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -247,12 +281,7 @@ def _choose_pool(
     counts = np.bincount(y, minlength=possible.shape[1]) + 0.5
     prior = counts / counts.sum()
     num_rows, num_classes, folds = len(y), len(prior), assign_folds(y, hashes[: len(y)])
-    max_characters = _scale(limits.characters, num_classes)
-    classifiers = list_classifiers(
-        has_words=features.has_words,
-        long_characters=features.has_words
-        and len(features.rows["characters"].symbols) < max_characters,
-    )
+    classifiers = _candidates(features, num_classes, limits)
     is_held_out = folds >= 0
     if is_held_out.any():
         scores = _cross_validate(
@@ -284,6 +313,18 @@ def _choose_pool(
     return _Choice(weights, pools[best], prior, of_best, without_unlabelled, unlabelled_help)
 
 
+def _candidates(features: Features, num_classes: int, limits: Limits) -> list[Classifier]:
+    """The classifiers that a pool is chosen from."""
+    max_characters = scale_limit(limits.characters, num_classes)
+    classifiers = list_classifiers(
+        has_words=features.has_words,
+        long_characters=features.has_words
+        and len(features.rows["characters"].symbols) < max_characters,
+    )
+    of_vectors = () if features.vectors is None else list_vector_classifiers()
+    return [*classifiers, *of_vectors]
+
+
 def _cross_validate(
     classifiers: Sequence[Classifier],
     features: Features,
@@ -299,7 +340,7 @@ def _cross_validate(
     """
     num_folds = int(folds.max()) + 1
     num_rows, num_classes = len(folds), possible.shape[1]
-    num_kept = _num_first(features, num_rows, limits.fold_symbols, num_classes)
+    num_kept = num_first(features, num_rows, limits.fold_symbols, num_classes)
     num_kept = min(num_kept, num_rows + limits.fold_rows)
     features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
     scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
@@ -347,22 +388,3 @@ def _fit_members(
         weights = {one: 1 / len(in_time) for one in in_time}  # all had the same
         choice = dataclasses.replace(choice, pool=pool, weights=weights)
     return choice, [fitted[one] for one in in_time]
-
-
-def _num_first(features: Features, least: int, num_symbols: int, num_classes: int) -> int:
-    """How many leading rows have at most this number of main symbols; at least `least`."""
-    ends = features.rows["main"].offsets[1:]
-    return max(least, int(np.searchsorted(ends, _scale(num_symbols, num_classes), side="right")))
-
-
-def _scale(num_symbols: int, num_classes: int) -> int:
-    """A limit on symbols, lower for many classes, since time grows with both."""
-    return num_symbols * MANY_CLASSES // max(num_classes, MANY_CLASSES)
-
-
-def _accuracy(log_posteriors: Float64, y: Int64) -> float:
-    """Accuracy on the rows that were held out, NaN if none were."""
-    is_held_out = np.isfinite(log_posteriors[:, 0])
-    if not is_held_out.any():
-        return float("nan")
-    return float((log_posteriors.argmax(1) == y)[is_held_out].mean())

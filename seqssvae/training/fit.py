@@ -150,9 +150,9 @@ def train(
         InputError: a bad setting, or a checkpoint of another model.
     """
     device = devices.resolve(config.training.device)
-    if config.training.classifier_only:
-        config = override(config, UNUSED)
-    config = override(config, {"estimator.name": choose_estimator(config, prepared)})
+    config = override(config, UNUSED if config.training.classifier_only else {})
+    name, size = choose_estimator(config, prepared), prepared.vector_size
+    config = override(config, {"estimator.name": name, "model.vector_size": size})
     model = build(config, prepared)
     if start is not None:
         start.copy_to(model, prepared)

@@ -10,6 +10,7 @@ from seqssvae.data.batches import Indices, collate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.nn.vectors import VectorReader, linear_logits
 
 MAX_NUMBERS = 2**28  # that are kept
 
@@ -26,7 +27,8 @@ class FixedLogits:
 
     def __init__(self, model: SSVAE, rows: EncodedRows) -> None:
         self.rows, self._model = rows, model
-        self._ngrams: NGramLogits | None = None  # copied late: a checkpoint may fill it first
+        # copied late: a checkpoint may fill them first
+        self._parts: tuple[NGramLogits, VectorReader | None] | None = None
         self._logits = np.zeros((len(rows), model.num_classes), np.float32)
         self._is_known = np.zeros(len(rows), bool)
 
@@ -42,9 +44,12 @@ class FixedLogits:
         """Logits, `[B, K]`."""
         missing = np.unique(rows[~self._is_known[rows]])
         if len(missing):
-            if self._ngrams is None:
-                self._ngrams = copy.deepcopy(self._model.ngrams).cpu()  # type: ignore[union-attr]
+            if self._parts is None:
+                ngrams, vectors = copy.deepcopy((self._model.ngrams, self._model.vectors))
+                assert ngrams is not None
+                self._parts = ngrams.cpu(), None if vectors is None else vectors.cpu()
             batch = collate(self.rows, missing, num_classes=0)
-            self._logits[missing] = self._ngrams(*(batch.whole or (batch.x, batch.lengths))).numpy()
+            logits = linear_logits(*self._parts, batch.whole or (batch.x, batch.lengths), batch.v)
+            self._logits[missing] = logits.numpy()
             self._is_known[missing] = True
         return self._logits[rows]

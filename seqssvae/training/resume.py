@@ -95,15 +95,19 @@ def checksum_identity(identity: Mapping[str, Any]) -> str:
 
 def checksum_rows(rows: EncodedRows) -> str:
     """SHA-256 of all that training reads of rows, computed chunk by chunk."""
-    symbols, offsets, y = (hashlib.sha256() for _ in range(3))
+    symbols, offsets, y, v = (hashlib.sha256() for _ in range(4))
     offsets.update(bytes(8))
     end = 0
     for chunk in rows.parts():
         symbols.update(chunk.symbols.tobytes())
         offsets.update((end + chunk.offsets[1:]).tobytes())
         y.update(chunk.y.tobytes())
+        if (vectors := chunk.vectors()) is not None:
+            v.update(vectors.tobytes())
         end += int(chunk.offsets[-1])
     content = symbols.digest() + offsets.digest() + y.digest()
+    if rows.vector_size:
+        content += v.digest()
     candidates = repr(sorted(rows.candidates.items())).encode()
     return hashlib.sha256(content + candidates).hexdigest()
 

@@ -24,6 +24,7 @@ from seqssvae.model.grow import copy_weights
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.overrides import override
 from seqssvae.runs.run import RunContents, load_run, restore_model
+from seqssvae.storage.vectors import vectors_like
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class StartingRun:
         """What new rows are prepared with."""
         labels, summary = self.contents.labels, self.contents.manifest.get("summary", {})
         few = summary.get("num_labelled", 0) / max(len(labels.names), 1) * FEW
-        return Start(self.contents.vocabulary, labels, max(few, 1.0), self.replay)
+        vector_size = self.contents.config.model.vector_size
+        return Start(self.contents.vocabulary, labels, max(few, 1.0), vector_size, self.replay)
 
     def adapt(self, config: Config | Mapping[str, Any]) -> Config:
         """The settings, with the kind of vocabulary and the Unicode form of the run.
@@ -128,6 +130,9 @@ class StartingRun:
             whole_length=config.whole_length,
         )
         mode = summary.get("mode", "q")
+        rows = rows.with_vectors(
+            vectors_like(None, len(rows), config.model.vector_size, "generated", may_miss=True)
+        )
         return classify_table(self.model, rows, mode=mode, weights=fitted_weights(summary, mode))
 
     def copy_to(self, model: SSVAE, prepared: Prepared) -> None:

@@ -79,5 +79,13 @@ def _distil(config: Config, model: SSVAE, prepared: Prepared, message: str) -> N
         if distributed.is_writer():
             with interruptible(message):
                 seed, max_seconds = config.training.seed, teacher_seconds(config)
-                distil(model.ngrams, prepared, seed, max_seconds=max_seconds)
+                distil(
+                    model.ngrams,
+                    prepared,
+                    seed,
+                    vectors=model.vectors,
+                    max_seconds=max_seconds,
+                )
     distributed.share(model.ngrams.state_dict().values())
+    if model.vectors is not None:
+        distributed.share(model.vectors.state_dict().values())

@@ -113,7 +113,7 @@ def _ngrams_of(settings: Any) -> dict[str, Any]:
 
 def test_the_teacher_is_fitted_to_all_labels_and_the_unlabelled_rows(rows: Prepared) -> None:
     new = ["ababab", "cd", "", "xyz"]
-    result = predict_by_teacher(SETTINGS, rows, new)
+    result = predict_by_teacher(SETTINGS, rows, new, rows.labelled)
     labelled = rows.with_dev_labels().labelled
     teacher = fit_teacher(
         [*rows.sequences(labelled), *rows.sequences(rows.unlabelled)],

@@ -13,13 +13,14 @@ import torch
 
 import seqssvae
 from seqssvae.cli import main
-from seqssvae.config import Config
+from seqssvae.config import Config, DataConfig
 from seqssvae.data.batches import collate
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary, build_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.export.onnx import EncoderForExport, export_onnx
 from seqssvae.nn.words import tabulate_words
+from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel
 from tests.support.factories import SMALL, make_batch, make_model
 
@@ -32,6 +33,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "shared": {"shared_encoder": True, "ngram_buckets": 0},
     "y given z": {"factorisation": "y-given-z"},
     "no z": {"latent_size": 0},
+    "vectors": {"vector_size": 3},
+    "vectors, y given z": {"vector_size": 2, "factorisation": "y-given-z", "ngram_buckets": 0},
 }
 
 
@@ -42,7 +45,11 @@ def untrained(vocabulary: Any, **changes: Any) -> TrainedModel:
         model.ngrams.words.copy_(torch.from_numpy(tabulate_words(vocabulary)))
     return TrainedModel(
         model=model,
-        config=dataclasses.replace(Config(), model=dataclasses.replace(SMALL, **changes)),
+        config=dataclasses.replace(
+            Config(),
+            data=DataConfig(missing_vectors=True),
+            model=dataclasses.replace(SMALL, **changes),
+        ),
         vocabulary=vocabulary,
         labels=Labels(("u", "v", "w")),
         manifest={},
@@ -52,13 +59,14 @@ def untrained(vocabulary: Any, **changes: Any) -> TrainedModel:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_exported_network_is_the_model(kind: str) -> None:
     """In torch, to all digits: rows of unsorted lengths, one of length 0, padding of any kind."""
-    model, batch = make_model(**KINDS[kind]), make_batch([-1] * 7, extra_padding=3)
+    model = make_model(**KINDS[kind])
+    batch = make_batch([-1] * 7, extra_padding=3, vector_size=KINDS[kind].get("vector_size", 0))
     lengths = batch.lengths.clone()
     lengths[3] = 0
     x = batch.x.masked_fill(torch.arange(8) >= lengths.unsqueeze(1), 5)
-    features = model.encode(x, lengths)
+    features = model.encode(x, lengths, v=batch.v)
     wanted = model.y_logits(features, model.z_posterior(features)[0]).exp()
-    torch.testing.assert_close(EncoderForExport(model, 99, 1.0)(x, lengths), wanted)
+    torch.testing.assert_close(EncoderForExport(model, 99, 1.0)(x, lengths, batch.v), wanted)
     assert wanted.std(0).min() > 1e-3  # rows differ
 
 
@@ -71,13 +79,16 @@ def test_any_number_of_rows_and_any_length(kind: str, tmp_path: Path) -> None:
     assert facts["difference"] < 1e-5
     classifier = OnnxClassifier(tmp_path / "onnx")
     for texts in (["a"], ["abca", "", "dcbaabcdxx", "b" * 90, "a" * 300], ["ab"] * 9):
-        predictions = trained.classify(texts, num_samples=1)
+        v = make_batch([-1] * len(texts), vector_size=KINDS[kind].get("vector_size", 0)).v
+        given: Any = texts if v is None else with_vectors(texts, v)
+        predictions = trained.classify(given, num_samples=1)
         wanted = np.array([list(row["probabilities"].values()) for row in predictions])
-        if kind == "y given z":  # the model samples z, the file takes its mean
-            rows = trained.read_sequences(texts)
+        if "y given z" in kind:  # the model samples z, the file takes its mean
+            rows = trained.read_sequences(given)
             batch = collate(rows, range(len(texts)), num_classes=3)
             wanted = trained.model(batch).detach().numpy()
-        np.testing.assert_allclose(classifier.probabilities(texts), wanted, atol=1e-5)
+        got = classifier.probabilities(texts, None if v is None else v.numpy())
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_the_power_of_q_is_exported(tmp_path: Path) -> None:

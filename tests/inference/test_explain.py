@@ -21,6 +21,7 @@ from seqssvae.inference import explain
 from seqssvae.inference.classify import MODES, classify
 from seqssvae.inference.explain import explain_row, share_out
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.storage.vectors import Vectors
 from seqssvae.trained import load
 from seqssvae.training.fit import fit
 from tests.support.factories import FACTORISATIONS, make_model, stepwise_log_prob
@@ -36,11 +37,17 @@ MODELS: dict[str, dict[str, Any]] = {
     "no n-grams": {"ngram_buckets": 0, "decoder_ngrams": 0},
     "few buckets": {"ngram_buckets": 3},
     "shared": {"shared_encoder": True},
+    "vectors": {"vector_size": 3},
 }
 
 
-def rows() -> EncodedRows:
-    return make_rows(ROWS, max_length=5)
+def rows(model: SSVAE | None = None) -> EncodedRows:
+    made = make_rows(ROWS, max_length=5)
+    if model is None or model.vectors is None:
+        return made
+    vectors = np.random.default_rng(0).standard_normal((len(ROWS), model.vectors.size))
+    vectors[1] = np.nan
+    return made.with_vectors(Vectors([vectors]))
 
 
 @pytest.fixture(params=MODELS)
@@ -54,10 +61,10 @@ def model(request: pytest.FixtureRequest) -> SSVAE:
 @pytest.mark.parametrize("mode", MODES)
 def test_shares_add_up_to_the_difference_of_log_probabilities(model: SSVAE, mode: str) -> None:
     for row in range(len(ROWS)):
-        batch = collate(rows(), np.array([row]), num_classes=0)
+        batch = collate(rows(model), np.array([row]), num_classes=0)
         log_prob = classify(model, batch, mode=mode, weights=WEIGHTS)[0].log()
         for labels in ((0, 1), (2, 0)):
-            shares = share_out(model, rows(), row, labels, mode=mode, weights=WEIGHTS)
+            shares = share_out(model, rows(model), row, labels, mode=mode, weights=WEIGHTS)
             want = float(log_prob[labels[0]] - log_prob[labels[1]])
             assert shares.symbols.shape == (3, len(ROWS[row]))
             np.testing.assert_allclose(shares.symbols.sum() + shares.rest, want, atol=1e-9)
@@ -105,10 +112,10 @@ def test_shares_of_the_encoder_are_a_loop_over_what_is_shown() -> None:
 def test_long_rows_are_shown_in_groups_that_still_add_up(
     model: SSVAE, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    want = share_out(model, rows(), 3, (0, 1), mode="q", weights=WEIGHTS)
+    want = share_out(model, rows(model), 3, (0, 1), mode="q", weights=WEIGHTS)
     monkeypatch.setattr(explain, "MAX_SHOWN", 2)
     monkeypatch.setattr(explain, "NUM_POSITIONS", 7)
-    got = share_out(model, rows(), 3, (0, 1), mode="q", weights=WEIGHTS)
+    got = share_out(model, rows(model), 3, (0, 1), mode="q", weights=WEIGHTS)
     np.testing.assert_allclose(got.symbols.sum(1), want.symbols.sum(1), atol=1e-9)
     assert got.symbols[1, 0] == got.symbols[1, 1] != got.symbols[1, 2]
 

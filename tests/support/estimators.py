@@ -85,6 +85,21 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "prior": ({"prior": torch.tensor([0.5, 0.3, 0.2])}, {"labels": MIXED}),
+    **{
+        f"vectors, {factorisation}": (
+            {"vector_size": 3, "factorisation": factorisation},
+            {"labels": MIXED, "vector_size": 3},
+        )
+        for factorisation in FACTORISATIONS
+    },
+    "vectors, a teacher": (
+        {"vector_size": 3, "num_classes": 6, "label_columns": {"a": 2, "b": 3}},
+        {"labels": MIXED, "vector_size": 3},
+    ),
+    "vectors, shared": (
+        {"vector_size": 2, "shared_encoder": True, "ngram_buckets": 0},
+        {"labels": MIXED, "vector_size": 2},
+    ),
 }
 
 
@@ -121,7 +136,7 @@ def case_of(name: str) -> tuple[SSVAE, Batch, Callable[[int], None]]:
     """A model and a batch of `CASES`, and the `before_row` of its oracle."""
     changes, rows = CASES[name]
     model, batch = make_model(**changes), make_batch(**rows)
-    if name == "a teacher":
+    if name.endswith("a teacher"):
         model.teacher_weight = 0.6
     if name == "counted":
         return model, *count_batch(model, batch)

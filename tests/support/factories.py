@@ -93,8 +93,12 @@ def make_batch(
     candidates: Tensor | None = None,
     w: Tensor | None = None,
     alpha: Tensor | None = None,
+    vector_size: int = 0,
 ) -> Batch:
-    """Random rows of unsorted lengths that end with EOS; the first is the longest."""
+    """Random rows of unsorted lengths that end with EOS; the first is the longest.
+
+    If they have vectors, one is missing: the second.
+    """
     num_rows = len(labels)
     lengths = torch.randint(1, max_length + 1, (num_rows,))
     lengths[0] = max_length
@@ -102,9 +106,14 @@ def make_batch(
     for row, length in enumerate(lengths.tolist()):
         x[row, : length - 1] = torch.randint(NUM_SPECIAL, vocabulary_size, (length - 1,))
         x[row, length - 1] = EOS
-    return Batch(
+    batch = Batch(
         x=x, lengths=lengths, y=torch.tensor(labels), candidates=candidates, w=w, alpha=alpha
     )
+    if not vector_size:
+        return batch
+    v = torch.randn(num_rows, vector_size)
+    v[1:2] = torch.nan
+    return dataclasses.replace(batch, v=v)
 
 
 def stepwise_log_prob(
@@ -152,7 +161,8 @@ def example_terms(
     """(log q(y|x), L(x, y)) of one row for every y, each `[S, K]`; no padding, no neighbours."""
     length = int(batch.lengths[row])
     x, lengths = batch.x[row : row + 1, :length], batch.lengths[row : row + 1]
-    features = model.encode(x, lengths)
+    v = None if batch.v is None else batch.v[row : row + 1]
+    features = model.encode(x, lengths, v=v)
     log_q, bounds = [], []
     for epsilon in noise:
         values = []
@@ -210,6 +220,8 @@ def brute_force_loss(
         elif model.teacher_weight:
             assert model.ngrams is not None
             teacher = model.ngrams(batch.x[row : row + 1], batch.lengths[row : row + 1])
+            if model.vectors is not None and batch.v is not None:
+                teacher = teacher + model.vectors.logits(batch.v[row : row + 1])
             pull = (log_q.exp() * (log_q - teacher.log_softmax(-1))).sum(1).mean()
             total = total - w * model.teacher_weight * pull
     return -total

@@ -10,8 +10,10 @@ from seqssvae.data.batches import collate
 from seqssvae.data.encode import encode_sequences
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.nn.vectors import VectorReader, linear_logits
 from seqssvae.overrides import override
-from seqssvae.teacher.distil import distil
+from seqssvae.storage.vectors import with_vectors
+from seqssvae.teacher.distil import distil, vectors_of
 from tests.support.rows import write_rows
 
 
@@ -83,3 +85,47 @@ def test_of_many_rows_some_are_read_and_a_message_is_logged(
         f"simple classifiers read 12 of {num_labelled} labelled rows",
         f"simple classifiers read 50 of {num_unlabelled} unlabelled rows",
     ]
+
+
+def test_the_linear_part_starts_as_the_teacher_that_reads_vectors(tmp_path: Path) -> None:
+    """Texts say nothing, vectors all; then texts say all and vectors nothing."""
+    random = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    words = [random.choice(["ab", "ba"], 4) for _ in y]
+    other_words = [random.choice([["ab", "ca"], ["ba", "ac"]][label], 4) for label in y]
+    telling = (y[:, None] - 0.5) * [2.0, 0, 0] + 0.5 * random.standard_normal((200, 3))
+    silent = random.standard_normal((200, 3))
+    silent[150] = np.nan
+    for texts, vectors, of_vectors in ((words, telling, True), (other_words, silent, False)):
+        rows = [
+            {"text": "".join(text), "label": "xy"[label] if number < 20 else None}
+            for number, (text, label) in enumerate(zip(texts, y.tolist(), strict=True))
+        ]
+        settings = {"data.dev_fraction": 0.0, "data.missing_vectors": True}
+        path = write_rows(tmp_path / f"{of_vectors}.jsonl", rows)
+        data = prepare(override(Config(), settings), with_vectors(path, vectors))
+        part = ngrams()
+        reader = VectorReader(3, num_features=2, num_classes=2, has_logits=True)
+        known = data.unlabelled.vectors()
+        assert known is not None
+        reader.standardise_by(torch.from_numpy(known))
+        (teacher,) = distil(part, data, seed=0, vectors=reader)
+        share = sum(weight for name, weight in teacher.weights.items() if "vectors" in name)
+        assert (share > 0.5) == of_vectors and teacher.share == pytest.approx(1 - share)
+        batch = collate(data.unlabelled, range(len(data.unlabelled)), num_classes=2)
+        assert batch.v is not None
+        logits = linear_logits(part, reader, (batch.x, batch.lengths), batch.v)
+        if teacher.of_vectors is not None:
+            weight, bias = teacher.of_vectors
+            wanted = (known @ weight + bias)[~np.isnan(known).any(1)]
+            got = reader.logits(batch.v)[~batch.v.isnan().any(1)].detach()
+            np.testing.assert_allclose(got, wanted, atol=1e-3)
+        truth = y[data.unlabelled.index]
+        accuracies = [
+            float((table.argmax(1) == truth).mean())
+            for table in (
+                logits.detach().numpy(),
+                teacher.predict(data.sequences(data.unlabelled), vectors_of(data.unlabelled)),
+            )
+        ]
+        assert min(accuracies) > 0.9 and abs(accuracies[0] - accuracies[1]) < 0.04

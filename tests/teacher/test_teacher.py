@@ -10,9 +10,9 @@ from torch.nn.functional import embedding_bag
 
 from seqssvae.teacher import teacher as module
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier
-from seqssvae.teacher.features import Features
+from seqssvae.teacher.features import Features, Limits
 from seqssvae.teacher.ngram_models import ALL
-from seqssvae.teacher.teacher import Limits, fit_teacher
+from seqssvae.teacher.teacher import fit_teacher
 
 Integers = NDArray[np.int64]
 

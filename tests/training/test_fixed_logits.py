@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,16 +7,27 @@ import torch
 from seqssvae.config import Config
 from seqssvae.data.batches import collate
 from seqssvae.model.build import build
+from seqssvae.overrides import override
+from seqssvae.storage.vectors import Vectors
 from seqssvae.training.fixed_logits import FixedLogits
 from seqssvae.training.step import Stepper
 from tests.support.training import config, prepared
 
 
-def test_logits_are_those_of_the_model_and_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = prepared()
-    model = build(config(), data).float()
+@pytest.mark.parametrize("has_vectors", [False, True])
+def test_logits_are_those_of_the_model_and_computed_once(
+    has_vectors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, settings = prepared(), config()
+    if has_vectors:
+        vectors = Vectors([np.random.default_rng(0).standard_normal((20, 3))])
+        data = dataclasses.replace(data, unlabelled=data.unlabelled.with_vectors(vectors))
+        settings = override(settings, {"model.vector_size": 3})
+    model = build(settings, data).float()
     assert model.ngrams is not None
     torch.nn.init.normal_(model.ngrams.weight)
+    if model.vectors is not None and model.vectors.linear is not None:
+        torch.nn.init.normal_(model.vectors.linear.weight)
     assert not FixedLogits.are_possible(model, len(data.unlabelled))
     model.start_from_ngrams()
     assert FixedLogits.are_possible(model, len(data.unlabelled))
@@ -26,7 +39,7 @@ def test_logits_are_those_of_the_model_and_computed_once(monkeypatch: pytest.Mon
     got = fixed.of_rows(rows)
     assert want is not None and want.std() > 0.1
     np.testing.assert_allclose(got, want.numpy(), rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(fixed, "_ngrams", None)
+    monkeypatch.setattr(fixed, "_parts", None)
     np.testing.assert_array_equal(fixed.of_rows(np.array([5, 0])), got[[3, 1]])
     monkeypatch.setattr("seqssvae.training.fixed_logits.MAX_NUMBERS", 1)
     assert not FixedLogits.are_possible(model, len(data.unlabelled))

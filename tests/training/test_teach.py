@@ -160,4 +160,4 @@ def test_the_teacher_keeps_to_the_time_limit(
     monkeypatch.setattr("seqssvae.training.teach.distil", learn)
     settings = config(training__teacher=True, training__max_minutes=minutes)
     assert teach(settings, build(settings, data), data)
-    assert learn.call_args.kwargs == {"max_seconds": seconds}
+    assert learn.call_args.kwargs == {"vectors": None, "max_seconds": seconds}
