@@ -216,6 +216,16 @@ def test_an_argument_names_labels_of_some_columns() -> None:
         Labels(("u", "v")).fitting(None)
 
 
+def test_rows_that_are_alone_in_their_combination_are_held_out(tmp_path: Path) -> None:
+    """By the labels of the column with most, of each of which a row is left to train on."""
+    pairs = itertools.product(range(3), range(10))
+    rows = [{"text": f"t{i}", "a": a, "b": b} for i, (a, b) in enumerate(pairs)]
+    path = write_rows(tmp_path / "f.jsonl", rows)
+    prepared = prepare(override(Config(), {"data.label_column": "a,b"}), path)
+    assert len(prepared.labelled_dev) == 6
+    assert set(prepared.labels.parts(prepared.labelled.y)[1]) == set(range(10))
+
+
 def test_labels_of_columns_are_saved(tmp_path: Path) -> None:
     labels = Labels.of_columns({"a": ["u", "v"], "b": ["w"]})
     labels.save(tmp_path / "labels.json")

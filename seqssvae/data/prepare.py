@@ -15,6 +15,7 @@ from seqssvae.data.corpus import Corpus, Source
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import (
+    Classes,
     Labels,
     choose_labels,
     class_sizes,
@@ -257,7 +258,8 @@ def _split(
         y, corpus.ids(), per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
     )
     own = hashes[: len(corpus)]
-    train, dev = split_dev(seen, y, corpus.ids(), settings.dev_fraction, seed, hashes=own)
+    strata = _strata(labels, y)
+    train, dev = split_dev(seen, strata, corpus.ids(), settings.dev_fraction, seed, hashes=own)
     warnings = [*find_warnings(corpus, labels.names, y, seen=seen, hashes=own)]
     for name, names in labels.columns.items():
         of_rows = np.append(seen, np.array(list(partial), np.int64))
@@ -285,6 +287,19 @@ def _split(
     if num_left_out:
         warnings.append(f"{num_left_out} rows are equal to held-out rows: left out of training")
     return _Parts(is_labelled & ~is_equal, is_free & ~is_equal, dev, dev_unlabelled), warnings
+
+
+def _strata(labels: Labels, y: Classes) -> Classes:
+    """What held-out rows are drawn in proportion to: the classes, `[n]`.
+
+    Of several columns, where most rows are alone in their combination and none could be held out,
+    the labels of the column that has most.
+    """
+    alone = int((class_sizes(y) == 1).sum())
+    if not labels.columns or 2 * alone <= int((y >= 0).sum()):
+        return y
+    sizes = labels.sizes
+    return labels.parts(y)[list(sizes).index(max(sizes, key=lambda name: sizes[name]))]
 
 
 def steps_of_epoch(
