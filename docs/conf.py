@@ -9,12 +9,14 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import pandas
 from docutils import nodes
 from latex2mathml.converter import convert
 from pygments.lexers import JsonLexer
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
+from seqssvae.compare.wordlists import example_words
 from seqssvae.config import Config, list_settings
 from seqssvae.show.plots import draw_all, figure_to_bytes
 from seqssvae.show.portrait import portray
@@ -92,7 +94,9 @@ def run_example(app: Sphinx) -> None:
         with contextlib.redirect_stdout(printed):
             exec(compile(code[1], "index.md", "exec"), {"__name__": "index"})
         package.removeHandler(handler)
-        figure = draw_all(portray(next(Path("runs").iterdir())))["z_tsne"]
+        words = pandas.read_csv(example_words())
+        words["id"] = [f"word {number}" for number in range(len(words))]  # to show them all
+        figure = draw_all(portray(next(Path("runs").iterdir()), words))["z_tsne"]
         (GENERATED / "map.png").write_bytes(figure_to_bytes(figure, "png"))
     (GENERATED / "log.txt").write_text(log.getvalue(), encoding="utf-8")
     (GENERATED / "printed.txt").write_text(printed.getvalue(), encoding="utf-8")
