@@ -216,7 +216,7 @@ def read_rows(arguments: argparse.Namespace, config: Config, *, of: str = "data"
     Args:
         arguments: Of the command line.
         config: The columns.
-        of: The name of another flag of rows.
+        of: The name of another flag of rows, which may have their own labels.
 
     Raises:
         InputError: bad rows, or `--labels` without `--data`.
@@ -228,8 +228,12 @@ def read_rows(arguments: argparse.Namespace, config: Config, *, of: str = "data"
         raise InputError("--labels: wanted --data FILE, whose rows have these labels, got none")
     if files is None:
         return None
-    from seqssvae.data.sources import read_with_labels
+    from seqssvae.data.sources import read_source, read_with_labels
 
+    if of != "data":
+        with contextlib.suppress(InputError):
+            if read_source(files, config.data).label_names():
+                return files
     return read_with_labels(files, arguments.labels, config.data)
 
 

@@ -300,6 +300,10 @@ def test_labels_of_another_table(run: Run, tmp_path: Path) -> None:
     assert [0 <= one["accuracy"] <= 1 for one in compared.json["cells"]] == [True]
     trained = run("train", *given, "--out", tmp_path / "half", "--json", "--classifier-only")
     assert trained.json["test"]["num_labelled"] == 20, trained.err
+    own = write_rows(tmp_path / "own.jsonl", [{"text": "ab", "kind": "u"}, {"text": "cd"}])
+    given[3] = own  # of --test
+    trained = run("train", *given, "--out", tmp_path / "own", "--json", "--classifier-only")
+    assert trained.json["test"]["num_labelled"] == 1, trained.err
     labels.write_text("kind,id\nu,x1\n")
     refused = run("train", *given, "--out", tmp_path / "other")
     assert refused.status == 2 and "wanted ids of rows" in refused.err
