@@ -13,6 +13,7 @@ up to 63, as context in place of symbols, and p_1 and q_1 below it.
 With several columns of labels, a class is a combination y that few rows may have. Between q_k and
 p_k is then m_k, with the place of q_k in p_k and, among the rows that have a label of y in at least
 one column, each counted once for each of these columns, the counts of p_k in place of the class's.
+p_1 has m_1 alone below it, so that a combination of no row has nothing of the uniform p_0.
 
 Counts are data and no parameters: they are set by `assign`. A row that was counted has, in its own
 likelihood, its own counts left out (`counted`), so that rows of training are as likely as new ones.
@@ -309,6 +310,8 @@ class NGramLM(nn.Module):
         below = shorter[number if number < self.order else 1]
         for (n, total), p in zip(levels, below, strict=True):
             before = a * (found[-1] + p) / 2 if found else a * p
+            if len(found) > 1 and not number:  # of a combination: it may have no counts at all
+                before = a * found[-1]
             found.append((n + before) / (total + a))
         return found
 

@@ -143,7 +143,7 @@ def test_a_combination_backs_off_to_rows_that_share_a_label() -> None:
             n_m, total_m = of_shared.ngrams[context, symbol], of_shared.contexts[context]
             q = (float(n.sum()) + a * q) / (float(total.sum()) + a)
             m = (float(n_m[y]) + a * (q + m) / 2) / (float(total_m[y]) + a)
-            p = (float(n[y]) + a * (m + p) / 2) / (float(total[y]) + a)
+            p = (float(n[y]) + a * (m if number == 0 else (m + p) / 2)) / (float(total[y]) + a)
             if number == 0:
                 first = p, m, q
             values.append(p)
