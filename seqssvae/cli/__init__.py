@@ -25,7 +25,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     *("train", "evaluate", "classify", "generate", "transfer", "interpolate", "compare", "check"),
-    *("encode", "plot", "report", "explore", "export", "demo", "explain", "suggest"),
+    *("encode", "plot", "report", "explore", "export", "demo", "explain", "suggest", "score"),
 )
 WITHOUT_RUN = ("train", "compare", "demo")  # all others load a trained run
 SHARE_WORK = ("train", "evaluate", "classify", "encode")  # among the processes of torchrun

@@ -41,7 +41,8 @@ ALIASES = {
 }
 COLUMNS = [key for key in ALIASES if key.startswith("data.") and key != "data.vocabulary"]
 BUDGETS = {"data.labels_per_class": "--labels-per-class", "data.num_labels": "--num-labels"}
-ROW_FILES = ("data", "labels", "test", "unlabelled", "judge")  # where `-` is standard input
+# where `-` is standard input
+ROW_FILES = ("data", "labels", "test", "unlabelled", "judge", "reference", "generated")
 # flags of rows, and of their vectors
 VECTOR_FILES = {"data": "vectors", "test": "test-vectors", "unlabelled": "unlabelled-vectors"}
 MAX_HEADER = 100_000  # bytes of standard input by which its format is found

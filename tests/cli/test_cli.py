@@ -339,6 +339,7 @@ def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
     for words in (
         "generate RUN --label left", "transfer RUN --to left abab", "interpolate RUN ab cd",
         "encode RUN --data DATA --out OUT", "check RUN --data DATA", "explore RUN",
+        "score RUN --reference DATA",
         "classify RUN ab --mode posterior", "suggest RUN --data DATA --out OUT",
         "classify RUN ab --novel 0.1", "classify RUN ab --coverage 0.9 --mode mix",
     ):  # fmt: skip
@@ -497,6 +498,24 @@ def test_generated_rows_are_data(
     assert [row.sequence for row in rows] == run(*words, "--json").json["sequences"]
     assert {row.label for row in rows} == {"right"}
     assert run("evaluate", folder, "--data", out, "--json").json["num_labelled"] == 20
+
+
+def test_score(run: Run, small_run: Small, tmp_path: Path) -> None:
+    """Of what the run writes, and of a file; its checks of validity."""
+    folder, data = small_run
+    words = ("score", folder, "--reference", data)
+    found = run(*words, "-n", 40, "--valid", "builtins:len", "--json")
+    assert found.status == 0, found.err
+    assert found.json["num_sequences"] == 40 and found.json["valid"] > 0.5
+    assert set(found.json["agreement_of_classes"]) == {"left", "right"}
+    assert {"novel", "perplexity_low", "reconstructed", "reference_length"} <= set(found.json)
+    of_file = run(*words, "--generated", data, "--valid", "grep -q a")
+    assert re.search(r"\nlabel_agreement +1\.0000 \(1\.0000 to 1\.0000\)\n", of_file.out)
+    assert re.search(r"\nvalid +0\.5000 \(0\.\d+ to 0\.\d+\)\n", of_file.out)
+    assert re.search(r"\nnovel +0\.0000 ", of_file.out) and "reconstructed" not in of_file.out
+    for check, message in (("builtins:odd", "wanted a function"), ("/no/such", "wanted a command")):
+        refused = run(*words, "-n", 4, "--valid", check)
+        assert refused.status == 2 and message in refused.err and refused.err.count("\n") == 1
 
 
 def test_rewriting_takes_the_flags_of_generate(run: Run, small_run: Small) -> None:
