@@ -84,8 +84,7 @@ def score(
     """
     _check(written, reference)
     random = np.random.default_rng(seed)
-    order = random.permutation(len(reference))
-    first, second = order[::2], order[1::2]
+    first, second = np.array_split(random.permutation(len(reference)), 2)
     keys = list(map(_key, written))
     result: dict[str, Any] = {"num_sequences": len(written), "num_reference": len(reference)}
 
