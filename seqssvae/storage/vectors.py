@@ -116,13 +116,18 @@ def open_vectors(given: Any, num_rows: int, source: str) -> Vectors:
         InputError: no such file, no table of numbers, or another number of rows.
     """
     name = str(given) if isinstance(given, str | Path) else "vectors"
+    if isinstance(given, str | Path):
+        with readable(Path(given)):
+            Path(given).open("rb").close()
+        try:
+            given = np.load(given, mmap_mode="r", allow_pickle=False)
+        except (EOFError, OSError, ValueError) as error:
+            got = "another file or a damaged one"
+            raise InputError(f"{name}: wanted a .npy file of numbers, got {got}") from error
     try:
-        if isinstance(given, str | Path):
-            with readable(Path(given)):
-                given = np.load(given, mmap_mode="r", allow_pickle=False)
         array = np.asarray(given)
-    except (EOFError, ValueError) as error:
-        raise InputError(f"{name}: wanted a .npy file of numbers, got {line_of(error)}") from error
+    except ValueError as error:  # lists of several lengths
+        raise InputError(f"{name}: wanted numbers [rows, size], got {line_of(error)}") from error
     if array.ndim != 2 or array.dtype.kind not in "iuf" or not array.shape[1]:
         got = f"{array.dtype} {list(array.shape)}"
         raise InputError(f"{name}: wanted numbers [rows, size], got {got:.100}")

@@ -81,7 +81,8 @@ def test_a_file_is_mapped(tmp_path: Path) -> None:
         (np.array([[None]] * 5, object), "v.npy: wanted a .npy file of numbers, got"),
         (b"", "v.npy: wanted a .npy file of numbers, got"),
         (b"text", "v.npy: wanted a .npy file of numbers, got"),
-        (None, "v.npy: wanted a readable file"),
+        (None, "v.npy: wanted a readable file, got No such file or directory"),
+        (b"\x93NUMPY\x01\x00", "v.npy: wanted a .npy file of numbers, got another file or a dam"),
     ],
 )
 def test_a_file_of_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:
@@ -93,6 +94,12 @@ def test_a_file_of_something_else_is_refused(content: Any, message: str, tmp_pat
     with pytest.raises(InputError) as error:
         open_vectors(path, 5, "rows")
     assert message in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).count("wanted") == 1
+
+
+def test_lists_of_several_lengths_are_no_vectors() -> None:
+    with pytest.raises(InputError, match=r"vectors: wanted numbers \[rows, size\], got "):
+        open_vectors([[1.0], [1.0, 2.0]], 2, "rows")
 
 
 def test_a_column_with_rows_that_have_none() -> None:
