@@ -167,7 +167,8 @@ class ObjectiveConfig:
     recurrent_first: float = setting(
         0.25,
         "Share of kl_warmup_steps in which the decoder is trained without its n-grams, so that "
-        "its recurrent part learns to read z; at most a tenth of training.max_minutes.",
+        "its recurrent part learns to read z; at most a tenth of training.max_minutes, none where "
+        "a teacher is unsure of the labels.",
         0,
         1,
     )

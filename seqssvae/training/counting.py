@@ -70,6 +70,10 @@ class Counting:
         """Set the rows' weights to those of a state."""
         self.weights = state["weights"].cpu().numpy()
 
+    def certainty(self) -> float:
+        """Mean probability of the likeliest label of the rows without one that are counted."""
+        return float(self.weights[len(self.labelled) :].max(1).mean()) if len(self._chosen) else 1.0
+
     def count(self) -> None:
         """Count all rows, with the labels that the model gives them now."""
         with distributed.writer_first():

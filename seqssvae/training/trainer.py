@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 BAD_NUMBERS, CLASSIFIER_ONLY = "bad-numbers", "classifier-only"
 FROM_LAST = "--resume continues from the last evaluation"
 EARLY = 0.1  # share of the time limit in which the recurrent decoder may be trained alone
+CERTAIN = 0.75  # mean probability of the labels that the teacher chooses, for this
 FIRST_TEACHER_WEIGHT = 10.0  # at least, as long as it is
 
 OnEvaluation = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
@@ -300,12 +301,15 @@ class Trainer:
         """Without the decoder's n-grams in the first steps, if a z is there to be read.
 
         Beside n-grams, which explain much of x without z, a decoder learns to ignore z; one that
-        reads z before they join goes on to do so. As long as it is no judge of y, the teacher is.
+        reads z before they join goes on to do so. As long as it is no judge of y, the teacher is;
+        of labels that this one doubts, z would take the place.
         """
         objective, model = self.config.objective, self.model
         is_early = step < objective.recurrent_first * objective.kl_warmup_steps
         limit = self.config.training.max_minutes or math.inf
-        if not (is_early and model.latent_size and self.progress.minutes < EARLY * limit):
+        is_early &= self.progress.minutes < EARLY * limit and model.latent_size > 0
+        teacher = self.counting if self.progress.taught else None
+        if not is_early or (teacher and teacher.certainty() < CERTAIN):
             yield
             return
         if objective.teacher_weight == "auto" and self.progress.taught:

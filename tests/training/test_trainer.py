@@ -17,6 +17,7 @@ from seqssvae.errors import Diverged
 from seqssvae.model.build import build
 from seqssvae.progress import Task
 from seqssvae.runs.checkpoints import load_checkpoint, save_checkpoint
+from seqssvae.training.counting import Counting
 from seqssvae.training.trainer import BAD_NUMBERS, Trainer
 from tests.support.faults import spoil
 from tests.support.rows import batch_of
@@ -391,6 +392,7 @@ def test_the_recurrent_decoder_is_trained_alone_at_first(monkeypatch: pytest.Mon
     assert ngrams is not None and trainer.counting is not None
     trainer.counting.count()
     trainer.progress.taught = True
+    monkeypatch.setattr(Counting, "certainty", lambda self: 0.8)
     weights, is_alone = [ngrams.gate.weight.detach().clone()], []
     plain_step = trainer.stepper.step
 
@@ -406,6 +408,22 @@ def test_the_recurrent_decoder_is_trained_alone_at_first(monkeypatch: pytest.Mon
     assert is_alone == [(True, 10.0)] * 2 + [(False, 1.0)] * 2
     moved = [not torch.equal(*pair) for pair in itertools.pairwise(weights)]
     assert moved == [False, False, True, True]
+
+
+def test_n_grams_join_at_once_where_a_teacher_is_unsure() -> None:
+    """Of rows without a label; without a teacher it does not matter."""
+    trainer = make()
+    counting = trainer.counting
+    assert counting is not None
+    counting.count()
+    first = len(counting.labelled)
+    for taught, probabilities, is_alone in (
+        (False, [0.6, 0.4], True), (True, [0.6, 0.4], False), (True, [0.1, 0.9], True)
+    ):  # fmt: skip
+        counting.weights[first:] = probabilities
+        trainer.progress.taught = taught
+        with trainer._recurrent_first(0):
+            assert trainer.model.decoder.recurrent_only == is_alone
 
 
 @pytest.mark.parametrize(
