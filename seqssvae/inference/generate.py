@@ -370,6 +370,6 @@ def _likeliest(model: SSVAE, batch: Batch, among: Sequence[int]) -> NDArray[np.i
     if len(among) == 1:
         return np.full(batch.num_rows, among[0])
     with evaluation_mode(model):
-        q = model(batch.to(model.prior_logits.device))[:, list(among)]
-    best: NDArray[np.int64] = np.array(among)[q.argmax(1).cpu().numpy()]
+        q = model(batch.to(model.prior_logits.device)).cpu()[:, list(among)]
+    best: NDArray[np.int64] = np.array(among)[q.argmax(1).numpy()]
     return best
