@@ -206,6 +206,9 @@ def test_commands(
     call("suggest", run, *both, "-n", "2", "--out", str(tmp_path / "s.jsonl"))
     masked = call("classify", run, "abc", "--missing-vectors")
     assert 0 < masked["predictions"][0]["probability"] < 1
+    assert call("transfer", run, "abc", "--to", "x")["sequences"]  # a typed text has no vector
+    assert call("interpolate", run, "abc", "cab") and call("explain", run, "abc")
+    assert call("generate", run, "--like", "abc", "-n", "1")
     found = call(
         "compare", *both, "--test", rows, "--test-vectors", vectors, "--arms", "teacher",
         "--budgets", "20", "--draws", "1", "--out", str(tmp_path / "c.jsonl"), *FLAGS,

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqssvae.cli.settings import load_for_texts
+
 SHADES = ((194, 157, 120, 83), (224, 217, 210, 203))  # of a terminal: greens, reds
 NUM_LISTED = 8  # words, and n-grams
 
@@ -22,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from seqssvae.trained import load
-
-    model = load(arguments.run, arguments.device)
+    model = load_for_texts(arguments)
     explanations = model.explain(
         model.reader.split_texts(arguments.texts),
         label=arguments.label,

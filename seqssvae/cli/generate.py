@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqssvae.cli.settings import add_decoding, decoding_options
+from seqssvae.cli.settings import add_decoding, decoding_options, load_for_texts
 from seqssvae.errors import InputError
 from seqssvae.storage.records import FILE, in_cells, join_of, kind_of, to_parquet, to_text
 
@@ -43,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.out is not None:
         kind_of(arguments.out)
-    from seqssvae.trained import load
-
-    model = load(arguments.run, arguments.device)
+    model = load_for_texts(arguments)
     label = weights_of(arguments.label, model.labels)
     like = None if arguments.like is None else model.reader.split_texts([arguments.like])[0]
     sequences = model.iterate(

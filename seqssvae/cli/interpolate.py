@@ -7,7 +7,7 @@ import argparse
 from typing import Any
 
 from seqssvae.cli.generate import shown
-from seqssvae.cli.settings import add_decoding, decoding_options
+from seqssvae.cli.settings import add_decoding, decoding_options, load_for_texts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from seqssvae.trained import load
-
-    model = load(arguments.run, arguments.device)
+    model = load_for_texts(arguments)
     options = decoding_options(arguments, model.vocabulary.kind)
     a, b = model.reader.split_texts([arguments.a, arguments.b])
     sequences = model.interpolate(a, b, arguments.steps, label=arguments.label, **options)

@@ -250,6 +250,18 @@ def load_run(arguments: argparse.Namespace) -> "TrainedModel":
     return dataclasses.replace(model, config=override(model.config, column_changes(arguments)))
 
 
+def load_for_texts(arguments: argparse.Namespace) -> "TrainedModel":
+    """The trained model of RUN for texts that are typed, and so have no vectors.
+
+    Raises:
+        InputError: no such run.
+    """
+    from seqssvae.trained import load
+
+    model = load(arguments.run, arguments.device)
+    return dataclasses.replace(model, config=override(model.config, {"data.missing_vectors": True}))
+
+
 def column_changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that the flags of `add_columns` change."""
     changes = {key: getattr(arguments, key) for key in COLUMNS if hasattr(arguments, key)}
