@@ -43,8 +43,7 @@ class Counting:
 
     def __init__(self, config: Config, model: SSVAE, prepared: Prepared) -> None:
         self.model, self.lm = model, model.decoder.ngrams
-        learns = config.model.prior == "learned" and config.training.teacher
-        self.learns_prior = learns and model.num_classes > 0
+        self.learns_prior = learns_prior(config, model)
         self.labels, self.labelled = prepared.labels, prepared.labelled
         self.unlabelled = prepared.unlabelled
         num_classes = max(model.num_classes, 1)
@@ -119,6 +118,17 @@ class Counting:
                 possible = list(self.labelled.candidates[row])
                 weights[row, possible] = probabilities[possible] / probabilities[possible].sum()
         return weights
+
+
+def learns_prior(config: Config, model: SSVAE) -> bool:
+    """Whether p(y) is counted."""
+    learns = config.model.prior == "learned" and config.training.teacher
+    return learns and model.num_classes > 0
+
+
+def is_counted(config: Config, model: SSVAE) -> bool:
+    """Whether a model has anything that is counted."""
+    return model.decoder.ngrams is not None or learns_prior(config, model)
 
 
 def _draw(rows: EncodedRows, num_symbols: int, seed: int) -> Indices:

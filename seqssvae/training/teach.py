@@ -8,7 +8,7 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.teacher.distil import distil
-from seqssvae.training.counting import Counting
+from seqssvae.training.counting import Counting, is_counted
 from seqssvae.training.signals import interruptible
 
 TEACHER_SHARE = 0.5  # of `training.max_minutes`, for each cross-validation
@@ -62,7 +62,8 @@ def learn_dev_labels(config: Config, model: SSVAE, prepared: Prepared, *, taught
         return False
     logger.info("learning the labels of the held-out rows too")
     _distil(config, model, with_dev, "--resume continues from the last evaluation")
-    Counting(config, model, with_dev).count()
+    if is_counted(config, model):
+        Counting(config, model, with_dev).count()
     return True
 
 

@@ -22,7 +22,7 @@ from seqssvae.model.ssvae import SSVAE
 from seqssvae.progress import Task, phase, task
 from seqssvae.training.averaging import WeightAverage
 from seqssvae.training.bad_steps import not_finite_allowed
-from seqssvae.training.counting import Counting
+from seqssvae.training.counting import Counting, is_counted
 from seqssvae.training.messages import format_metrics, format_progress, ignored_variables
 from seqssvae.training.signals import interruptible
 from seqssvae.training.step import Stepper
@@ -144,8 +144,8 @@ class Trainer:
         self.config, self.model, self.prepared = config, model, prepared
         self.on_evaluation = on_evaluation
         self.should_stop = should_stop or (lambda: False)
-        counting = Counting(config, model, prepared)
-        self.counting = counting if counting.lm is not None or counting.learns_prior else None
+        is_needed = is_counted(config, model)
+        self.counting = Counting(config, model, prepared) if is_needed else None
         self.stepper = Stepper(
             config, model, prepared, counting=self.counting, numbers=self._numbers
         )
