@@ -127,14 +127,7 @@ class LogisticClassifier(Classifier):
         # a single n-gram has no singular vectors
         transformer, own = matrix.lsa if self.lsa and len(matrix.columns) > 1 else matrix.tfidf
         known = np.flatnonzero(~possible.all(1))
-        weight, bias = fit_logistic(
-            own[known],
-            possible[known],
-            np.ones(len(known)),
-            penalty=LOGISTIC_PENALTY,
-            num_steps=LOGISTIC_STEPS,
-            cross_entropy=set_cross_entropy,
-        )
+        weight, bias = regress(own[known], possible[known], LOGISTIC_PENALTY)
 
         def score(other: Features) -> Float32:
             counts = other.counts(self.level, self.ngrams)[:, matrix.columns]
@@ -170,6 +163,26 @@ class BayesClassifier(Classifier):
             return _linear(other.counts(self.level, self.ngrams)[:, matrix.columns], log_probs)
 
         return FittedClassifier(_linear(matrix.counts[scored], log_probs), score)
+
+
+def regress(
+    x: csr_matrix | NDArray[np.floating], possible: Bools, penalty: float
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Weights `[F, K]` and bias `[K]` of logistic regression on rows, `[n, F]`.
+
+    Args:
+        x: Their features.
+        possible: Which classes each row may have, `[n, K]`.
+        penalty: As in `fit_logistic`.
+    """
+    return fit_logistic(
+        x,
+        possible,
+        np.ones(len(possible)),
+        penalty=penalty,
+        num_steps=LOGISTIC_STEPS,
+        cross_entropy=set_cross_entropy,
+    )
 
 
 def _linear(

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 
-from seqssvae.teacher.classifiers import Bools, Classifier, FittedClassifier
+from seqssvae.teacher.classifiers import Bools, Classifier, FittedClassifier, regress
 from seqssvae.teacher.features import Features, VectorSpace
-from seqssvae.teacher.logistic import fit_logistic
 from seqssvae.teacher.ngram_models import ALL
-from seqssvae.teacher.partial import EMWeights, set_cross_entropy
+from seqssvae.teacher.partial import EMWeights
 from seqssvae.teacher.pool import Pool
 
 Float64 = NDArray[np.float64]
@@ -24,7 +23,6 @@ Floating = NDArray[np.floating]
 Int64 = NDArray[np.int64]
 
 LEVEL = "vectors"
-LOGISTIC_STEPS = 100
 EXTRA = 1.0  # rows at the mean of all that each class has more
 
 
@@ -44,14 +42,7 @@ class VectorLogistic(Classifier):
     ) -> FittedClassifier:
         space = features.space
         rows = np.flatnonzero(~possible.all(1) & space.is_known)
-        weight, bias = fit_logistic(
-            space.x[rows].astype(np.float64),
-            possible[rows],
-            np.ones(len(rows)),
-            penalty=self.penalty,
-            num_steps=LOGISTIC_STEPS,
-            cross_entropy=set_cross_entropy,
-        )
+        weight, bias = regress(space.x[rows].astype(np.float64), possible[rows], self.penalty)
         return fitted(space, weight, bias, scored)
 
 
