@@ -21,7 +21,7 @@ from seqssvae.estimators import (
     SumAndSample,
     TraceEnum,
 )
-from seqssvae.estimators.terms import fixed_noise, normal_kl, sampled_kl, scaled
+from seqssvae.estimators.terms import fixed_noise, scaled
 from seqssvae.model.labels import restrict
 from seqssvae.model.ssvae import SSVAE
 
@@ -88,9 +88,10 @@ def brute_force_loss(
             y = torch.full_like(batch.y, label)
             loc, scale = ssvae.z_posterior(features, y)
             z = loc + scale * epsilon
-            kl = normal_kl(loc, scale).sum(-1) if analytic_kl else sampled_kl(z, loc, scale)
+            prior = ssvae.z_prior
+            kl = prior.kl(loc, scale, y) if analytic_kl else prior.sampled_kl(z, loc, scale, y)
             likelihood = ssvae.log_likelihood(batch.x, batch.lengths, z, y, counted=batch.counted)
-            bounds.append(likelihood + ssvae.prior_logits[label] - kl_weight * kl)
+            bounds.append(likelihood + ssvae.prior_logits[label] - kl_weight * kl.sum(-1))
         log_q = ssvae.y_logits(features, z if ssvae.y_reads_z else None)
         among = restrict(log_q, batch)
         terms = among.exp() * (torch.stack(bounds, -1) - among)  # [B, K]

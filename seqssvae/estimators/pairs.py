@@ -14,15 +14,14 @@ from torch import Tensor
 from seqssvae.data.batches import Batch
 from seqssvae.estimators.terms import (
     Estimator,
-    normal_kl,
     owner,
     pair_normal,
-    sampled_kl,
     scaled,
     standard_normal,
 )
 from seqssvae.model.labels import restrict
 from seqssvae.model.likelihood import ExpandedBatch, Pairs
+from seqssvae.model.prior import NormalPrior
 from seqssvae.model.ssvae import SSVAE, Features
 
 
@@ -121,13 +120,14 @@ class PairELBO(Estimator, abc.ABC):
             loc, scale = ssvae.z_posterior(features, pairs.label, pairs.example)  # [P, Z]
             # noise of its own for every label: a sum of independent terms varies less
             chosen = loc + scale * pair_normal(pairs.particle, noise)
-            kl = self._kl(chosen, loc, scale)  # [P]
+            kl = self._kl(ssvae.z_prior, chosen, loc, scale, pairs.label)  # [P]
             weighted_kl, pair_kl = (weight * kl).sum(), kl.detach()
         else:
             loc, scale = ssvae.z_posterior(features)  # [B, Z]
             z = loc + scale * noise if z is None else z  # [S, B, Z]
             chosen = pairs.gather(z)
-            weighted_kl, pair_kl = (w * self._kl(z, loc, scale)).sum(), noise.new_zeros(())
+            kl = self._kl(ssvae.z_prior, z, loc, scale)  # [S, B]
+            weighted_kl, pair_kl = (w * kl).sum(), noise.new_zeros(())
         expanded = ExpandedBatch(
             ssvae.decoder,
             batch.x,
@@ -143,7 +143,10 @@ class PairELBO(Estimator, abc.ABC):
         corrected: Tensor = total + self.correct(pairs, values, batch.lengths, features)
         return corrected
 
-    def _kl(self, z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    def _kl(
+        self, prior: NormalPrior, z: Tensor, loc: Tensor, scale: Tensor, y: Tensor | None = None
+    ) -> Tensor:
         if self.analytic_kl:
-            return normal_kl(loc, scale, self.free_bits).sum(-1).expand(z.shape[:-1])
-        return sampled_kl(z, loc, scale)
+            kl = prior.kl(loc, scale, y, free_bits=self.free_bits)
+            return kl.sum(-1).expand(z.shape[:-1])
+        return prior.sampled_kl(z, loc, scale, y).sum(-1)

@@ -110,28 +110,6 @@ def parts(batch: Batch) -> list[Batch]:
     ]
 
 
-def normal_kl(loc: Tensor, scale: Tensor, free_bits: float = 0.0) -> Tensor:
-    """KL(N(loc, scale^2) || N(0, 1)) in nats, dim by dim.
-
-    Args:
-        loc: `[..., Z]`.
-        scale: `[..., Z]`.
-        free_bits: Least value of each dim (Kingma et al. 2016), below which it has no gradient;
-            0 for what is reported.
-
-    Returns:
-        `[..., Z]`.
-    """
-    kl = 0.5 * (loc.square() + scale.square() - 1) - scale.log()
-    return kl.clamp(min=free_bits) if free_bits else kl
-
-
-def sampled_kl(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """log q(z) - log p(z) at samples z `[..., Z]`, `[...]`: the KL in the mean."""
-    # torch's Normal would wait for a GPU to check its arguments
-    return (0.5 * (z.square() - ((z - loc) / scale).square()) - scale.log()).sum(-1)
-
-
 def scaled(value: Tensor, batch: Batch) -> Tensor:
     """Each row's value `[*L, B]` times its w."""
     return value if batch.w is None else value * batch.w.to(value.dtype)

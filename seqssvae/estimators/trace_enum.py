@@ -9,15 +9,16 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from pyro.ops import packed
 from pyro.poutine import Trace
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from seqssvae.data.batches import Batch
-from seqssvae.estimators.terms import Estimator, normal_kl, owner, parts
+from seqssvae.estimators.terms import Estimator, owner, parts
 
 
 class TraceEnum(Estimator, TraceEnum_ELBO):
     """`TraceEnum_ELBO` in which rows with an observed label are not enumerated.
 
-    With the analytic KL the guide's term of "z" becomes KL(q(z|x,y) || p(z)) and the model's
+    With the analytic KL the model's term of "z" becomes -KL(q(z|x,y) || p(z|y)) and the guide's
     becomes 0; scales, masks and the sum over y are Pyro's. "sequential" runs the guide again for
     each label, each time with the same noise, so that all labels have the same q(y | x) under
     dropout.
@@ -112,14 +113,21 @@ class TraceEnum(Estimator, TraceEnum_ELBO):
         return model_trace, guide_trace
 
     def _put_analytic_kl(self, model_trace: Trace, guide_trace: Trace) -> None:
-        site: Any = guide_trace.nodes["z"]
-        posterior = site["fn"]
-        while not hasattr(posterior, "loc"):  # out of to_event, expand and mask
-            posterior = posterior.base_dist
-        kl = normal_kl(posterior.loc, posterior.scale, self.free_bits).sum(-1)
-        kl = scale_and_mask(kl.expand(site["fn"].batch_shape), site["scale"], site["mask"])
-        site["packed"]["log_prob"] = packed.pack(kl, site["infer"]["_dim_to_symbol"])
-        prior: Any = model_trace.nodes["z"]["packed"]
-        zero = torch.zeros_like(prior["log_prob"])
-        zero._pyro_dims = prior["log_prob"]._pyro_dims  # type: ignore[attr-defined]
-        prior["log_prob"] = zero
+        site: Any = model_trace.nodes["z"]
+        posterior: Any = guide_trace.nodes["z"]
+        kl = kl_divergence(_normal(posterior["fn"]), _normal(site["fn"]))
+        kl = (kl.clamp(min=self.free_bits) if self.free_bits else kl).sum(-1)
+        shape = torch.broadcast_shapes(site["fn"].batch_shape, posterior["fn"].batch_shape)
+        kl = scale_and_mask(kl.expand(shape), site["scale"], site["mask"])
+        site["packed"]["log_prob"] = packed.pack(-kl, site["infer"]["_dim_to_symbol"])
+        terms: Any = posterior["packed"]
+        zero = torch.zeros_like(terms["log_prob"])
+        zero._pyro_dims = terms["log_prob"]._pyro_dims  # type: ignore[attr-defined]
+        terms["log_prob"] = zero
+
+
+def _normal(site: Any) -> Normal:
+    """The normal of each dim of a site, out of to_event, expand and mask."""
+    while not isinstance(site, Normal):
+        site = site.base_dist
+    return site

@@ -187,10 +187,9 @@ def sample_z(
         y: Labels, `[K, 1]`, or None.
         noise: As in `sample_log_likelihood`.
     """
-    noise = noise.unsqueeze(1)  # [S, 1, B, Z]
     loc, scale = model.z_posterior(features, y)  # [K, B, Z] or [B, Z]
-    z = loc + scale * noise
-    return z, (0.5 * (noise.square() - z.square()) + scale.log()).sum(-1)
+    z = loc + scale * noise.unsqueeze(1)  # [S, K or 1, B, Z]
+    return z, -model.z_prior.sampled_kl(z, loc, scale, y).sum(-1)
 
 
 def log_joint(model: SSVAE, log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:

@@ -21,17 +21,20 @@ from seqssvae import distributed, progress
 from seqssvae.data.batches import Batch, collate, evaluation_indices
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.errors import InputError, check_whole
-from seqssvae.estimators.terms import normal_kl
 from seqssvae.inference.classify import (
     common_noise,
-    label_log_prob,
     label_logits,
     log_joint,
     sample_log_likelihood,
 )
 from seqssvae.inference.conformal import label_sets
 from seqssvae.inference.decode import evaluation_mode
-from seqssvae.inference.latent import AGGREGATED_TERMS, mutual_information
+from seqssvae.inference.latent import (
+    AGGREGATED_TERMS,
+    all_label_log_prob,
+    expected_kl,
+    mutual_information,
+)
 from seqssvae.inference.predict import MAX_ROWS, NUM_SYMBOLS
 from seqssvae.inference.tally import Tally, gather_tally
 from seqssvae.model.ssvae import SSVAE, Features
@@ -281,10 +284,11 @@ def _tally_figures(
     for indices, batch in batches:
         features = model.encode_batch(batch)
         noise = _noise(seed, indices, num_samples, model.latent_size).to(features.z)
-        log_q = _label_log_prob(model, features, noise)
+        log_q = all_label_log_prob(model, features, noise)
         posterior = _posterior(model, features, log_q)
         samples = sample_log_likelihood(model, batch, features, noise, num_rows=decoder_rows)
-        tally += Tally.of_figures(_measure(model, batch, samples, log_q, posterior))
+        kl = expected_kl(model, features, log_q).sum(-1)
+        tally += Tally.of_figures(_measure(model, batch, samples, log_q, posterior, kl))
         chosen = np.isin(indices, aggregated)
         if chosen.any():
             part = {name: value[chosen] for name, value in posterior.items()}
@@ -300,6 +304,7 @@ def _measure(
     samples: tuple[Tensor, Tensor],
     log_q: Tensor,
     posterior: dict[str, Tensor],
+    kl: Tensor,
 ) -> dict[str, npt.NDArray[Any]]:
     """Columns of `Tally.of_figures`.
 
@@ -307,18 +312,16 @@ def _measure(
         model: The model.
         batch: The rows.
         samples: Of `sample_log_likelihood`.
-        log_q: Of `_label_log_prob`.
+        log_q: Of `all_label_log_prob`.
         posterior: Of `_posterior`.
+        kl: Of z, `[B]`.
     """
     likelihoods, log_ratio = map(wide, samples)  # [S, K, B], [S, K or 1, B]
     q = log_q.exp()  # [S or 1, K, B]
     prior = wide(model.prior_logits) if model.num_classes else log_q.new_zeros(1)
     prior = prior.unsqueeze(1)
     divergence = torch.where(q > 0, q * (log_q - prior), 0.0).sum(1).mean(0)  # of y
-    loc, scale = posterior["loc"], posterior["scale"]  # [B, J, Z]
-    weight = posterior["log_weight"].exp()  # [B, J]
     likelihood = (q * likelihoods).sum(1).mean(0)
-    kl = (weight * normal_kl(loc, scale).sum(-1)).sum(-1).to(likelihood)
     by_label = likelihoods.mean(0)  # [K, B]
     true = by_label.gather(0, batch.y.clamp(min=0).unsqueeze(0)).squeeze(0)
     wrong = (by_label.sum(0) - true) / max(model.num_classes - 1, 1)
@@ -330,16 +333,9 @@ def _measure(
         "y_gap": true - wrong,
         "has_gap": batch.is_labelled & (model.num_classes > 1),
         "length": batch.lengths,
-        "z_mean": (weight.unsqueeze(-1) * loc).sum(1),
+        "z_mean": (posterior["log_weight"].exp().unsqueeze(-1) * posterior["loc"]).sum(1),
     }
     return {name: value.cpu().numpy() for name, value in columns.items()}
-
-
-def _label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
-    """Log of q(y | x) or q(y | x, z), float64 `[S or 1, K, B]`; zeros `[1, 1, B]` if K is 0."""
-    if not model.num_classes:
-        return wide(noise).new_zeros(1, 1, noise.shape[1])
-    return wide(label_log_prob(model, features, noise)).transpose(1, 2)
 
 
 def _posterior(model: SSVAE, features: Features, log_q: Tensor) -> dict[str, Tensor]:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from seqssvae.data.batches import Batch
-from seqssvae.estimators.terms import normal_kl
+from seqssvae.inference.classify import common_noise, label_log_prob
 from seqssvae.inference.decode import draw, evaluation_mode
-from seqssvae.model.ssvae import SSVAE
+from seqssvae.model.ssvae import SSVAE, Features
+from seqssvae.shapes import wide
 
 AGGREGATED_TERMS = 2**21  # densities that exist at once
 
@@ -34,7 +35,7 @@ def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tenso
 
 
 def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
-    """E_q(y|x) KL(q(z_d | x, y) || N(0, 1)) of each dim d of z, in nats.
+    """E_q(y|x) KL(q(z_d | x, y) || p(z_d)) of each dim d of z, in nats.
 
     Args:
         model: The model, evaluated in evaluation mode.
@@ -46,11 +47,25 @@ def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
         features = model.encode_batch(batch)
-        if not model.num_classes or not model.z_reads_y:
-            return normal_kl(*model.z_posterior(features))
-        y = torch.arange(model.num_classes, device=batch.y.device).unsqueeze(1)  # [K, 1]
-        weight = model.y_logits(features).softmax(-1).t().unsqueeze(-1)  # [K, B, 1]
-        return (weight * normal_kl(*model.z_posterior(features, y))).sum(0)
+        noise = common_noise(model, 0, None)
+        return expected_kl(model, features, all_label_log_prob(model, features, noise))
+
+
+def all_label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
+    """Log of q(y | x) or q(y | x, z), float64 `[S or 1, K, B]`; zeros `[1, 1, B]` if K is 0."""
+    if not model.num_classes:
+        return wide(features.z).new_zeros(1, 1, len(features.z))
+    return wide(label_log_prob(model, features, noise)).transpose(1, 2)
+
+
+def expected_kl(model: SSVAE, features: Features, log_q: Tensor) -> Tensor:
+    """As `kl_per_dim`; `log_q` is of `all_label_log_prob`."""
+    y = None
+    if model.num_classes:
+        y = torch.arange(model.num_classes, device=log_q.device).unsqueeze(1)  # [K, 1]
+    loc, scale = model.z_posterior(features, y)
+    kl = model.z_prior.kl(wide(loc), wide(scale), y)  # [K, B, Z] or [B, Z]
+    return (log_q.exp().unsqueeze(-1) * kl).sum(1).mean(0)
 
 
 def mutual_information(

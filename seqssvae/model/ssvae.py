@@ -26,6 +26,7 @@ from torch import Tensor
 from seqssvae.data.batches import Batch
 from seqssvae.model.labels import all_labelled, auxiliary_log_prob, restrict, sample_y
 from seqssvae.model.likelihood import SequenceLikelihood
+from seqssvae.model.prior import NormalPrior
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import (
     CategoricalHead,
@@ -122,6 +123,7 @@ class SSVAE(PyroModule):
             latent_size=self.latent_size,
             label_sizes=decoder.label_sizes if self.z_reads_y else (),
         )
+        self.z_prior = NormalPrior(self.latent_size)
         self.ngrams = ngrams if self.num_classes else None
         self.vectors = vectors
         self.teacher_weight = 0.0
@@ -262,8 +264,7 @@ class SSVAE(PyroModule):
                 observed = batch.y if all_labelled(batch) else None
                 y = sample_y(self.prior_logits, self.label_columns, observed)
             with _scaled(kl_weight):
-                zero = self.prior_logits.new_zeros(self.latent_size)
-                z = pyro.sample("z", dist.Normal(zero, zero + 1).to_event(1))
+                z = pyro.sample("z", self.z_prior.distribution(y, self.prior_logits))
             likelihood = self.likelihood(batch.lengths, z, y, counted=batch.counted)
             pyro.sample("x", likelihood, obs=batch.x)
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from pyro.infer import SVI
 from pyro.optim import PyroOptim
-from torch.distributions import Normal, kl_divergence
 
 from seqssvae.estimators import FusedEnum, TraceEnum
-from seqssvae.estimators.terms import Estimator, normal_kl, parts, sampled_kl
+from seqssvae.estimators.terms import Estimator, parts
 from tests.support.estimators import MIXED
 from tests.support.factories import brute_force_loss, make_batch, make_model
 from tests.support.fixtures import FixNoise
@@ -38,21 +37,6 @@ def test_a_guide_of_another_model_is_refused(elbo: Estimator) -> None:
     one, other = make_model(), make_model()
     with pytest.raises(TypeError, match="of one SSVAE"):
         elbo.differentiable_loss(one.model, other.guide, make_batch(MIXED))
-
-
-def test_the_kl_of_normals_is_torchs() -> None:
-    loc, scale = torch.randn(4, 3), torch.rand(4, 3) + 0.1
-    want = kl_divergence(Normal(loc, scale), Normal(0.0, 1.0))
-    torch.testing.assert_close(normal_kl(loc, scale), want)
-    torch.testing.assert_close(normal_kl(loc, scale, 0.4), want.clamp(min=0.4))
-
-
-def test_the_sampled_kl_has_the_mean_of_the_analytic_one() -> None:
-    loc, scale = torch.tensor([0.5, -1.0]), torch.tensor([0.3, 1.5])
-    z = loc + scale * torch.randn(100_000, 2)
-    found = sampled_kl(z, loc, scale)
-    error = found.std() / len(found) ** 0.5
-    assert (found.mean() - normal_kl(loc, scale).sum()).abs() < 4 * error
 
 
 def test_parts_of_a_batch() -> None:
