@@ -19,6 +19,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from seqssvae.data.vocabulary import BOS, PAD
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.encoders import SequenceEncoder
+from seqssvae.nn.recurrent_decoder import RecurrentDecoder
 from seqssvae.shapes import length_mask
 
 __all__ = ["Networks", "PyroStep", "TorchStep"]
@@ -97,8 +99,10 @@ class Networks(nn.Module):
         """Copy the weights of an `SSVAE` of the same sizes, with `pooling="last"`."""
         decoder, head_y, head_z = ssvae.decoder, ssvae.head_y, ssvae.head_z
         assert head_y is not None and head_z.y is not None
+        assert isinstance(decoder, RecurrentDecoder)
         assert decoder.initial_z is not None and decoder.initial_y is not None
         for own, encoder in enumerate((ssvae.encoder_y, ssvae.encoder_z)):
+            assert isinstance(encoder, SequenceEncoder)
             _copy(self.embeddings[own], encoder.embedding)
             _copy(self.encoders[own], encoder.rnn)
         _copy(self.y_logits, head_y.features)

@@ -23,6 +23,7 @@ from seqssvae.data.batches import Batch, collate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.streams import Stream
+from seqssvae.errors import InputError
 from seqssvae.inference.classify import common_noise, label_log_prob
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import build
@@ -98,6 +99,9 @@ def fit_pretrained(config: Config, prepared: Prepared) -> SSVAE:
         prepared: The rows.
     """
     end, model = _end(config), _untrained(config, prepared)
+    if not isinstance(model.encoder_y, SequenceEncoder):
+        got = type(model.encoder_y).__name__
+        raise InputError(f"arm pretrained: wanted the recurrent encoder of y, got {got}")
     rows = EncodedRows.concatenate([prepared.labelled, prepared.unlabelled])
     pretrain(config, model.encoder_y, rows, (time.monotonic() + end) / 2)
     pretrained = copy.deepcopy(model)

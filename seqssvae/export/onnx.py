@@ -18,7 +18,7 @@ from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, PAD, UNK
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE, Features
-from seqssvae.nn.encoders import SequenceEncoder
+from seqssvae.nn.encoders import Encoder, SequenceEncoder
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.shapes import length_mask
 from seqssvae.trained import TrainedModel
@@ -65,8 +65,9 @@ class EncoderForExport(nn.Module):
         return (self.power * model.y_logits(features, z)).softmax(-1)
 
 
-def _features(encoder: SequenceEncoder, x: Tensor, lengths: Tensor) -> Tensor:
+def _features(encoder: Encoder, x: Tensor, lengths: Tensor) -> Tensor:
     """`SequenceEncoder.forward` without dropout, `[B, F]`."""
+    assert isinstance(encoder, SequenceEncoder)
     mask = length_mask(lengths, x.shape[1])
     x = x.masked_fill(~mask, PAD)
     lengths = lengths.clamp(min=1)
@@ -113,7 +114,8 @@ def export_onnx(
         The paths, and the largest difference from the model's probabilities.
 
     Raises:
-        InputError: a model without classes, a missing package, or no write permission.
+        InputError: a model without classes, encoders of your own, a missing package, or no write
+            permission.
         RuntimeError: the network differs from the model by more than `tolerance`.
     """
     if not trained.labels.names:
@@ -124,11 +126,14 @@ def export_onnx(
     except ImportError as error:
         wanted = "the packages onnx and onnxruntime (pip install onnx onnxruntime)"
         raise InputError(f"export: wanted {wanted}, got no {error.name}") from error
+    for encoder in (trained.model.encoder_y, trained.model.encoder_z):
+        if not isinstance(encoder, SequenceEncoder):
+            raise InputError(f"export: wanted recurrent encoders, got {type(encoder).__name__}")
     longest = trained.config.data.max_length
     with evaluation_mode(trained.model):
         model = copy.deepcopy(trained.model).float()
-        encoder = EncoderForExport(model, longest, trained.weights("q")[0])
-        content = _trace(encoder, len(trained.vocabulary), longest)
+        network = EncoderForExport(model, longest, trained.weights("q")[0])
+        content = _trace(network, len(trained.vocabulary), longest)
         difference = _largest_difference(trained, onnxruntime.InferenceSession(content), longest)
     if not difference < tolerance:
         raise RuntimeError(f"wanted the exported encoder to agree with the model, got {difference}")

@@ -17,10 +17,10 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.data.rows import has_words
 from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
-from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.nn.ngram_lm import MAX_NGRAMS
 from seqssvae.nn.ngram_logits import build_ngrams
+from seqssvae.nn.recurrent_decoder import RecurrentDecoder
 from seqssvae.nn.vectors import VectorReader
 from seqssvae.nn.words import tabulate_words
 from seqssvae.overrides import as_config
@@ -55,7 +55,7 @@ def build_model(
     columns = label_columns or {}
     num_encoders = 1 if config.shared_encoder or not num_classes else 2
     bodies = [_build_encoder(config, vocabulary_size) for _ in range(num_encoders)]
-    decoder = Decoder(
+    decoder = RecurrentDecoder(
         vocabulary_size=vocabulary_size,
         num_classes=num_classes,
         latent_size=config.latent_size,

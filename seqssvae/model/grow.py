@@ -4,6 +4,7 @@ import torch
 
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.recurrent_decoder import RecurrentDecoder
 from seqssvae.nn.words import tabulate_words
 
 INPUTS = "decoder.rnn.weight_ih_l0"  # columns of embedding, classes and z
@@ -32,7 +33,7 @@ def copy_weights(model: SSVAE, source: SSVAE, vocabulary: Vocabulary) -> None:
             continue
         if name.startswith(("head_y.", "ngrams.")):
             value.zero_()
-        if name == INPUTS:
+        if name == INPUTS and isinstance(source.decoder, RecurrentDecoder):
             num_first = source.decoder.embedding.embedding_dim
             num_first += source.num_classes * source.decoder.feed_y
             value[:, value.shape[1] - (part.shape[1] - num_first) :] = part[:, num_first:]

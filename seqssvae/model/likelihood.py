@@ -203,13 +203,14 @@ class ExpandedBatch:
         self.packing = packing = pack(x, lengths, example)
         before = torch.nn.functional.pad(x[:, :-1], (1, 0), value=BOS)
         previous = before[packing.example, packing.time]  # [S]
+        z, y = z[packing.order], None if y is None else y[packing.order]
         self.hidden = decoder.hidden_states(previous, z, y, packing)  # [M, H]
         table = None if decoder.class_bias is None else decoder.class_bias.table
         self.softmax = Softmax(
             weight=decoder.output.weight,
             bias=decoder.output_bias(),
             table=table,
-            y=None if y is None or table is None else y[packing.order],
+            y=None if table is None else y,
             row=packing.row,
             targets=packing.symbols[packing.position],
             chunk_elements=chunk_elements,
@@ -221,7 +222,7 @@ class ExpandedBatch:
             probability = ngrams.target_probabilities(
                 packing.symbols, packing.example, packing.time, counted
             )  # [S, D, K]
-            classes = None if y is None else y[packing.order][packing.row]
+            classes = None if y is None else y[packing.row]
             chosen = _of_classes(probability, packing.position, classes)  # [M, D]
             self.mixture = ngrams.mix(self.hidden, chosen)
 

@@ -30,8 +30,8 @@ from seqssvae.model.prior import NormalPrior
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import (
     CategoricalHead,
+    Encoder,
     NormalHead,
-    SequenceEncoder,
     encode_both,
 )
 from seqssvae.nn.ngram_logits import NGramLogits
@@ -92,7 +92,7 @@ class SSVAE(PyroModule):
     def __init__(
         self,
         *,
-        encoders: tuple[SequenceEncoder, SequenceEncoder],
+        encoders: tuple[Encoder, Encoder],
         decoder: Decoder,
         factorisation: str = "z-given-y",
         prior: Tensor | None = None,

@@ -1,5 +1,6 @@
-"""The networks of q(y | x) and q(z | x, y): a recurrent body and two heads."""
+"""The networks of q(y | x) and q(z | x, y): a body, recurrent if it is ours, and two heads."""
 
+import abc
 import math
 from collections.abc import Sequence
 
@@ -21,7 +22,29 @@ def hide_symbols(x: Tensor, probability: float) -> Tensor:
     return x.masked_fill(hidden & (x > UNK), UNK)
 
 
-class SequenceEncoder(nn.Module):
+class Encoder(nn.Module, abc.ABC):
+    """An encoder body; `seqssvae.check_encoder` says whether one keeps to what is written here.
+
+    Attributes:
+        num_features: F.
+    """
+
+    num_features: int
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Features of each sequence, which depend on no other row and not on padding.
+
+        Args:
+            x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
+            lengths: Number of symbols of each row, `[B]`, from 0 to T, on the CPU.
+
+        Returns:
+            `[B, F]`.
+        """
+
+
+class SequenceEncoder(Encoder):
     """Features of a sequence, pooled over the states of a recurrent network.
 
     Args:
@@ -65,16 +88,7 @@ class SequenceEncoder(nn.Module):
         self.num_features = hidden_size * (2 if bidirectional else 1)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features of each sequence.
-
-        Args:
-            x: Symbol ids, `[B, T]`; symbols after `lengths` are not read.
-            lengths: Number of symbols of each row, `[B]`, from 0 to T, on the CPU; an empty row
-                reads one PAD.
-
-        Returns:
-            `[B, F]`.
-        """
+        """Features of each sequence, `[B, F]`; an empty row reads one PAD."""
         packing = pack_rows(x, lengths)
         return self._pool(self._read(packing)[0], packing)
 
@@ -133,16 +147,19 @@ def pack_rows(x: Tensor, lengths: Tensor) -> Packing:
 
 
 def encode_both(
-    encoders: tuple[SequenceEncoder, SequenceEncoder], x: Tensor, lengths: Tensor
+    encoders: tuple[Encoder, Encoder], x: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Features of two encoders for the same rows; see `SequenceEncoder.forward`."""
+    """Features of two encoders for the same rows; see `Encoder`."""
     first, second = encoders
+    if not (isinstance(first, SequenceEncoder) and isinstance(second, SequenceEncoder)):
+        return first(x, lengths), second(x, lengths)
+    both = (first, second)
     packing = pack_rows(x, lengths)
     if not are_faster_together(first.rnn, second.rnn, len(x)):
-        features = (one._pool(one._read(packing)[0], packing) for one in encoders)
+        features = (one._pool(one._read(packing)[0], packing) for one in both)
         return next(features), next(features)
-    symbols = [one._symbols(packing)[packing.position] for one in encoders]
-    inputs = [one.dropout(one.embedding(ids)) for one, ids in zip(encoders, symbols, strict=True)]
+    symbols = [one._symbols(packing)[packing.position] for one in both]
+    inputs = [one.dropout(one.embedding(ids)) for one, ids in zip(both, symbols, strict=True)]
     position = reading_order(first.rnn, packing)
     states = states_of_both((first.rnn, second.rnn), (inputs[0], inputs[1]), packing, position)
     return first._pool(states[0], packing), second._pool(states[1], packing)

@@ -53,6 +53,20 @@ class Packing:
         rows = torch.arange(len(self.lengths), device=self.lengths.device)
         return self.starts[self.lengths - 1] + rows
 
+    def pad(self, value: Tensor) -> Tensor:
+        """Values of the symbols, `[S, ...]`, as a table of the packed rows, `[N, T, ...]`.
+
+        After a row's end its last value is repeated; rows of length 0 have any value.
+        """
+        time = torch.arange(len(self.sizes), device=value.device)
+        last = (self.lengths - 1).clamp(min=0).unsqueeze(1)
+        index = self.first.unsqueeze(1) + torch.minimum(time, last)
+        return value[index.clamp(max=len(value) - 1)]
+
+    def unpad(self, value: Tensor) -> Tensor:
+        """Values at the packed positions, `[M, ...]`, of a table as of `pad`, `[N, T, ...]`."""
+        return value[self.row, self.time[self.position]]
+
     def per_row(self, value: Tensor) -> Tensor:
         """Sum values of the positions, `[M]`, over time: `[N]`, in the order of the rows."""
         return value.new_zeros(len(self.order)).index_add_(0, self.order[self.row], value)

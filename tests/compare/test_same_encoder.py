@@ -202,7 +202,7 @@ def test_both_trainings_start_from_the_pretrained_encoder(
         torch.nn.init.constant_(encoder.embedding.weight, 3.0)
 
     def train(config: Config, model: SSVAE, *_: object) -> Best:
-        weight = model.encoder_y.embedding.weight
+        weight = model.get_parameter("encoder_y.embedding.weight")
         assert (weight == 3.0).all()
         models.append(torch.nn.init.constant_(weight, 4.0))
         return Best((0.0, 0.0), 40)
@@ -210,7 +210,8 @@ def test_both_trainings_start_from_the_pretrained_encoder(
     models: list[torch.Tensor] = []
     monkeypatch.setattr(same_encoder, "pretrain", pretrain)
     monkeypatch.setattr(same_encoder, "_train", train)
-    assert fit_pretrained(config(), prepared).encoder_y.embedding.weight is models[1]
+    model = fit_pretrained(config(), prepared)
+    assert model.get_parameter("encoder_y.embedding.weight") is models[1]
 
 
 def test_without_labels_on_dev_there_is_one_training(

@@ -286,7 +286,7 @@ def test_dropout_is_off_and_every_mode_comes_back() -> None:
     z, y = _rows(model, 10)
     want = greedy(model.decoder, z, y, max_length=6)
     model.train()
-    model.decoder.embedding.eval()  # frozen by someone
+    model.decoder.get_submodule("embedding").eval()  # frozen by someone
     before = [part.training for part in model.modules()]
     assert greedy(model.decoder, z, y, max_length=6) == want
     beam(model.decoder, z, y, max_length=6)

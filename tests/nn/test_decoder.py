@@ -1,24 +1,11 @@
 """Construction and stepping; whole sequences are in test_likelihood."""
 
-import pytest
 import torch
 from torch import Tensor
 
 from seqssvae.data.vocabulary import BOS
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import make_batch, make_model
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_y_and_z_reach_every_layer_of_the_first_state(cell: str) -> None:
-    decoder = make_model(cell=cell, decoder_layers=3).decoder
-    z, y = torch.randn(2, 2), torch.tensor([0, 0])
-    states = decoder.initial_state(z, y)
-    assert len(states) == (2 if cell == "lstm" else 1)
-    for other in (decoder.initial_state(z + 1, y), decoder.initial_state(z, y + 1)):
-        for before, after in zip(states, other, strict=True):
-            assert before.shape == (3, 2, 4)
-            assert ((before - after).abs().amax((1, 2)) > 1e-6).all()
 
 
 def test_row_n_depends_on_one_label_and_example() -> None:
@@ -31,20 +18,6 @@ def test_row_n_depends_on_one_label_and_example() -> None:
             torch.tensor([BOS]), decoder.start(z[row : row + 1], y[row : row + 1])
         )
         torch.testing.assert_close(logits[row], alone[0], rtol=0, atol=1e-12)
-
-
-def test_what_is_fed_is_an_option() -> None:
-    fed = make_model(feed_y=True, feed_z=True).decoder
-    bare = make_model(feed_y=False, feed_z=False, class_bias=False).decoder
-    z, y = torch.randn(2, 2), torch.tensor([0, 1])
-    context = fed.context(z, y)
-    assert context is not None and context.shape == (2, 5)
-    assert bare.context(z, y) is None and bare.start(z, y).class_bias is None
-
-
-def test_tied_embeddings_are_one_parameter() -> None:
-    decoder = make_model(tied_embeddings=True).decoder
-    assert decoder.output.weight is decoder.embedding.weight
 
 
 def test_without_its_n_grams_a_decoder_is_its_recurrent_part() -> None:

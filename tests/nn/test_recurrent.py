@@ -96,6 +96,21 @@ def test_packing_reads_no_padding_and_sums_by_row() -> None:
     torch.testing.assert_close(sums, torch.stack(want))
 
 
+def test_padded_tables_have_a_row_for_each_of_the_packing() -> None:
+    """Row by row what a row reads, whose positions are found again in a table of states."""
+    x = torch.arange(25).reshape(5, 5)
+    packing = pack(x, LENGTHS, EXAMPLE)
+    table = packing.pad(packing.symbols)
+    assert table.shape == (len(EXAMPLE), 5)
+    for row, n in enumerate(packing.order.tolist()):
+        b = int(EXAMPLE[n])
+        length = int(LENGTHS[b])
+        assert table[row, :length].tolist() == x[b, :length].tolist()
+    assert torch.equal(packing.unpad(table), packing.symbols[packing.position])
+    nothing = pack(x, torch.zeros(5, dtype=torch.int64), EXAMPLE)
+    assert nothing.unpad(nothing.pad(nothing.symbols)).shape == (0,)
+
+
 def test_all_rows_empty() -> None:
     rnn = nn.GRU(3, 4)
     packing = pack(torch.zeros(2, 1, dtype=torch.long), torch.zeros(2).long(), torch.arange(2))

@@ -17,6 +17,7 @@ from seqssvae.model.build import build_model
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.ngram_counts import NGramCounts
 from seqssvae.nn.ngram_lm import NGramLM
+from seqssvae.nn.recurrent_decoder import RecurrentDecoder
 from seqssvae.shapes import length_mask
 
 SMALL = ModelConfig(
@@ -64,6 +65,13 @@ def make_model(
     if model.decoder.ngrams is not None:
         count_random_rows(model.decoder.ngrams)
     return model.eval()
+
+
+def make_decoder(num_classes: int = 3, **changes: Any) -> RecurrentDecoder:
+    """The decoder of such a model."""
+    decoder = make_model(num_classes, **changes).decoder
+    assert isinstance(decoder, RecurrentDecoder)
+    return decoder
 
 
 def count_random_rows(ngrams: NGramLM, num_rows: int = 20) -> None:
