@@ -52,6 +52,11 @@ class DataConfig:
     missing_vectors: bool = setting(
         False, "Rows may have no vector: null, or NaN as a whole; it is masked."
     )
+    vote_columns: str | None = setting(
+        None,
+        "Columns of weak sources, with commas: each votes for a label or says nothing. Their "
+        "confusion matrices are learned; they are read in training alone.",
+    )
     label_pattern: str | None = setting(
         None, "Regular expression of the label in FASTA headers: its first group, or all of it."
     )

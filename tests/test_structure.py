@@ -168,4 +168,4 @@ def test_only_the_model_samples() -> None:
         for module, path in modules().items()
         if "pyro.sample(" in path.read_text(encoding="utf-8")
     ]
-    assert sorted(sampling) == ["model.labels", "model.ssvae"]
+    assert sorted(sampling) == ["model.labels", "model.ssvae", "model.votes"]

@@ -30,6 +30,7 @@ ALIASES = {
     "data.label_column": "--label-column",
     "data.vectors_column": "--vectors-column",
     "data.missing_vectors": "--missing-vectors",
+    "data.vote_columns": "--vote-columns",
     "data.label_pattern": "--label-pattern",
     "data.encoding": "--encoding",
     "data.unlabelled_only": "--unlabelled-only",
@@ -39,7 +40,8 @@ ALIASES = {
     "training.device": "--device",
     "training.seed": "--seed",
 }
-COLUMNS = [key for key in ALIASES if key.startswith("data.") and key != "data.vocabulary"]
+TRAINING_ONLY = ("data.vocabulary", "data.vote_columns")
+COLUMNS = [key for key in ALIASES if key.startswith("data.") and key not in TRAINING_ONLY]
 BUDGETS = {"data.labels_per_class": "--labels-per-class", "data.num_labels": "--num-labels"}
 # where `-` is standard input
 ROW_FILES = ("data", "labels", "test", "unlabelled", "judge", "reference", "generated")

@@ -35,6 +35,10 @@ class Batch:
         ngram_logits: Logits of y by the n-gram part of q(y | x), where they are known, `[B, K]`;
             None: the model computes them.
         v: Vectors beside the sequences, `[B, D]`, NaN where one is missing; None without vectors.
+        evidence: log e(y) of soft labels, `[B, K]`: the log-probability of a label less that of the
+            likeliest one, and 0 for a label that is not possible and in other rows; None without
+            soft labels.
+        votes: Votes of S sources for a label, int64 `[B, S]`, -1 where one is missing; or None.
 
     Raises:
         ValueError: a wrong shape, lengths on a GPU, or one that is not from 1 to T.
@@ -56,6 +60,8 @@ class Batch:
     counted: Tensor | None = None
     ngram_logits: Tensor | None = None
     v: Tensor | None = None
+    evidence: Tensor | None = None
+    votes: Tensor | None = None
     _host: "Batch | None" = dataclasses.field(default=None, repr=False)
 
     @property
@@ -92,6 +98,10 @@ class Batch:
         known = self.is_labelled
         if self.candidates is not None:
             known = known | ~self.candidates.all(1)
+        if self.evidence is not None:
+            known = known | (self.evidence != 0).any(1)
+        if self.votes is not None:
+            known = known | (self.votes >= 0).any(1)
         by_bound = bool(self.num_rows) if self.w is None else bool((self.w > 0).any())
         by_label = known if self.alpha is None else known & (self.alpha > 0)
         return by_bound or bool(by_label.any())
@@ -122,6 +132,8 @@ class Batch:
             counted=cast(self.counted),
             ngram_logits=cast(self.ngram_logits),
             v=cast(self.v),
+            evidence=cast(self.evidence),
+            votes=moved(self.votes),
             _host=None if device.type == "cpu" else self.host,
         )
 
@@ -151,6 +163,8 @@ class Batch:
             counted=None if self.counted is None else self.counted[index],
             ngram_logits=None if self.ngram_logits is None else self.ngram_logits[index],
             v=None if self.v is None else self.v[index],
+            evidence=None if self.evidence is None else self.evidence[index],
+            votes=None if self.votes is None else self.votes[index],
         )
 
     def possible_labels(self, num_classes: int) -> Tensor:
@@ -208,6 +222,7 @@ def collate(
         whole_x, whole_lengths = rows.padded(index, whole=True)
         whole = torch.from_numpy(whole_x), torch.from_numpy(whole_lengths)
     y, candidates = _labels(rows, index, num_classes)
+    evidence = rows.evidence(index)
     return Batch(
         x=torch.from_numpy(x),
         lengths=torch.from_numpy(lengths),
@@ -219,6 +234,8 @@ def collate(
         counted=_column(columns, "counted"),
         ngram_logits=_column(columns, "ngram_logits"),
         v=None if (vectors := rows.vectors(index)) is None else torch.from_numpy(vectors),
+        evidence=_log(evidence.soft),
+        votes=None if evidence.votes is None else torch.from_numpy(evidence.votes.astype(np.int64)),
     )
 
 
@@ -251,6 +268,14 @@ def _labels(rows: EncodedRows, index: Indices, num_classes: int) -> tuple[Indice
     return y, torch.from_numpy(table)
 
 
+def _log(soft: npt.NDArray[np.float32] | None) -> Tensor | None:
+    """log e(y) of soft labels, `[B, K]`; 0 for a label that is not possible."""
+    if soft is None:
+        return None
+    value = torch.from_numpy(soft).to(torch.get_default_dtype())
+    return value.where(value > 0, 1.0).log()
+
+
 def _weights(value: Weights, index: Indices) -> Tensor | None:
     if value is None:
         return None
@@ -279,6 +304,8 @@ def concatenate(first: Batch, second: Batch) -> Batch:
         counted=_join(first.counted, second.counted),
         ngram_logits=_join(first.ngram_logits, second.ngram_logits),
         v=_join(first.v, second.v),
+        evidence=_join(first.evidence, second.evidence),
+        votes=_join(first.votes, second.votes),
     )
 
 

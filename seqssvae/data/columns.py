@@ -16,6 +16,7 @@ TOKENS_NAME = "tokens"
 SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that is there is used
 LABEL_NAMES = ("label", "labels", "class", "category")
 ID_NAMES = ("id",)
+VOTES_FLAG = "--vote-columns"
 FLAGS = {name: f"--{name}-column" for name in ("text", "tokens", "label", "vectors")}
 
 
@@ -31,6 +32,7 @@ class Columns:
         labels: Several columns of labels by the names that the user gave them; None for one that is
             not there.
         vectors: Column of vectors; None if none are read.
+        votes: Column of each voter; None for one that is not there.
     """
 
     sequence: str
@@ -39,11 +41,12 @@ class Columns:
     id: str | None
     labels: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     vectors: str | None = None
+    votes: tuple[str | None, ...] = ()
 
     @property
     def used(self) -> list[str]:
         """Names of the columns."""
-        names = (self.sequence, *self.label_names, self.id, self.vectors)
+        names = (self.sequence, *self.label_names, self.id, self.vectors, *self.votes)
         return [name for name in names if name is not None]
 
     @property
@@ -76,6 +79,8 @@ class ColumnChoice:
             if it has one.
         encoding: Of files of text, as Python names it.
         vectors: Column of vectors; none are read by default.
+        votes: Columns of voters, with commas between; none are read by default.
+        votes_may_miss: Whether the columns of voters may be absent.
     """
 
     text: str | None = None
@@ -86,12 +91,25 @@ class ColumnChoice:
     pattern: str | None = None
     encoding: str = "utf-8"
     vectors: str | None = None
+    votes: str | None = None
+    votes_may_miss: bool = False
 
     @property
     def label_columns(self) -> tuple[str, ...]:
         """Several columns of labels, that the user named; none where there is one."""
         names = split_names(self.label) if self.read_labels and self.label else ()
         return names if len(names) > 1 else ()
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Names of voters."""
+        return voters_of(self.votes)
+
+    @property
+    def more(self) -> list[str]:
+        """Which of the columns `vector` and `votes` a table of the rows has."""
+        has = {"vector": self.vectors is not None, "votes": bool(self.votes)}
+        return [name for name, is_there in has.items() if is_there]
 
     def of_names(self, names: Sequence[str], where: str) -> Columns:
         """Choose columns by name.
@@ -127,8 +145,12 @@ class ColumnChoice:
         is_tokens = self.tokens is not None or (self.text is None and _is(TOKENS_NAME, sequence))
         label = self.label_of(names, sequence, where)
         vectors = None if self.vectors is None else _find([self.vectors], names, where)
-        id = id_of(names, (sequence, label, vectors, *labels.values()), where)
-        columns = Columns(sequence, is_tokens, label, id, labels, vectors)
+        votes = self._votes_of(names, where)
+        id = id_of(names, (sequence, label, vectors, *labels.values(), *votes), where)
+        columns = Columns(sequence, is_tokens, label, id, labels, vectors, votes)
+        if twice := {sequence, label, vectors, *labels.values()} & set(filter(None, votes)):
+            wanted = f"columns of votes beside {list_names(list(map(str, twice)))}"
+            raise InputError(f"{where}: wanted {wanted}, got {self.votes!r} ({VOTES_FLAG})")
         for name in columns.used:
             if names.count(name) > 1:
                 raise InputError(f"{where}: wanted one column {name!r}, got {names.count(name)}")
@@ -154,6 +176,17 @@ class ColumnChoice:
     def labels_of(self, names: Sequence[str], where: str) -> dict[str, str | None]:
         """The columns of `Columns.labels`; arguments and errors as of `label_of`."""
         return {name: _find([name], names, where) for name in self.label_columns}
+
+    def _votes_of(self, names: Sequence[str], where: str) -> tuple[str | None, ...]:
+        """The columns of voters, which are no columns of labels."""
+        found = []
+        for name in self.voters:
+            column = _find([name], names, where)
+            if column is None and not self.votes_may_miss:
+                wanted, hint = f"a column {name!r}", f"; {VOTES_FLAG} names other ones"
+                raise InputError(f"{where}: wanted {wanted}, got {list_names(names)}{hint}")
+            found.append(column)
+        return tuple(found)
 
     def of_dataset(self, dataset: "datasets.Dataset", where: str) -> Columns:
         """Choose columns by name, or the only ones of their type.
@@ -188,7 +221,7 @@ class ColumnChoice:
         return choice.of_names(names, where)
 
 
-def split_names(names: str) -> tuple[str, ...]:
+def split_names(names: str, flag: str = FLAGS["label"]) -> tuple[str, ...]:
     """Names with commas between; one with a comma in it is in double quotes.
 
     Raises:
@@ -200,8 +233,13 @@ def split_names(names: str) -> tuple[str, ...]:
     has_other = not all(listed) or any("=" in name for name in listed)
     if len(listed) > 1 and (has_other or len(set(map(_plain, listed))) < len(listed)):
         wanted = "different names of columns, without =, with commas between"
-        raise InputError(f"{FLAGS['label']}: wanted {wanted}, got {names!r:.80}")
+        raise InputError(f"{flag}: wanted {wanted}, got {names!r:.80}")
     return listed
+
+
+def voters_of(names: str | None) -> tuple[str, ...]:
+    """The voters that a setting names; see `split_names`."""
+    return split_names(names, VOTES_FLAG) if names else ()
 
 
 def has_sequences(names: Sequence[str]) -> bool:

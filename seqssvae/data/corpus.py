@@ -23,6 +23,7 @@ from seqssvae.data.tables import (
     iterate_column,
     load_hub,
     plain_classes_of,
+    relabelled,
     table_of,
 )
 from seqssvae.data.texts import READ
@@ -41,7 +42,7 @@ Source: TypeAlias = Union[Files, "Corpus", "datasets.Dataset", WithVectors]
 
 SEPARATOR = ", "  # of several files' names
 BATCH_ROWS = 1000  # of a data set
-READER_VERSION = 6  # raised when the same file gives other rows, so that no old cache is used
+READER_VERSION = 7  # raised when the same file gives other rows, so that no old cache is used
 
 
 @final
@@ -58,6 +59,8 @@ class Corpus:
     Attributes:
         columns: Several columns of labels, which are `COLUMN=LABEL` then; none where there is one.
         vectors: The vectors of the rows, of a column `vector` of the table or set later, if any.
+        voters: Names of voters.
+        votes: What they say of each row, an Arrow column of lists, if any.
 
     Raises:
         InputError: vectors of different sizes.
@@ -79,9 +82,14 @@ class Corpus:
         self.columns: tuple[str, ...] = ()
         self.unlabelled_values: tuple[str, ...] = ()
         self.vectors: Vectors | None = None
+        self.voters: tuple[str, ...] = ()
+        self.votes: pyarrow.ChunkedArray | None = None
         if "vector" in table.column_names:
             self.vectors = of_rows.column_vectors(table.column("vector"), self.where)
-            self.table = table.drop_columns(["vector"])
+            self.table = self.table.drop_columns(["vector"])
+        if "votes" in table.column_names:
+            self.votes = table.column("votes")
+            self.table = self.table.drop_columns(["votes"])
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -91,6 +99,7 @@ class Corpus:
             name: iterate_column(self.table.column(name)) for name in self.table.column_names
         }
         columns["label"] = map(_label_of, columns["label"])
+        columns["shares"] = (one if one is None else tuple(one) for one in columns["shares"])
         columns["sequence"] = self.sequences()
         for values in zip(*columns.values(), strict=True):
             yield Row(**dict(zip(columns, values, strict=True)))
@@ -187,22 +196,20 @@ class Corpus:
         joined = copy.copy(self)
         joined.table = pyarrow.concat_tables([self.table, other.table])
         joined.vectors = of_rows.join_vectors([(one.vectors, len(one)) for one in (self, other)])
+        if self.votes is not None:
+            nothing = [pyarrow.nulls(len(other), self.votes.type)]
+            more = nothing if other.votes is None else other.votes.chunks
+            joined.votes = pyarrow.chunked_array([*self.votes.chunks, *more])
         has_keys = self.key is not None and other.key is not None
         joined.key = fingerprint(self.key, other.key) if has_keys else None
         return joined
 
-    def labelled(self, labels: Mapping[str, list[str]], table: "Corpus") -> "Corpus":
-        """The same rows with the labels of another table, by id; none for an id that it has not."""
-        import pyarrow
-
-        corpus, names = copy.copy(self), pyarrow.list_(pyarrow.string())
-        chunks = [
-            pyarrow.array([labels.get(id, []) for id in chunk.to_pylist()], names)
-            for chunk in self.table.column("id").chunks
-        ]
-        index = self.table.schema.get_field_index("label")
-        column = pyarrow.chunked_array(chunks, names)
-        corpus.table = self.table.set_column(index, "label", column)
+    def labelled(
+        self, labels: Mapping[str, tuple[list[str], list[float] | None]], table: "Corpus"
+    ) -> "Corpus":
+        """The same rows with `label` and `shares` of another table, by id; none for another id."""
+        corpus = copy.copy(self)
+        corpus.table = relabelled(self.table, labels)
         has_keys = self.key is not None and table.key is not None
         corpus.key = fingerprint(self.key, table.key, "labels") if has_keys else None
         corpus.labels_source, corpus.columns = table.source, table.columns
@@ -277,10 +284,9 @@ def read_corpus(source: Source, choice: ColumnChoice | None = None) -> Corpus:
         READER_VERSION, dataclasses.astuple(choice), tuple(map(_fingerprint_of, files))
     )
     with progress.task(READ, sum(file.stat().st_size for file in files) / 2**20):
-        has_vectors = choice.vectors is not None
-        table = cached_table(key, rows, is_tokens=is_tokens[0], has_vectors=has_vectors)
+        table = cached_table(key, rows, is_tokens=is_tokens[0], more=choice.more)
     corpus = Corpus(table, source_name(source), is_tokens=is_tokens[0], key=key, files=files)
-    corpus.columns = choice.label_columns
+    corpus.columns, corpus.voters = choice.label_columns, choice.voters
     return corpus
 
 
@@ -381,8 +387,7 @@ def read_dataset(dataset: Any, source: str, choice: ColumnChoice) -> Corpus:
     batches = dataset.select_columns(columns.used).with_format("arrow").iter(BATCH_ROWS)
     rows = arrow_rows(batches, columns, source, label_names=names)
     rows_read = progress.track(rows, "rows read", len(dataset))
-    has_vectors = columns.vectors is not None
-    table = cached_table(key, rows_read, is_tokens=columns.is_tokens, has_vectors=has_vectors)
+    table = cached_table(key, rows_read, is_tokens=columns.is_tokens, more=choice.more)
     corpus = Corpus(table, source, is_tokens=columns.is_tokens, key=key)
-    corpus.columns = tuple(columns.labels)
+    corpus.columns, corpus.voters = tuple(columns.labels), choice.voters
     return corpus

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from seqssvae import progress
 from seqssvae.config import Config
 from seqssvae.data.corpus import Corpus
-from seqssvae.data.encoded import EncodedRows, offsets_of
+from seqssvae.data.encoded import EncodedRows, Evidence, offsets_of
 from seqssvae.data.labels import Labels
 from seqssvae.data.rows import MAX_SYMBOLS, find_surrogate, name_of
+from seqssvae.data.tables import soft_of, votes_of
 from seqssvae.data.vocabulary import EOS, Vocabulary
 from seqssvae.errors import InputError
 from seqssvae.storage.cache import cached_file, fingerprint
@@ -61,7 +62,9 @@ def encode_corpus(
     Raises:
         InputError: a label that is not in `labels`, with the row and the nearest known label.
     """
-    y, candidates = corpus.classes(labels) if labels and labels.names else (None, None)
+    y, candidates, evidence = None, None, Evidence()
+    if labels and labels.names:
+        (y, candidates), evidence = corpus.classes(labels), _evidence(corpus, labels)
     whole_length = max_length if whole_length is None else whole_length
     sequences = progress.track(corpus.sequences(), "rows converted to symbols", len(corpus))
     chunks = (
@@ -75,8 +78,24 @@ def encode_corpus(
         symbols, offsets = _in_a_file(chunks, key, len(corpus))
     ids = corpus.table.column("id")
     return EncodedRows(
-        symbols, offsets, y, candidates, ids, max_length=max_length, vectors=corpus.vectors
+        symbols,
+        offsets,
+        y,
+        candidates,
+        ids,
+        max_length=max_length,
+        vectors=corpus.vectors,
+        evidence=evidence,
     )
+
+
+def _evidence(corpus: Corpus, labels: Labels) -> Evidence:
+    """Soft labels and votes of a corpus."""
+    votes = None
+    if corpus.votes is not None:
+        names = corpus.unlabelled_names()
+        votes = votes_of(corpus.votes, corpus.voters, labels, names, corpus.where)
+    return Evidence(soft_of(corpus.table, labels), votes)
 
 
 def encode_sequences(

@@ -6,7 +6,7 @@ The flat array may be mapped from a file. A selection shares it and costs 4 byte
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,37 @@ from seqssvae.storage.vectors import Vectors, as_vectors, join_vectors
 Integers = NDArray[np.int64]
 
 PART_ROWS = 65_536
+
+
+class Evidence(NamedTuple):
+    """What is known of N rows' labels beside labels and sets of them; None for nothing.
+
+    Attributes:
+        soft: e(y) of soft labels, float32 `[N, K]`, see `tables.soft_of`; it is that of rows with a
+            set of possible labels.
+        votes: Votes, int16 `[N, S]`, -1 for a missing one.
+    """
+
+    soft: NDArray[np.float32] | None = None
+    votes: NDArray[np.int16] | None = None
+
+    def take(self, index: NDArray[np.signedinteger]) -> "Evidence":
+        """That of some rows."""
+        return Evidence(*(None if part is None else part[index] for part in self))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Evidence"], sizes: Sequence[int]) -> "Evidence":
+        """Of the rows of several corpora, of so many rows each."""
+        joined = []
+        for of_parts, nothing in zip(zip(*parts, strict=True), (1, -1), strict=True):
+            known = next((part for part in of_parts if part is not None), None)
+            filled = [
+                np.full((size, *known.shape[1:]), nothing, known.dtype) if part is None else part
+                for part, size in zip(of_parts, sizes, strict=True)
+                if known is not None
+            ]
+            joined.append(None if known is None else np.concatenate(filled))
+        return cls(*joined)
 
 
 @final
@@ -35,6 +66,7 @@ class EncodedRows:
         index: Which of the N rows are selected, `[n]`; None for all of them.
         max_length: Symbols that recurrent networks read of a row; all when None.
         vectors: Vectors of the N rows, or None.
+        evidence: Of the N rows.
 
     Attributes:
         candidates: See above.
@@ -53,9 +85,10 @@ class EncodedRows:
         index: NDArray[np.signedinteger] | None = None,
         max_length: int | None = None,
         vectors: Vectors | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         self._symbols, self._offsets, self._ids = symbols, offsets, ids
-        self._vectors = vectors
+        self._vectors, self._evidence = vectors, evidence or Evidence()
         if index is None:
             num_rows = len(offsets) - 1
             index = np.arange(num_rows, dtype=np.int32 if num_rows < 2**31 else np.int64)
@@ -81,6 +114,10 @@ class EncodedRows:
         if self._vectors is None:
             return None
         return self._vectors[self.index if numbers is None else self.index[numbers]]
+
+    def evidence(self, numbers: Integers | None = None) -> Evidence:
+        """That of some rows, of all when None."""
+        return self._evidence.take(self.index if numbers is None else self.index[numbers])
 
     @property
     def ids(self) -> list[str]:
@@ -216,6 +253,7 @@ class EncodedRows:
             index=index,
             max_length=self.max_length,
             vectors=self._vectors,
+            evidence=self._evidence,
         )
 
     def _whole_lengths(self, rows: NDArray[np.signedinteger]) -> Integers:
@@ -253,8 +291,16 @@ class EncodedRows:
         offsets = offsets_of(np.concatenate([np.diff(part.offsets) for part in parts]))
         ids = [id for part in parts for id in part.ids]
         vectors = join_vectors([(as_vectors(part.vectors()), len(part)) for part in parts])
+        evidence = Evidence.concatenate([part.evidence() for part in parts], [*map(len, parts)])
         return cls(
-            symbols, offsets, y, candidates, ids, max_length=first.max_length, vectors=vectors
+            symbols,
+            offsets,
+            y,
+            candidates,
+            ids,
+            max_length=first.max_length,
+            vectors=vectors,
+            evidence=evidence,
         )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,13 @@ from seqssvae.data.labels import (
     is_first,
     split_dev,
 )
-from seqssvae.data.sources import check_labels, normalised, read_source, vocabulary_kind
+from seqssvae.data.sources import (
+    check_labels,
+    check_weak_labels,
+    normalised,
+    read_source,
+    vocabulary_kind,
+)
 from seqssvae.data.vocabulary import Vocabulary, build_vocabulary
 from seqssvae.errors import InputError
 from seqssvae.storage.vectors import vectors_like
@@ -188,9 +194,12 @@ def _read(
 ) -> tuple[Corpus, Corpus, Labels]:
     """The rows of `source`, with these those of `unlabelled_source`, and the classes."""
     settings = config.data
-    corpus = normalised(read_source(source, settings), settings)
+    has_votes = settings.vote_columns is not None
+    votes: Literal["always", "never"] = "always" if has_votes else "never"
+    corpus = normalised(read_source(source, settings, votes=votes), settings)
     check_labels(corpus, source, settings)
     labels = corpus.labels()
+    check_weak_labels(corpus, labels)
     vector_size = config.model.vector_size or (corpus.vectors.size if corpus.vectors else 0)
     if start is not None:
         vector_size = start.vector_size
@@ -228,7 +237,7 @@ def _check_vectors(corpus: Corpus, size: int, settings: DataConfig) -> None:
 
 def _more_rows(corpus: Corpus, source: Source, settings: DataConfig) -> Corpus:
     """The rows of `unlabelled_source`, of the kind of the others."""
-    more = read_source(source, settings, read_labels=False)
+    more = read_source(source, settings, read_labels=False, votes="maybe")
     if more.is_tokens != corpus.is_tokens:
         wanted = "tokens" if corpus.is_tokens else "text"
         raise InputError(

@@ -31,7 +31,7 @@ def iterate_rows(path: str | Path, choice: ColumnChoice | None = None) -> Iterat
 
     - csv, tsv: a header, then rows; a cell may be quoted and then contain line breaks (see
       `data.quotes`); empty lines are skipped. A cell of tokens has spaces between them, or is a
-      JSON list, as a label may be.
+      JSON list, as a label may be; a soft label is a JSON object.
     - jsonl: an object a line, empty lines are skipped.
     - parquet: columns of strings, or lists of strings.
     - txt: one text a line, unlabelled; but see `texts.txt_rows` for files of fastText.
@@ -107,16 +107,26 @@ def arrow_rows(
     check = columns.checker(source)
     number = 0
     for batch in batches:
-        sequences, *labels, ids, vectors = (
+        num_labels = len(columns.label_names)
+        others = (columns.id, columns.vectors, *columns.votes)
+        read = [
             [None] * len(batch) if name is None else _values(batch.column(name), source, number)
-            for name in (columns.sequence, *columns.label_names, columns.id, columns.vectors)
-        )
-        for sequence, *values, id, vector in zip(sequences, *labels, ids, vectors, strict=True):
+            for name in (columns.sequence, *columns.label_names, *others)
+        ]
+        for sequence, *cells in zip(*read, strict=True):
             number += 1
+            values, (id, vector, *votes) = cells[:num_labels], cells[num_labels:]
             for column, names in enumerate(label_names):
                 if names is not None:
                     values[column] = _name_label(values[column], names, source, number)
-            yield check(number, sequence, values if columns.labels else values[0], id, vector)
+            known = values if columns.labels else _mapping_of(values[0])
+            yield check(number, sequence, known, id, vector, votes if columns.votes else None)
+
+
+def _mapping_of(value: Any) -> Any:
+    """A value of an Arrow map, a list of pairs, as a mapping; any other as it is."""
+    is_map = isinstance(value, list) and value and all(isinstance(one, tuple) for one in value)
+    return dict(value) if is_map else value
 
 
 def _kind(path: Path) -> str:
@@ -150,6 +160,7 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         None if name is None else header.index(name)
         for name in (columns.sequence, *columns.label_names, columns.id, columns.vectors)
     )
+    votes = [None if name is None else header.index(name) for name in columns.votes]
     assert sequence is not None
     for number, cells, is_doubtful in records:
         if len(cells) != len(header):
@@ -160,13 +171,18 @@ def _table_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             value = value.split() if tokens is None else tokens
         values: list[Any] = [None if label is None else cells[label] for label in labels]
         for column, name in enumerate(values):
-            if name and (names := _list_in(name, "a label", path, number)) is not None:
-                values[column] = names
+            if not name:
+                continue
+            names = _list_in(name, "a label", path, number)
+            if names is None and not columns.labels:
+                names = _list_in(name, "a soft label", path, number, "{}")
+            values[column] = name if names is None else names
         known = values if columns.labels else values[0]
         vector: Any = None if vectors is None else cells[vectors]
         if vector:
             vector = _list_in(vector, "a vector", path, number) or vector
-        row = check(number, value, known, None if id is None else cells[id], vector)
+        said = [None if place is None else cells[place] for place in votes] if votes else None
+        row = check(number, value, known, None if id is None else cells[id], vector, said)
         if is_doubtful or was_doubtful:
             row, was_doubtful = dataclasses.replace(row, is_doubtful=True), False
         yield row
@@ -208,20 +224,20 @@ def _cells(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, list[str], b
             yield start, cells, is_doubtful
 
 
-def _list_in(cell: str, wanted: str, path: Path, number: int) -> list[Any] | None:
+def _list_in(cell: str, wanted: str, path: Path, number: int, brackets: str = "[]") -> Any:
     """The list of a csv cell that is a JSON list, as `["a", "b"]`; None for any other cell.
 
-    A bracket with a space after it is a token.
+    A bracket with a space after it is a token. With other brackets, the object of a JSON object.
     """
-    if cell[:1] + cell[-1:] != "[]" or cell[1:2].isspace():
+    if cell[:1] + cell[-1:] != brackets or (brackets == "[]" and cell[1:2].isspace()):
         return None
     try:
-        value: list[Any] = json.loads(cell)
-        return value
+        return json.loads(cell)
     except (ValueError, RecursionError):  # a text that looks like JSON
-        if cell.startswith("['") and cell.endswith("']"):
-            got = "a list as Python prints it"
-            raise row_error(path, number, f"{wanted} or a JSON list", got) from None
+        if cell[1:2] == "'" and (brackets == "{}" or cell[-2:-1] == "'"):
+            kind = "list" if brackets == "[]" else "object"
+            got = f"a{'n' * (kind == 'object')} {kind} as Python prints it"
+            raise row_error(path, number, f"{wanted} or a JSON {kind}", got) from None
         return None
 
 
@@ -234,7 +250,8 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     start, keys = first[0], list(first[1])
     given = split_names(choice.label) if choice.read_labels and choice.label is not None else ()
     # a later row may have them
-    known = [*keys, *given, *([] if choice.vectors is None else [choice.vectors])]
+    more = [] if choice.vectors is None else [choice.vectors]
+    known = [*keys, *given, *more, *choice.voters]
     columns = choice.of_names(list(dict.fromkeys(known)), f"{path}:{start}")
     check = columns.checker(path)
     label: str | None = None  # the key that has labels
@@ -261,6 +278,7 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             values if columns.labels else values[0],
             None if id is None else record.get(id),
             None if columns.vectors is None else record.get(columns.vectors),
+            [record.get(one or "") for one in columns.votes] if columns.votes else None,
         )
     if given and label is None:
         raise row_error(path, start, f"a column {given[0]!r} in some row", list_names(keys))

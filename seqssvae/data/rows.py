@@ -3,9 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, final
 
 import numpy as np
@@ -16,6 +17,7 @@ from seqssvae.errors import InputError
 MAX_SYMBOLS = 1_000_000  # a row has fewer characters or tokens
 UNICODE_FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
 WORD = re.compile(r"\w+|[^\w\s]")  # a word or a punctuation mark
+MAX_ROUNDING = 1e-3  # of the sum of probabilities
 ID_DIGITS = 16  # hex digits of the checksum that is the id of a row without one
 RECENT_IDS = 2**20
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # pandas writes integers so beside missing ones
@@ -37,6 +39,8 @@ class Row:
         file: Number of its file among several, from 0.
         is_doubtful: Whether a cell of it may hold other rows, from an unbalanced quote on.
         vector: Its vector, float32 `[D]`; None if it has none, or none are read.
+        shares: Probabilities of the labels of a soft label; None for one that is no soft one.
+        votes: What each voter says, None where it says nothing; None if no votes are read.
     """
 
     number: int
@@ -47,6 +51,8 @@ class Row:
     file: int = 0
     is_doubtful: bool = False
     vector: NDArray[np.float32] | None = None
+    shares: tuple[float, ...] | None = None
+    votes: tuple[str | None, ...] | None = None
 
 
 @final
@@ -74,7 +80,13 @@ class RowChecker:
         self._unique = UniqueIds()
 
     def __call__(
-        self, number: int, sequence: Any, label: Any = None, id: Any = None, vector: Any = None
+        self,
+        number: int,
+        sequence: Any,
+        label: Any = None,
+        id: Any = None,
+        vector: Any = None,
+        votes: Sequence[Any] | None = None,
     ) -> Row:
         """Make a row.
 
@@ -82,17 +94,22 @@ class RowChecker:
             number: See `Row`.
             sequence: A text, or a list of tokens; those that are whole numbers become strings.
             label: See `name_of`, or a list of such values; None, NaN, an empty text or one of
-                spaces if the row has none. Of several columns, a list of these.
+                spaces if the row has none; a mapping to probabilities is a soft label. Of several
+                columns, a list of these.
             id: See `name_of`; None, NaN or empty if the row has none.
             vector: A list of numbers; None, NaN or an empty text if the row has none.
+            votes: Labels as of `name_of`; None, NaN or empty for a vote that is missing.
 
         Raises:
-            InputError: a sequence, label, id or vector of the wrong type, an empty sequence or
-                token, a lone surrogate, or a million symbols or more.
+            InputError: a sequence, label, id, vector or vote of the wrong type, an empty sequence
+                or token, a lone surrogate, or a million symbols or more.
         """
         self._number = number
         checked = self._sequence(name_of(sequence) if self._is_ids else sequence)
         known: str | tuple[str, ...] | None
+        shares = None
+        if isinstance(label, Mapping):
+            label, shares = self._soft_label(label)
         if self._label_columns:
             known = self._labels(label)
         else:
@@ -102,7 +119,11 @@ class RowChecker:
         if has_id:
             base = self._name(id, "an id that is a string or a whole number")
         unique = self._unique(base)
-        row = Row(number, checked, known, unique, has_id and unique != base)
+        row = Row(number, checked, known, unique, has_id and unique != base, shares=shares)
+        if votes is not None:
+            wanted = "votes that are a string, a whole number, a boolean or null"
+            said = (None if is_missing(one) else self._name(one, wanted) for one in votes)
+            row = dataclasses.replace(row, votes=tuple(said))
         if not is_missing(vector):
             row = dataclasses.replace(row, vector=self._vector(vector))
         return row
@@ -145,6 +166,8 @@ class RowChecker:
 
     def _label(self, value: Any, where: str = "") -> str | tuple[str, ...] | None:
         kinds = "a string, a whole number, a boolean, a list of them, or null"
+        if not self._label_columns:
+            kinds = f"{kinds.removesuffix(', or null')}, a mapping to probabilities, or null"
         wanted = f"a label{where} that is {kinds}"
         if not isinstance(value, list):
             return self._name(value, wanted)
@@ -154,6 +177,25 @@ class RowChecker:
         if len(names) <= 1:  # 'one of A' is A
             return names[0] if names else None
         return names
+
+    def _soft_label(self, value: Mapping[Any, Any]) -> tuple[list[str], tuple[float, ...] | None]:
+        """The labels that a soft label gives a share, and the shares; None where they are equal."""
+        wanted = "a soft label, a mapping of labels to probabilities"
+        shares: dict[str, float] = {}
+        for label, share in value.items():
+            name = "" if is_missing(label) else self._name(label, wanted)
+            if share is None:  # of a column of structs, which have all labels
+                continue
+            is_number = isinstance(share, int | float) and not isinstance(share, bool)
+            if not name or not is_number or not share >= 0:
+                raise self._error(wanted, f"{_describe(share)} for {name!r:.40}")
+            shares[name] = shares.get(name, 0.0) + share
+        total = math.fsum(shares.values())
+        if abs(total - 1) > MAX_ROUNDING:
+            raise self._error(f"{wanted} of sum 1", f"the sum {total:.6g}")
+        above = {name: share for name, share in shares.items() if share > 0}
+        is_set = len(set(above.values())) == 1
+        return list(above), None if is_set else tuple(share / total for share in above.values())
 
     def _vector(self, value: Any) -> NDArray[np.float32]:
         try:

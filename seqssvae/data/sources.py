@@ -4,7 +4,9 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from seqssvae.config import Config, DataConfig
 from seqssvae.data.audit import label_candidates, warn_of_quotes
@@ -14,7 +16,7 @@ from seqssvae.data.encode import encode_corpus, encode_given, warn_of_losses
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.rows import has_words, list_names
-from seqssvae.data.tables import column_of, is_table, iterate_column
+from seqssvae.data.tables import column_of, is_table, iterate_column, votes_of
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError
 from seqssvae.storage.vectors import WithVectors, open_vectors, vectors_like
@@ -25,13 +27,23 @@ Sequences = Sequence[str] | Sequence[Sequence[str]] | WithVectors
 YES_OR_NO = ["False", "True"]
 
 
-def read_source(source: Source, settings: DataConfig, *, read_labels: bool = True) -> Corpus:
-    """The rows of a source, by the columns of the settings.
+def read_source(
+    source: Source,
+    settings: DataConfig,
+    *,
+    read_labels: bool = True,
+    votes: Literal["never", "maybe", "always"] = "never",
+) -> Corpus:
+    """The rows of a source, by the columns of the settings; with votes, if there must or may be.
 
     Raises:
         InputError: bad input, or a row without a vector where the settings want each to have one.
     """
-    corpus = read_corpus(source, column_choice(settings, read_labels=read_labels))
+    choice = column_choice(settings, read_labels=read_labels)
+    if votes != "never":
+        may_miss = votes == "maybe"
+        choice = dataclasses.replace(choice, votes=settings.vote_columns, votes_may_miss=may_miss)
+    corpus = read_corpus(source, choice)
     if corpus.vectors is not None:
         corpus.vectors.check(corpus.where, may_miss=settings.missing_vectors)
     elif settings.vectors_column is not None and not settings.missing_vectors:
@@ -123,6 +135,32 @@ def check_labels(
     )
 
 
+def check_weak_labels(corpus: Corpus, labels: Labels) -> None:
+    """Raise if votes cannot be learned from; warn of voters that have one label alone.
+
+    Raises:
+        InputError: several columns of labels or none are read, a vote is for what is no label, or
+            nobody votes.
+    """
+    if corpus.votes is None:
+        return
+    if corpus.columns or not labels.names:
+        got = f"{len(corpus.columns)} of them" if corpus.columns else "none"
+        raise InputError(f"--vote-columns: wanted one column of labels beside it, got {got}")
+    votes = votes_of(corpus.votes, corpus.voters, labels, corpus.unlabelled_names(), corpus.where)
+    if not (votes >= 0).any():
+        wanted = f"votes in {list_names(list(corpus.voters))}"
+        raise InputError(f"{corpus.source}: wanted {wanted}, got none in any row")
+    for name, of_rows in zip(corpus.voters, votes.T, strict=True):
+        said = [labels.names[y] for y in np.unique(of_rows[of_rows >= 0]).tolist()]
+        if len(said) < 2:
+            got = f"always {said[0]!r}" if said else "never anything"
+            logger.warning(
+                f"column {name!r} of votes says {got}: a voter is learned from by the labels "
+                "between which it decides; put rules for several labels into one column"
+            )
+
+
 def read_with_labels(source: Files, table: Files, settings: DataConfig) -> Corpus:
     """Rows whose labels are those of another table, by the columns of ids of both.
 
@@ -137,13 +175,12 @@ def read_with_labels(source: Files, table: Files, settings: DataConfig) -> Corpu
     corpus = read_source(source, settings, read_labels=False)
     choice = ColumnChoice(text="id", label=settings.label_column, encoding=settings.encoding)
     named = read_corpus(table, choice)
-    labels: dict[str, list[str]] = {}
-    for row, (id, label) in enumerate(
-        zip(named.sequences(), iterate_column(named.table.column("label")), strict=True)
-    ):
-        if labels.setdefault(id, label) != label:
+    labels: dict[str, tuple[list[str], list[float] | None]] = {}
+    columns = (iterate_column(named.table.column(name)) for name in ("label", "shares"))
+    for row, (id, *label) in enumerate(zip(named.sequences(), *columns, strict=True)):
+        if labels.setdefault(id, (label[0], label[1])) != tuple(label):
             raise InputError(f"{named.where(row)}: wanted one label of each id, got two of {id!r}")
-    if not any(labels.values()):
+    if not any(names for names, _ in labels.values()):
         raise InputError(
             f"{named.source}: wanted a column of labels (label, or --label-column NAME), got none"
         )

@@ -1,7 +1,7 @@
 """Rows as Arrow tables, in memory or mapped from a file of the cache."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 HUB_PREFIX = "hub:"
+NO_VOTE = ("-1",)  # as libraries of labelling functions have it, if it is no label
+TINY = 1e-30  # of a soft label's probabilities
 BLOCK_ROWS, BLOCK_SYMBOLS = 10_000, 4_000_000  # of a record batch
 
 
@@ -25,14 +27,14 @@ def table_of(
     rows: Iterable[Row],
     *,
     is_tokens: bool,
-    has_vectors: bool = False,
+    more: Collection[str] = (),
     block_rows: int = BLOCK_ROWS,
     block_symbols: int = BLOCK_SYMBOLS,
 ) -> "pyarrow.Table":
     """Rows as a table in memory; see `cached_table`."""
     import pyarrow
 
-    schema = _schema(is_tokens, has_vectors)
+    schema = _schema(is_tokens, more)
     blocks = list(_blocks(rows, schema, block_rows, block_symbols))
     return pyarrow.Table.from_batches(blocks, schema=schema)
 
@@ -42,7 +44,7 @@ def cached_table(
     rows: Iterable[Row],
     *,
     is_tokens: bool,
-    has_vectors: bool = False,
+    more: Collection[str] = (),
     block_rows: int = BLOCK_ROWS,
     block_symbols: int = BLOCK_SYMBOLS,
 ) -> "pyarrow.Table":
@@ -52,20 +54,20 @@ def cached_table(
         key: Fingerprint of all that the rows depend on.
         rows: Read one by one, and only if the file is missing.
         is_tokens: Whether sequences are lists of tokens, not texts.
-        has_vectors: Whether there is a column of vectors.
+        more: Which of the columns `vector` and `votes` there are.
         block_rows: Rows of a record batch, at most.
         block_symbols: Symbols at which a record batch ends.
 
     Returns:
         The columns `number`, `sequence`, `label` (a list of names), `id`, `repeats_id`, `file`,
-        `is_doubtful` and, if there are vectors, `vector`; see `Row`.
+        `is_doubtful`, `shares` and those of `more`; see `Row`.
 
     Raises:
         InputError: as `cached_file`.
     """
     import pyarrow
 
-    schema = _schema(is_tokens, has_vectors)
+    schema = _schema(is_tokens, more)
 
     def write(path: Path) -> None:
         with (
@@ -114,7 +116,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _schema(is_tokens: bool, has_vectors: bool) -> "pyarrow.Schema":
+def _schema(is_tokens: bool, more: Collection[str]) -> "pyarrow.Schema":
     import pyarrow
 
     text = pyarrow.large_string()  # many long rows may hold more than 2 GiB
@@ -126,10 +128,13 @@ def _schema(is_tokens: bool, has_vectors: bool) -> "pyarrow.Schema":
         "repeats_id": pyarrow.bool_(),
         "file": pyarrow.int32(),
         "is_doubtful": pyarrow.bool_(),
+        "shares": pyarrow.list_(pyarrow.float64()),
     }
-    return pyarrow.schema(
-        columns | ({"vector": pyarrow.list_(pyarrow.float32())} if has_vectors else {})
-    )
+    optional = {
+        "vector": pyarrow.list_(pyarrow.float32()),
+        "votes": pyarrow.list_(pyarrow.string()),
+    }
+    return pyarrow.schema(columns | {name: optional[name] for name in more})
 
 
 def _blocks(
@@ -233,6 +238,78 @@ def plain_classes_of(
         parts.append(y)
         start += len(chunk)
     return np.concatenate(parts), candidates
+
+
+def relabelled(
+    table: "pyarrow.Table", labels: Mapping[str, tuple[list[str], list[float] | None]]
+) -> "pyarrow.Table":
+    """A table of rows with other columns `label` and `shares`, by id; none for another id."""
+    import pyarrow
+
+    ids = table.column("id").chunks
+    for place, name in enumerate(("label", "shares")):
+        kind, index = table.schema.field(name).type, table.schema.get_field_index(name)
+        chunks = [
+            pyarrow.array([labels.get(id, ([], None))[place] for id in chunk.to_pylist()], kind)
+            for chunk in ids
+        ]
+        table = table.set_column(index, name, pyarrow.chunked_array(chunks, kind))
+    return table
+
+
+def soft_of(table: "pyarrow.Table", labels: Labels) -> NDArray[np.float32] | None:
+    """e(y) of the soft labels of n rows, over the greatest of a row; None without soft labels.
+
+    Args:
+        table: With the columns `label` and `shares`.
+        labels: All classes, the rows' among them.
+
+    Returns:
+        `[n, K]`; 1 for a row without a soft label.
+    """
+    shares = table.column("shares")
+    if shares.null_count == len(shares):
+        return None
+    evidence = np.ones((len(shares), len(labels.names)), np.float32)
+    place = {name: y for y, name in enumerate(labels.names)}
+    names = iterate_column(table.column("label"))
+    for row, (of_row, listed) in enumerate(zip(iterate_column(shares), names, strict=True)):
+        if of_row is not None:
+            shown = np.maximum(np.array(of_row) / max(of_row), TINY)
+            evidence[row] = 0
+            evidence[row, [place[name] for name in listed]] = shown
+    return evidence
+
+
+def votes_of(
+    column: "pyarrow.ChunkedArray",
+    voters: Sequence[str],
+    labels: Labels,
+    unlabelled: Sequence[str],
+    where: Callable[[int], str],
+) -> NDArray[np.int16]:
+    """The votes of S voters on n rows, -1 for a missing one, `[n, S]`.
+
+    Args:
+        column: Lists of S labels, or null for a row that nobody votes on, `[n]`.
+        voters: Names of the voters.
+        labels: All classes.
+        unlabelled: Values that mean that a vote is missing.
+        where: `FILE:NUMBER` of a row.
+
+    Raises:
+        InputError: a vote for what is no label.
+    """
+    place: dict[str | None, int] = dict.fromkeys((None, *unlabelled, *NO_VOTE), -1)
+    place |= {name: y for y, name in enumerate(labels.names)}
+    rows = []
+    for row, votes in enumerate(iterate_column(column)):
+        named = dict(zip(voters, votes or [None] * len(voters), strict=True))
+        for voter, vote in named.items():
+            if vote not in place:
+                labels.index(vote, f"{where(row)}: column {voter!r}")
+        rows.append([place[vote] for vote in named.values()])
+    return np.array(rows, np.int16)
 
 
 def classes_of(

@@ -24,6 +24,7 @@ from seqssvae.estimators import (
 from seqssvae.estimators.terms import fixed_noise, scaled
 from seqssvae.model.labels import restrict
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.model.votes import log_evidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,7 @@ def brute_force_loss(
     """
     features = ssvae.encode_batch(batch)
     possible = batch.possible_labels(ssvae.num_classes)
+    evidence = log_evidence(ssvae.votes, batch)
     total = noise.new_zeros(())
     for epsilon in noise:
         bounds = []
@@ -93,8 +95,9 @@ def brute_force_loss(
             likelihood = ssvae.log_likelihood(batch.x, batch.lengths, z, y, counted=batch.counted)
             bounds.append(likelihood + ssvae.prior_logits[label] - kl_weight * kl.sum(-1))
         log_q = ssvae.y_logits(features, z if ssvae.y_reads_z else None)
-        among = restrict(log_q, batch)
-        terms = among.exp() * (torch.stack(bounds, -1) - among)  # [B, K]
+        among = restrict(log_q, batch, evidence)
+        joint = torch.stack(bounds, -1) if evidence is None else torch.stack(bounds, -1) + evidence
+        terms = among.exp() * (joint - among)  # [B, K]
         total = total + scaled(terms.masked_fill(~possible, 0.0).sum(-1), batch).sum()
         total = total + ssvae.auxiliary(features, log_q, batch).sum()
     return -total / len(noise)

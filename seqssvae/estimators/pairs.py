@@ -23,6 +23,7 @@ from seqssvae.model.labels import restrict
 from seqssvae.model.likelihood import ExpandedBatch, Pairs
 from seqssvae.model.prior import NormalPrior
 from seqssvae.model.ssvae import SSVAE, Features
+from seqssvae.model.votes import log_evidence
 
 
 class PairELBO(Estimator, abc.ABC):
@@ -87,14 +88,16 @@ class PairELBO(Estimator, abc.ABC):
             log_prob = ssvae.y_logits(features, z)  # [S, B, K]
         else:
             log_prob = ssvae.y_logits(features).expand(self.num_particles, -1, -1)
-        restricted = restrict(log_prob, batch)
+        evidence = log_evidence(ssvae.votes, batch)
+        restricted = restrict(log_prob, batch, evidence)
         host = batch.host
         possible = host.possible_labels(ssvae.num_classes)
         if host.w is not None:  # rows of weight 0 have no pairs
             possible = possible & (host.w > 0).unsqueeze(-1)
         pairs = self.choose(restricted, possible)
         total = self._weighted_sum(ssvae, batch, features, pairs, (z, noise), kl_weight)
-        prior_and_entropy = (restricted.exp() * (ssvae.prior_logits - restricted)).sum(-1)
+        prior = ssvae.prior_logits if evidence is None else ssvae.prior_logits + evidence
+        prior_and_entropy = (restricted.exp() * (prior - restricted)).sum(-1)
         total = total + scaled(prior_and_entropy, batch).mean(0).sum()
         return -(total + ssvae.auxiliary(features, log_prob, batch).mean(0).sum())
 

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seqssvae.config import Config, ModelConfig
+from seqssvae.data.columns import voters_of
 from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.rows import has_words
 from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.model.votes import Voters
 from seqssvae.nn.encoders import SequenceEncoder
 from seqssvae.nn.ngram_lm import MAX_NGRAMS
 from seqssvae.nn.ngram_logits import build_ngrams
@@ -36,6 +38,7 @@ def build_model(
     num_classes: int,
     prior: Tensor | None = None,
     label_columns: Mapping[str, int] | None = None,
+    voters: Sequence[str] = (),
 ) -> SSVAE:
     """The networks that a config describes.
 
@@ -45,6 +48,7 @@ def build_model(
         num_classes: K, 0 for the plain VAE.
         prior: p(y) `[K]`, uniform when None.
         label_columns: Number of labels of each of several columns of labels, whose product is K.
+        voters: Names of voters that vote for labels.
 
     Example:
         >>> settings = {"model.latent_size": 2}
@@ -53,6 +57,7 @@ def build_model(
     """
     config = config if isinstance(config, ModelConfig) else as_config(config).model
     columns = label_columns or {}
+    sizes = tuple(columns.values())
     num_encoders = 1 if config.shared_encoder or not num_classes else 2
     bodies = [_build_encoder(config, vocabulary_size) for _ in range(num_encoders)]
     decoder = RecurrentDecoder(
@@ -71,14 +76,10 @@ def build_model(
         tied_embeddings=config.tied_embeddings,
         ngram_order=config.decoder_ngrams,
         softmax_memory=config.softmax_memory,
-        label_sizes=tuple(columns.values()),
+        label_sizes=sizes,
     )
-    ngrams = build_ngrams(
-        config.ngram_buckets,
-        num_classes,
-        vocabulary_size=vocabulary_size if config.ngram_words else 0,
-        label_sizes=tuple(columns.values()),
-    )
+    words, buckets = vocabulary_size * config.ngram_words, config.ngram_buckets
+    ngrams = build_ngrams(buckets, num_classes, vocabulary_size=words, label_sizes=sizes)
     return SSVAE(
         encoders=(bodies[0], bodies[-1]),
         decoder=decoder,
@@ -86,12 +87,13 @@ def build_model(
         prior=prior,
         ngrams=ngrams,
         label_columns=tuple(columns),
-        vectors=_build_vectors(config, num_classes, columns, has_logits=ngrams is not None),
+        vectors=_build_vectors(config, num_classes, sizes, has_logits=ngrams is not None),
+        votes=Voters(voters, num_classes) if voters and num_classes else None,
     )
 
 
 def _build_vectors(
-    config: ModelConfig, num_classes: int, columns: Mapping[str, int], *, has_logits: bool
+    config: ModelConfig, num_classes: int, sizes: Sequence[int], *, has_logits: bool
 ) -> VectorReader | None:
     if not config.vector_size:
         return None
@@ -100,7 +102,7 @@ def _build_vectors(
         num_features=config.encoder_size,
         num_classes=num_classes,
         has_logits=has_logits,
-        label_sizes=tuple(columns.values()),
+        label_sizes=sizes,
         dropout=config.dropout,
     )
 
@@ -132,6 +134,7 @@ def meta_weights(config: Config, vocabulary_size: int, labels: Labels) -> dict[s
             num_classes=len(labels.names),
             prior=prior,
             label_columns=labels.sizes,
+            voters=voters_of(config.data.vote_columns),
         )
     if (ngrams := model.decoder.ngrams) is not None:
         num_ngrams = ngrams.num_tables * MAX_NGRAMS
@@ -173,6 +176,7 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
         num_classes=len(prepared.labels.names),
         prior=_prior(config.model.prior, prepared),
         label_columns=prepared.labels.sizes,
+        voters=voters_of(config.data.vote_columns),
     )
     if model.ngrams is not None and model.ngrams.words is not None:
         rows = prepared.unlabelled or prepared.labelled

@@ -44,31 +44,43 @@ def sample_y(
     return y
 
 
-def restrict(log_prob: Tensor, batch: Batch) -> Tensor:
-    """q(y | x) given that y is one of a row's possible labels.
-
-    Args:
-        log_prob: log q(y | x), `[*L, B, K]`.
-        batch: The rows.
-
-    Returns:
-        Log-probabilities, `[*L, B, K]`, at most -9000 for a label that is not possible.
-    """
-    possible = batch.possible_labels(log_prob.shape[-1])
-    return log_prob.masked_fill(~possible, IMPOSSIBLE).log_softmax(-1)
-
-
-def auxiliary_log_prob(log_prob: Tensor, batch: Batch) -> Tensor:
-    """alpha log q(y in C | x) of each row, `[*L, B]`; exactly 0 for a row without a label.
+def restrict(log_prob: Tensor, batch: Batch, evidence: Tensor | None = None) -> Tensor:
+    """q(y | x) given what is known of a row's label: q(y | x) e(y), normalised over C.
 
     Args:
         log_prob: log q(y | x), `[*L, B, K]`.
         batch: The rows; C is the set of a row's possible labels.
+        evidence: log e(y), `[B, K]`, 0 where C is all that is known; None for 0 everywhere.
+
+    Returns:
+        Log-probabilities, `[*L, B, K]`, at most -9000 for a label that is not possible.
     """
-    possible = batch.possible_labels(log_prob.shape[-1])
-    chosen = log_prob.masked_fill(~possible, IMPOSSIBLE).logsumexp(-1)
-    chosen = torch.where(possible.all(-1), torch.zeros_like(chosen), chosen)
+    return _with_evidence(log_prob, batch, evidence).log_softmax(-1)
+
+
+def auxiliary_log_prob(log_prob: Tensor, batch: Batch, evidence: Tensor | None = None) -> Tensor:
+    """alpha log of the sum of q(y | x) e(y) over C of each row, `[*L, B]`.
+
+    For a set of labels that is alpha log q(y in C | x), and exactly 0 for a row of which nothing is
+    known.
+
+    Args:
+        log_prob: log q(y | x), `[*L, B, K]`.
+        batch: As of `restrict`.
+        evidence: See there.
+    """
+    is_free = batch.possible_labels(log_prob.shape[-1]).all(-1)
+    if evidence is not None:
+        is_free = is_free & (evidence == 0).all(-1)
+    chosen = _with_evidence(log_prob, batch, evidence).logsumexp(-1)
+    chosen = torch.where(is_free, torch.zeros_like(chosen), chosen)
     return chosen if batch.alpha is None else batch.alpha.to(chosen.dtype) * chosen
+
+
+def _with_evidence(log_prob: Tensor, batch: Batch, evidence: Tensor | None) -> Tensor:
+    possible = batch.possible_labels(log_prob.shape[-1])
+    joint = log_prob if evidence is None else log_prob + evidence
+    return joint.masked_fill(~possible, IMPOSSIBLE)
 
 
 def all_labelled(batch: Batch) -> bool:

@@ -6,7 +6,7 @@
 The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z"; with several
 columns of labels, y is a combination of labels, p(y) and q(y | x) are products over the columns,
 and each column has a site, "y_COLUMN". Where rows have a vector v, the guide reads it,
-q(y, z | x, v), and the model does not.
+q(y, z | x, v), and the model does not. Soft labels and votes are evidence about y, see `votes`.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from seqssvae.data.batches import Batch
 from seqssvae.model.labels import all_labelled, auxiliary_log_prob, restrict, sample_y
 from seqssvae.model.likelihood import SequenceLikelihood
 from seqssvae.model.prior import NormalPrior
+from seqssvae.model.votes import Voters, log_evidence, observe_evidence
 from seqssvae.nn.decoder import Decoder
 from seqssvae.nn.encoders import (
     CategoricalHead,
@@ -74,6 +75,7 @@ class SSVAE(PyroModule):
         ngrams: Term of the logits of q(y | x) by n-grams, or None.
         label_columns: Names of several columns of labels, whose sizes are the decoder's.
         vectors: What the guide reads of vectors, or None.
+        votes: What votes for labels, or None.
 
     Attributes:
         label_columns: Number of labels of each of several columns; none where there is one.
@@ -99,6 +101,7 @@ class SSVAE(PyroModule):
         ngrams: NGramLogits | None = None,
         label_columns: Sequence[str] = (),
         vectors: VectorReader | None = None,
+        votes: Voters | None = None,
     ) -> None:
         super().__init__()
         num_more = 0 if vectors is None else vectors.num_features
@@ -125,7 +128,7 @@ class SSVAE(PyroModule):
         )
         self.z_prior = NormalPrior(self.latent_size)
         self.ngrams = ngrams if self.num_classes else None
-        self.vectors = vectors
+        self.vectors, self.votes = vectors, votes
         self.teacher_weight = 0.0
         weights = torch.ones(self.num_classes) if prior is None else prior
         self.register_buffer("prior_logits", (weights / weights.sum()).log())
@@ -263,6 +266,7 @@ class SSVAE(PyroModule):
             if self.num_classes:
                 observed = batch.y if all_labelled(batch) else None
                 y = sample_y(self.prior_logits, self.label_columns, observed)
+                observe_evidence(self.votes, batch, y)
             with _scaled(kl_weight):
                 z = pyro.sample("z", self.z_prior.distribution(y, self.prior_logits))
             likelihood = self.likelihood(batch.lengths, z, y, counted=batch.counted)
@@ -328,7 +332,7 @@ class SSVAE(PyroModule):
         Returns:
             Nats, `[*L, B]`.
         """
-        terms = auxiliary_log_prob(log_prob, batch)
+        terms = auxiliary_log_prob(log_prob, batch, log_evidence(self.votes, batch))
         if self.teacher_weight and features.ngrams is not None:
             teacher = features.ngrams.to(log_prob).log_softmax(-1)
             divergence = (log_prob.exp() * (log_prob - teacher)).sum(-1)
@@ -347,7 +351,8 @@ class SSVAE(PyroModule):
         if all_labelled(batch):
             return batch.y
         with _examples(plate, batch, logits.dtype):
-            return sample_y(restrict(logits, batch), self.label_columns)
+            known = restrict(logits, batch, log_evidence(self.votes, batch))
+            return sample_y(known, self.label_columns)
 
     def forward(self, batch: Batch) -> Tensor:
         """q(y | x) of a batch, `[B, K]`; under "y-given-z" at the mean of q(z | x)."""

@@ -25,6 +25,7 @@ from typing import Any
 from torch import Tensor
 
 from seqssvae.config import Config
+from seqssvae.data.columns import voters_of
 from seqssvae.data.corpus import SEPARATOR
 from seqssvae.data.labels import Labels
 from seqssvae.data.tables import HUB_PREFIX
@@ -258,6 +259,7 @@ def restore_model(contents: RunContents, where: str) -> SSVAE:
         vocabulary_size=len(contents.vocabulary),
         num_classes=len(contents.labels.names),
         label_columns=contents.labels.sizes,
+        voters=voters_of(contents.config.data.vote_columns),
     )
     try:
         model.load_state_dict(contents.weights)

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from seqssvae.config import Config
+from seqssvae.data.batches import collate
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import (
     DEV_UNLABELLED_FRACTION,
@@ -219,6 +221,59 @@ def test_partial_labels_are_candidates_of_labelled_rows(tmp_path: Path) -> None:
     assert found == {**{f"p{i}": (0, 2) for i in range(5)}, "q": (1, 3)}
     for i, id in enumerate(prepared.labelled.ids):
         assert (prepared.labelled.y[i] == -1) == (id in found)
+
+
+def test_soft_labels_are_those_of_labelled_rows_and_votes_of_all(tmp_path: Path) -> None:
+    """Rows of another file need no columns of votes; `-1` is no vote, nor what means unlabelled."""
+    rows = mixed_rows()
+    for number, row in enumerate(rows):
+        row["A"] = ["u", "v", None, "-1", "nan"][number % 5]
+    soft = [{"id": "s", "text": "s", "label": {"w": 0.8, "u": 0.2}, "A": "w"}]
+    source = write_rows(tmp_path / "rows.jsonl", [*rows, *soft])
+    more = write_rows(tmp_path / "more.jsonl", [{"text": "m", "id": "m"}])
+    prepared = prepare(
+        settings(data__vote_columns="A", data__num_labels=6), source, unlabelled_source=more
+    )
+    place = prepared.labelled.ids.index("s")
+    assert prepared.labelled.candidates == {place: (0, 2)} and prepared.labelled.y[place] == -1
+    batch = collate(prepared.labelled, [place, (place or 2) - 1], num_classes=3)
+    assert batch.evidence is not None and batch.votes is not None
+    want = torch.tensor([[np.log(0.25), 0.0, 0.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(batch.evidence, want, check_dtype=False)
+    by_id = {row["id"]: {"u": 0, "v": 1}.get(row["A"] or "", -1) for row in rows} | {
+        "s": 2,
+        "m": -1,
+    }
+    for part in (prepared.labelled, prepared.unlabelled, prepared.dev):
+        votes = part.evidence().votes
+        assert votes is not None and votes[:, 0].tolist() == [by_id[id] for id in part.ids]
+    both = EncodedRows.concatenate([prepared.dev, prepared.unlabelled.take([0])])
+    assert both.evidence(np.array([len(prepared.dev)])).votes == by_id[prepared.unlabelled.ids[0]]
+
+
+@pytest.mark.parametrize(
+    ("vote", "changes", "error"),
+    [
+        ("U", {}, "rows.jsonl:1: column 'A': wanted a known label .*did you mean 'u'"),
+        (None, {}, "wanted votes in 'A', got none in any row"),
+        ("u", {"data__label_column": "label,id"}, "wanted one column of labels beside it, got 2"),
+        ("u", {"data__unlabelled_only": True}, "wanted one column of labels beside it, got none"),
+    ],
+)
+def test_votes_that_cannot_be_learned_from_are_an_error(
+    vote: str | None, changes: dict[str, Any], error: str, tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", [{**row, "A": vote} for row in mixed_rows()])
+    with pytest.raises(InputError, match=error):
+        prepare(settings(data__vote_columns="A", **changes), source)
+
+
+def test_a_voter_of_one_label_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", [{**row, "A": "u"} for row in mixed_rows()])
+    prepare(settings(data__vote_columns="A"), source)
+    assert "column 'A' of votes says always 'u'" in caplog.text
 
 
 def test_more_unlabelled_rows_come_without_labels(tmp_path: Path) -> None:

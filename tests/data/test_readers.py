@@ -6,6 +6,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +418,88 @@ def test_lines_of_a_quoted_cell_without_delimiter_are_fine(tmp_path: Path) -> No
     path.write_text('text\tlabel\n"a\nb"\tx\n"a\tb"\ty\n')
     assert [row.sequence for row in iterate_rows(path)] == ["a\nb", "a\tb"]
     assert read_corpus(path).doubtful() is None
+
+
+SOFT_ROWS: list[dict[str, Any]] = [
+    {"text": "a", "label": {"u": 0.7, "w": 0.3}, "A": "u", "B": 1},
+    {"text": "b", "label": {"u": 1.0, "w": 0}, "A": None, "B": 0},
+    {"text": "c", "label": {"u": 0.5, "w": 0.5}, "A": "", "B": None},
+    {"text": "d", "label": None, "A": "w", "B": None},
+]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet", "map", "dataset"])
+def test_soft_labels_and_votes_are_the_same_in_every_format(ending: str, tmp_path: Path) -> None:
+    """One label with all of the probability is that label; equal ones are a set."""
+    import datasets
+    from pyarrow import parquet
+
+    choice, path = ColumnChoice(votes=" A,B"), tmp_path / f"rows.{ending}"
+    if ending == "dataset":
+        corpus = read_corpus(datasets.Dataset.from_list(SOFT_ROWS), choice)
+        assert corpus.votes is not None and corpus.voters == ("A", "B")
+        votes = corpus.votes.to_pylist()
+        rows = [replace(row, votes=tuple(of)) for row, of in zip(corpus, votes, strict=True)]
+    elif ending == "map":
+        kind = pyarrow.map_(pyarrow.string(), pyarrow.float32())
+        pairs = [one["label"] and list(one["label"].items()) for one in SOFT_ROWS]
+        table = pyarrow.table({"text": ["a", "b", "c", "d"], "label": pyarrow.array(pairs, kind)})
+        parquet.write_table(table, path.with_suffix(".parquet"))
+        rows = list(iterate_rows(path.with_suffix(".parquet")))
+    else:
+        plain = [
+            {k: json.dumps(v) if isinstance(v, dict) and ending[1:] == "sv" else v for k, v in one}
+            for one in (row.items() for row in SOFT_ROWS)
+        ]
+        rows = list(iterate_rows(write_rows(path, plain), choice))
+    assert [row.label for row in rows] == [("u", "w"), "u", ("u", "w"), None]
+    assert rows[0].shares == pytest.approx((0.7, 0.3), abs=1e-6)
+    assert [row.shares for row in rows[1:]] == [None] * 3
+    if ending != "map":
+        assert [row.votes for row in rows] == [("u", "1"), (None, "0"), (None, None), ("w", None)]
+
+
+@pytest.mark.parametrize(
+    ("label", "error"),
+    [
+        ({"u": 0.7, "w": 0.2}, "of sum 1, got the sum 0.9"),
+        ({"u": 1.5, "w": -0.5}, "to probabilities, got the number -0.5 for 'w'"),
+        ({"u": float("nan"), "w": 1}, "got the number nan for 'u'"),
+        ({"u": "0.7", "w": 0.3}, "got the text '0.7' for 'u'"),
+        ({"u": True}, "got true for 'u'"),
+        ({"": 1.0}, "got the number 1.0 for ''"),
+        ({}, "of sum 1, got the sum 0"),
+        ({"u": float("inf")}, "of sum 1, got the sum inf"),
+    ],
+)
+def test_a_bad_soft_label_is_an_error(label: dict[str, Any], error: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{"text": "a", "label": label}])
+    with pytest.raises(InputError) as caught:
+        list(iterate_rows(path))
+    assert str(caught.value).startswith(f"{path}:1: wanted a soft label") and error in str(
+        caught.value
+    )
+
+
+def test_a_soft_label_as_python_prints_it_is_an_error_and_other_braces_are_text(
+    tmp_path: Path,
+) -> None:
+    path = write_rows(tmp_path / "rows.csv", [{"text": "a", "label": "{u}"}])
+    assert read(path) == [(2, "a", "{u}")]
+    write_rows(path, [{"text": "a", "label": "{'u': 0.7, 'w': 0.3}"}])
+    with pytest.raises(InputError, match="or a JSON object, got an object as Python"):
+        read(path)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_columns_of_votes_that_are_not_there_are_an_error(ending: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / f"rows.{ending}", [{"text": "a", "label": "u", "A": "u"}])
+    if ending != "jsonl":  # a later row may have it
+        with pytest.raises(InputError, match="wanted a column 'B', got .*--vote-columns"):
+            list(iterate_rows(path, ColumnChoice(votes="A,B")))
+    rows = list(iterate_rows(path, ColumnChoice(votes="A,B", votes_may_miss=True)))
+    assert rows[0].votes == ("u", None)
+    with pytest.raises(InputError, match="wanted columns of votes beside 'label', got 'A,label'"):
+        list(iterate_rows(path, ColumnChoice(votes="A,label")))
+    with pytest.raises(InputError, match="--vote-columns: wanted different names"):
+        list(iterate_rows(path, ColumnChoice(votes="A,a")))

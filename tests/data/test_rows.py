@@ -63,7 +63,7 @@ def test_labels(label: Any, expected: Any) -> None:
         ((["a", None], None, None, True), "tokens that are strings", "none as token 2"),
         (("x", 1.5), "a label that is a string", "the number 1.5"),
         (("x", float("inf")), "a label that is a string", "the number inf"),
-        (("x", {}), "a label that is a string", "an object"),
+        (("x", {}), "a soft label", "the sum 0"),
         (("x", ["a", None]), "a label that is a string", "none"),
         (("x", ["a", ""]), "labels that are not empty", "an empty one"),
         (("x", "a", 1.5), "an id that is a string", "the number 1.5"),

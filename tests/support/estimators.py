@@ -20,6 +20,9 @@ from tests.support.factories import (
 from tests.support.fixtures import FixNoise
 from tests.support.gradients import assert_same_gradients, gradients
 
+PARTIAL = torch.tensor([[0, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0]]).bool()
+SOFT = torch.tensor([[0.0, 0.0, 0.0], [-1.0, 0.0, -0.3], [0.0, 0.0, -2.0], [0.0, 0.0, 0.0]])
+VOTES = torch.tensor([[2, 0], [-1, 1], [-1, -1], [0, 2]])
 NUM_PARTICLES, LEAST_REPEATS, MOST_REPEATS = 800, 30, 200
 MIXED = [2, -1, 0, -1]
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -50,8 +53,27 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
         {
             "labels": [2, -1, -1, -1],
-            "candidates": torch.tensor([[0, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0]]).bool(),
+            "candidates": PARTIAL,
         },
+    ),
+    **{
+        f"soft labels and votes, {factorisation}, a teacher": (
+            {"voters": "AB", "factorisation": factorisation},
+            {
+                "labels": [2, -1, -1, -1],
+                "candidates": PARTIAL,
+                "evidence": SOFT,
+                "votes": VOTES,
+                "w": torch.tensor([0.5, 2.0, 0.7, 0.3]),
+                "alpha": torch.tensor([3.0, 5.0, 0.2, 1.0]),
+            },
+        )
+        for factorisation in FACTORISATIONS
+    },
+    "votes, all labelled": ({"voters": "AB"}, {"labels": [2, 0, 1, 2], "votes": VOTES}),
+    "votes, shared": (
+        {"voters": "AB", "shared_encoder": True, "latent_size": 0},
+        {"labels": MIXED, "votes": VOTES},
     ),
     "a teacher": ({}, {"labels": MIXED, "w": torch.tensor([0.5, 2.0, 0.0, 0.3])}),
     "counted": ({"decoder_ngrams": 3}, {"labels": MIXED}),
@@ -118,15 +140,21 @@ def variance(elbo: Estimator, model: SSVAE, batch: Batch) -> float:
 
 
 def problem(factorisation: str) -> tuple[SSVAE, Batch]:
-    """Five classes, a teacher; rows with, without and with partial labels, that are counted."""
-    model = make_model(
-        5, factorisation=factorisation, prior=torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1])
-    )
+    """Five classes, a teacher; rows of all kinds of labels, with votes, that are counted."""
+    prior = torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1])
+    model = make_model(5, factorisation=factorisation, prior=prior, voters="AB")
     candidates = torch.ones(4, 5, dtype=torch.bool)
     candidates[1] = torch.tensor([0, 0, 0, 1, 0])
     candidates[2] = torch.tensor([1, 0, 1, 1, 0])
+    evidence = torch.zeros(4, 5)
+    evidence[2] = torch.tensor([-0.5, 0, 0, -1, 0])
     batch = make_batch(
-        [-1, 3, -1, -1], max_length=3, candidates=candidates, w=torch.tensor([1.0, 0.5, 2.0, 1.0])
+        [-1, 3, -1, -1],
+        max_length=3,
+        candidates=candidates,
+        w=torch.tensor([1.0, 0.5, 2.0, 1.0]),
+        evidence=evidence,
+        votes=torch.tensor([[4, -1], [3, 0], [-1, -1], [-1, 2]]),
     )
     model.teacher_weight = 0.6
     return model, count_batch(model, batch)[0]

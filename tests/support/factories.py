@@ -1,13 +1,13 @@
 """A small model and batch for tests, and the objective by plain loops over examples and labels."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Categorical, Normal
 
 from seqssvae.config import ModelConfig
 from seqssvae.data.batches import Batch
@@ -48,6 +48,7 @@ def make_model(
     vocabulary_size: int = 7,
     prior: Tensor | None = None,
     label_columns: dict[str, int] | None = None,
+    voters: Sequence[str] = (),
     **changes: Any,
 ) -> SSVAE:
     """A model with random weights and n-gram counts, all away from 0, in evaluation mode."""
@@ -58,10 +59,13 @@ def make_model(
         num_classes=num_classes,
         prior=prior,
         label_columns=label_columns,
+        voters=voters,
     )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
+    if model.votes is not None:
+        model.votes.share.uniform_(0.1, 0.5)
     if model.decoder.ngrams is not None:
         count_random_rows(model.decoder.ngrams)
     return model.eval()
@@ -102,6 +106,8 @@ def make_batch(
     w: Tensor | None = None,
     alpha: Tensor | None = None,
     vector_size: int = 0,
+    evidence: Tensor | None = None,
+    votes: Tensor | None = None,
 ) -> Batch:
     """Random rows of unsorted lengths that end with EOS; the first is the longest.
 
@@ -115,7 +121,14 @@ def make_batch(
         x[row, : length - 1] = torch.randint(NUM_SPECIAL, vocabulary_size, (length - 1,))
         x[row, length - 1] = EOS
     batch = Batch(
-        x=x, lengths=lengths, y=torch.tensor(labels), candidates=candidates, w=w, alpha=alpha
+        x=x,
+        lengths=lengths,
+        y=torch.tensor(labels),
+        candidates=candidates,
+        w=w,
+        alpha=alpha,
+        evidence=evidence,
+        votes=votes,
     )
     if not vector_size:
         return batch
@@ -193,6 +206,21 @@ def example_terms(
     return torch.stack(log_q), torch.stack(bounds)
 
 
+def evidence_about(model: SSVAE, batch: Batch, row: int) -> Tensor:
+    """log e(y) of one row, `[K]`: source by source, label by label."""
+    total = torch.zeros(model.num_classes)
+    if batch.evidence is not None:
+        total = total + batch.evidence[row]
+    if model.votes is None or batch.votes is None:
+        return total
+    for source, vote in enumerate(batch.votes[row].tolist()):
+        if vote >= 0:
+            confusion = Categorical(logits=model.votes.logits[source])  # of each label
+            total = total + confusion.log_prob(torch.tensor(vote))
+            total = total + model.votes.share[source] * confusion.logits.sum()
+    return total
+
+
 def brute_force_loss(
     model: SSVAE,
     batch: Batch,
@@ -210,22 +238,23 @@ def brute_force_loss(
     for row in range(batch.num_rows):
         before_row(row)
         log_q, bound = example_terms(model, batch, row, noise, kl=kl, kl_weight=kl_weight)
+        evidence = evidence_about(model, batch, row)
+        bound, known = bound + evidence, log_q + evidence
         w = 1.0 if batch.w is None else batch.w[row]
         alpha = 1.0 if batch.alpha is None else batch.alpha[row]
         y = int(batch.y[row])
         if y >= 0:
-            total = total + w * bound[:, y].mean() + alpha * log_q[:, y].mean()
+            total = total + w * bound[:, y].mean() + alpha * known[:, y].mean()
             continue
         if batch.candidates is not None:
             possible = batch.candidates[row].nonzero().squeeze(1)
         else:
             possible = torch.arange(model.num_classes)
-        inside = log_q[:, possible].logsumexp(1, keepdim=True)
-        among = log_q[:, possible] - inside  # [S, C]
+        inside = known[:, possible].logsumexp(1, keepdim=True)
+        among = known[:, possible] - inside  # [S, C]
         total = total + w * (among.exp() * (bound[:, possible] - among)).sum(1).mean()
-        if len(possible) < model.num_classes:
-            total = total + alpha * inside.mean()
-        elif model.teacher_weight:
+        total = total + alpha * inside.mean()
+        if len(possible) == model.num_classes and model.teacher_weight:
             assert model.ngrams is not None
             teacher = model.ngrams(batch.x[row : row + 1], batch.lengths[row : row + 1])
             if model.vectors is not None and batch.v is not None:
