@@ -9,11 +9,22 @@ if TYPE_CHECKING:
     from seqssvae.config import Config
     from seqssvae.data.batches import Batch, collate
     from seqssvae.errors import InputError
-    from seqssvae.estimators import FusedEnum, RelaxedLabels, ScoreFunction, SumAndSample, TraceEnum
+    from seqssvae.estimators import (
+        Estimator,
+        FusedEnum,
+        RelaxedLabels,
+        ScoreFunction,
+        SumAndSample,
+        TraceEnum,
+    )
     from seqssvae.export.sklearn import SeqSSVAEClassifier
     from seqssvae.export.unlabelled import LabelledKFold, is_unlabelled, labelled_scorer
     from seqssvae.model.build import build_model
+    from seqssvae.model.check import check_decoder, check_encoder
     from seqssvae.model.ssvae import SSVAE
+    from seqssvae.nn.decoder import Decoder
+    from seqssvae.nn.encoders import Encoder, LabelTable
+    from seqssvae.nn.recurrent import Packing
     from seqssvae.overrides import override
     from seqssvae.storage.vectors import with_vectors
     from seqssvae.trained import TrainedModel, load
@@ -23,9 +34,14 @@ __all__ = [
     "SSVAE",
     "Batch",
     "Config",
+    "Decoder",
+    "Encoder",
+    "Estimator",
     "FusedEnum",
     "InputError",
+    "LabelTable",
     "LabelledKFold",
+    "Packing",
     "RelaxedLabels",
     "ScoreFunction",
     "SeqSSVAEClassifier",
@@ -33,6 +49,8 @@ __all__ = [
     "TraceEnum",
     "TrainedModel",
     "build_model",
+    "check_decoder",
+    "check_encoder",
     "collate",
     "demo",
     "example_words",
@@ -50,11 +68,22 @@ _MODULES = {
     "config": ("Config",),
     "data.batches": ("Batch", "collate"),
     "errors": ("InputError",),
-    "estimators": ("FusedEnum", "RelaxedLabels", "ScoreFunction", "SumAndSample", "TraceEnum"),
+    "estimators": (
+        "Estimator",
+        "FusedEnum",
+        "RelaxedLabels",
+        "ScoreFunction",
+        "SumAndSample",
+        "TraceEnum",
+    ),
     "export.sklearn": ("SeqSSVAEClassifier",),
     "export.unlabelled": ("LabelledKFold", "is_unlabelled", "labelled_scorer"),
     "model.build": ("build_model",),
+    "model.check": ("check_decoder", "check_encoder"),
     "model.ssvae": ("SSVAE",),
+    "nn.decoder": ("Decoder",),
+    "nn.encoders": ("Encoder", "LabelTable"),
+    "nn.recurrent": ("Packing",),
     "overrides": ("override",),
     "storage.vectors": ("with_vectors",),
     "trained": ("TrainedModel", "load"),

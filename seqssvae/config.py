@@ -6,9 +6,10 @@ No torch here. Only builders see a config; constructors of networks take plain a
 import dataclasses
 import functools
 import json
+import keyword
 import types
 import typing
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, NewType, TypeVar
 
 from seqssvae.errors import InputError
 
@@ -25,6 +26,7 @@ EstimatorName = Literal[
     "gumbel-softmax",
     "straight-through",
 ]
+ImportPath = NewType("ImportPath", str)  # `package.module:name`, see `seqssvae.extensions`
 T = TypeVar("T")
 
 
@@ -97,6 +99,9 @@ class DataConfig:
 class ModelConfig:
     """The networks: encoders of q(y|x) and q(z|x,y), decoder of p(x|y,z)."""
 
+    class_: ImportPath | None = setting(
+        None, "Function of your own that builds the networks, see the page on extending."
+    )
     cell: Literal["lstm", "gru"] = setting("lstm", "Kind of the recurrent layers.")
     embedding_size: int = setting(64, "Size of a symbol's embedding.", 1)
     encoder_size: int = setting(128, "Hidden units of an encoder, in each direction.", 1)
@@ -185,8 +190,10 @@ class ObjectiveConfig:
 class EstimatorConfig:
     """How the discrete y is summed, sampled or relaxed."""
 
-    name: EstimatorName = setting(
-        "fused-enum", "Estimator; auto: the exact sum, or sum-and-sample where that is too slow."
+    name: EstimatorName | ImportPath = setting(
+        "fused-enum",
+        "Estimator, or class of your own; auto: the exact sum, or sum-and-sample where that is too "
+        "slow.",
     )
     num_particles: int = setting(1, "Samples of z for each row.", 1)
     k: int = setting(1, "sum-and-sample: likeliest labels that are summed.", 0)
@@ -280,7 +287,7 @@ class Config:
             InputError: a value does not fit; the message says key, wanted and got.
         """
         for one in list_settings():
-            value = getattr(getattr(self, one.section), one.name)
+            value = getattr(getattr(self, one.section), one.field)
             is_number = one.least is not None and isinstance(value, int | float)
             if is_number and not one.least <= value <= one.most:
                 raise InputError(f"{one.key}: wanted {one.values}, got {value}")
@@ -304,6 +311,10 @@ class Config:
                 "training.classifier_only: wanted training.teacher true and model.ngram_buckets, "
                 "got one without"
             )
+        if self.training.classifier_only and self.model.class_ is not None:
+            raise InputError(
+                f"model.class: wanted null with training.classifier_only, got {self.model.class_}"
+            )
         if self.model.factorisation == "y-given-z" and not self.model.latent_size:
             raise InputError("model.latent_size: wanted at least 1 for y-given-z, got 0")
 
@@ -325,11 +336,21 @@ class Setting(NamedTuple):
         return f"{self.section}.{self.name}"
 
     @property
+    def field(self) -> str:
+        """The name in the dataclass, which may not be a word of Python."""
+        return f"{self.name}_" if keyword.iskeyword(self.name) else self.name
+
+    @property
+    def is_path(self) -> bool:
+        """Whether a value may be an import path, or what it names."""
+        return ImportPath in _parts(self.type)
+
+    @property
     def choices(self) -> tuple[str, ...]:
-        """The values, if there are only a few."""
+        """The values, if there are only a few; those that are named."""
         if self.type is bool:
             return ("true", "false")
-        return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else ()
+        return tuple(one for one in _parts(self.type) if isinstance(one, str))
 
     @property
     def values(self) -> str:
@@ -342,8 +363,10 @@ class Setting(NamedTuple):
             types.NoneType: "null",
             tuple[float, ...]: "a list of numbers",
             tuple[str, ...]: "a list of texts",
+            ImportPath: "package.module:name",
         }
-        parts = [names.get(part, part) for part in self.choices or _parts(self.type)]
+        kinds = self.choices if self.type is bool else _parts(self.type)
+        parts = [names.get(part, part) for part in kinds]
         return " or ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
@@ -362,6 +385,6 @@ def list_settings() -> tuple[Setting, ...]:
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
             default = field.default if isinstance(field.default, str) else json.dumps(field.default)
-            names = section, field.name, hints[field.name], default
+            names = section, field.name.rstrip("_"), hints[field.name], default
             listed.append(Setting(*names, **field.metadata))
     return tuple(listed)

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from reprlib import repr as brief
 from typing import Any, Literal
 
-from seqssvae.config import Config, ObjectiveConfig, list_settings
+from seqssvae.config import Config, ImportPath, ObjectiveConfig, list_settings
 from seqssvae.errors import InputError
+from seqssvae.extensions import PATH, path_of
 
 CONSTANTS = {"": None, "~": None, "null": None, "none": None} | {
     **dict.fromkeys(("true", "yes", "on"), True),
@@ -23,17 +24,26 @@ NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 def to_mapping(config: Config) -> dict[str, dict[str, Any]]:
     """Nested plain dicts, for YAML and JSON."""
-    mapping = dataclasses.asdict(config)
-    for section in mapping.values():
-        for name, value in section.items():
-            if isinstance(value, tuple):
-                section[name] = list(value)
-    return mapping
+    return {
+        section: {
+            name.rstrip("_"): list(value) if isinstance(value, tuple) else value
+            for name, value in settings.items()
+        }
+        for section, settings in dataclasses.asdict(config).items()
+    }
 
 
 def as_config(config: Config | Mapping[str, Any] | None) -> Config:
     """A config, or one with the settings of a mapping, as of `override`; None: the defaults."""
     return config if isinstance(config, Config) else override(Config(), config or {})
+
+
+def with_class(config: Config | Mapping[str, Any], build: Any) -> Config | Mapping[str, Any]:
+    """Settings whose `model.class` is a function or its path; the same ones for None."""
+    if build is None:
+        return config
+    change = {"model.class": build}
+    return override(config, change) if isinstance(config, Config) else {**config, **change}
 
 
 def override(config: Config, changes: Any, *, where: str = "") -> Config:
@@ -44,7 +54,8 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
     Args:
         config: Settings to start from.
         changes: `{"model": {"cell": "gru"}}`, or dotted keys `{"model.cell": "gru"}`. Values may
-            be texts, as in a command line: `{"training.num_steps": "100"}`.
+            be texts, as in a command line: `{"training.num_steps": "100"}`, and functions and
+            classes where a setting is an import path.
         where: Prefix of every error, for instance the file's name.
 
     Raises:
@@ -69,7 +80,8 @@ def override(config: Config, changes: Any, *, where: str = "") -> Config:
             raise InputError(f"{where}unknown setting {key:.80}{hint}")
         one = known[key]
         try:
-            change = {one.name: _convert(value, one.type)}
+            value = path_of(value, key) if one.is_path and callable(value) else value
+            change = {one.field: _convert(value, one.type)}
         except (ValueError, OverflowError):
             got = brief(value)
             raise InputError(f"{where}{key}: wanted {one.values}, got {got}") from None
@@ -111,6 +123,9 @@ def _convert(value: Any, hint: Any) -> Any:
                 return _convert(value, option)
     elif origin is Literal:
         if isinstance(value, str) and value in options:
+            return value
+    elif hint is ImportPath:
+        if isinstance(value, str) and PATH.fullmatch(value):
             return value
     elif origin is tuple:
         if isinstance(value, str) and value[:1] + value[-1:] == "[]":

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import sphinx.util.inventory
@@ -17,7 +17,7 @@ import seqssvae
 from seqssvae import devices
 from seqssvae.cli import COMMANDS, main
 from seqssvae.compare.arms import MEANINGS
-from seqssvae.config import EstimatorConfig, list_settings
+from seqssvae.config import EstimatorName, list_settings
 from tests.support import snippets
 from tests.support.fake_device import fake_device
 from tests.support.rows import write_rows
@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+EXAMPLES = sorted((DOCS / "examples").glob("*.py"))  # which have a test of their own
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 SHOWN = (  # what no one types
     "text",
@@ -33,6 +34,7 @@ SHOWN = (  # what no one types
     "{include} ../CHANGELOG.md",
     "{include} ../CONTRIBUTING.md",
     "{toctree}",
+    *(f"{{literalinclude}} examples/{path.name}" for path in EXAMPLES),
     *(f"{{literalinclude}} _generated/{name}.txt" for name in ("log", "printed")),
 )
 BATCHED = ("estimators", "faq", "howto", "pyro")  # they give batches to the networks
@@ -82,6 +84,7 @@ def here(mail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     shutil.copytree(mail, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(DOCS / "examples")
 
     def stop(server: Any) -> None:
         raise KeyboardInterrupt  # as a user ends `explore`
@@ -156,10 +159,9 @@ def test_names_and_settings_exist(page: Path) -> None:
 
 
 def test_every_estimator_and_command_has_its_line() -> None:
-    hint = EstimatorConfig.__annotations__["name"]
     for page in (DOCS / "estimators.md", README):
         estimators = page.read_text(encoding="utf-8")
-        assert [name for name in hint.__args__ if f"`{name}`" not in estimators] == []
+        assert [name for name in get_args(EstimatorName) if f"`{name}`" not in estimators] == []
     commands = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in commands for name in COMMANDS)
     lines = commands.replace("\\|", "|")

@@ -15,6 +15,7 @@ ORDER = [
     "distributed",
     "progress",
     "config",
+    "extensions",
     "overrides",
     "storage",
     "data",

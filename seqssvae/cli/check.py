@@ -6,11 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from seqssvae.cli.settings import add_columns, add_labels, add_rows, load_run, read_rows
+from seqssvae.config import EstimatorConfig, ObjectiveConfig
 from seqssvae.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from seqssvae.estimators import Estimator
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         num_draws=arguments.draws,
         num_particles=arguments.particles,
         seed=arguments.seed,
+        others=_own(trained.config.estimator, arguments.particles),
     )
     print(
         f"{'estimator':40s} {'value':>11s} {'error':>10s} {'s.e.':>9s} "
@@ -77,6 +81,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows": counts,
         "estimators": [{**dataclasses.asdict(row), "agrees": row.agrees()} for row in table],
     }
+
+
+def _own(settings: EstimatorConfig, num_particles: int) -> "dict[str, Estimator]":
+    """The estimator of the run, if it is one of the user's own."""
+    from seqssvae.estimators import build_estimator
+
+    if ":" not in settings.name:
+        return {}
+    settings = dataclasses.replace(settings, num_particles=num_particles)
+    return {settings.name: build_estimator(settings, ObjectiveConfig(free_bits=0.0))}
 
 
 def choose_rows(kinds: "list[NDArray[np.int64]]", num_rows: int, seed: int) -> "NDArray[np.int64]":

@@ -13,6 +13,7 @@ from seqssvae.estimators.score_function import ScoreFunction
 from seqssvae.estimators.sum_and_sample import SumAndSample
 from seqssvae.estimators.terms import Estimator
 from seqssvae.estimators.trace_enum import TraceEnum
+from seqssvae.extensions import import_object
 
 __all__ = [
     "FusedEnum",
@@ -27,6 +28,9 @@ __all__ = [
 
 def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> Estimator:
     """The estimator that a config names.
+
+    One of the user's own, by its import path, is called with `num_particles`, `analytic_kl` and
+    `free_bits`.
 
     Raises:
         InputError: no such estimator, or an option it does not have.
@@ -57,3 +61,10 @@ def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> E
             )
         case "auto":
             raise InputError("estimator.name: wanted a name, got auto, which is chosen by size")
+        case path:
+            made = import_object(path, "estimator.name")(**common)
+            if not isinstance(made, Estimator):
+                raise InputError(
+                    f"estimator.name: wanted an Estimator of {path}, got {made!r:.100}"
+                )
+            return made

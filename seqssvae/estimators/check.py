@@ -6,7 +6,7 @@ For a model and a batch of the user's, in float64, with the same noise of z for 
 import copy
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -111,6 +111,7 @@ def check(
     num_particles: int = 2,
     seed: int = 0,
     temperatures: Sequence[float] = (1.0, 0.1),
+    others: Mapping[str, Estimator] | None = None,
 ) -> list[CheckRow]:
     """Compare every estimator with the brute-force sum.
 
@@ -121,6 +122,7 @@ def check(
         num_particles: S, samples of z.
         seed: Seed of the noise and the draws.
         temperatures: Temperatures of the relaxed estimators.
+        others: Estimators of your own by name, of `num_particles` too; each says its `kind`.
 
     Raises:
         ValueError: the model has no classes.
@@ -136,7 +138,7 @@ def check(
     rows = []
     with torch.random.fork_rng(), fixed_noise(noise):
         torch.manual_seed(seed)
-        estimators = _estimators(num_particles, temperatures)
+        estimators = _estimators(num_particles, temperatures, others or {})
         for name, kind, elbo in progress.track(estimators, "estimators checked", len(estimators)):
             draws = 1 if kind == "exact" else num_draws
             start = time.perf_counter()
@@ -164,7 +166,7 @@ def check(
 
 
 def _estimators(
-    num_particles: int, temperatures: Sequence[float]
+    num_particles: int, temperatures: Sequence[float], others: Mapping[str, Estimator]
 ) -> list[tuple[str, str, Estimator]]:
     """Name, kind and estimator."""
     estimators: list[tuple[str, str, Estimator]] = [
@@ -188,7 +190,7 @@ def _estimators(
         for temperature in temperatures:
             relaxed = RelaxedLabels(hard=hard, temperature=temperature, num_particles=num_particles)
             estimators.append((f"{name} temperature={temperature:g}", "biased", relaxed))
-    return estimators
+    return estimators + [(name, elbo.kind, elbo) for name, elbo in others.items()]
 
 
 def _value_and_gradient(loss: Tensor, model: SSVAE) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,17 @@ class Estimator(ELBO, abc.ABC):
     """A `pyro.infer.ELBO` of an `SSVAE`, with the hooks that a training loop calls.
 
     By default an estimator follows no schedule and has no state.
+
+    Attributes:
+        kind: What `seqssvae check` expects of value and gradient: "exact", "unbiased" (in the mean)
+            or "biased".
+
+    Example:
+        >>> isinstance(seqssvae.FusedEnum(), seqssvae.Estimator)
+        True
     """
+
+    kind: str = "unbiased"
 
     @abc.abstractmethod
     def differentiable_loss(

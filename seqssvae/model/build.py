@@ -17,9 +17,11 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.rows import has_words
 from seqssvae.errors import InputError
+from seqssvae.extensions import import_object
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.model.votes import Voters
-from seqssvae.nn.encoders import SequenceEncoder
+from seqssvae.nn.decoder import Decoder
+from seqssvae.nn.encoders import Encoder, SequenceEncoder
 from seqssvae.nn.ngram_lm import MAX_NGRAMS
 from seqssvae.nn.ngram_logits import build_ngrams
 from seqssvae.nn.recurrent_decoder import RecurrentDecoder
@@ -39,8 +41,10 @@ def build_model(
     prior: Tensor | None = None,
     label_columns: Mapping[str, int] | None = None,
     voters: Sequence[str] = (),
+    encoders: tuple[Encoder, Encoder] | None = None,
+    decoder: Decoder | None = None,
 ) -> SSVAE:
-    """The networks that a config describes.
+    """The networks that a config describes, whose `class` is not called.
 
     Args:
         config: The settings, or a mapping as of `override`: `{"model.latent_size": 4}`.
@@ -49,6 +53,8 @@ def build_model(
         prior: p(y) `[K]`, uniform when None.
         label_columns: Number of labels of each of several columns of labels, whose product is K.
         voters: Names of voters that vote for labels.
+        encoders: Bodies of your own for q(y | x) and q(z | x, y), or one twice; else as described.
+        decoder: A decoder of your own; else as described.
 
     Example:
         >>> settings = {"model.latent_size": 2}
@@ -58,9 +64,68 @@ def build_model(
     config = config if isinstance(config, ModelConfig) else as_config(config).model
     columns = label_columns or {}
     sizes = tuple(columns.values())
-    num_encoders = 1 if config.shared_encoder or not num_classes else 2
-    bodies = [_build_encoder(config, vocabulary_size) for _ in range(num_encoders)]
-    decoder = RecurrentDecoder(
+    if encoders is None:
+        num_encoders = 1 if config.shared_encoder or not num_classes else 2
+        bodies = [_build_encoder(config, vocabulary_size) for _ in range(num_encoders)]
+        encoders = (bodies[0], bodies[-1])
+    decoder = decoder or _build_decoder(config, vocabulary_size, num_classes, sizes)
+    words, buckets = vocabulary_size * config.ngram_words, config.ngram_buckets
+    ngrams = build_ngrams(buckets, num_classes, vocabulary_size=words, label_sizes=sizes)
+    return SSVAE(
+        encoders=encoders,
+        decoder=decoder,
+        factorisation=config.factorisation,
+        prior=prior,
+        ngrams=ngrams,
+        label_columns=tuple(columns),
+        vectors=_build_vectors(config, num_classes, sizes, has_logits=ngrams is not None),
+        votes=Voters(voters, num_classes) if voters and num_classes else None,
+    )
+
+
+def build_networks(config: ModelConfig, *, where: str = "", **sizes: Any) -> SSVAE:
+    """The networks by `model.class`, if there is one, or else by `build_model`.
+
+    Args:
+        config: The settings.
+        where: Prefix of errors, for instance the run.
+        sizes: The arguments of `build_model` from `vocabulary_size` to `voters`.
+
+    Raises:
+        InputError: the function cannot be imported, or makes something else.
+    """
+    what, build = f"{where}model.class", build_model
+    if config.class_ is not None:
+        build = import_object(config.class_, what)
+    model: Any = build(config, **sizes)
+    if not isinstance(model, SSVAE):
+        raise InputError(f"{what}: wanted a function that returns an SSVAE, got {model!r:.100}")
+    wanted = (sizes["vocabulary_size"], sizes["num_classes"])
+    if (got := (model.vocabulary_size, model.num_classes)) != wanted:
+        names = "{} symbols and {} classes".format
+        raise InputError(f"{what}: wanted {names(*wanted)}, got {names(*got)}")
+    return model
+
+
+def _build_vectors(
+    config: ModelConfig, num_classes: int, sizes: Sequence[int], *, has_logits: bool
+) -> VectorReader | None:
+    if not config.vector_size:
+        return None
+    return VectorReader(
+        config.vector_size,
+        num_features=config.encoder_size,
+        num_classes=num_classes,
+        has_logits=has_logits,
+        label_sizes=sizes,
+        dropout=config.dropout,
+    )
+
+
+def _build_decoder(
+    config: ModelConfig, vocabulary_size: int, num_classes: int, sizes: Sequence[int]
+) -> Decoder:
+    return RecurrentDecoder(
         vocabulary_size=vocabulary_size,
         num_classes=num_classes,
         latent_size=config.latent_size,
@@ -77,33 +142,6 @@ def build_model(
         ngram_order=config.decoder_ngrams,
         softmax_memory=config.softmax_memory,
         label_sizes=sizes,
-    )
-    words, buckets = vocabulary_size * config.ngram_words, config.ngram_buckets
-    ngrams = build_ngrams(buckets, num_classes, vocabulary_size=words, label_sizes=sizes)
-    return SSVAE(
-        encoders=(bodies[0], bodies[-1]),
-        decoder=decoder,
-        factorisation=config.factorisation,
-        prior=prior,
-        ngrams=ngrams,
-        label_columns=tuple(columns),
-        vectors=_build_vectors(config, num_classes, sizes, has_logits=ngrams is not None),
-        votes=Voters(voters, num_classes) if voters and num_classes else None,
-    )
-
-
-def _build_vectors(
-    config: ModelConfig, num_classes: int, sizes: Sequence[int], *, has_logits: bool
-) -> VectorReader | None:
-    if not config.vector_size:
-        return None
-    return VectorReader(
-        config.vector_size,
-        num_features=config.encoder_size,
-        num_classes=num_classes,
-        has_logits=has_logits,
-        label_sizes=sizes,
-        dropout=config.dropout,
     )
 
 
@@ -167,10 +205,10 @@ def build(config: Config, prepared: Prepared) -> SSVAE:
         prepared: The rows: their vocabulary, classes and, for p(y), labels are read.
 
     Raises:
-        InputError: `model.prior` has no positive number for each class.
+        InputError: `model.prior` has no positive number for each class, or as of `build_networks`.
     """
     torch.manual_seed(config.training.seed)
-    model = build_model(
+    model = build_networks(
         config.model,
         vocabulary_size=len(prepared.vocabulary),
         num_classes=len(prepared.labels.names),

@@ -3,6 +3,7 @@
 import torch
 
 from seqssvae.data.vocabulary import Vocabulary
+from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.recurrent_decoder import RecurrentDecoder
 from seqssvae.nn.words import tabulate_words
@@ -21,6 +22,9 @@ def copy_weights(model: SSVAE, source: SSVAE, vocabulary: Vocabulary) -> None:
         model: The model that is changed, of the same settings.
         source: The smaller model.
         vocabulary: The symbols of `model`.
+
+    Raises:
+        InputError: a decoder of the user's own has symbols or classes in its inputs' columns.
     """
     old = source.state_dict()
     for name, value in model.state_dict().items():
@@ -33,6 +37,12 @@ def copy_weights(model: SSVAE, source: SSVAE, vocabulary: Vocabulary) -> None:
             continue
         if name.startswith(("head_y.", "ngrams.")):
             value.zero_()
+        is_own = name.startswith("decoder.") and not isinstance(source.decoder, RecurrentDecoder)
+        if is_own and part.shape[1:] != value.shape[1:]:
+            raise InputError(
+                f"start: wanted {name} with a row for each symbol or class, got columns of them; "
+                "rows with symbols and classes of the run alone can start from it"
+            )
         if name == INPUTS and isinstance(source.decoder, RecurrentDecoder):
             num_first = source.decoder.embedding.embedding_dim
             num_first += source.num_classes * source.decoder.feed_y

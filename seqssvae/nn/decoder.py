@@ -60,6 +60,13 @@ class Decoder(nn.Module, abc.ABC):
 
     Attributes:
         recurrent_only: Whether p(x | y, z) is that of the network alone, without n-grams.
+
+    Example:
+        >>> decoder = seqssvae.load(run, "cpu").model.decoder
+        >>> state = decoder.start(z=torch.zeros(1, 2), y=torch.tensor([0]))
+        >>> logits, state = decoder.step(torch.tensor([2]), state)
+        >>> isinstance(decoder, seqssvae.Decoder), len(logits)
+        (True, 1)
     """
 
     def __init__(

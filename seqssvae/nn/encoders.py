@@ -27,6 +27,11 @@ class Encoder(nn.Module, abc.ABC):
 
     Attributes:
         num_features: F.
+
+    Example:
+        >>> encoder = seqssvae.load(run, "cpu").model.encoder_z
+        >>> encoder(torch.tensor([[4, 5, 3]]), torch.tensor([3])).shape[1] == encoder.num_features
+        True
     """
 
     num_features: int
@@ -174,6 +179,11 @@ class LabelTable(nn.Module):
         num_classes: K.
         size: D.
         label_sizes: Number of labels of each of several columns, whose product is K.
+
+    Example:
+        >>> table = seqssvae.LabelTable(num_classes=3, size=5)
+        >>> table(torch.tensor([2, 0])).shape, table(torch.full((2, 3), 1 / 3)).shape
+        (torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
     index: Tensor | None

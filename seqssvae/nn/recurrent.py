@@ -35,6 +35,12 @@ class Packing:
         example: Example of each symbol, `[S]`.
         time: Position of each symbol in its example, `[S]`.
         sizes: Rows that still have a symbol at each time, at most T numbers.
+
+    Example:
+        >>> from seqssvae.nn.recurrent import pack
+        >>> packing = pack(torch.tensor([[4, 0], [5, 6]]), torch.tensor([1, 2]), torch.arange(2))
+        >>> packing.pad(packing.symbols).tolist(), packing.lengths.tolist()
+        ([[5, 6], [4, 4]], [2, 1])
     """
 
     order: Tensor

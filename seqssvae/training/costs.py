@@ -5,16 +5,21 @@ A real step takes one and a half to three times as long.
 """
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import nn
 
 from seqssvae import devices
-from seqssvae.config import Config, EstimatorName
+from seqssvae.config import Config, EstimatorName, ImportPath
 from seqssvae.data.prepare import Prepared
+from seqssvae.model.build import build
 from seqssvae.model.softmax import CHUNK_ELEMENTS
+from seqssvae.nn.ngram_lm import NGramLM
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +36,7 @@ class Cost(NamedTuple):
     megabytes: float
 
 
-def choose_estimator(config: Config, prepared: Prepared) -> EstimatorName:
+def choose_estimator(config: Config, prepared: Prepared) -> EstimatorName | ImportPath:
     """The estimator of a config; for "auto" an exact one, if its steps are cheap enough."""
     if config.estimator.name != "auto":
         return config.estimator.name
@@ -66,9 +71,23 @@ def estimate(config: Config, prepared: Prepared) -> Cost:
     encoding = model.encoder_layers * gates * encoder * (encoder + model.embedding_size)
     decoding = model.decoder_layers * gates * decoder**2 + decoder * vocabulary_size
     kept = read * (gates + 4) * encoder + written * model.decoder_layers * (gates + 5) * decoder
+    if model.class_ is not None:
+        networks = build(config, prepared)
+        bodies = {networks.encoder_y, networks.encoder_z}
+        read = (labelled + unlabelled) * mean_length
+        encoding, units = np.sum([products_and_units(body) for body in bodies], 0).tolist()
+        decoding, written_units = products_and_units(networks.decoder)
+        kept = read * units + written * (written_units - vocabulary_size)
     kept += min(CHUNK_ELEMENTS, written * vocabulary_size) + 3 * vocabulary_size * decoder
     operations = 6.0 * (read * encoding + written * decoding)  # forward 2, backward 4
     return Cost(decoder_rows, operations, BYTES * kept / 1e6)
+
+
+def products_and_units(network: nn.Module) -> tuple[int, int]:
+    """Multiplications of a network for a symbol, and what it keeps, if each matrix is used once."""
+    parts = (part for part in network.modules() if not isinstance(part, nn.Embedding | NGramLM))
+    sizes = [p.shape for part in parts for p in part.parameters(recurse=False) if p.dim() > 1]
+    return sum(map(math.prod, sizes)), sum(size[0] for size in sizes)
 
 
 def flops_per_second(device: torch.device) -> float:

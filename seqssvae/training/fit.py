@@ -11,11 +11,12 @@ from typing import Any
 from seqssvae import devices, distributed, progress
 from seqssvae.config import Config
 from seqssvae.data.corpus import Source
-from seqssvae.data.encode import describe_long_rows, unseen_share
+from seqssvae.data.encode import unseen_share
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.errors import Diverged, InputError, Interrupted
 from seqssvae.model.build import build
-from seqssvae.overrides import as_config, override
+from seqssvae.model.ssvae import SSVAE
+from seqssvae.overrides import as_config, override, with_class
 from seqssvae.runs.checkpoints import load_checkpoint, remove_checkpoints, save_checkpoint
 from seqssvae.runs.metrics import METRICS, append_metrics, cut_metrics, measure_metrics
 from seqssvae.runs.run import (
@@ -30,6 +31,7 @@ from seqssvae.runs.run import (
 from seqssvae.runs.tensorboard import check_tensorboard, write_scalars
 from seqssvae.storage.files import locked
 from seqssvae.training.costs import choose_estimator
+from seqssvae.training.messages import log_sizes
 from seqssvae.training.resume import (
     check_identity,
     check_ranks,
@@ -63,14 +65,15 @@ def fit(
     unlabelled: Source | None = None,
     resume: bool = False,
     start: str | Path | StartingRun | None = None,
+    build: Callable[..., SSVAE] | str | None = None,
     show_bar: bool = False,
 ) -> dict[str, Any]:
     """Train a model on a file and save it.
 
-    Nothing is written before the input is read and checked. `out` holds a checkpoint from the
-    first evaluation on, and after SIGTERM or SIGINT one of the step that was in progress. A resumed
-    run has the same weights and metrics, bit for bit, as an unbroken one on the same machine and
-    number of threads; for a finished run the summary is returned again.
+    Nothing is written before the input is read and checked. `out` holds a checkpoint from the first
+    evaluation on, and after SIGTERM or SIGINT one of the step in progress. A resumed run has the
+    weights and metrics, bit for bit, of an unbroken one on as many threads of the same machine; for
+    a finished run the summary is returned again.
 
     Processes started by torchrun share each step; all of them must see the same files. Resuming is
     exact also with another number of processes if that number times `training.accumulate` is the
@@ -83,29 +86,28 @@ def fit(
         out: The run's folder; new or empty, unless `resume`.
         unlabelled: More rows; their labels are not read.
         resume: Continue from the checkpoint in `out`, if there is one.
-        start: Folder of a finished run, whose weights are the first. Its symbols keep their ids and
-            its classes come first; the rows may have more of both. Rows that it generates stand for
-            classes that have less than half as many labels as its own on average. The summary's
-            `dev` has the accuracy on held-out rows of its classes before (`old_accuracy_before`)
-            and after (`old_accuracy`).
+        start: Folder of a finished run, whose weights are the first; the rows may have more symbols
+            and classes. Rows that it generates stand for classes with less than half as many labels
+            as its own on average. The summary's `dev` has the accuracy on held-out rows of its
+            classes before (`old_accuracy_before`) and after (`old_accuracy`).
+        build: Function that builds the networks, or its path: the setting `model.class`.
         show_bar: Show progress on stderr, see `seqssvae.progress`.
 
     Returns:
         A summary of the run, plain values only.
 
     Raises:
-        InputError: bad input, a folder with other files or in use by another training, or a
-            checkpoint of other settings or rows.
+        InputError: bad input, a folder of others or in use, a checkpoint of other settings or rows.
         Interrupted: a signal came; the checkpoint, or the finished run, is saved.
         RankLost: another process does not answer; `resume` continues from the checkpoint.
-        Diverged: too many steps in a row had numbers that are not finite; the best weights before
-            them are saved as a finished run.
+        Diverged: too many steps in a row had no finite numbers; the best weights are saved.
 
     Example:
         >>> summary = seqssvae.fit({"training.num_steps": 2}, data, run.parent / "example")
         >>> summary["num_labelled"], summary["stopped_by"]
         (32, 'steps')
     """
+    config = with_class(config, build)
     first = StartingRun.load(Path(start)) if isinstance(start, str | Path) else start
     config = as_config(config) if first is None else first.adapt(config)
     with distributed.joined(), contextlib.ExitStack() as held:
@@ -207,7 +209,7 @@ def _fit(
         _check(config, out, held, resume=resume)
         of_rows = None if start is None else start.of_rows
         prepared = prepare(config, source, unlabelled_source=unlabelled, start=of_rows)
-    _log_sizes(config, prepared)
+    log_sizes(config, prepared)
     of_run = None if start is None else start.contents.checksum
     if resume and is_finished(out):
         return _finished(out, config, prepared, of_run)
@@ -363,24 +365,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _log_sizes(config: Config, prepared: Prepared) -> None:
-    labelled, unlabelled, dev = prepared.labelled, prepared.unlabelled, prepared.dev
-    logger.info(
-        f"{len(labelled)} labelled rows, {len(unlabelled)} unlabelled, {len(dev)} held out; "
-        f"{len(prepared.labels.names)} classes, {len(prepared.vocabulary)} symbols; "
-        f"device {devices.resolve(config.training.device)}"
-    )
-    if num_truncated := labelled.num_truncated + unlabelled.num_truncated:
-        logger.info(describe_long_rows(num_truncated, config))
-    if num_lists := len(labelled.candidates):
-        what = "a list of labels: one of these, not all of them"
-        if prepared.labels.columns:
-            what = "labels of some columns alone, or a list of labels: one of these"
-        logger.info("%d rows have %s", num_lists, what)
-    for warning in prepared.warnings:
-        logger.warning(warning)
 
 
 def _checkpoint(out: Path) -> dict[str, Any] | None:

@@ -1,9 +1,15 @@
 """What is said of a training: an evaluation in a line, and warnings with advice."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from seqssvae import devices
 from seqssvae.config import Config, ModelConfig, ObjectiveConfig
+from seqssvae.data.encode import describe_long_rows
+from seqssvae.data.prepare import Prepared
+
+logger = logging.getLogger(__name__)
 
 IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
 
@@ -58,3 +64,22 @@ def format_metrics(record: Mapping[str, Any]) -> str:
     }
     shown = [form.format(record[key]) for key, form in names.items() if record.get(key) is not None]
     return f"step {record['step']:5d}  " + "  ".join(shown)
+
+
+def log_sizes(config: Config, prepared: Prepared) -> None:
+    """Log what is read, and warn of what is odd about it."""
+    labelled, unlabelled, dev = prepared.labelled, prepared.unlabelled, prepared.dev
+    logger.info(
+        f"{len(labelled)} labelled rows, {len(unlabelled)} unlabelled, {len(dev)} held out; "
+        f"{len(prepared.labels.names)} classes, {len(prepared.vocabulary)} symbols; "
+        f"device {devices.resolve(config.training.device)}"
+    )
+    if num_truncated := labelled.num_truncated + unlabelled.num_truncated:
+        logger.info(describe_long_rows(num_truncated, config))
+    if num_lists := len(labelled.candidates):
+        what = "a list of labels: one of these, not all of them"
+        if prepared.labels.columns:
+            what = "labels of some columns alone, or a list of labels: one of these"
+        logger.info("%d rows have %s", num_lists, what)
+    for warning in prepared.warnings:
+        logger.warning(warning)

@@ -90,7 +90,7 @@ class StartingRun:
         for name, value in wanted.items():
             if name not in FREE and got[name] != value:
                 raise InputError(
-                    f"model.{name}: wanted {value} as in {self.folder}, got {got[name]}"
+                    f"model.{name.rstrip('_')}: wanted {value} as in {self.folder}, got {got[name]}"
                 )
         vocabulary, before = self.contents.vocabulary, self.contents.config.data
         changes = {"vocabulary": vocabulary.kind, "normalise": vocabulary.form}
