@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pkgutil
 import shutil
 import sys
 from collections.abc import Callable
@@ -62,12 +63,10 @@ def data(tmp_path: Path) -> Path:
 
 
 def example(path: str, num_classes: int = 3, **changes: Any) -> SSVAE:
-    module, _, name = path.partition(":")
-    make = getattr(__import__(module), name)
     columns = {"a": 2, "b": 2} if num_classes == 4 else None
     settings = dataclasses.replace(SMALL, decoder_layers=2, **changes)
     sizes = {"vocabulary_size": 7, "num_classes": num_classes, "label_columns": columns}
-    model: SSVAE = make(settings, prior=None, **sizes)
+    model: SSVAE = pkgutil.resolve_name(path)(settings, prior=None, **sizes)
     if model.decoder.ngrams is not None:
         count_random_rows(model.decoder.ngrams)
     return model
@@ -123,13 +122,11 @@ def test_a_run_of_the_command_line_does_what_any_run_does(
 
 def test_python_takes_the_function(data: Path, tmp_path: Path) -> None:
     """As an argument and as a setting."""
-    from transformer_decoder import TransformerDecoder
-    from transformer_decoder import build as mine
-
+    mine = pkgutil.resolve_name(TRANSFORMER)
     fit(QUICK, data, tmp_path / "a", build=mine)
     fit({**QUICK, "model.class": mine}, data, tmp_path / "b")
     models = [seqssvae.load(tmp_path / name, "cpu") for name in "ab"]
-    assert isinstance(models[0].model.decoder, TransformerDecoder)
+    assert type(models[0].model.decoder).__name__ == "TransformerDecoder"
     for name, weight in models[0].model.state_dict().items():
         assert torch.equal(weight, models[1].model.state_dict()[name]), name
     assert models[0].generate("left", 3, seed=1) == models[1].generate("left", 3, seed=1)
