@@ -15,12 +15,15 @@ from torch import Tensor
 
 import seqssvae
 from seqssvae.cli import main
+from seqssvae.compare.same_encoder import fit_pretrained
 from seqssvae.config import ModelConfig
 from seqssvae.data.batches import Batch
 from seqssvae.data.prepare import Prepared
+from seqssvae.data.vocabulary import CharacterVocabulary
 from seqssvae.errors import InputError
 from seqssvae.estimators import Estimator, FusedEnum, build_estimator
 from seqssvae.model.build import build, build_model
+from seqssvae.model.grow import copy_weights
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.training.costs import estimate
 from seqssvae.training.fit import fit
@@ -62,10 +65,14 @@ def data(tmp_path: Path) -> Path:
     return write_two_classes(tmp_path / "rows.jsonl")
 
 
-def example(path: str, num_classes: int = 3, **changes: Any) -> SSVAE:
+def example(path: str, num_classes: int = 3, *, vocabulary_size: int = 7, **changes: Any) -> SSVAE:
     columns = {"a": 2, "b": 2} if num_classes == 4 else None
     settings = dataclasses.replace(SMALL, decoder_layers=2, **changes)
-    sizes = {"vocabulary_size": 7, "num_classes": num_classes, "label_columns": columns}
+    sizes = {
+        "vocabulary_size": vocabulary_size,
+        "num_classes": num_classes,
+        "label_columns": columns,
+    }
     model: SSVAE = pkgutil.resolve_name(path)(settings, prior=None, **sizes)
     if model.decoder.ngrams is not None:
         count_random_rows(model.decoder.ngrams)
@@ -159,6 +166,18 @@ def test_a_run_is_refused_without_its_module_or_with_others_weights(
     assert f"run: model.class: {wanted}, got ModuleNotFoundError: No module named" in refusal()
 
 
+def test_inputs_by_symbol_cannot_grow() -> None:
+    """Rows of weights can, for `train --from`; the order of columns is not known."""
+    small, large = (example(TRANSFORMER, vocabulary_size=size) for size in (7, 9))
+    copy_weights(large, small, CharacterVocabulary("abcde"))
+    embeddings = [m.get_parameter("decoder.embedding.weight") for m in (large, small)]
+    assert torch.equal(embeddings[0][:7], embeddings[1])
+    for model in (small, large):
+        model.decoder.add_module("more", torch.nn.Linear(model.vocabulary_size, 2))
+    with pytest.raises(InputError, match=r"^start: wanted decoder.more.weight with a row for each"):
+        copy_weights(large, small, CharacterVocabulary("abcde"))
+
+
 def wrong_size(settings: ModelConfig, *, num_classes: int, **sizes: Any) -> SSVAE:
     return build_model(settings, num_classes=num_classes + 1, **sizes)
 
@@ -207,6 +226,12 @@ def test_an_estimator_of_ones_own(
     (row,) = (row for row in rows if row["estimator"] == path)
     exact = next(row for row in rows if row["estimator"] == "fused-enum")
     assert row["value"] == pytest.approx(exact["value"] / 2) and not row["agrees"]
+
+
+def test_only_ours_is_pretrained() -> None:
+    """The arm of `compare` that trains states of the encoder as a language model."""
+    with pytest.raises(InputError, match="^arm pretrained: wanted the recurrent encoder of"):
+        fit_pretrained(config(model__class=CONVOLUTIONAL), prepared())
 
 
 @pytest.mark.parametrize("name", ["Prepared", "wrong_size"])

@@ -101,9 +101,6 @@ class PairELBO(Estimator, abc.ABC):
         total = total + scaled(prior_and_entropy, batch).mean(0).sum()
         return -(total + ssvae.auxiliary(features, log_prob, batch).mean(0).sum())
 
-    def _get_trace(self, *_: Any) -> Any:
-        raise NotImplementedError("this estimator is in closed form and runs no trace")
-
     def _weighted_sum(
         self,
         ssvae: SSVAE,

@@ -54,6 +54,9 @@ class Estimator(ELBO, abc.ABC):
             TypeError: `model` and `guide` are not the bound methods of one SSVAE.
         """
 
+    def _get_trace(self, *_: Any) -> Any:
+        raise NotImplementedError("this estimator is in closed form and runs no trace")
+
     def loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], batch: Batch, *args: Any
     ) -> float:

@@ -106,8 +106,8 @@ class TraceEnum(Estimator, TraceEnum_ELBO):
         return with_the_same_noise
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
-        run: Any = super()._get_trace
-        model_trace, guide_trace = run(model, guide, args, kwargs)
+        run: Any = TraceEnum_ELBO._get_trace  # not that of `Estimator`, which has no trace
+        model_trace, guide_trace = run(self, model, guide, args, kwargs)
         if self.analytic_kl:
             self._put_analytic_kl(model_trace, guide_trace)
         return model_trace, guide_trace

@@ -8,6 +8,7 @@ from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.recurrent_decoder import RecurrentDecoder
 from seqssvae.nn.words import tabulate_words
 
+OUTPUT = tuple(map("decoder.{}.".format, ("output", "class_bias", "ngrams")))  # of any decoder
 INPUTS = "decoder.rnn.weight_ih_l0"  # columns of embedding, classes and z
 
 
@@ -37,8 +38,8 @@ def copy_weights(model: SSVAE, source: SSVAE, vocabulary: Vocabulary) -> None:
             continue
         if name.startswith(("head_y.", "ngrams.")):
             value.zero_()
-        is_own = name.startswith("decoder.") and not isinstance(source.decoder, RecurrentDecoder)
-        if is_own and part.shape[1:] != value.shape[1:]:
+        is_ours = isinstance(source.decoder, RecurrentDecoder) or not name.startswith("decoder.")
+        if not is_ours and not name.startswith(OUTPUT) and part.shape[1:] != value.shape[1:]:
             raise InputError(
                 f"start: wanted {name} with a row for each symbol or class, got columns of them; "
                 "rows with symbols and classes of the run alone can start from it"
