@@ -246,6 +246,21 @@ def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     assert abs(difference - (vae[0] - plain[0])) < 0.011
 
 
+def test_decoders_of_as_many_weights_are_compared(tmp_path: Path) -> None:
+    """`decoders.py`: the Transformer of the documentation is at most a tenth larger or smaller."""
+    write_words(tmp_path / "words.jsonl", 15)
+    flags = [*QUICK, "--model.decoder_size", 96]
+    shown = run_experiment("decoders.py", "words.jsonl", *flags, folder=tmp_path)
+    rows = re.findall(r"^\| words \| (\d) \| (\w+) \| ([\d,]+) \| ([\d.]+) ", shown, re.MULTILINE)
+    assert [row[:2] for row in rows] == [
+        (order, name) for order in "05" for name in ("recurrent", "Transformer")
+    ]
+    sizes = [int(row[2].replace(",", "")) for row in rows]
+    for recurrent, other in (sizes[:2], sizes[2:]):
+        assert abs(other / recurrent - 1) < 0.1
+    assert all(0.5 < float(row[3]) < 5 for row in rows)
+
+
 def test_growth_of_memory_is_measured(tmp_path: Path) -> None:
     """`soak.py` runs its rounds, and fails where memory grew by more than the limit."""
     shown = run_experiment(
