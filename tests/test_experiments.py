@@ -258,7 +258,7 @@ def test_decoders_of_as_many_weights_are_compared(tmp_path: Path) -> None:
     sizes = [int(row[2].replace(",", "")) for row in rows]
     for recurrent, other in (sizes[:2], sizes[2:]):
         assert abs(other / recurrent - 1) < 0.1
-    assert all(0.5 < float(row[3]) < 5 for row in rows)
+    assert all(0.5 < float(row[3]) < 10 for row in rows)  # hardly trained
 
 
 def test_growth_of_memory_is_measured(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Halved(Estimator):
     kind = "exact"
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(max_plate_nesting=1)
+        super().__init__(max_plate_nesting=1)  # type: ignore[no-untyped-call]
         self.exact = FusedEnum(**options)
 
     def differentiable_loss(

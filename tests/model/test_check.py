@@ -1,5 +1,7 @@
 """The checks pass for sound networks, and each fails for one that is broken in just its way."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -123,7 +125,7 @@ EVERYWHERE = {"rows", "padding", "steps", "expanded batch"}
     ],
 )
 def test_a_broken_decoder_fails_its_checks(broken: type[RecurrentDecoder], found: set[str]) -> None:
-    sizes = {"vocabulary_size": 7, "num_classes": 3, "latent_size": 2}
+    sizes: dict[str, Any] = {"vocabulary_size": 7, "num_classes": 3, "latent_size": 2}
     decoder = broken(**sizes, embedding_size=4, hidden_size=4)
     with pytest.raises(ValueError) as caught:
         check_decoder(decoder)
@@ -144,7 +146,7 @@ class BrokenEncoder(Encoder):
         count = lengths if self.kind == "empty row" else lengths.clamp(min=1)
         if self.kind == "padding":
             is_inside, count = torch.ones_like(is_inside), torch.full_like(lengths, x.shape[1])
-        mean = (self.embedding(x) * is_inside.unsqueeze(-1)).sum(1) / count.unsqueeze(1)
+        mean: Tensor = (self.embedding(x) * is_inside.unsqueeze(-1)).sum(1) / count.unsqueeze(1)
         return mean - mean.mean(0) if self.kind == "rows" else mean
 
 
@@ -163,7 +165,7 @@ def test_an_encoder_that_mixes_rows_fails() -> None:
 
 def test_parts_of_ones_own_are_taken_for_those_of_the_config() -> None:
     decoder, encoder = make_decoder(2), BrokenEncoder("none")
-    sizes = {"vocabulary_size": 7, "num_classes": 2}
+    sizes: dict[str, Any] = {"vocabulary_size": 7, "num_classes": 2}
     model = build_model(SMALL, **sizes, encoders=(encoder, encoder), decoder=decoder)
     assert model.decoder is decoder and model.encoder_y is model.encoder_z is encoder
     assert build_model(SMALL, **sizes, decoder=decoder).encoder_y.num_features == 8
