@@ -25,21 +25,12 @@ from seqssvae.inference.classify import fitted_weights, mode_powers
 from seqssvae.inference.conformal import HeldOut, greatest_losses, label_sets
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
 from seqssvae.inference.explain import explain_rows
-from seqssvae.inference.generate import (
-    LARGEST_SEED,
-    RADIUS,
-    REWRITING,
-    Decoding,
-    Generation,
-    Options,
-    classes_of,
-    generate,
-    interpolate,
-    transfer,
-)
+from seqssvae.inference.generate import classes_of, generate, interpolate, transfer
 from seqssvae.inference.novelty import log_prob
 from seqssvae.inference.predict import add_columns, classify_table, encode_table
 from seqssvae.inference.tally import measure_columns
+from seqssvae.inference.writing import options as writing
+from seqssvae.inference.writing.options import LARGEST_SEED, Generation, Options, Transfer
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.runs.pretrained import Pretrained
 from seqssvae.runs.run import RunContents, load_run, restore_model
@@ -331,8 +322,8 @@ class TrainedModel(Pretrained):
                 model without classes, or for the likeliest class of `like`.
             n: Number of sequences.
             options: prefix, strategy ("sample", "greedy", "beam"), temperature, top_k, top_p,
-                best_of, width, constraint, min_length, max_length, seed; like, radius, unique. They
-                are the flags of `seqssvae generate`.
+                guidance, best_of, width, constraint, min_length, max_length, seed; like, radius,
+                unique. They are the flags of `seqssvae generate`.
 
         Raises:
             InputError: an unknown label, a number out of range, or nothing that fits the options.
@@ -351,9 +342,9 @@ class TrainedModel(Pretrained):
         **options: Unpack[Generation],
     ) -> Iterator[str | list[str]]:
         """As `generate`, some thousand sequences at a time."""
-        like, radius = options.pop("like", None), options.pop("radius", RADIUS)
+        like, radius = options.pop("like", None), options.pop("radius", writing.RADIUS)
         near, unique = None, options.pop("unique", False)
-        decoding = self._decoding("generate", options)
+        decoding = self._decoding("generate", options, writing.WRITING)
         if like is not None:
             encoded = self.encode([like])
             near = encoded["loc"][0], radius
@@ -363,22 +354,25 @@ class TrainedModel(Pretrained):
         return generate(self.model, self.vocabulary, n, y, decoding, near=near, unique=unique)
 
     def transfer(
-        self, sequences: Sequences, to: str, **options: Unpack[Options]
+        self, sequences: Sequences, to: str, **options: Unpack[Transfer]
     ) -> list[str | list[str]]:
         """Rewrite each sequence under another label: the same z, another y.
 
         Args:
             sequences: As in `classify`.
             to: The label; of several columns some of them, of which the others stay.
-            options: As of `generate`; by default the best of 16 samples at temperature 0.8.
+            options: As of `generate`, and `keep`; by default the best of 32 samples at temperature
+                0.8.
 
         Example:
             >>> len(seqssvae.load(run).transfer(["abab"], to="right"))
             1
         """
-        decoding = self._decoding("transfer", {**REWRITING, **options})
+        keep = options.pop("keep", writing.KEEP)
+        decoding = self._decoding("transfer", options, writing.REWRITING)
         rows, y = self.read_sequences(sequences), self.labels.fitting(to) or ()
-        return list(map(self.vocabulary.decode, transfer(self.model, rows, decoding, to=y)))
+        written = transfer(self.model, rows, decoding, to=y, keep=keep)
+        return list(map(self.vocabulary.decode, written))
 
     def interpolate(
         self,
@@ -402,7 +396,7 @@ class TrainedModel(Pretrained):
             >>> len(seqssvae.load(run).interpolate("ab", "abababab", steps=4))
             4
         """
-        decoding = self._decoding("interpolate", {**REWRITING, **options})
+        decoding = self._decoding("interpolate", options, writing.REWRITING)
         rows = self.read_sequences([a, b])
         y = None if label is None else self.labels.fitting(label)
         written = interpolate(self.model, rows, decoding, steps=steps, y=y)
@@ -503,10 +497,11 @@ class TrainedModel(Pretrained):
             checksum=contents.checksum,
         )
 
-    def _decoding(self, what: str, options: Options) -> Decoding:
+    def _decoding(self, what: str, options: Options, defaults: Options) -> writing.Decoding:
         self.require_decoder(what)
         longest = int(self.config.data.max_length * EXTRA_LENGTH)
-        return Decoding.of_options(self.vocabulary, longest, **options)
+        every: Options = {**defaults, **options}
+        return writing.Decoding.of_options(self.vocabulary, longest, **every)
 
 
 def _check_samples(num_samples: int, seed: int, *, least: int = 0) -> None:

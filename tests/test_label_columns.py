@@ -20,7 +20,7 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import prepare
 from seqssvae.data.sources import read_source, read_with_labels
 from seqssvae.errors import InputError
-from seqssvae.inference.generate import Decoding
+from seqssvae.inference.writing.options import Decoding
 from seqssvae.model.build import build
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.overrides import override

@@ -1,5 +1,9 @@
 """Generate sequences of a label, each with its own z from p(z).
 
+A sample of p(x|y) is accepted with probability q(y|x)^G, else another one is drawn, up to 16 times:
+accepted ones are samples of p(x|y) q(y|x)^G / Z. --guidance 0 is plain p(x|y), without the time
+that this takes.
+
 --label a=0.7,b=0.3 blends labels. --like draws z near that of a sequence. --constraint decodes only
 sequences that match a regular expression, by leaving out the symbols after which none could; of
 tokens, it is matched with a space between them.

@@ -176,7 +176,7 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
 def add_decoding(
     parser: argparse.ArgumentParser, *, temperature: float = 1.0, best_of: int = 1
 ) -> None:
-    """Declare the flags of `seqssvae.inference.generate.Options`, with these defaults."""
+    """Declare the flags of `seqssvae.inference.writing.options.Options`, with these defaults."""
     strategies, decoding = ("sample", "greedy", "beam"), parser.add_argument_group("decoding")
     for name, options in {
         "prefix": {"default": "", "metavar": "S", "help": "prefix of every sequence"},
@@ -189,6 +189,10 @@ def add_decoding(
         "top-p": {
             **{"type": float, "default": 1.0, "metavar": "P"},
             "help": "keep the most probable, P in total",
+        },
+        "guidance": {
+            **{"type": float, "default": 3.0, "metavar": "G"},
+            "help": "of a label: samples of p(x|y) q(y|x)^G, or best by it too; 0: of p(x|y)",
         },
         "best-of": _whole(best_of, "N", "samples of which the best one is kept"),
         "width": _whole(8, "W", "width of the beam"),
@@ -206,8 +210,9 @@ def _whole(default: int | None, metavar: str, help: str) -> dict[str, Any]:
 
 def decoding_options(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     """What the flags of `add_decoding` say, for a model with symbols of a kind."""
-    names = "prefix strategy temperature top_k top_p best_of width constraint min_length max_length"
-    options = {name: getattr(arguments, name) for name in (*names.split(), "seed")}
+    names = "prefix strategy temperature top_k top_p guidance best_of width constraint"
+    lengths = ("min_length", "max_length", "seed")
+    options = {name: getattr(arguments, name) for name in (*names.split(), *lengths)}
     if kind == "tokens":
         options["prefix"] = options["prefix"].split()
     return options

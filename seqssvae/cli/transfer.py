@@ -1,6 +1,7 @@
 """Rewrite texts under another label: the same z, another y. Tokens are separated by spaces.
 
-By default the best of several samples: by log p(x | y, z) per symbol and by length, a loop last.
+By default the best of several samples: by log p(x | y, z) per symbol, by length, by log q(y | x),
+and by what it keeps of the text; a loop is last.
 """
 
 import argparse
@@ -13,12 +14,14 @@ from seqssvae.cli.settings import add_decoding, decoding_options, load_for_texts
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to rewrite")
     parser.add_argument("--to", required=True, metavar="L", help="label to rewrite them under")
-    add_decoding(parser, temperature=0.8, best_of=16)
+    weight = "weight of what is kept of the text; 0: nothing but z is"
+    parser.add_argument("--keep", type=float, default=4.0, metavar="K", help=weight)
+    add_decoding(parser, temperature=0.8, best_of=32)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_for_texts(arguments)
     options = decoding_options(arguments, model.vocabulary.kind)
     texts = model.reader.split_texts(arguments.texts)
-    sequences = model.transfer(texts, to=arguments.to, **options)
+    sequences = model.transfer(texts, to=arguments.to, keep=arguments.keep, **options)
     return {"to": arguments.to, "sequences": shown(sequences)}

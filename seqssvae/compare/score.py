@@ -35,7 +35,7 @@ from seqssvae.data.rows import MAX_SYMBOLS
 from seqssvae.data.sources import read_corpus_like
 from seqssvae.data.vocabulary import CharacterVocabulary, TokenVocabulary
 from seqssvae.errors import InputError
-from seqssvae.inference.generate import Options
+from seqssvae.inference.writing.options import Options
 from seqssvae.nn.ngram_counts import NGramCounts
 from seqssvae.nn.ngram_lm import NGramLM
 from seqssvae.runs.run import training_files

@@ -1,7 +1,5 @@
 """Label swaps: does y determine the class, by another classifier, and how much of x does z keep?"""
 
-from collections.abc import Sequence
-from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from seqssvae.data.encode import encode_corpus
 from seqssvae.data.sources import read_corpus_like
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import GENERATED
+from seqssvae.inference.writing.rerank import kept_share
 from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel
 
@@ -74,14 +73,6 @@ def measure_swaps(
         "swap_kept": float(np.mean(list(map(kept_share, originals, rewritten)))),
         "swap_kept_by_chance": float(np.mean(list(map(kept_share, originals, others)))),
     }
-
-
-def kept_share(before: str | Sequence[str], after: str | Sequence[str]) -> float:
-    """2 M / T: M characters or tokens in matching blocks, of T in both (Ratcliff 1988).
-
-    1 for equal sequences, also for two empty ones, and 0 if no symbol is kept.
-    """
-    return SequenceMatcher(None, before, after, autojunk=False).ratio()
 
 
 def _labelled(

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from seqssvae import progress
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.errors import InputError
-from seqssvae.inference.constraint import Limits
-from seqssvae.inference.noise import Noise
+from seqssvae.inference.writing.constraint import Limits, Pull
+from seqssvae.inference.writing.noise import Noise
 from seqssvae.nn.decoder import Decoder, DecoderState
 from seqssvae.nn.precision import products
 from seqssvae.shapes import wide
@@ -102,7 +102,7 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
     prefix: Sequence[int] = (),
-    limits: Limits | None = None,
+    limits: Limits | Pull | None = None,
     generator: torch.Generator | None = None,
     streams: Sequence[int] | None = None,
     num_rows: int = NUM_ROWS,
@@ -259,7 +259,7 @@ def _extend_all(
     y: Tensor | None,
     max_length: int,
     prefix: Sequence[int],
-    limits: Limits | None,
+    limits: Limits | Pull | None,
     num_rows: int,
     choose: Callable[[Tensor, Tensor, int], Tensor],
 ) -> list[list[int]]:

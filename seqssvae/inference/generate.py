@@ -1,10 +1,8 @@
 """New sequences: from the prior or near a sequence, under another label, between two sequences."""
 
-import dataclasses
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -15,159 +13,21 @@ from seqssvae import progress
 from seqssvae.data.batches import Batch, collate, evaluation_batches
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
-from seqssvae.data.rows import MAX_SYMBOLS
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
-from seqssvae.inference.constraint import Automaton, Limits, compile_constraint
-from seqssvae.inference.decode import (
-    GENERATED,
-    beam,
-    check_prefix,
-    evaluation_mode,
-    greedy,
-    sample,
-)
+from seqssvae.inference.decode import GENERATED, evaluation_mode
 from seqssvae.inference.latent import encode_z
-from seqssvae.inference.noise import standard_normal
-from seqssvae.inference.rerank import Like, choose_best
+from seqssvae.inference.writing.constraint import Pull
+from seqssvae.inference.writing.noise import standard_normal
+from seqssvae.inference.writing.options import Decoding, check_weight
+from seqssvae.inference.writing.rerank import Like, choose_best, guided
 from seqssvae.model.ssvae import SSVAE
 
 logger = logging.getLogger(__name__)
 
-MAX_WIDTH = 1_000_000  # of a beam
 MAX_SEQUENCES = 10_000_000  # that are generated in a call
-MAX_BEST_OF = 10_000
-LARGEST_SEED = 2**63 - 1
 CHUNK_ROWS = 4096  # that are decoded between two of `unique`'s comparisons
-
-
-class Options(TypedDict, total=False):
-    """How sequences are written.
-
-    Attributes:
-        prefix: First symbols of each sequence.
-        strategy: "sample", "greedy" or "beam".
-        temperature: Temperature of sampled symbols; below 1 is nearer to greedy.
-        top_k: Sample from the k likeliest symbols; 0 for all.
-        top_p: Sample from the likeliest symbols with this total probability.
-        best_of: Samples of which the best one is kept.
-        width: Width of the beam.
-        min_length: Fewest symbols of a sequence.
-        max_length: Most symbols of a sequence, EOS included; None for half more than in training.
-        constraint: Regular expression that each sequence matches as a whole, in the syntax of `re`,
-            without lookaround and backreferences; of tokens, with a space between them.
-        seed: The same seed gives the same sequences; 0 or more.
-    """
-
-    prefix: str | Sequence[str]
-    strategy: str
-    temperature: float
-    top_k: int
-    top_p: float
-    best_of: int
-    width: int
-    min_length: int
-    max_length: int | None
-    constraint: str | None
-    seed: int
-
-
-class Generation(Options, total=False):
-    """As `Options`, and which z new sequences have.
-
-    Attributes:
-        like: A sequence, near whose own z theirs are; they have its likeliest label by default.
-        radius: Standard deviation of z around that, in units of the prior's; 0: exactly its z.
-        unique: Leave out sequences that came before.
-    """
-
-    like: str | Sequence[str] | None
-    radius: float
-    unique: bool
-
-
-RADIUS = 0.5
-REWRITING: Options = {"temperature": 0.8, "best_of": 16}  # the same z: loops, if the likeliest
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoding:
-    """As `Options`, in the symbols of a model, and checked.
-
-    Attributes:
-        prefix: Symbol ids.
-        limits: `min_length` and `constraint`, if one of them is given.
-    """
-
-    max_length: int
-    prefix: Sequence[int] = ()
-    strategy: str = "sample"
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    best_of: int = 1
-    width: int = 8
-    limits: Limits | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.strategy not in ("sample", "greedy", "beam"):
-            raise InputError(f"strategy: wanted sample, greedy or beam, got {self.strategy}")
-        check_whole("seed", self.seed, 0, LARGEST_SEED)
-        check_whole("top_k", self.top_k, 0, LARGEST_SEED)
-        check_whole("max_length", self.max_length, 1, MAX_SYMBOLS)
-        check_whole("best_of", self.best_of, 1, MAX_BEST_OF)
-        check_whole("width", self.width, 1, MAX_WIDTH)
-
-    @classmethod
-    def of_options(cls, vocabulary: Vocabulary, longest: int, **options: Unpack[Options]) -> Self:
-        """What options mean for a vocabulary; sequences have at most `longest` symbols by default.
-
-        Raises:
-            InputError: an unknown strategy, a number out of range, or nothing that fits.
-        """
-        given: dict[str, Any] = {**options}
-        prefix, pattern = given.pop("prefix", ""), given.pop("constraint", None)
-        least, most = given.pop("min_length", 0), given.pop("max_length", None)
-        ids = vocabulary.encode(prefix) if prefix else []
-        plain = cls(longest if most is None else most, ids, **given)
-        check_whole("min_length", least, 0, plain.max_length)
-        check_prefix(ids, plain.max_length)
-        if not least and pattern is None:
-            return plain
-        automaton = Automaton.of_any(len(vocabulary))
-        if pattern is not None:
-            automaton = compile_constraint(pattern, vocabulary)
-        limits = Limits(automaton, min_length=least, max_length=plain.max_length, prefix=ids)
-        return dataclasses.replace(plain, limits=limits)
-
-    @property
-    def num_candidates(self) -> int:
-        """Paths from which each sequence is chosen."""
-        return self.best_of if self.strategy == "sample" else 1
-
-    def write(
-        self, model: SSVAE, z: Tensor, y: Tensor | None, streams: Sequence[int]
-    ) -> list[list[int]]:
-        """A path for each z `[N, Z]` and y, a sampled one by the noise of its stream."""
-        lengths: dict[str, Any] = {"max_length": self.max_length, "prefix": self.prefix}
-        lengths["limits"] = self.limits
-        if self.strategy == "greedy":
-            return greedy(model.decoder, z, y, **lengths)
-        if self.strategy == "beam":
-            found = beam(model.decoder, z, y, width=self.width, **lengths)
-            return found.sequences
-        return sample(
-            model.decoder,
-            z,
-            y,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            generator=torch.Generator().manual_seed(self.seed),
-            streams=streams,
-            **lengths,
-        )
+FURTHER_TRY = 2**44  # from the stream of a sequence to that of its next try
 
 
 def classes_of(
@@ -211,26 +71,20 @@ def generate(
         InputError: a number out of range.
     """
     check_whole("n", n, 0, MAX_SEQUENCES)
-    if near is not None and not 0 <= near[1] < np.inf:
-        raise InputError(f"radius: wanted a number of 0 or more, got {near[1]}")
+    if near is not None:
+        check_weight("radius", near[1])
     each, seen = decoding.num_candidates, set[object]()
     size = max(1, CHUNK_ROWS // each)
     with progress.task(GENERATED, n * each):  # `decode` counts them
         for start in range(0, sys.maxsize if unique else n, size):
             stop = start + size if unique else min(start + size, n)
-            streams = range(start * each, stop * each)
-            drawn = standard_normal(decoding.seed, streams, model.latent_size)
-            z = torch.from_numpy(drawn if near is None else near[0] + near[1] * drawn)
-            z = z.to(model.prior_logits)
             of_each = y
             if isinstance(y, np.ndarray) and y.dtype.kind == "i":
                 drawn = np.random.default_rng([decoding.seed]).random(stop)[start:]
                 prior = model.prior_logits.exp().cpu().double().numpy()[y].cumsum()
                 of_each = y[np.searchsorted(prior, drawn * prior[-1], side="right")].repeat(each)
-            classes = _classes(model, of_each, len(z))
-            paths = decoding.write(model, z, classes, streams)
-            if each > 1:
-                paths = choose_best(model, paths, z, classes, each)
+            classes = _classes(model, of_each, (stop - start) * each)
+            paths = _sampled(model, range(start * each, stop * each), classes, decoding, near)
             new = list(map(vocabulary.decode, paths))
             if unique:
                 by_key = {str(one): one for one in new if str(one) not in seen}
@@ -245,12 +99,52 @@ def generate(
         )
 
 
+def _sampled(
+    model: SSVAE,
+    streams: Sequence[int],
+    y: Tensor | None,
+    decoding: Decoding,
+    near: tuple[NDArray[np.floating], float] | None,
+) -> list[list[int]]:
+    """Sequences by streams, each from its own z; of `best_of`, the best one of these that follow.
+
+    y is as of `_classes`, the others as of `generate`.
+    """
+
+    def write(streams: Sequence[int], y: Tensor | None) -> tuple[list[list[int]], Tensor]:
+        drawn = standard_normal(decoding.seed, streams, model.latent_size)
+        z = torch.from_numpy(drawn if near is None else near[0] + near[1] * drawn)
+        z = z.to(model.prior_logits)
+        return decoding.write(model, z, y, streams), z
+
+    each = decoding.num_candidates
+    if each > 1:
+        paths, z = write(streams, y)
+        return choose_best(model, paths, z, y, each, guidance=decoding.guidance)
+    if decoding.strategy != "sample" or y is None or y.dim() > 1 or not decoding.guidance:
+        return write(streams, y)[0]
+
+    def write_again(rows: NDArray[np.int64], number: int) -> list[list[int]]:
+        if number:
+            with progress.task(GENERATED) as task:
+                task.advance(-len(rows))  # they were counted when they were first written
+        again = [streams[row] + number * FURTHER_TRY for row in rows.tolist()]
+        return write(again, y[rows])[0]
+
+    def uniform(row: int, number: int) -> float:
+        stream = streams[row] + number * FURTHER_TRY
+        return float(np.random.default_rng([decoding.seed, stream, 1]).random())
+
+    return guided(model, write_again, y.cpu().numpy(), decoding.guidance, uniform)
+
+
 def transfer(
     model: SSVAE,
     rows: EncodedRows,
     decoding: Decoding,
     *,
     to: int | Sequence[int],
+    keep: float = 0.0,
     batch_size: int = 256,
 ) -> list[list[int]]:
     """Rewrite each sequence under another label: the same z, another y.
@@ -263,6 +157,7 @@ def transfer(
         rows: The rows; their own labels are not read.
         decoding: How they are written.
         to: The new class, or several, of which a row gets its likeliest by q(y | x).
+        keep: See `Transfer`; of sampled sequences, where there are several to choose from.
         batch_size: Rows that are encoded at once.
 
     Returns:
@@ -271,12 +166,13 @@ def transfer(
     Raises:
         InputError: the model has no such class.
     """
+    check_weight("keep", keep)
     among = _check_classes(model, to)
     written: list[list[int]] = [[] for _ in range(len(rows))]
     with progress.task(GENERATED, len(rows) * decoding.num_candidates):
         for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
             (loc, _), y = encode_z(model, batch), _likeliest(model, batch, among)
-            like = Like.of_rows([rows.row(int(i)) for i in indices])
+            like = Like.of_rows([rows.row(int(i)) for i in indices], keep)
             for index, ids in zip(indices, _rewrite(model, loc, y, decoding, like), strict=True):
                 written[int(index)] = ids
     return written
@@ -333,8 +229,13 @@ def _rewrite(
     z = z.repeat_interleave(each, 0)
     streams = [first + number for first in like.streams for number in range(each)]
     classes = _classes(model, y, len(z))
-    paths = decoding.write(model, z, classes, streams)
-    return paths if each == 1 else choose_best(model, paths, z, classes, each, like)
+    if each == 1:
+        return decoding.write(model, z, classes, streams)
+    pull = None
+    if like.sources:
+        pull = Pull(like.sources, each, limits=decoding.limits, num_before=len(decoding.prefix))
+    paths = decoding.write(model, z, classes, streams, pull)
+    return choose_best(model, paths, z, classes, each, like, decoding.guidance)
 
 
 def _classes(

@@ -18,8 +18,9 @@ from seqssvae.data.encode import encode_given
 from seqssvae.data.prepare import Prepared, Start
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import fitted_weights
-from seqssvae.inference.generate import Decoding, generate
+from seqssvae.inference.generate import generate
 from seqssvae.inference.predict import classify_table
+from seqssvae.inference.writing.options import Decoding
 from seqssvae.model.grow import copy_weights
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.overrides import override

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from seqssvae.compare.baselines import BASELINES, Task
-from seqssvae.compare.swaps import JUDGE, kept_share, measure_swaps
+from seqssvae.compare.swaps import JUDGE, measure_swaps
 from seqssvae.errors import InputError
+from seqssvae.inference.writing.rerank import kept_share
 from seqssvae.trained import TrainedModel, load
 from tests.support.fixtures import SmallRun
 from tests.support.rows import write_rows

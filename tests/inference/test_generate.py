@@ -12,8 +12,10 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.vocabulary import EOS, CharacterVocabulary
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, greedy, sample
-from seqssvae.inference.generate import Decoding, generate, interpolate, transfer
+from seqssvae.inference.generate import generate, interpolate, transfer
 from seqssvae.inference.latent import encode_z
+from seqssvae.inference.writing.options import Decoding
+from seqssvae.inference.writing.rerank import kept_share, label_log_prob
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import FACTORISATIONS, make_model, sharpen, stepwise_log_prob
 from tests.support.rows import make_rows, random_rows
@@ -146,6 +148,45 @@ def test_the_best_of_several_is_one_of_them() -> None:
     assert best[:3] == _generate(model, 3, 0, _decoding(best_of=4)) and best != plain[::4]
 
 
+def test_guidance_keeps_what_is_accepted_and_makes_the_label_likelier() -> None:
+    model = sharpen(make_model(2))
+    plain = _generate(model, 300, 0, _decoding())
+    found = _generate(model, 300, 0, _decoding(guidance=3.0))
+    assert found[:5] == _generate(model, 5, 0, _decoding(guidance=3.0))  # not by how many there are
+    same = np.mean([one == other for one, other in zip(plain, found, strict=True)])
+    assert 0.02 < same < 0.98
+
+    def agreement(texts: list[str]) -> float:
+        paths = [VOCABULARY.encode(text) for text in texts]
+        return float(np.exp(label_log_prob(model, paths, np.zeros(len(paths), np.int64))).mean())
+
+    assert agreement(found) > agreement(plain) + 0.01
+    blend = np.array([0.5, 0.5])  # no single class to ask for
+    want = _generate(model, 30, blend, _decoding())
+    assert _generate(model, 30, blend, _decoding(guidance=3.0)) == want
+    drawn = np.array([0, 1])
+    several = _generate(model, 60, drawn, _decoding(guidance=3.0))
+    assert several[:7] == _generate(model, 7, drawn, _decoding(guidance=3.0))
+
+
+def test_transfer_keeps_more_of_the_source_the_more_it_is_told_to() -> None:
+    model, rows = sharpen(make_model(3)), random_rows([-1] * 40, 0)
+    sources = [rows.row(i)[:-1].tolist() for i in range(len(rows))]
+    kept = []
+    for keep in (0.0, 2.0, 50.0):
+        found = transfer(model, rows, _decoding(best_of=16, temperature=2.0), to=1, keep=keep)
+        kept.append(np.mean([kept_share(a, b) for a, b in zip(sources, found, strict=True)]))
+    assert kept[0] + 0.05 < kept[1] < kept[2] and kept[2] > 0.7
+    decoding = _decoding(best_of=16, constraint="[ab]*", prefix="b")
+    for path in transfer(model, rows, decoding, to=1, keep=5.0):
+        assert re.fullmatch("b[ab]*", str(VOCABULARY.decode(path)))
+    some = transfer(model, rows.take([7, 2]), decoding, to=1, keep=5.0)
+    every = transfer(model, rows, decoding, to=1, keep=5.0, batch_size=8)
+    assert some == [every[7], every[2]]
+    with pytest.raises(InputError, match="keep: wanted a number of 0 or more, got -1"):
+        transfer(model, rows, decoding, to=1, keep=-1)
+
+
 @pytest.mark.parametrize("strategy", ["greedy", "beam"])
 def test_transfer_keeps_z_and_changes_y(strategy: str) -> None:
     model, rows = sharpen(make_model(3)), random_rows([-1] * 8, 0)
@@ -208,6 +249,8 @@ def test_no_label_and_no_z_work_too(factorisation: str) -> None:
     ("options", "message"),
     [
         ({"strategy": "odd"}, "strategy: wanted sample, greedy or beam, got odd"),
+        ({"guidance": -1.0}, "guidance: wanted a number of 0 or more, got -1"),
+        ({"guidance": float("nan")}, "guidance: wanted a number of 0 or more, got nan"),
         ({"best_of": 0}, "best_of: wanted at least 1, got 0"),
         ({"min_length": 7}, "min_length: wanted at most 6, got 7"),
         ({"min_length": 2, "max_length": 1}, "min_length: wanted at most 1, got 2"),

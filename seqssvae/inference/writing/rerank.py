@@ -1,8 +1,9 @@
-"""The best of several paths: by their likelihood and length, and never a loop where others are."""
+"""Which of several paths is taken: by chance and q(y | x), or the best by likelihood and length."""
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
 from typing import Self
 
 import numpy as np
@@ -14,12 +15,16 @@ from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.encoded import EncodedRows, offsets_of
 from seqssvae.data.vocabulary import EOS
 from seqssvae.inference.decode import NUM_ROWS, evaluation_mode
+from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.shapes import wide
 
 NUM_SYMBOLS = 2**16  # of a batch whose likelihood is computed
 LEAST_VARIETY = 0.5  # of the wanted one: with less, a path is a loop
+TINY = 1e-30  # a probability whose logarithm is finite
+MAX_TRIES = 16  # of a sequence that q(y | x) finds unlike its class
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +35,67 @@ class Like:
         lengths: Symbols of each, EOS included, `[n]`.
         variety: See `variety`, `[n]`.
         streams: Numbers of their streams of noise.
+        sources: Symbol ids of those of which they should keep something, EOS included, or none.
+        keep: Weight of the `kept_share` of the source.
         differ: Whether they should differ from each other.
     """
 
     lengths: Floats
     variety: Floats
     streams: Sequence[int]
+    sources: Sequence[NDArray[np.int32]] = ()
+    keep: float = 0.0
     differ: bool = False
 
     @classmethod
-    def of_rows(cls, rows: Sequence[NDArray[np.int32]]) -> Self:
+    def of_rows(cls, rows: Sequence[NDArray[np.int32]], keep: float = 0.0) -> Self:
         """Like these rows, with streams that depend on nothing but a row."""
         lengths, varied = np.array([len(row) for row in rows], float), list(map(variety, rows))
         hashes = (hashlib.sha256(row.astype("<i4").tobytes()).digest() for row in rows)
-        return cls(lengths, np.array(varied), [int.from_bytes(one[:6], "big") for one in hashes])
+        streams = [int.from_bytes(one[:6], "big") for one in hashes]
+        return cls(lengths, np.array(varied), streams, rows if keep else (), keep)
 
     def line(self, steps: int) -> "Like":
         """Between the first and the last in equal steps, with the streams of the first."""
         lengths, varied = (np.linspace(of[0], of[-1], steps) for of in (self.lengths, self.variety))
         return Like(lengths, varied, [self.streams[0]] * steps, differ=True)
+
+
+def guided(
+    model: SSVAE,
+    write: Callable[[Integers, int], list[list[int]]],
+    y: Integers,
+    guidance: float,
+    random: Callable[[int, int], float],
+) -> list[list[int]]:
+    """Samples of p(x | y) q(y | x)^guidance / Z(y), by rejection from samples of p(x | y).
+
+    A sample is accepted with probability q(y | x)^guidance, else the sequence is written again. Of
+    a sequence that was never accepted, the try with the greatest q(y | x) is taken.
+
+    Args:
+        model: The model.
+        write: Samples of p(x | y) for some of the n rows, whose numbers are given, and a try.
+        y: The classes, `[n]`.
+        guidance: The power; 0 accepts all.
+        random: A uniform number for a row and a try.
+    """
+    rows, taken = np.arange(len(y)), [list[int]() for _ in range(len(y))]
+    best = np.full(len(y), -np.inf)
+    for number in range(MAX_TRIES if guidance else 1):
+        paths = write(rows, number)
+        if not guidance:
+            return paths
+        log_q = label_log_prob(model, paths, y[rows])
+        uniform = np.array([random(row, number) for row in rows.tolist()])
+        is_accepted = np.log(uniform) < guidance * log_q
+        for i in np.flatnonzero(is_accepted | (log_q > best[rows])).tolist():
+            taken[rows[i]] = paths[i]
+        best[rows] = np.maximum(best[rows], log_q)
+        rows = rows[~is_accepted]
+        if not len(rows):
+            break
+    return taken
 
 
 def choose_best(
@@ -58,11 +105,13 @@ def choose_best(
     y: Tensor | None,
     each: int,
     like: Like | None = None,
+    guidance: float = 0.0,
 ) -> list[list[int]]:
     """Of the candidates of each of n rows, which follow each other, the one with the highest score.
 
     The score is log p(x | y, z) / T in nats per symbol, less |log(T / T')| with the length T' that
-    is wanted. A loop, a path of far less variety than is wanted, is taken only where all are.
+    is wanted, plus guidance log q(y | x), plus `like.keep` times the `kept_share` of the source. A
+    loop, a path of far less variety than is wanted, is taken only where all are.
 
     Args:
         model: The model.
@@ -71,6 +120,7 @@ def choose_best(
         y: As `z`.
         each: Candidates of a row.
         like: What is wanted; the medians of a row's candidates when None.
+        guidance: Weight of log q(y | x); not of blended classes.
     """
     lengths = np.array([len(path) + 1.0 for path in paths]).reshape(-1, each)
     score = path_log_prob(model, paths, z, y).reshape(-1, each) / lengths
@@ -78,6 +128,11 @@ def choose_best(
     if like is None:
         like = Like(np.median(lengths, 1), np.median(varied, 1), ())
     score -= abs(np.log(lengths / like.lengths[:, None]))
+    if guidance and y is not None and y.dim() == 1:
+        score += guidance * label_log_prob(model, paths, y.cpu().numpy()).reshape(-1, each)
+    for row, source in enumerate(like.sources):
+        kept = (kept_share(source[:-1].tolist(), paths[row * each + i]) for i in range(each))
+        score[row] += like.keep * np.fromiter(kept, float)
     score[varied < LEAST_VARIETY * like.variety[:, None]] -= 1e6
     chosen: list[list[int]] = []
     for row, order in enumerate(np.argsort(-score, axis=1, kind="stable")):
@@ -96,6 +151,19 @@ def variety(symbols: Sequence[int] | NDArray[np.integer]) -> float:
     """
     pairs = list(zip(symbols[:-1], symbols[1:], strict=True))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
+
+
+def kept_share(before: str | Sequence[object], after: str | Sequence[object]) -> float:
+    """2 M / T: M characters or tokens in matching blocks, of T in both (Ratcliff 1988).
+
+    1 for equal sequences, also for two empty ones, and 0 if no symbol is kept.
+    """
+    return SequenceMatcher(None, before, after, autojunk=False).ratio()
+
+
+def label_log_prob(model: SSVAE, paths: Sequence[Sequence[int]], y: Integers) -> Floats:
+    """log q(y | x) of each path and its class in nats, `[N]`."""
+    return np.log(classify_table(model, rows_of(paths))[np.arange(len(y)), y] + TINY)
 
 
 def path_log_prob(

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from seqssvae.inference.noise import NOISE_STEPS, Noise, standard_normal
+from seqssvae.inference.writing.noise import NOISE_STEPS, Noise, standard_normal
 
 
 def test_a_stream_depends_on_the_seed_and_its_number_alone() -> None:
