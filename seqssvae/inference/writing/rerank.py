@@ -18,6 +18,7 @@ from seqssvae.inference.decode import NUM_ROWS, evaluation_mode
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.shapes import wide
+from seqssvae.storage.vectors import vectors_like
 
 NUM_SYMBOLS = 2**16  # of a batch whose likelihood is computed
 LEAST_VARIETY = 0.5  # of the wanted one: with less, a path is a loop
@@ -162,8 +163,11 @@ def kept_share(before: str | Sequence[object], after: str | Sequence[object]) ->
 
 
 def label_log_prob(model: SSVAE, paths: Sequence[Sequence[int]], y: Integers) -> Floats:
-    """log q(y | x) of each path and its class in nats, `[N]`."""
-    return np.log(classify_table(model, rows_of(paths))[np.arange(len(y)), y] + TINY)
+    """log q(y | x) of each path and its class in nats, `[N]`; of no vector, if it reads one."""
+    size = 0 if model.vectors is None else model.vectors.size
+    none = vectors_like(None, len(paths), size, "written", may_miss=True)
+    rows = rows_of(paths).with_vectors(none)
+    return np.log(classify_table(model, rows)[np.arange(len(y)), y] + TINY)
 
 
 def path_log_prob(
