@@ -263,9 +263,16 @@ def _split(
     settings, seed = config.data, config.training.seed
     hashes = hash_corpus(everything)
     y, partial = corpus.classes(labels)
+    given, generated = y.copy(), np.array(corpus.generated, np.int64)
+    given[generated] = -1  # a number of labels is one of given labels
     seen = choose_labels(
-        y, corpus.ids(), per_class=settings.labels_per_class, total=settings.num_labels, seed=seed
+        given,
+        corpus.ids(),
+        per_class=settings.labels_per_class,
+        total=settings.num_labels,
+        seed=seed,
     )
+    seen = np.append(seen, generated[y[generated] >= 0])
     own = hashes[: len(corpus)]
     strata = _strata(labels, y)
     train, dev = split_dev(seen, strata, corpus.ids(), settings.dev_fraction, seed, hashes=own)
@@ -274,7 +281,7 @@ def _split(
         of_rows = np.append(seen, np.array(list(partial), np.int64))
         of_column = warn_of_classes(names, labels.of_column(name, y, partial)[0], of_rows)
         warnings += [f"column {name!r}: {warning}" for warning in of_column]
-    del y, seen  # memory that grows with the rows
+    del y, given, seen  # memory that grows with the rows
     is_labelled = np.zeros(len(everything), dtype=np.bool_)
     is_labelled[train] = is_labelled[list(partial)] = True
     is_free = ~is_labelled

@@ -152,7 +152,9 @@ def train(
         InputError: a bad setting, or a checkpoint of another model.
     """
     device = devices.resolve(config.training.device)
-    config = override(config, UNUSED if config.training.classifier_only else {})
+    if config.training.classifier_only:
+        warn_of_unread(config)
+        config = override(config, UNUSED)
     name, size = choose_estimator(config, prepared), prepared.vector_size
     config = override(config, {"estimator.name": name, "model.vector_size": size})
     model = build(config, prepared)

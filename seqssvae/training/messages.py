@@ -5,13 +5,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqssvae import devices
-from seqssvae.config import Config, ModelConfig, ObjectiveConfig
+from seqssvae.config import Config, ModelConfig, ObjectiveConfig, list_settings
 from seqssvae.data.encode import describe_long_rows
 from seqssvae.data.prepare import Prepared
 
 logger = logging.getLogger(__name__)
 
 IGNORED_NATS = 0.1  # a mutual information or a y-gap below this means that z or y does nothing
+
+# what a classifier alone reads, and what says how it runs
+READ_ALONE = {
+    *("model.ngram_buckets", "model.ngram_words", "model.prior", "model.vector_size"),
+    *(f"training.{name}" for name in ("seed", "classifier_only", "teacher", "max_minutes")),
+    *(f"training.{name}" for name in ("num_threads", "device", "tensorboard")),
+}
+
+
+def warn_of_unread(config: Config) -> None:
+    """Warn of settings that are not default and that `training.classifier_only` never reads."""
+    default = Config()
+    unread = [
+        one.key
+        for one in list_settings()
+        if one.section != "data"
+        and one.key not in READ_ALONE
+        and getattr(getattr(config, one.section), one.name)
+        != getattr(getattr(default, one.section), one.name)
+    ]
+    if unread:
+        logger.warning("--classifier-only does not read " + ", ".join(unread))
 
 
 def ignored_variables(metrics: Mapping[str, Any], config: Config, *, num_classes: int) -> list[str]:

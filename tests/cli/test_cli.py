@@ -312,7 +312,9 @@ def test_labels_of_another_table(run: Run, tmp_path: Path) -> None:
     assert refused.err.endswith("wanted a column 'id', got 'kind', 'key'\n")
 
 
-def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
+def test_a_classifier_alone(
+    run: Run, small_run: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its labels are those of the teacher, in no steps; it takes what needs no decoder."""
     data, folder = small_run[1], tmp_path / "run"
     given = ["--data", data, "--data.dev_fraction", "0.25"]
@@ -347,6 +349,10 @@ def test_a_classifier_alone(run: Run, small_run: Small, tmp_path: Path) -> None:
         refused = run(*(names.get(word, word) for word in words.split()))
         assert refused.status == 2 and refused.err.count("\n") == 1, (words, refused.err)
         assert "wanted a whole model, got one of train --classifier-only" in refused.err
+    unread = ["--data.max_length", 9, "--training.seed", 3, "--training.patience", 2, "--model.cell"]
+    assert "does not read" not in caplog.text
+    run("train", *given, *unread, "gru", "--classifier-only", "--out", tmp_path / "warned")
+    assert "--classifier-only does not read model.cell, training.patience\n" in caplog.text
     without = ["--classifier-only", "--training.teacher", "false", "--out", tmp_path / "none"]
     assert "wanted training.teacher true" in run("train", *given, *without).err
     refused = run("train", *given, "--classifier-only", "--epochs", 2, "--out", tmp_path / "none")
