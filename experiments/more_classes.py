@@ -1,4 +1,4 @@
-"""Does a run that learns more classes forget its own? `train --from`, with rows of new classes alone.
+"""Does a run that learns more classes forget its own? `train --from` with rows of new ones alone.
 
     python experiments/more_classes.py words=160 requests=120 --folder FOLDER --new 2 --draws 3
 
@@ -69,14 +69,21 @@ def measure(
 
         own = override(config, settings(budgets["old"]))
         fit(own, corpus(part(train, "old")), runs["before"])
-        fit(settings(budgets["new"]), corpus(part(train, "new")), runs["after"], start=runs["before"])
+        fit(
+            settings(budgets["new"]),
+            corpus(part(train, "new")),
+            runs["after"],
+            start=runs["before"],
+        )
         fit(override(config, settings(num_labels)), corpus(train), runs["at_once"])
         for name, run in runs.items():
             model = load(run)
             for which in PARTS if name != "before" else PARTS[:1]:
                 sequences, truth = zip(*part(test, which), strict=True)
                 answers = model.classify(list(sequences))
-                is_right = [one["label"] == label for one, label in zip(answers, truth, strict=True)]
+                is_right = [
+                    one["label"] == label for one, label in zip(answers, truth, strict=True)
+                ]
                 found[f"{name}_{which}"] = float(np.mean(is_right))
     return found
 
@@ -118,7 +125,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                         stream.write(json.dumps(records[-1]) + "\n")
                 for budget in one.budgets:
                     own = [record for record in records if record["num_labels"] == budget]
-                    means = (f"{100 * np.mean([record[name] for record in own]):.1f}" for name in FIGURES)
+                    means = (
+                        f"{100 * np.mean([record[name] for record in own]):.1f}" for name in FIGURES
+                    )
                     print(f"| {one.name} | {budget} | {len(own)} | {' | '.join(means)} |")
     except InputError as error:
         parser.error(str(error))

@@ -147,6 +147,20 @@ def test_vectors_are_compared_with_the_parts(tmp_path: Path) -> None:
     assert "| words | 15 | 100.0 |" in cut and without <= 100
 
 
+def test_old_classes_are_compared_before_and_after(tmp_path: Path) -> None:
+    """`more_classes.py`: words of other syllables are told apart; finished draws are kept."""
+    (tmp_path / "words").mkdir()
+    write_words(tmp_path / "words" / "train.jsonl", 15)
+    write_words(tmp_path / "words" / "test.jsonl", 5)
+    words = ["words=15", "--folder", tmp_path, "--new", 1, "--draws", 1, "--out", "found", *QUICK]
+    shown = run_experiment("more_classes.py", *words, folder=tmp_path)
+    (row,) = re.findall(r"^\| words \| 15 \| 1 \| (.*) \|$", shown, re.MULTILINE)
+    assert all(float(points) > 50 for points in row.split(" | "))
+    lines = (tmp_path / "found" / "words.jsonl").read_text()
+    assert run_experiment("more_classes.py", *words, folder=tmp_path) == shown
+    assert (tmp_path / "found" / "words.jsonl").read_text() == lines
+
+
 def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
     """`sets.py` names the best arm of each kind; finished cells are not run again."""
     for name, num_words in (("first", 15), ("second", 12)):

@@ -69,7 +69,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from seqssvae.data.prepare import warn_of_test_rows_seen
     from seqssvae.trained import load
     from seqssvae.training.fit import fit
+    from seqssvae.training.messages import warn_of_unread
 
+    if config.training.classifier_only:
+        warn_of_unread(config)
     data, test = (read_rows(arguments, config, of=name) for name in ("data", "test"))
     if arguments.epochs is not None:
         config = _with_steps(config, arguments, data)

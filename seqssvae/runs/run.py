@@ -26,7 +26,7 @@ from torch import Tensor
 
 from seqssvae.config import Config
 from seqssvae.data.columns import voters_of
-from seqssvae.data.corpus import SEPARATOR
+from seqssvae.data.corpus import SEPARATOR, Corpus
 from seqssvae.data.labels import Labels
 from seqssvae.data.tables import HUB_PREFIX
 from seqssvae.data.vocabulary import Vocabulary, load_vocabulary
@@ -135,12 +135,21 @@ def is_finished(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 
 
-def files_seen_from(folder: Path, source: str) -> list[str]:
-    """The files of a corpus by their paths from a folder, for `training_files`."""
-    return [
-        one if one.startswith(HUB_PREFIX) else os.path.relpath(one, folder)
-        for one in _split_names(source)
-    ]
+def describe_sources(folder: Path, corpus: Corpus) -> dict[str, Any]:
+    """A manifest's source of the training rows, and files by their paths from a folder.
+
+    `training_files` finds these.
+    """
+    vectors = () if corpus.vectors is None else corpus.vectors.files
+    files = {
+        "files": _split_names(corpus.source),
+        "labels": _split_names(corpus.labels_source),
+        "vectors": list(vectors),
+    }
+    return {"source": corpus.source} | {
+        kind: [one if one.startswith(HUB_PREFIX) else os.path.relpath(one, folder) for one in names]
+        for kind, names in files.items()
+    }
 
 
 def training_files(
@@ -152,7 +161,7 @@ def training_files(
         folder: Folder of the run.
         manifest: Its manifest. Where the files are not at their place beside the run, as where it
             was copied alone, they are looked for under the names of training.
-        kind: "files" of rows, or "labels", those with their labels.
+        kind: "files" of rows, "labels", those with their labels, or "vectors", theirs.
     """
     seen = [
         one if one.startswith(HUB_PREFIX) else os.path.normpath(os.path.join(folder, one))

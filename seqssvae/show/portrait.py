@@ -23,9 +23,11 @@ from seqssvae.errors import InputError
 from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
+from seqssvae.overrides import override
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.runs.run import training_files
 from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest
+from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel, load_with_split
 from seqssvae.training.resume import checksum_rows
 
@@ -155,8 +157,8 @@ def load_held_out(
     source = corpus.source
     chosen, learned, training = np.arange(len(rows)), False, None
     if _is_trained_on(trained.manifest, split, rows, is_own=is_own):
-        held_out, learned = _held_out_ids(trained, split, rows)
-        inside = np.array([id in held_out for id in rows.ids])
+        ids, learned = _held_out_ids(trained, split, rows)
+        inside = np.array([id in ids for id in rows.ids])
         training = _training_rows(split, corpus, rows, seed)
         if inside.any():
             chosen = inside.nonzero()[0]
@@ -171,17 +173,23 @@ def load_held_out(
     chosen = _sample(chosen, num_rows, seed)
     logger.info("showing %d of %d rows of %s", len(chosen), len(rows), source)
     sequences = [corpus.sequence(int(i)) for i in chosen]
-    return trained, HeldOut(rows.take(chosen), sequences, source, learned, training)
+    alone = override(trained.config, {"data.missing_vectors": True})  # sequences without their rows
+    held_out = HeldOut(rows.take(chosen), sequences, source, learned, training)
+    return dataclasses.replace(trained, config=alone), held_out
 
 
 def _own_rows(run: str | Path, trained: TrainedModel) -> Source | None:
-    """The files that a run was trained on, with their labels; None if they are gone."""
-    files, labels = (
-        training_files(run, trained.manifest, kind=kind) for kind in ("files", "labels")
+    """The files that a run was trained on, with labels and vectors; None if they are gone."""
+    files, labels, vectors = (
+        training_files(run, trained.manifest, kind=kind) for kind in ("files", "labels", "vectors")
     )
-    if files is None or labels is None:
-        return files
-    return read_with_labels(files, labels, trained.config.data)
+    if files is None:
+        return None
+    own = files if labels is None else read_with_labels(files, labels, trained.config.data)
+    if vectors is None:
+        return own
+    one = vectors[0] if len(vectors) == 1 else np.concatenate([np.load(file) for file in vectors])
+    return with_vectors(own, one)
 
 
 def _read_rows(trained: TrainedModel, data: Source) -> tuple[Corpus, EncodedRows]:

@@ -56,13 +56,14 @@ class Vectors:
 
     Args:
         parts: At least one, `[m, D]`, of any type of numbers.
+        files: The .npy files that the parts are in, one for each; none where one is in no file.
 
     Attributes:
         size: D.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
-        self.parts, self.size = list(parts), int(parts[0].shape[1])
+    def __init__(self, parts: Sequence[NDArray[Any]], files: Sequence[str] = ()) -> None:
+        self.parts, self.files, self.size = list(parts), tuple(files), int(parts[0].shape[1])
         self._starts = np.cumsum([0, *map(len, parts)])
 
     def __len__(self) -> int:
@@ -115,7 +116,8 @@ def open_vectors(given: Any, num_rows: int, source: str) -> Vectors:
     Raises:
         InputError: no such file, no table of numbers, or another number of rows.
     """
-    name = str(given) if isinstance(given, str | Path) else "vectors"
+    files = [str(given)] if isinstance(given, str | Path) else []
+    name = files[0] if files else "vectors"
     if isinstance(given, str | Path):
         with readable(Path(given)):
             Path(given).open("rb").close()
@@ -135,7 +137,7 @@ def open_vectors(given: Any, num_rows: int, source: str) -> Vectors:
         raise InputError(
             f"{name}: wanted {num_rows} vectors, one for each row of {source}, got {len(array)}"
         )
-    return Vectors([array])
+    return Vectors([array], files)
 
 
 def column_vectors(column: "pyarrow.ChunkedArray", where: Callable[[int], str]) -> Vectors | None:
@@ -211,4 +213,5 @@ def join_vectors(of_each: Sequence[tuple[Vectors | None, int]]) -> Vectors | Non
     for vectors, num_rows in of_each:
         missing = np.broadcast_to(nothing, (num_rows, known.size))
         parts += [missing] if vectors is None else vectors.parts
-    return Vectors(parts)
+    files = [file for vectors, _ in of_each if vectors is not None for file in vectors.files]
+    return Vectors(parts, files if len(files) == len(parts) else ())

@@ -23,7 +23,7 @@ from seqssvae.runs.run import (
     RunContents,
     check_new_run,
     check_old_run,
-    files_seen_from,
+    describe_sources,
     is_finished,
     load_run,
     save_run,
@@ -152,9 +152,7 @@ def train(
         InputError: a bad setting, or a checkpoint of another model.
     """
     device = devices.resolve(config.training.device)
-    if config.training.classifier_only:
-        warn_of_unread(config)
-        config = override(config, UNUSED)
+    config = override(config, UNUSED if config.training.classifier_only else {})
     name, size = choose_estimator(config, prepared), prepared.vector_size
     config = override(config, {"estimator.name": name, "model.vector_size": size})
     model = build(config, prepared)
@@ -319,9 +317,7 @@ def _save(
         split=prepared.split,
         weights=trainer.model.state_dict(),
         manifest={
-            "source": prepared.corpus.source,
-            "files": files_seen_from(out, prepared.corpus.source),
-            "labels": files_seen_from(out, prepared.corpus.labels_source),
+            **describe_sources(out, prepared.corpus),
             "dev_rows": checksum_rows(prepared.from_files(prepared.dev).with_labels(None)),
             "versions": {name: _version(name) for name in RECORDED_PACKAGES},
             "summary": summary,

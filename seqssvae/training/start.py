@@ -29,7 +29,7 @@ from seqssvae.storage.vectors import vectors_like
 
 logger = logging.getLogger(__name__)
 
-REPLAYED, MOST_REPLAYED = 300, 10_000  # generated rows of a class, and of all
+REPLAYED, MOST_REPLAYED = 1000, 10_000  # generated rows of a class, and of all
 FEW = 0.5  # of the run's mean number of labels of a class: with fewer it would be forgotten
 DRAWN = 2  # times as many are generated, of which the likeliest of their class are kept
 FREE = ("dropout", "word_dropout", "encoder_word_dropout", "softmax_memory", "prior")  # of `model`

@@ -349,9 +349,17 @@ def test_a_classifier_alone(
         refused = run(*(names.get(word, word) for word in words.split()))
         assert refused.status == 2 and refused.err.count("\n") == 1, (words, refused.err)
         assert "wanted a whole model, got one of train --classifier-only" in refused.err
-    unread = ["--data.max_length", 9, "--training.seed", 3, "--training.patience", 2, "--model.cell"]
+    unread = [
+        "--data.max_length",
+        9,
+        "--training.seed",
+        3,
+        "--training.patience",
+        2,
+        "--model.cell",
+    ]
     assert "does not read" not in caplog.text
-    run("train", *given, *unread, "gru", "--classifier-only", "--out", tmp_path / "warned")
+    run("train", *given, *unread, "--classifier-only", "--out", tmp_path / "warned")
     assert "--classifier-only does not read model.cell, training.patience\n" in caplog.text
     without = ["--classifier-only", "--training.teacher", "false", "--out", tmp_path / "none"]
     assert "wanted training.teacher true" in run("train", *given, *without).err

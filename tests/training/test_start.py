@@ -75,6 +75,14 @@ def test_no_class_is_forgotten_though_no_new_row_has_it(
     assert json.dumps(figures)
 
 
+def test_a_number_of_labels_is_one_of_given_rows(small_run: SmallRun, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "new.jsonl", NEW_ROWS)
+    budget = {"data.labels_per_class": 4, "data.dev_fraction": 0.0}
+    start = StartingRun.load(small_run[0])
+    prepared = prepare(start.adapt(SHORT | budget), data, start=start.of_rows)
+    assert np.bincount(prepared.labelled.y).tolist() == [REPLAYED, REPLAYED, 4]
+
+
 def test_pictures_show_held_out_rows_of_the_data(
     grown: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
