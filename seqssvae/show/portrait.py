@@ -154,8 +154,7 @@ def load_held_out(
             "or names other rows"
         )
     corpus, rows = _read_rows(trained, given)
-    source = corpus.source
-    chosen, learned, training = np.arange(len(rows)), False, None
+    source, chosen, learned, training = corpus.source, np.arange(len(rows)), False, None
     if _is_trained_on(trained.manifest, split, rows, is_own=is_own):
         ids, learned = _held_out_ids(trained, split, rows)
         inside = np.array([id in ids for id in rows.ids])
