@@ -3,21 +3,8 @@
 import torch
 from torch import Tensor
 
-from seqssvae.data.vocabulary import BOS
 from seqssvae.model.ssvae import SSVAE
 from tests.support.factories import make_batch, make_model
-
-
-def test_row_n_depends_on_one_label_and_example() -> None:
-    """With as many rows as layers an unfolded state would be taken for the layers'."""
-    decoder = make_model(decoder_layers=3).decoder
-    z, y = torch.randn(3, 2), torch.tensor([0, 1, 2])
-    logits, _ = decoder.step(torch.full((3,), BOS), decoder.start(z, y))
-    for row in range(3):
-        alone, _ = decoder.step(
-            torch.tensor([BOS]), decoder.start(z[row : row + 1], y[row : row + 1])
-        )
-        torch.testing.assert_close(logits[row], alone[0], rtol=0, atol=1e-12)
 
 
 def test_without_its_n_grams_a_decoder_is_its_recurrent_part() -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from seqssvae.model.check import check_decoder
 from tests.support.factories import make_decoder
 
 
@@ -30,3 +31,9 @@ def test_what_is_fed_is_an_option() -> None:
 def test_tied_embeddings_are_one_parameter() -> None:
     decoder = make_decoder(tied_embeddings=True)
     assert decoder.output.weight is decoder.embedding.weight
+
+
+@pytest.mark.parametrize("num_layers", [1, 3, 4])
+def test_row_n_depends_on_one_label_and_example(num_layers: int) -> None:
+    """With as many rows as layers, 4, an unfolded state would be taken for the layers'."""
+    check_decoder(make_decoder(decoder_layers=num_layers))
