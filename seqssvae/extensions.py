@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -39,6 +40,27 @@ def import_object(path: str, what: str) -> Any:
             f"{type(error).__name__}: {error}"
         ) from error
     return found
+
+
+def call(path: str, what: str, *arguments: Any, **options: Any) -> Any:
+    """Import and call.
+
+    Args:
+        path: As in `import_object`.
+        what: The setting, for errors.
+        arguments: Of the call.
+        options: Of the call.
+
+    Raises:
+        InputError: as of `import_object`, or it takes other arguments.
+    """
+    function = import_object(path, what)
+    try:
+        inspect.signature(function).bind(*arguments, **options)
+    except (TypeError, ValueError) as error:  # of what is no function, or one in C
+        names = ", ".join([*(type(one).__name__ for one in arguments), *options])
+        raise InputError(f"{what}: wanted {path} to take {names}, got: {error}") from error
+    return function(*arguments, **options)
 
 
 def path_of(value: Any, what: str) -> str:

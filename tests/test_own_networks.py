@@ -16,7 +16,7 @@ from torch import Tensor
 import seqssvae
 from seqssvae.cli import main
 from seqssvae.compare.same_encoder import fit_pretrained
-from seqssvae.config import ModelConfig
+from seqssvae.config import EstimatorConfig, ImportPath, ModelConfig
 from seqssvae.data.batches import Batch
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.vocabulary import CharacterVocabulary
@@ -189,6 +189,8 @@ def test_networks_of_another_size_are_refused() -> None:
         build(config(model__class=f"{__name__}:wrong_size"), data)
     wanted = f"wanted {num_symbols} symbols and 2 classes, got {num_symbols} symbols and 3 classes"
     assert str(caught.value) == f"model.class: {wanted}"
+    with pytest.raises(InputError, match="^model.class: wanted math:pi to take ModelConfig, vocab"):
+        build(config(model__class="math:pi"), data)
     with pytest.raises(InputError, match="model.class: wanted null with training.classifier_only"):
         config(model__class="a:b", training__classifier_only=True, training__teacher=True)
 
@@ -237,5 +239,12 @@ def test_only_ours_is_pretrained() -> None:
 @pytest.mark.parametrize("name", ["Prepared", "wrong_size"])
 def test_what_is_no_estimator_is_refused(name: str) -> None:
     settings = config(estimator__name=f"{__name__}:{name}", objective__free_bits=0.0)
-    with pytest.raises((InputError, TypeError)):
+    wanted = "to take num_particles, analytic_kl, free_bits, got: "
+    with pytest.raises(InputError, match=f"^estimator.name: wanted .*:{name} {wanted}"):
         build_estimator(settings.estimator, settings.objective)
+    with pytest.raises(
+        InputError, match="^estimator.name: wanted an Estimator of collections:User"
+    ):
+        build_estimator(
+            EstimatorConfig(name=ImportPath("collections:UserDict")), settings.objective
+        )

@@ -13,7 +13,7 @@ from seqssvae.estimators.score_function import ScoreFunction
 from seqssvae.estimators.sum_and_sample import SumAndSample
 from seqssvae.estimators.terms import Estimator
 from seqssvae.estimators.trace_enum import TraceEnum
-from seqssvae.extensions import import_object
+from seqssvae.extensions import call
 
 __all__ = [
     "FusedEnum",
@@ -62,7 +62,7 @@ def build_estimator(estimator: EstimatorConfig, objective: ObjectiveConfig) -> E
         case "auto":
             raise InputError("estimator.name: wanted a name, got auto, which is chosen by size")
         case path:
-            made = import_object(path, "estimator.name")(**common)
+            made = call(path, "estimator.name", **common)
             if not isinstance(made, Estimator):
                 raise InputError(
                     f"estimator.name: wanted an Estimator of {path}, got {made!r:.100}"

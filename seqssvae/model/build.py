@@ -17,7 +17,7 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.prepare import Prepared
 from seqssvae.data.rows import has_words
 from seqssvae.errors import InputError
-from seqssvae.extensions import import_object
+from seqssvae.extensions import call
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.model.votes import Voters
 from seqssvae.nn.decoder import Decoder
@@ -94,10 +94,10 @@ def build_networks(config: ModelConfig, *, where: str = "", **sizes: Any) -> SSV
     Raises:
         InputError: the function cannot be imported, or makes something else.
     """
-    what, build = f"{where}model.class", build_model
-    if config.class_ is not None:
-        build = import_object(config.class_, what)
-    model: Any = build(config, **sizes)
+    if config.class_ is None:
+        return build_model(config, **sizes)
+    what = f"{where}model.class"
+    model = call(config.class_, what, config, **sizes)
     if not isinstance(model, SSVAE):
         raise InputError(f"{what}: wanted a function that returns an SSVAE, got {model!r:.100}")
     wanted = (sizes["vocabulary_size"], sizes["num_classes"])

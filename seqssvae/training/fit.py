@@ -14,6 +14,8 @@ from seqssvae.data.corpus import Source
 from seqssvae.data.encode import unseen_share
 from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.errors import Diverged, InputError, Interrupted
+from seqssvae.estimators import build_estimator
+from seqssvae.extensions import import_object
 from seqssvae.model.build import build
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.overrides import as_config, override, with_class
@@ -269,6 +271,10 @@ def _check(config: Config, out: Path, held: contextlib.ExitStack, *, resume: boo
     if config.training.tensorboard:
         check_tensorboard()
     devices.resolve(config.training.device)
+    if config.model.class_ is not None:
+        import_object(config.model.class_, "model.class")
+    if config.estimator.name != "auto":
+        build_estimator(config.estimator, config.objective)
     if distributed.is_writer():  # rank 0 may already write when others get here
         if not (resume and out.is_dir()):
             check_new_run(out)
