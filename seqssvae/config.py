@@ -149,6 +149,9 @@ class ModelConfig:
         "p(y): the class frequencies of all rows by q(y|x), with training.teacher; of the labels; "
         "uniform; or the probabilities.",
     )
+    z_prior: Literal["normal", "by-class"] = setting(
+        "normal", "p(z): N(0, I), the same for every class; by-class: a learned normal of each."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,6 +307,12 @@ class Config:
                 "objective.free_bits: wanted 0 beside objective.kl = sampled (only the analytic KL "
                 f"is known for each dim), got {objective.free_bits}"
             )
+        if objective.kl == "analytic" and self.model.factorisation == "y-given-z":
+            if self.model.z_prior == "by-class":  # E_q(y,z|x) log p(z|y) is no sum over y
+                raise InputError(
+                    "objective.kl: wanted sampled (and objective.free_bits 0) for model.z_prior "
+                    "by-class with y-given-z, whose KL has no closed form, got analytic"
+                )
         if self.training.classifier_only and not (
             self.training.teacher and self.model.ngram_buckets
         ):

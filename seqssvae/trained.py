@@ -25,7 +25,7 @@ from seqssvae.inference.classify import fitted_weights, mode_powers
 from seqssvae.inference.conformal import HeldOut, greatest_losses, label_sets
 from seqssvae.inference.evaluate import LIKELIHOOD_ROWS, NUM_SAMPLES, evaluate
 from seqssvae.inference.explain import explain_rows
-from seqssvae.inference.generate import classes_of, generate, interpolate, transfer
+from seqssvae.inference.generate import classes_of, generate, interpolate, place_of, transfer
 from seqssvae.inference.novelty import log_prob
 from seqssvae.inference.predict import add_columns, classify_table, encode_table
 from seqssvae.inference.tally import measure_columns
@@ -346,10 +346,10 @@ class TrainedModel(Pretrained):
         near, unique = None, options.pop("unique", False)
         decoding = self._decoding("generate", options, writing.WRITING)
         if like is not None:
-            encoded = self.encode([like])
-            near = encoded["loc"][0], radius
-            if label is None and self.labels.names:
-                label = self.labels.names[encoded["probabilities"][0].argmax()]
+            loc, own = place_of(self.model, self.read_sequences([like]))
+            near = loc, radius
+            if label is None and own is not None:
+                label = self.labels.names[own]
         y = classes_of(self.labels, label)
         return generate(self.model, self.vocabulary, n, y, decoding, near=near, unique=unique)
 

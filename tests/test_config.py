@@ -21,6 +21,13 @@ def test_every_setting_has_a_meaning_and_takes_texts(one: Setting) -> None:
         assert (json.dumps(value) if isinstance(value, bool) else value) == text
 
 
+def test_a_kl_without_a_closed_form_is_not_analytic() -> None:
+    both = {"model.z_prior": "by-class", "model.factorisation": "y-given-z"}
+    with pytest.raises(InputError, match="objective.kl: wanted sampled .* got analytic"):
+        override(Config(), both)
+    override(Config(), both | {"objective.kl": "sampled", "objective.free_bits": 0})
+
+
 @pytest.mark.parametrize("one", NUMBERS, ids=lambda one: one.key)
 def test_every_number_has_limits(one: Setting) -> None:
     least, most = one.least or 0, one.most

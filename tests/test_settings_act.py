@@ -24,6 +24,7 @@ CHANGES: dict[str, Any] = {
     "training__early_stopping": "elbo",
     "model__cell": "gru",
     "model__prior": "labelled",
+    "model__z_prior": "by-class",
     "model__decoder_ngrams": 0,
     "model__shared_encoder": True,
     "estimator__name": "score-function",

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from seqssvae.estimators import (
     SumAndSample,
     TraceEnum,
 )
-from seqssvae.estimators.terms import fixed_noise, scaled
+from seqssvae.estimators.terms import fixed_noise, has_closed_kl, scaled
 from seqssvae.model.labels import restrict
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.model.votes import log_evidence
@@ -69,7 +70,7 @@ def brute_force_loss(
     noise: Tensor,
     *,
     kl_weight: float = 1.0,
-    analytic_kl: bool = True,
+    analytic_kl: bool | None = None,
 ) -> Tensor:
     """Minus the objective, label by label (Kingma et al. 2014, eq. 6 to 9).
 
@@ -78,8 +79,9 @@ def brute_force_loss(
         batch: Rows with, without and with partial labels.
         noise: Noise of z, `[S, Z]`, the same for every row.
         kl_weight: Weight of the KL of z.
-        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)).
+        analytic_kl: Use the closed form of KL(q(z|x,y) || p(z)); where there is one when None.
     """
+    analytic_kl = has_closed_kl(ssvae) if analytic_kl is None else analytic_kl
     features = ssvae.encode_batch(batch)
     possible = batch.possible_labels(ssvae.num_classes)
     evidence = log_evidence(ssvae.votes, batch)
@@ -138,7 +140,7 @@ def check(
     rows = []
     with torch.random.fork_rng(), fixed_noise(noise):
         torch.manual_seed(seed)
-        estimators = _estimators(num_particles, temperatures, others or {})
+        estimators = _estimators(model, num_particles, temperatures, others or {})
         for name, kind, elbo in progress.track(estimators, "estimators checked", len(estimators)):
             draws = 1 if kind == "exact" else num_draws
             start = time.perf_counter()
@@ -166,29 +168,33 @@ def check(
 
 
 def _estimators(
-    num_particles: int, temperatures: Sequence[float], others: Mapping[str, Estimator]
+    model: SSVAE,
+    num_particles: int,
+    temperatures: Sequence[float],
+    others: Mapping[str, Estimator],
 ) -> list[tuple[str, str, Estimator]]:
     """Name, kind and estimator."""
+    common: Any = {"num_particles": num_particles, "analytic_kl": has_closed_kl(model)}
     estimators: list[tuple[str, str, Estimator]] = [
-        ("trace-enum", "exact", TraceEnum(num_particles=num_particles)),
-        ("fused-enum", "exact", FusedEnum(num_particles=num_particles)),
+        ("trace-enum", "exact", TraceEnum(**common)),
+        ("fused-enum", "exact", FusedEnum(**common)),
     ]
     if num_particles == 1:  # its particles run in turn, all with the first particle's noise
-        sequential = TraceEnum(strategy="sequential")
+        sequential = TraceEnum(strategy="sequential", **common)
         estimators.insert(1, ("trace-enum-sequential", "exact", sequential))
     for num_samples in (1, 2):
         name = f"sum-and-sample k=1 num_samples={num_samples}"
-        elbo = SumAndSample(k=1, num_samples=num_samples, num_particles=num_particles)
+        elbo = SumAndSample(k=1, num_samples=num_samples, **common)
         estimators.append((name, "unbiased", elbo))
     baselines = ["none", "running-mean", "learned"]
     if num_particles > 1:
         baselines.append("leave-one-out")
     for baseline in baselines:
-        score = ScoreFunction(baseline=baseline, num_particles=num_particles)  # type: ignore[arg-type]
+        score = ScoreFunction(baseline=baseline, **common)  # type: ignore[arg-type]
         estimators.append((f"score-function baseline={baseline}", "unbiased", score))
     for hard, name in ((False, "gumbel-softmax"), (True, "straight-through")):
         for temperature in temperatures:
-            relaxed = RelaxedLabels(hard=hard, temperature=temperature, num_particles=num_particles)
+            relaxed = RelaxedLabels(hard=hard, temperature=temperature, **common)
             estimators.append((f"{name} temperature={temperature:g}", "biased", relaxed))
     return estimators + [(name, elbo.kind, elbo) for name, elbo in others.items()]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from seqssvae.data.batches import Batch
 from seqssvae.estimators.terms import (
     Estimator,
+    check_kl,
     owner,
     pair_normal,
     scaled,
@@ -73,6 +74,7 @@ class PairELBO(Estimator, abc.ABC):
     ) -> Tensor:
         """As `Estimator.differentiable_loss`."""
         ssvae = owner(model, guide)
+        check_kl(ssvae, self.analytic_kl)
         ssvae.announce_parameters()
         features = ssvae.encode_batch(batch)
         shape = (self.num_particles, batch.num_rows, ssvae.latent_size)
@@ -120,12 +122,17 @@ class PairELBO(Estimator, abc.ABC):
             loc, scale = ssvae.z_posterior(features, pairs.label, pairs.example)  # [P, Z]
             # noise of its own for every label: a sum of independent terms varies less
             chosen = loc + scale * pair_normal(pairs.particle, noise)
-            kl = self._kl(ssvae.z_prior, chosen, loc, scale, pairs.label)  # [P]
-            weighted_kl, pair_kl = (weight * kl).sum(), kl.detach()
         else:
             loc, scale = ssvae.z_posterior(features)  # [B, Z]
             z = loc + scale * noise if z is None else z  # [S, B, Z]
             chosen = pairs.gather(z)
+        if ssvae.z_reads_y or ssvae.z_prior.reads_y:  # the KL depends on y
+            if not ssvae.z_reads_y:
+                loc, scale = loc[pairs.example], scale[pairs.example]
+            kl = self._kl(ssvae.z_prior, chosen, loc, scale, pairs.label)  # [P]
+            weighted_kl, pair_kl = (weight * kl).sum(), kl.detach()
+        else:
+            assert z is not None
             kl = self._kl(ssvae.z_prior, z, loc, scale)  # [S, B]
             weighted_kl, pair_kl = (w * kl).sum(), noise.new_zeros(())
         expanded = ExpandedBatch(

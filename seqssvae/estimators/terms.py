@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from seqssvae.data.batches import Batch
+from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
 
 _noise: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("noise", default=None)
@@ -109,6 +110,21 @@ def owner(model: Callable[..., Any], guide: Callable[..., Any]) -> SSVAE:
             f"got {model!r} and {guide!r}"
         )
     return cast(SSVAE, ssvae)
+
+
+def has_closed_kl(ssvae: SSVAE) -> bool:
+    """Whether E_q(y,z|x)[log q(z|x,y) - log p(z|y)] is a sum over y of KLs in closed form."""
+    return not (ssvae.y_reads_z and ssvae.z_prior.reads_y)
+
+
+def check_kl(ssvae: SSVAE, analytic_kl: bool) -> None:
+    """Make sure that the KL of z has the closed form that is wanted.
+
+    Raises:
+        InputError: the prior of z reads y, and y is read from z.
+    """
+    if analytic_kl and not has_closed_kl(ssvae):
+        raise InputError("KL: wanted sampled for y-given-z with p(z | y), got analytic")
 
 
 def parts(batch: Batch) -> list[Batch]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from seqssvae.data.batches import Batch
-from seqssvae.estimators.terms import Estimator, owner, parts
+from seqssvae.estimators.terms import Estimator, check_kl, owner, parts
 
 
 class TraceEnum(Estimator, TraceEnum_ELBO):
@@ -82,7 +82,7 @@ class TraceEnum(Estimator, TraceEnum_ELBO):
         self, loss: Any, model: Any, guide: Callable[..., Any], batch: Batch, *args: Any
     ) -> Any:
         """A loss of observed and unobserved rows, the mean over particles that run in turn."""
-        owner(model, guide)
+        check_kl(owner(model, guide), self.analytic_kl)
         losses = [
             loss(self, model, self._enumerated(guide), part, *args)
             for part in parts(batch)

@@ -287,7 +287,7 @@ def _tally_figures(
         log_q = all_label_log_prob(model, features, noise)
         posterior = _posterior(model, features, log_q)
         samples = sample_log_likelihood(model, batch, features, noise, num_rows=decoder_rows)
-        kl = expected_kl(model, features, log_q).sum(-1)
+        kl = expected_kl(model, features, log_q, noise).sum(-1)
         tally += Tally.of_figures(_measure(model, batch, samples, log_q, posterior, kl))
         chosen = np.isin(indices, aggregated)
         if chosen.any():

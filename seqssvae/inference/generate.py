@@ -16,7 +16,7 @@ from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.decode import GENERATED, evaluation_mode
-from seqssvae.inference.latent import encode_z
+from seqssvae.inference.latent import relative_z
 from seqssvae.inference.writing.constraint import Pull
 from seqssvae.inference.writing.noise import standard_normal
 from seqssvae.inference.writing.options import Decoding, check_weight
@@ -64,7 +64,8 @@ def generate(
         y: The class; weights of all classes, `[K]`; classes of which each sequence has one, by
             their prior; or None.
         decoding: How they are written.
-        near: z is drawn from N(loc, radius^2 I), loc `[Z]` and the radius; from N(0, I) if None.
+        near: loc `[Z]` of `place_of` and a radius: in units of the prior, z is drawn from
+            N(loc, radius^2 I); from the prior if None.
         unique: Leave out sequences that came before; fewer than n once no others come.
 
     Raises:
@@ -114,7 +115,7 @@ def _sampled(
     def write(streams: Sequence[int], y: Tensor | None) -> tuple[list[list[int]], Tensor]:
         drawn = standard_normal(decoding.seed, streams, model.latent_size)
         z = torch.from_numpy(drawn if near is None else near[0] + near[1] * drawn)
-        z = z.to(model.prior_logits)
+        z = model.z_prior.place(z.to(model.prior_logits), y)
         return decoding.write(model, z, y, streams), z
 
     each = decoding.num_candidates
@@ -138,6 +139,12 @@ def _sampled(
     return guided(model, write_again, y.cpu().numpy(), decoding.guidance, uniform)
 
 
+def place_of(model: SSVAE, row: EncodedRows) -> tuple[NDArray[np.floating], int | None]:
+    """`relative_z` of one row: z, `[Z]`, and the likeliest class."""
+    loc, y = relative_z(model, collate(row, [0], num_classes=model.num_classes))
+    return loc[0].cpu().numpy(), None if y is None else int(y)
+
+
 def transfer(
     model: SSVAE,
     rows: EncodedRows,
@@ -149,8 +156,9 @@ def transfer(
 ) -> list[list[int]]:
     """Rewrite each sequence under another label: the same z, another y.
 
-    z is the mean of q(z | x, y) at the likeliest y, not at the new one. What is written depends on
-    the row and the seed alone.
+    z is the mean of q(z | x, y) at the likeliest y, not at the new one; where classes have priors
+    p(z | y) of their own, it has the same place in the new label's. What is written depends on the
+    row and the seed alone.
 
     Args:
         model: The model.
@@ -171,7 +179,7 @@ def transfer(
     written: list[list[int]] = [[] for _ in range(len(rows))]
     with progress.task(GENERATED, len(rows) * decoding.num_candidates):
         for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
-            (loc, _), y = encode_z(model, batch), _likeliest(model, batch, among)
+            (loc, _), y = relative_z(model, batch), _likeliest(model, batch, among)
             like = Like.of_rows([rows.row(int(i)) for i in indices], keep)
             for index, ids in zip(indices, _rewrite(model, loc, y, decoding, like), strict=True):
                 written[int(index)] = ids
@@ -213,7 +221,7 @@ def interpolate(
     if y is not None or model.num_classes:
         among = range(model.num_classes) if y is None else _check_classes(model, y)
         of_all = _likeliest(model, batch, among)[:1].repeat(steps)
-    (first, last), _ = encode_z(model, batch)
+    (first, last), _ = relative_z(model, batch)
     share = torch.arange(steps, device=first.device).to(first) / (steps - 1)
     z = torch.lerp(first, last, share.unsqueeze(1))  # [steps, Z]
     like = Like.of_rows([rows.row(0), rows.row(1)]).line(steps)
@@ -223,12 +231,12 @@ def interpolate(
 def _rewrite(
     model: SSVAE, z: Tensor, y: NDArray[np.int64] | None, decoding: Decoding, like: Like
 ) -> list[list[int]]:
-    """A sequence for each z `[n, Z]` and y `[n]`, its samples by the streams from its own on."""
+    """A sequence for each z of `relative_z` and y `[n]`, its samples by streams from its own on."""
     each = decoding.num_candidates
     y = None if y is None else y.repeat(each)
-    z = z.repeat_interleave(each, 0)
     streams = [first + number for first in like.streams for number in range(each)]
-    classes = _classes(model, y, len(z))
+    classes = _classes(model, y, len(z) * each)
+    z = model.z_prior.place(z.repeat_interleave(each, 0), classes)
     if each == 1:
         return decoding.write(model, z, classes, streams)
     pull = None

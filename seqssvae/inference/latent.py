@@ -12,6 +12,7 @@ from seqssvae.model.ssvae import SSVAE, Features
 from seqssvae.shapes import wide
 
 AGGREGATED_TERMS = 2**21  # densities that exist at once
+KL_SAMPLES = 16  # of z, for a KL that has no closed form
 
 
 def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -34,8 +35,24 @@ def encode_z(model: SSVAE, batch: Batch, y: Tensor | None = None) -> tuple[Tenso
         return model.z_posterior(features, None if y is None else y.to(batch.y.device))
 
 
+def relative_z(model: SSVAE, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """What a rewriting under another label keeps of z, and each row's likeliest label.
+
+    Args:
+        model: The model, evaluated in evaluation mode.
+        batch: The rows; their own labels are not read.
+
+    Returns:
+        The mean of z at the likeliest label in units of that label's prior, `[B, Z]`: the mean
+        itself for N(0, I); and the labels, `[B]`, None without classes.
+    """
+    with evaluation_mode(model):
+        y = model(batch.to(model.prior_logits.device)).argmax(-1) if model.num_classes else None
+        return model.z_prior.standardise(*encode_z(model, batch, y), y)[0], y
+
+
 def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
-    """E_q(y|x) KL(q(z_d | x, y) || p(z_d)) of each dim d of z, in nats.
+    """E_q(y|x) KL(q(z_d | x, y) || p(z_d | y)) of each dim d of z, in nats.
 
     Args:
         model: The model, evaluated in evaluation mode.
@@ -47,8 +64,9 @@ def kl_per_dim(model: SSVAE, batch: Batch) -> Tensor:
     with evaluation_mode(model):
         batch = batch.to(model.prior_logits.device)
         features = model.encode_batch(batch)
-        noise = common_noise(model, 0, None)
-        return expected_kl(model, features, all_label_log_prob(model, features, noise))
+        # samples are read where there is no closed form
+        noise = common_noise(model, KL_SAMPLES, torch.Generator().manual_seed(0))
+        return expected_kl(model, features, all_label_log_prob(model, features, noise), noise)
 
 
 def all_label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tensor:
@@ -58,13 +76,21 @@ def all_label_log_prob(model: SSVAE, features: Features, noise: Tensor) -> Tenso
     return wide(label_log_prob(model, features, noise)).transpose(1, 2)
 
 
-def expected_kl(model: SSVAE, features: Features, log_q: Tensor) -> Tensor:
-    """As `kl_per_dim`; `log_q` is of `all_label_log_prob`."""
+def expected_kl(model: SSVAE, features: Features, log_q: Tensor, noise: Tensor) -> Tensor:
+    """As `kl_per_dim`; `log_q` is of `all_label_log_prob`, whose noise is given too.
+
+    In closed form, but where p(z | y) reads y and q(y | x, z) reads z.
+    """
     y = None
     if model.num_classes:
         y = torch.arange(model.num_classes, device=log_q.device).unsqueeze(1)  # [K, 1]
     loc, scale = model.z_posterior(features, y)
-    kl = model.z_prior.kl(wide(loc), wide(scale), y)  # [K, B, Z] or [B, Z]
+    loc, scale = wide(loc), wide(scale)
+    if model.y_reads_z and model.z_prior.reads_y:
+        z = (loc + scale * noise).unsqueeze(1)  # [S, 1, B, Z]
+        kl = model.z_prior.sampled_kl(z, loc, scale, y)  # [S, K, B, Z]
+    else:
+        kl = model.z_prior.kl(loc, scale, y)  # [K, B, Z] or [B, Z]
     return (log_q.exp().unsqueeze(-1) * kl).sum(1).mean(0)
 
 

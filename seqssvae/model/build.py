@@ -18,6 +18,7 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.data.rows import has_words
 from seqssvae.errors import InputError
 from seqssvae.extensions import call
+from seqssvae.model.prior import NormalPrior
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.model.votes import Voters
 from seqssvae.nn.decoder import Decoder
@@ -69,6 +70,7 @@ def build_model(
         bodies = [_build_encoder(config, vocabulary_size) for _ in range(num_encoders)]
         encoders = (bodies[0], bodies[-1])
     decoder = decoder or _build_decoder(config, vocabulary_size, num_classes, sizes)
+    of_classes = num_classes if config.z_prior == "by-class" else 0
     words, buckets = vocabulary_size * config.ngram_words, config.ngram_buckets
     ngrams = build_ngrams(buckets, num_classes, vocabulary_size=words, label_sizes=sizes)
     return SSVAE(
@@ -76,6 +78,7 @@ def build_model(
         decoder=decoder,
         factorisation=config.factorisation,
         prior=prior,
+        z_prior=NormalPrior(config.latent_size, of_classes, sizes),
         ngrams=ngrams,
         label_columns=tuple(columns),
         vectors=_build_vectors(config, num_classes, sizes, has_logits=ngrams is not None),

@@ -1,38 +1,78 @@
-"""p(z | y): the prior of z, its KL from a normal, and samples of it."""
+"""The prior of z, its KL from a normal, and samples of it."""
+
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from seqssvae.nn.encoders import LabelTable
+
 
 class NormalPrior(nn.Module):
-    """The standard normal prior of z.
+    """N(0, I), or a normal of each class: p(z | y) = N(loc_y, scale_y^2), learned.
 
     A guide's normal is compared with it in units of the prior, `standardise`, which changes no KL;
-    the rest of the package knows of the prior by this class alone.
+    the rest of the package knows of the prior by this class alone. Every class begins with N(0, I).
 
     Args:
         latent_size: Z.
+        num_classes: K; 0: z does not depend on y.
+        label_sizes: As of `LabelTable`: of several columns, locations are sums and scales products.
     """
 
-    def __init__(self, latent_size: int) -> None:
+    def __init__(
+        self, latent_size: int, num_classes: int = 0, label_sizes: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.latent_size = latent_size
+        self.loc: LabelTable | None = None
+        self.log_scale: LabelTable | None = None
+        if num_classes and latent_size:
+            self.loc = LabelTable(num_classes, latent_size, label_sizes)
+            self.log_scale = LabelTable(num_classes, latent_size, label_sizes)
+            nn.init.zeros_(self.loc.weight)
+            nn.init.zeros_(self.log_scale.weight)
+
+    @property
+    def reads_y(self) -> bool:
+        """Whether z depends on y."""
+        return self.loc is not None
+
+    def forward(self, y: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale for y `[*L, B]` or `[*L, B, K]`, `[*L, B, Z]`, or `[Z]` of N(0, I).
+
+        Their dtype and device are those of `like`.
+
+        Raises:
+            ValueError: no y, and z depends on it.
+        """
+        if self.loc is None or self.log_scale is None:
+            return like.new_zeros(self.latent_size), like.new_ones(self.latent_size)
+        if y is None:
+            raise ValueError("p(z | y): wanted y, got None")
+        return self.loc(y).to(like), self.log_scale(y).clamp(-8, 8).exp().to(like)
 
     def distribution(self, y: Tensor | None, like: Tensor) -> dist.TorchDistribution:
         """p(z | y) for a Pyro program, with the dtype and device of `like`."""
-        zero = like.new_zeros(self.latent_size)
-        normal: dist.TorchDistribution = dist.Normal(zero, zero + 1).to_event(1)
+        normal: dist.TorchDistribution = dist.Normal(*self(y, like)).to_event(1)
         return normal
 
     def standardise(
         self, loc: Tensor, scale: Tensor, y: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """A normal of z in units of the prior: location and scale, `[*L, B, Z]`."""
-        return loc, scale
+        if not self.reads_y:
+            return loc, scale
+        center, unit = self(y, loc)
+        return (loc - center) / unit, scale / unit
 
     def place(self, noise: Tensor, y: Tensor | None = None) -> Tensor:
         """z from standard normal noise, `[*L, B, Z]`: the inverse of `standardise`."""
-        return noise
+        if not self.reads_y:
+            return noise
+        loc, scale = self(y, noise)
+        z: Tensor = loc + scale * noise
+        return z
 
     def kl(
         self, loc: Tensor, scale: Tensor, y: Tensor | None = None, *, free_bits: float = 0.0

@@ -1,6 +1,6 @@
 """`SSVAE`: the generative model p(x, y, z) and the guide q(y, z | x), as Pyro programs.
 
-    p(x, y, z) = p(y) N(z; 0, I) p(x | y, z)
+    p(x, y, z) = p(y) N(z; 0, I) p(x | y, z)    or p(y) p(z | y) p(x | y, z)
     q(y, z | x) = q(y | x) q(z | x, y)          or q(y | x) q(z | x), or q(z | x) q(y | x, z)
 
 The model of Kingma et al. 2014 ("M2") over sequences. Sites are "x", "y" and "z"; with several
@@ -72,6 +72,7 @@ class SSVAE(PyroModule):
         factorisation: "z-given-y", q(y|x) q(z|x,y); "independent", q(y|x) q(z|x);
             "y-given-z", q(z|x) q(y|x,z).
         prior: p(y), `[K]`; it is normalised. Uniform when None.
+        z_prior: The prior of z, N(0, I) when None.
         ngrams: Term of the logits of q(y | x) by n-grams, or None.
         label_columns: Names of several columns of labels, whose sizes are the decoder's.
         vectors: What the guide reads of vectors, or None.
@@ -98,6 +99,7 @@ class SSVAE(PyroModule):
         decoder: Decoder,
         factorisation: str = "z-given-y",
         prior: Tensor | None = None,
+        z_prior: NormalPrior | None = None,
         ngrams: NGramLogits | None = None,
         label_columns: Sequence[str] = (),
         vectors: VectorReader | None = None,
@@ -109,8 +111,7 @@ class SSVAE(PyroModule):
         self.num_classes, self.latent_size = decoder.num_classes, decoder.latent_size
         self.z_reads_y = factorisation == "z-given-y"
         self.y_reads_z = factorisation == "y-given-z" and self.latent_size > 0
-        self.vocabulary_size = decoder.vocabulary_size
-        self.decoder = decoder
+        self.decoder, self.vocabulary_size = decoder, decoder.vocabulary_size
         self.encoder_y, self.encoder_z = encoders
         self.head_y: CategoricalHead | None = None
         if self.num_classes:
@@ -126,7 +127,7 @@ class SSVAE(PyroModule):
             latent_size=self.latent_size,
             label_sizes=decoder.label_sizes if self.z_reads_y else (),
         )
-        self.z_prior = NormalPrior(self.latent_size)
+        self.z_prior = z_prior or NormalPrior(self.latent_size)
         self.ngrams = ngrams if self.num_classes else None
         self.vectors, self.votes = vectors, votes
         self.teacher_weight = 0.0

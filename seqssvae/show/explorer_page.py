@@ -161,7 +161,9 @@ def _layout(exploration: Exploration) -> Any:
         ),
         _choice("map-kind", "Map", maps, "pca"),
         dcc.Graph(id="map", config=MAP_CONFIG),
-        html.P(map_note(labels, y_reads_z=model.y_reads_z), className="soft"),
+        html.P(
+            map_note(labels, z_knows_y=model.y_reads_z or model.z_prior.reads_y), className="soft"
+        ),
     ]
     return html.Main(
         [

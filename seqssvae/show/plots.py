@@ -50,12 +50,12 @@ def require(module: str) -> Any:
         raise InputError(f"wanted {package} (pip install {package}), got {error}") from error
 
 
-def map_note(labels: Sequence[str], *, y_reads_z: bool) -> str:
+def map_note(labels: Sequence[str], *, z_knows_y: bool) -> str:
     """What a map of z should look like, in a line; nothing without classes."""
     if not labels:
         return ""
-    if y_reads_z:
-        return "Clusters by label are expected: the label is read from z."
+    if z_knows_y:
+        return "Clusters by label are expected: z and the label are modelled together."
     return "It should not cluster by label: z is for what the label leaves open."
 
 
@@ -228,7 +228,7 @@ def draw_all(portrait: "Portrait") -> dict[str, "Figure"]:
     y, labels = portrait.y, portrait.labels
     if len(portrait.kl_nats):
         shares = " and ".join(f"{share:.0%}" for share in portrait.z_explained)
-        note = map_note(labels, y_reads_z=portrait.y_reads_z)
+        note = map_note(labels, z_knows_y=portrait.z_knows_y)
         title = "means of q(z | x, y), "
         figures["z_tsne"] = draw_points(
             portrait.z_tsne, y, labels, title=f"{title}t-SNE", note=note

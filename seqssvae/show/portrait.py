@@ -88,7 +88,7 @@ class Portrait:
         learned: Whether training learned from the rows.
         summary: That of the run, see `seqssvae.fit`.
         free_bits: Nats of KL of each dim of z that cost nothing in training.
-        y_reads_z: Whether the classifier reads z.
+        z_knows_y: Whether the label is read from z, or z has a prior of each label.
         confused: Pairs of labels that are confused most often.
         nearest: The training rows most like `samples`, in the same places; empty if the training
             rows are not known.
@@ -114,7 +114,7 @@ class Portrait:
     learned: bool = False
     summary: dict[str, Any] = dataclasses.field(default_factory=dict)
     free_bits: float = 0.0
-    y_reads_z: bool = False
+    z_knows_y: bool = False
     confused: list[ConfusedPair] = dataclasses.field(default_factory=list)
     nearest: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     num_compared: int = 0
@@ -308,7 +308,7 @@ def portray(
         samples={name: list(map(show_sequence, row)) for name, row in written.items()},
         summary=trained.manifest.get("summary") or {},
         free_bits=trained.config.objective.free_bits,
-        y_reads_z=trained.model.y_reads_z,
+        z_knows_y=trained.model.y_reads_z or trained.model.z_prior.reads_y,
         confused=find_confused_pairs(rows.y, probabilities, names, shown),
         nearest=nearest,
         num_compared=num_compared,

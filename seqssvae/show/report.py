@@ -62,7 +62,7 @@ def write_report(portrait: Portrait) -> str:
             "tsne": plot("z-tsne", portrait.z_tsne),
             "pca": plot("z-pca", portrait.z_pca),
             "shares": shares,
-            "note": plots.map_note(labels, y_reads_z=portrait.y_reads_z),
+            "note": plots.map_note(labels, z_knows_y=portrait.z_knows_y),
         }
     if best is not None and known.any():
         confidence = portrait.probabilities.max(1)[known]

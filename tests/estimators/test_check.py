@@ -1,19 +1,22 @@
 import pytest
 import torch
 
-from seqssvae.estimators import SumAndSample
+from seqssvae.errors import InputError
+from seqssvae.estimators import FusedEnum, SumAndSample, TraceEnum
 from seqssvae.estimators.check import brute_force_loss, check
+from seqssvae.model.ssvae import SSVAE
 from tests.support import factories
 from tests.support.factories import FACTORISATIONS, count_batch, make_batch, make_model
 
 PARTIAL = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]]).bool()
 
 
+@pytest.mark.parametrize("z_prior", ["normal", "by-class"])
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
-def test_brute_force_equals_the_loop_over_rows(factorisation: str, kl: str) -> None:
+def test_brute_force_equals_the_loop_over_rows(factorisation: str, kl: str, z_prior: str) -> None:
     """With a teacher, and rows that are counted."""
-    model = make_model(factorisation=factorisation)
+    model = make_model(factorisation=factorisation, z_prior=z_prior)
     model.teacher_weight = 0.6
     batch = make_batch([0, -1, -1], candidates=PARTIAL, w=torch.tensor([0.5, 1.0, 2.0]))
     batch, before_row = count_batch(model, batch)
@@ -27,7 +30,21 @@ def test_brute_force_equals_the_loop_over_rows(factorisation: str, kl: str) -> N
 
 @pytest.mark.parametrize(("num_particles", "num_draws"), [(1, 60), (8, 30)])
 def test_every_estimator_agrees(num_particles: int, num_draws: int) -> None:
-    model = make_model()
+    assert_every_estimator_agrees(make_model(), num_particles, num_draws)
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_every_estimator_agrees_where_z_has_a_prior_of_the_class(factorisation: str) -> None:
+    """Under "y-given-z" by the sampled KL: no other one is known, and it is refused."""
+    model = make_model(factorisation=factorisation, z_prior="by-class")
+    assert_every_estimator_agrees(model, 2, 60)
+    if factorisation == "y-given-z":
+        for elbo in (FusedEnum(), TraceEnum()):
+            with pytest.raises(InputError, match="KL: wanted sampled"):
+                elbo.loss(model.model, model.guide, make_batch([0, -1]))
+
+
+def assert_every_estimator_agrees(model: SSVAE, num_particles: int, num_draws: int) -> None:
     model.teacher_weight = 0.6
     batch, _ = count_batch(model, make_batch([0, -1, -1], candidates=PARTIAL))
     rows = check(model, batch, num_draws=num_draws, num_particles=num_particles)

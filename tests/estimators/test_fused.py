@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from seqssvae.estimators import FusedEnum
-from tests.support.estimators import CASES, MIXED, assert_equals_the_loop, case_of
+from tests.support.estimators import CASES_AND_KLS, MIXED, assert_equals_the_loop, case_of
 from tests.support.factories import FACTORISATIONS, make_batch, make_model
 from tests.support.fixtures import FixNoise
 
 
-@pytest.mark.parametrize("kl", ["analytic", "sampled"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "kl"), CASES_AND_KLS)
 def test_value_and_gradient_equal_the_loop(case: str, kl: str, fix_noise: FixNoise) -> None:
     (model, batch, before_row), elbo = case_of(case), FusedEnum(analytic_kl=kl == "analytic")
     noise = torch.randn(1, model.latent_size)

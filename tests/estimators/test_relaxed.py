@@ -13,9 +13,10 @@ def test_labelled_rows_are_exact(hard: bool, fix_noise: FixNoise) -> None:
     assert_labelled_rows_are_exact(RelaxedLabels(hard=hard), fix_noise)
 
 
-def test_temperature_takes_the_bias_of_relaxed_labels(fix_noise: FixNoise) -> None:
+@pytest.mark.parametrize("z_prior", ["normal", "by-class"])
+def test_temperature_takes_the_bias_of_relaxed_labels(z_prior: str, fix_noise: FixNoise) -> None:
     """The value at a low temperature is nearer to the exact one."""
-    model, batch = problem("z-given-y")
+    model, batch = problem("z-given-y", z_prior=z_prior)
     fix_noise(torch.randn(1, 2))
     exact = FusedEnum().loss(model.model, model.guide, batch, 0.7)
     biases = []

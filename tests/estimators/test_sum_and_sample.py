@@ -14,7 +14,7 @@ from tests.support.estimators import (
     value_and_gradient,
     variance,
 )
-from tests.support.factories import make_batch, make_model
+from tests.support.factories import FACTORISATIONS, make_batch, make_model
 from tests.support.fixtures import FixNoise
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -31,12 +31,18 @@ def test_mean_is_the_exact_sum(name: str, factorisation: str, fix_noise: FixNois
     assert_mean_is_the_exact_sum(SumAndSample, OPTIONS[name], factorisation, fix_noise)
 
 
-def test_sum_and_sample_of_all_labels_is_exact(fix_noise: FixNoise) -> None:
-    model, batch = problem("z-given-y")
+@pytest.mark.parametrize("z_prior", ["normal", "by-class"])
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_sum_and_sample_of_all_labels_is_exact(
+    factorisation: str, z_prior: str, fix_noise: FixNoise
+) -> None:
+    model, batch = problem(factorisation, z_prior=z_prior)
     fix_noise(torch.randn(1, 2))
-    want = value_and_gradient(FusedEnum(), model, batch)
+    analytic = (factorisation, z_prior) != ("y-given-z", "by-class")
+    want = value_and_gradient(FusedEnum(analytic_kl=analytic), model, batch)
     for k, num_samples in ((5, 1), (4, 1), (3, 2), (0, 5)):
-        got = value_and_gradient(SumAndSample(k=k, num_samples=num_samples), model, batch)
+        elbo = SumAndSample(k=k, num_samples=num_samples, analytic_kl=analytic)
+        got = value_and_gradient(elbo, model, batch)
         torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqssvae.estimators import FusedEnum, TraceEnum
-from tests.support.estimators import CASES, MIXED, assert_equals_the_loop, case_of
+from tests.support.estimators import CASES_AND_KLS, MIXED, assert_equals_the_loop, case_of
 from tests.support.factories import FACTORISATIONS, make_batch, make_model
 from tests.support.fixtures import FixNoise
 
@@ -17,9 +17,8 @@ EXACT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kl", ["analytic", "sampled"])
 @pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "kl"), CASES_AND_KLS)
 def test_value_and_gradient_equal_the_loop(
     case: str, name: str, kl: str, fix_noise: FixNoise
 ) -> None:

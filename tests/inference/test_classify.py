@@ -9,7 +9,13 @@ from seqssvae.data.batches import Batch
 from seqssvae.errors import InputError
 from seqssvae.inference.classify import classify, sample_log_likelihood
 from seqssvae.model.ssvae import SSVAE
-from tests.support.factories import FACTORISATIONS, make_batch, make_model, stepwise_log_prob
+from tests.support.factories import (
+    FACTORISATIONS,
+    make_batch,
+    make_model,
+    prior_of,
+    stepwise_log_prob,
+)
 
 PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
 
@@ -32,18 +38,22 @@ def _importance_weights(model: SSVAE, batch: Batch, row: int, noise: Tensor) -> 
         loc, scale = (part[0] for part in model.z_posterior(features, torch.tensor([y])))
         for sample, epsilon in enumerate(noise):
             z = loc + scale * epsilon
-            log_ratio = Normal(0.0, 1.0).log_prob(z) - Normal(loc, scale).log_prob(z)
+            log_ratio = prior_of(model, y).log_prob(z) - Normal(loc, scale).log_prob(z)
             likelihood = stepwise_log_prob(model, _symbols(batch, row), z, y)
             weights[sample, y] = (likelihood + log_ratio.sum()).detach()
     return weights
 
 
-@pytest.mark.parametrize("latent_size", [2, 0])
+@pytest.mark.parametrize(
+    ("latent_size", "z_prior"), [(2, "normal"), (2, "by-class"), (0, "normal")]
+)
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)
 def test_every_mode_equals_a_loop_over_rows_labels_and_samples(
-    factorisation: str, latent_size: int
+    factorisation: str, latent_size: int, z_prior: str
 ) -> None:
-    model = make_model(3, factorisation=factorisation, latent_size=latent_size, prior=PRIOR)
+    model = make_model(
+        3, factorisation=factorisation, latent_size=latent_size, z_prior=z_prior, prior=PRIOR
+    )
     batch = make_batch([-1, 2, 0, -1])
     noise = torch.randn(5, latent_size, generator=_generator())
     found = {

@@ -15,7 +15,13 @@ from seqssvae.errors import InputError
 from seqssvae.inference.evaluate import Limits, evaluate
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
-from tests.support.factories import FACTORISATIONS, make_batch, make_model, stepwise_log_prob
+from tests.support.factories import (
+    FACTORISATIONS,
+    make_batch,
+    make_model,
+    prior_of,
+    stepwise_log_prob,
+)
 from tests.support.rows import make_rows, random_rows
 
 PRIOR = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
@@ -46,8 +52,10 @@ def _row_figures(model: SSVAE, symbols: list[int], noise: Tensor) -> dict[str, A
             if model.num_classes:
                 q[s, y] = model.y_logits(features, z.unsqueeze(0))[0, y].exp()
                 log_prior = PRIOR[y].log()
-            kl[s, y] = kl_divergence(Normal(loc, scale), Normal(0.0, 1.0)).sum()
-            ratio = (Normal(0.0, 1.0).log_prob(z) - Normal(loc, scale).log_prob(z)).sum()
+            kl[s, y] = kl_divergence(Normal(loc, scale), prior_of(model, y)).sum()
+            ratio = (prior_of(model, y).log_prob(z) - Normal(loc, scale).log_prob(z)).sum()
+            if model.y_reads_z and model.z_prior.reads_y:  # q(y | x, z) weights log p(z | y)
+                kl[s, y] = -ratio
             by_label[s, y] = stepwise_log_prob(model, symbols, z, None if label is None else y)
             weights[s, y] = log_prior + by_label[s, y] + ratio
             bound += q[s, y] * (by_label[s, y] + log_prior - q[s, y].log() - kl[s, y])
@@ -67,7 +75,8 @@ def _row_figures(model: SSVAE, symbols: list[int], noise: Tensor) -> dict[str, A
 @pytest.mark.parametrize(
     ("num_classes", "changes"),
     [(3, {"factorisation": name}) for name in FACTORISATIONS]
-    + [(0, {}), (0, {"latent_size": 0}), (3, {"latent_size": 0})],
+    + [(3, {"factorisation": name, "z_prior": "by-class"}) for name in FACTORISATIONS]
+    + [(0, {"z_prior": "by-class"}), (0, {}), (0, {"latent_size": 0}), (3, {"latent_size": 0})],
 )
 @pytest.mark.parametrize("likelihood_rows", [None, 4])
 @torch.no_grad()

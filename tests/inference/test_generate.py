@@ -12,12 +12,19 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.vocabulary import EOS, CharacterVocabulary
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import beam, greedy, sample
-from seqssvae.inference.generate import generate, interpolate, transfer
+from seqssvae.inference.generate import generate, interpolate, place_of, transfer
 from seqssvae.inference.latent import encode_z
+from seqssvae.inference.writing.noise import standard_normal
 from seqssvae.inference.writing.options import Decoding
 from seqssvae.inference.writing.rerank import kept_share, label_log_prob
 from seqssvae.model.ssvae import SSVAE
-from tests.support.factories import FACTORISATIONS, make_model, sharpen, stepwise_log_prob
+from tests.support.factories import (
+    FACTORISATIONS,
+    make_model,
+    prior_of,
+    sharpen,
+    stepwise_log_prob,
+)
 from tests.support.rows import make_rows, random_rows
 
 VOCABULARY = CharacterVocabulary(list("abc"))  # the symbols 4 to 6
@@ -108,6 +115,29 @@ def test_radius_0_is_the_sequence_s_own_z() -> None:
     assert len(set(far)) > 1
     with pytest.raises(InputError, match="radius: wanted a number of 0 or more, got -1"):
         _generate(model, 1, 1, _decoding(), near=(loc, -1))
+
+
+def test_z_is_drawn_from_the_prior_of_the_class_and_rewriting_keeps_its_place_there() -> None:
+    """Priors of one class far from the other's: z of each is its own prior's, from one noise."""
+    model, rows = sharpen(make_model(2, z_prior="by-class")), random_rows([-1] * 6, 0)
+    decoding = _decoding(strategy="greedy")
+    noise = torch.from_numpy(standard_normal(0, range(5), 2))
+    for label in range(2):
+        prior = prior_of(model, label)
+        want = greedy(
+            model.decoder, prior.loc + prior.scale * noise, torch.full((5,), label), max_length=6
+        )
+        assert _generate(model, 5, label, decoding) == list(map(VOCABULARY.decode, want))
+        loc, likeliest = _encode(model, rows)
+        own = [prior_of(model, int(y)) for y in likeliest]
+        place = torch.stack([(z - o.loc) / o.scale for z, o in zip(loc, own, strict=True)])
+        moved, y = prior.loc + prior.scale * place, torch.full((6,), label)
+        want = greedy(model.decoder, moved, y, max_length=6)
+        assert transfer(model, rows, decoding, to=label) == want
+        near = place_of(model, rows.take([3]))
+        assert near[1] == likeliest[3]
+        at = _generate(model, 2, label, decoding, near=(near[0], 0.0))
+        assert at == [VOCABULARY.decode(want[3])] * 2
 
 
 def test_weights_of_one_class_are_that_class_and_blends_are_other_sequences() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from seqssvae.inference.latent import encode_z, kl_per_dim, mutual_information
-from tests.support.factories import FACTORISATIONS, make_batch, make_model
+from seqssvae.inference.latent import encode_z, kl_per_dim, mutual_information, relative_z
+from tests.support.factories import FACTORISATIONS, make_batch, make_model, prior_of
 
 
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)
@@ -43,13 +43,16 @@ def test_no_label_and_no_z_work_too(factorisation: str) -> None:
     assert encode_z(flat, make_batch([-1, -1]))[0].shape == (2, 0)
 
 
-@pytest.mark.parametrize("factorisation", FACTORISATIONS)
-def test_the_kl_of_each_dim_is_the_mean_over_labels(factorisation: str) -> None:
+@pytest.mark.parametrize(
+    ("factorisation", "z_prior"),
+    [*((name, "normal") for name in FACTORISATIONS)]
+    + [(name, "by-class") for name in FACTORISATIONS if name != "y-given-z"],
+)
+def test_the_kl_of_each_dim_is_the_mean_over_labels(factorisation: str, z_prior: str) -> None:
     """By torch's own KL, row by row and label by label."""
-    model = make_model(3, factorisation=factorisation)
+    model = make_model(3, factorisation=factorisation, z_prior=z_prior)
     batch = make_batch([2, -1, 0])
     found = kl_per_dim(model, batch)
-    prior = torch.distributions.Normal(0.0, 1.0)
     for row in range(3):
         alone = batch.select(torch.tensor([row]))
         features = model.encode(alone.x, alone.lengths)
@@ -59,9 +62,28 @@ def test_the_kl_of_each_dim_is_the_mean_over_labels(factorisation: str) -> None:
         want = torch.zeros(2)
         for y in range(3):
             posterior = torch.distributions.Normal(*model.z_posterior(features, torch.tensor([y])))
-            want = want + q[y] * torch.distributions.kl_divergence(posterior, prior)[0]
+            want = want + q[y] * torch.distributions.kl_divergence(posterior, prior_of(model, y))[0]
         torch.testing.assert_close(found[row], want.detach())
     assert kl_per_dim(make_model(0), make_batch([-1, -1])).shape == (2, 2)
+
+
+def test_z_is_relative_to_the_prior_of_the_likeliest_label() -> None:
+    """Of N(0, I) it is z; under "y-given-z" the KL is one of samples, never far below 0."""
+    for factorisation in FACTORISATIONS:
+        model = make_model(3, factorisation=factorisation, z_prior="by-class")
+        batch = make_batch([-1, 0, 2, -1])
+        found, y = relative_z(model, batch)
+        assert y is not None and torch.equal(y, model(batch).argmax(-1))
+        loc, _ = encode_z(model, batch, y)
+        for row, label in enumerate(y.tolist()):
+            prior = prior_of(model, label)
+            torch.testing.assert_close(found[row], ((loc[row] - prior.loc) / prior.scale).detach())
+        assert (found - loc).abs().min() > 1e-3
+        torch.testing.assert_close(model.z_prior.place(found, y).detach(), loc)
+        assert (kl_per_dim(model, batch).sum(-1) > -0.5).all()
+    model = make_model(3)
+    found, y = relative_z(model, batch)
+    torch.testing.assert_close(found, encode_z(model, batch, y)[0], rtol=0, atol=0)
 
 
 def test_information_of_posteriors_far_apart_is_log_n() -> None:

@@ -39,11 +39,11 @@ def test_every_picture_has_a_title() -> None:
 
 
 def test_a_map_of_z_says_how_it_should_look() -> None:
-    for y_reads_z, note in (
+    for z_knows_y, note in (
         (False, "It should not cluster by label: z is for what the label leaves open."),
-        (True, "Clusters by label are expected: the label is read from z."),
+        (True, "Clusters by label are expected: z and the label are modelled together."),
     ):
-        figures = plots.draw_all(make_portrait(y_reads_z=y_reads_z))
+        figures = plots.draw_all(make_portrait(z_knows_y=z_knows_y))
         notes = [figures[name].axes[0].get_xlabel() for name in ("z_tsne", "z_pca", "logits_tsne")]
         assert notes == [note, note, ""]
     assert plots.draw_all(make_portrait(()))["z_pca"].axes[0].get_xlabel() == ""

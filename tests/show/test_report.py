@@ -123,7 +123,7 @@ def test_confused_pairs_have_examples_and_generated_rows_their_nearest() -> None
 def test_what_shares_z_and_how_a_map_should_look_is_said() -> None:
     shared, apart = "share one z, drawn from the prior", "It should not cluster by label"
     assert all(text in write_report(make_portrait()) for text in (shared, apart))
-    read = write_report(make_portrait(y_reads_z=True))
+    read = write_report(make_portrait(z_knows_y=True))
     assert apart not in read and "Clusters by label are expected" in read
     assert apart not in write_report(make_portrait(()))
     assert shared not in write_report(make_portrait(kl_nats=np.zeros(0), walks=[]))

@@ -106,6 +106,25 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             ).bool(),
         },
     ),
+    **{
+        f"z of classes, {factorisation}": (
+            {"z_prior": "by-class", "factorisation": factorisation},
+            {"labels": MIXED, "w": torch.tensor([0.5, 2.0, 0.0, 0.3])},
+        )
+        for factorisation in FACTORISATIONS
+    },
+    "z of classes, columns, partial": (
+        {
+            "num_classes": 6,
+            "label_columns": {"a": 2, "b": 3},
+            "z_prior": "by-class",
+            "factorisation": "independent",
+        },
+        {
+            "labels": [-1, 4],
+            "candidates": torch.tensor([[0, 1, 0, 0, 1, 1], [0, 0, 0, 0, 1, 0]]).bool(),
+        },
+    ),
     "prior": ({"prior": torch.tensor([0.5, 0.3, 0.2])}, {"labels": MIXED}),
     **{
         f"vectors, {factorisation}": (
@@ -124,6 +143,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 
+NO_CLOSED_KL = "z of classes, y-given-z"
+CASES_AND_KLS = [
+    (case, kl)
+    for case in CASES
+    for kl in ("analytic", "sampled")
+    if (case, kl) != (NO_CLOSED_KL, "analytic")
+]
+
 
 def value_and_gradient(elbo: Estimator, model: SSVAE, batch: Batch) -> Tensor:
     """The loss and the gradient of every parameter, one vector."""
@@ -139,10 +166,10 @@ def variance(elbo: Estimator, model: SSVAE, batch: Batch) -> float:
     return float(torch.stack(draws[20:]).var(0).sum())
 
 
-def problem(factorisation: str) -> tuple[SSVAE, Batch]:
+def problem(factorisation: str, **changes: Any) -> tuple[SSVAE, Batch]:
     """Five classes, a teacher; rows of all kinds of labels, with votes, that are counted."""
     prior = torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1])
-    model = make_model(5, factorisation=factorisation, prior=prior, voters="AB")
+    model = make_model(5, factorisation=factorisation, prior=prior, voters="AB", **changes)
     candidates = torch.ones(4, 5, dtype=torch.bool)
     candidates[1] = torch.tensor([0, 0, 0, 1, 0])
     candidates[2] = torch.tensor([1, 0, 1, 1, 0])

@@ -176,6 +176,14 @@ def count_batch(model: SSVAE, batch: Batch) -> tuple[Batch, Callable[[int], None
     return dataclasses.replace(batch, counted=weights), count_without
 
 
+def prior_of(model: SSVAE, y: int) -> Normal:
+    """p(z | y)."""
+    tables = model.z_prior.loc, model.z_prior.log_scale
+    if tables[0] is None or tables[1] is None:
+        return Normal(0.0, 1.0)
+    return Normal(tables[0].table[y], tables[1].table[y].exp())
+
+
 def example_terms(
     model: SSVAE, batch: Batch, row: int, noise: Tensor, *, kl: str, kl_weight: float
 ) -> tuple[Tensor, Tensor]:
@@ -189,15 +197,11 @@ def example_terms(
         values = []
         for y in range(model.num_classes):
             loc, scale = model.z_posterior(features, torch.tensor([y]))
-            z = (loc + scale * epsilon)[0]
+            z, prior = (loc + scale * epsilon)[0], prior_of(model, y)
             if kl == "analytic":
-                divergence = torch.distributions.kl_divergence(
-                    Normal(loc, scale), Normal(0.0, 1.0)
-                ).sum()
+                divergence = torch.distributions.kl_divergence(Normal(loc, scale), prior).sum()
             else:
-                divergence = (
-                    Normal(loc[0], scale[0]).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
-                ).sum()
+                divergence = (Normal(loc[0], scale[0]).log_prob(z) - prior.log_prob(z)).sum()
             likelihood = stepwise_log_prob(model, x[0].tolist(), z, y)
             values.append(likelihood + model.prior_logits[y] - kl_weight * divergence)
         bounds.append(torch.stack(values))
