@@ -94,3 +94,14 @@ def find_alike(rows: EncodedRows, others: EncodedRows | csr_matrix, num: int) ->
 def ngram_vectors(rows: EncodedRows) -> csr_matrix:
     """Square roots of the counts of n-grams of up to 3 symbols, of length 1, `[n, buckets]`."""
     return normalize(count_ngrams(rows, [NGrams(3)], num_buckets=NUM_BUCKETS)[0].sqrt())
+
+
+def show_sequence(sequence: str | Sequence[str]) -> str:
+    """A sequence as one printable line: tokens joined by spaces, control characters as U+FFFD.
+
+    Example:
+        >>> show_sequence(["e4", "e5"])
+        'e4 e5'
+    """
+    text = sequence if isinstance(sequence, str) else " ".join(sequence)
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)

@@ -17,7 +17,7 @@ from seqssvae.errors import InputError
 from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.novelty import log_prob_per_symbol, novelty
 from seqssvae.inference.suggest import suggest
-from seqssvae.show.examples import find_alike, ngram_vectors
+from seqssvae.show.examples import find_alike, ngram_vectors, show_sequence
 from seqssvae.show.maps import draw_map
 from seqssvae.show.portrait import (
     HeldOut,
@@ -25,7 +25,6 @@ from seqssvae.show.portrait import (
     load_held_out,
     pad_dims,
     project_tsne,
-    show_sequence,
 )
 from seqssvae.storage.records import to_text
 from seqssvae.trained import TrainedModel

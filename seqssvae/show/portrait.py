@@ -26,7 +26,8 @@ from seqssvae.inference.latent import kl_per_dim
 from seqssvae.overrides import override
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.runs.run import training_files
-from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest
+from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest, show_sequence
+from seqssvae.show.scorecard import Scorecard, measure_scorecard
 from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel, load_with_split
 from seqssvae.training.resume import checksum_rows
@@ -93,6 +94,7 @@ class Portrait:
         nearest: The training rows most like `samples`, in the same places; empty if the training
             rows are not known.
         num_compared: Training rows that these were chosen from.
+        scorecard: Further generated sequences beside the rows.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Portrait:
     confused: list[ConfusedPair] = dataclasses.field(default_factory=list)
     nearest: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     num_compared: int = 0
+    scorecard: Scorecard | None = None
 
 
 def load_held_out(
@@ -269,11 +272,10 @@ def portray(
     """
     trained, held_out = load_held_out(run, data, seed=seed, device=device)
     rows, names, sequences = held_out.rows, trained.labels.names, held_out.sequences
-    encoded = trained.encode_rows(rows)
+    encoded, shown = trained.encode_rows(rows), list(map(show_sequence, sequences))
     loc, log_q = pad_dims(encoded["loc"]), np.log(encoded["probabilities"].clip(1e-12))
     probabilities = trained.classify_table(rows) if names else np.zeros((len(rows), 0))
-    pca, shown = fit_pca(loc), list(map(show_sequence, sequences))
-    has_decoder = not trained.is_classifier
+    pca, has_decoder = fit_pca(loc), not trained.is_classifier
     written = {
         name: trained.generate(name or None, NUM_SAMPLES, seed=seed)
         for name in (names or ("",)) * has_decoder
@@ -312,6 +314,7 @@ def portray(
         confused=find_confused_pairs(rows.y, probabilities, names, shown),
         nearest=nearest,
         num_compared=num_compared,
+        scorecard=measure_scorecard(trained, sequences, rows.y, seed),
     )
 
 
@@ -356,17 +359,6 @@ def project_tsne(points: Floats, *, seed: int = 0) -> Floats:
     with progress.announced(f"t-SNE of {len(points)} points"):
         embedded: Floats = tsne.fit_transform(points.astype(np.float32)).astype(np.float64)
     return embedded
-
-
-def show_sequence(sequence: str | Sequence[str]) -> str:
-    """A sequence as one printable line: tokens joined by spaces, control characters as U+FFFD.
-
-    Example:
-        >>> show_sequence(["e4", "e5"])
-        'e4 e5'
-    """
-    text = sequence if isinstance(sequence, str) else " ".join(sequence)
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:

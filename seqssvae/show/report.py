@@ -11,6 +11,7 @@ from markupsafe import Markup
 from seqssvae.show import plots
 from seqssvae.show.maps import MAP_CONFIG, draw_map
 from seqssvae.show.portrait import Portrait
+from seqssvae.show.scorecard_plots import draw_agreement, draw_lengths, draw_symbols
 from seqssvae.show.summary import most_common_share, summarise
 
 INK = "#010203"  # in matplotlib's output; replaced by the page's text colour, light or dark
@@ -82,12 +83,25 @@ def write_report(portrait: Portrait) -> str:
         z_maps=z_maps,
         logits_map=plot("logits-tsne", portrait.logits_tsne) if labels else None,
         classification=classification,
+        scorecard=_draw_scorecard(portrait),
         curves=[
             (plots.CURVES[name], _svg(plots.draw_curves, metrics, [name]))
             for name in plots.measured(metrics)
         ],
         kl=_svg(plots.draw_kl, portrait.kl_nats, portrait.free_bits) if has_z else None,
     )
+
+
+def _draw_scorecard(portrait: Portrait) -> dict[str, Markup | None] | None:
+    """The pictures of the scorecard; no agreement with labels if no judge was asked."""
+    card = portrait.scorecard
+    if card is None:
+        return None
+    agreement = None
+    if "agreement_of_classes" in card.figures:
+        agreement = _svg(draw_agreement, card, portrait.labels)
+    lengths, symbols = _svg(draw_lengths, card), _svg(draw_symbols, card)
+    return {"lengths": lengths, "symbols": symbols, "agreement": agreement}
 
 
 def _svg(draw: Callable[..., Any], *values: Any) -> Markup:

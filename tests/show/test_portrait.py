@@ -8,6 +8,7 @@ import pytest
 
 from seqssvae.errors import InputError
 from seqssvae.runs.run import load_run
+from seqssvae.show.examples import show_sequence
 from seqssvae.show.portrait import (
     Portrait,
     fit_pca,
@@ -15,7 +16,6 @@ from seqssvae.show.portrait import (
     pad_dims,
     portray,
     project_tsne,
-    show_sequence,
 )
 from seqssvae.trained import load, load_with_split
 from seqssvae.training.fit import fit

@@ -81,6 +81,9 @@ def test_titles_pictures_and_numbers() -> None:
     assert pictures == [
         "confusion matrix",
         "reliability diagram",
+        "lengths of generated sequences and of rows",
+        "symbols of generated sequences and of rows",
+        "generated sequences that a judge gives their label",
         "KL of each dim of z",
         "ELBO (nats per sequence)",
         "KL of z (nats per sequence)",

@@ -7,6 +7,7 @@ import numpy as np
 
 from seqssvae.show.examples import find_confused_pairs
 from seqssvae.show.portrait import Portrait
+from seqssvae.show.scorecard import Scorecard
 
 EVIL = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>"
 ODD = ["$x_1$ and $", "<b>bold</b> &amp; %{x}", "\U0001f9ec \u6f22\u5b57", "long " * 100, ""]
@@ -61,5 +62,17 @@ def make_portrait(labels: tuple[str, ...] = ("_a", "<i>b", "c$"), **changes: Any
         confused=find_confused_pairs(y, probabilities, labels, texts),
         nearest={name: [EVIL, *texts[8 : 8 + len(ODD)]] for name in labels or ("",)},
         num_compared=1030,
+        scorecard=make_scorecard(labels),
     )
     return dataclasses.replace(portrait, **changes)
+
+
+def make_scorecard(labels: tuple[str, ...]) -> Scorecard:
+    """Odd symbols, and a label that nothing was generated for."""
+    figures: dict[str, Any] = {"num_sequences": 400, "num_reference": 40, "unique": 0.75}
+    figures |= {"perplexity": 12.5, "reference_perplexity": 10.0}
+    if labels:
+        shares = [None, *np.linspace(0.5, 1, len(labels) - 1).tolist()]
+        figures |= {"label_agreement": 0.7, "judge_accuracy": 0.9, "agreement_of_classes": shares}
+    symbols = [(symbol, 0.1, 0.2) for symbol in (EVIL, *ODD, " ")]
+    return Scorecard(figures, ([0, 1, 5], [3, 70]), symbols)
