@@ -29,8 +29,8 @@ def warn_of_unread(config: Config) -> None:
         for one in list_settings()
         if one.section != "data"
         and one.key not in READ_ALONE
-        and getattr(getattr(config, one.section), one.name)
-        != getattr(getattr(default, one.section), one.name)
+        and getattr(getattr(config, one.section), one.field)
+        != getattr(getattr(default, one.section), one.field)
     ]
     if unread:
         logger.warning("--classifier-only does not read " + ", ".join(unread))
