@@ -434,3 +434,19 @@ def test_processes_are_measured_together(tmp_path: Path) -> None:
     sent = 2 * 7 * (figures["bytes"] / 8 / 1.25e9 + 5e-5)
     assert eight["exchange_s"] == pytest.approx(sent) and eight["hours"] > one["hours"] / 8
     assert many["efficiency"] < eight["efficiency"] < 1
+
+
+def test_votes_are_compared_with_labels_alone(tmp_path: Path) -> None:
+    """`weak.py`: five arms, with rules that speak for the label of each sentence."""
+    words = {"pos": ["great", "good", "love"], "neg": ["bad", "poor", "never"]}
+    for part, num_rows in (("train", 60), ("test", 20)):
+        rows = [
+            {"text": f"{words[label][row % 3]} film number {row}", "label": label}
+            for row in range(num_rows // 2)
+            for label in words
+        ]
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = run_experiment("weak.py", tmp_path, "--draws", 1, *QUICK, folder=tmp_path)
+    (row,) = re.findall(r"^\| 1 \| (.*) \|$", shown, re.MULTILINE)
+    majority, _, both, *_ = map(float, row.split(" | "))
+    assert majority == 100 and both > 90

@@ -29,6 +29,7 @@ from seqssvae.inference.predict import classify_table
 from seqssvae.inference.tally import bin_sums, calibration_error
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.overrides import override, to_mapping
+from seqssvae.teacher.dawid_skene import with_likely_labels
 from seqssvae.teacher.features import Sequences
 
 logger = logging.getLogger(__name__)
@@ -282,13 +283,16 @@ def classification_metrics(
 
 def _neural(fit: Callable[[Config, Prepared], SSVAE]) -> Arm:
     """The arm of a model of this package."""
-    return lambda config, prepared, test: classify_table(fit(config, prepared), test[1])
+    return lambda config, prepared, test: classify_table(
+        fit(config, with_likely_labels(prepared)), test[1]
+    )
 
 
 def _baseline(name: str) -> Arm:
     """The arm of a classifier of the texts or tokens."""
 
     def run(config: Config, prepared: Prepared, test: TestRows) -> Probabilities:
+        prepared = with_likely_labels(prepared)
         labelled, dev = prepared.labelled.take(prepared.labelled.y >= 0), prepared.labelled_dev
         task = Task(
             labelled=prepared.sequences(labelled),

@@ -16,8 +16,9 @@ INPUTS = "decoder.rnn.weight_ih_l0"  # columns of embedding, classes and z
 def copy_weights(model: SSVAE, source: SSVAE, vocabulary: Vocabulary) -> None:
     """Copy the weights of a model whose symbols and classes are the first ones of another.
 
-    In the new parts, q(y | x) is 0 and all else stays as it is. p(y) and the n-grams' counts are
-    not copied; the n-gram part of q(y | x) is not if it has another number of buckets.
+    In the new parts, q(y | x) is 0 and all else stays as it is. p(y), the n-grams' counts and the
+    voters' matrices are not copied; the n-gram part of q(y | x) is not if it has another number of
+    buckets.
 
     Args:
         model: The model that is changed, of the same settings.
@@ -32,7 +33,9 @@ def copy_weights(model: SSVAE, source: SSVAE, vocabulary: Vocabulary) -> None:
         part = old.get(name)
         if part is None:  # of a source without classes
             continue
-        if name.startswith(("decoder.ngrams.k", "decoder.ngrams.c", "decoder.ngrams.s", "prior_")):
+        if name.startswith(
+            ("decoder.ngrams.k", "decoder.ngrams.c", "decoder.ngrams.s", "prior_", "votes.")
+        ):
             continue
         if name.startswith("ngrams.") and len(part) != len(value) and name != "ngrams.bias":
             continue

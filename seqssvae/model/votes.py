@@ -13,11 +13,12 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from seqssvae.data.batches import Batch
+from seqssvae.data.encoded import Evidence
 
 FIRST_ACCURACY = 0.7  # of a voter's votes
 PSEUDO_COUNT = 1.0  # of each pair of label and vote
@@ -80,6 +81,19 @@ def log_evidence(votes: Voters | None, batch: Batch) -> Tensor | None:
     if votes is not None and batch.votes is not None:
         terms.append(votes(batch.votes))
     return sum(terms[1:], terms[0]) if terms else None
+
+
+@torch.no_grad()
+def evidence_table(votes: Voters | None, known: Evidence) -> NDArray[np.float32] | None:
+    """e(y) of rows, `[n, K]`, its greatest value in a row 1; None if nothing is known."""
+    total = None if known.soft is None else torch.from_numpy(known.soft).log()
+    if votes is not None and known.votes is not None:
+        of_votes = votes(torch.from_numpy(known.votes).to(votes.share.device, torch.int64)).cpu()
+        total = of_votes if total is None else total + of_votes
+    if total is None:
+        return None
+    table: NDArray[np.float32] = (total - total.amax(1, keepdim=True)).exp().float().numpy()
+    return table
 
 
 def observe_evidence(votes: Voters | None, batch: Batch, y: Tensor) -> None:

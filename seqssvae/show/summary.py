@@ -34,9 +34,15 @@ def _learned(portrait: "Portrait") -> str:
     if summary.get("dev_labels_learned"):
         labelled += summary["dev"].get("num_labelled") or 0
     names = list_names(portrait.labels, SHOWN_LABELS)
+    voters = (
+        f"{name!r} ({_percent(one['accuracy'])} right)"
+        for name, one in summary.get("voters", {}).items()
+    )
+    listed = ", ".join(voters)
     return (
         f"This model learned {_count(len(portrait.labels), 'label')}, {names}, from "
-        f"{_count(labelled)} with a label and {_count(unlabelled)} without."
+        f"{_count(labelled)} with a label and {_count(unlabelled)} without"
+        f"{f', and from votes, as it believes: {listed}' if listed else ''}."
     )
 
 

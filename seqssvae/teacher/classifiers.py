@@ -17,12 +17,11 @@ from seqssvae.teacher.features import Features
 from seqssvae.teacher.logistic import fit_logistic
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
 from seqssvae.teacher.ngram_models import ALL, ClassNGrams
-from seqssvae.teacher.partial import set_cross_entropy
+from seqssvae.teacher.partial import Known, is_known, set_cross_entropy
 from seqssvae.teacher.sparse import Product
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 STRONG, WEAK = (30.0, 100.0), (3.0, 10.0)  # pseudo-counts
 LITTLE = 0.05  # a small weight of unlabelled rows
@@ -64,13 +63,17 @@ class Classifier(abc.ABC):
 
     @abc.abstractmethod
     def fit(
-        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
+        self,
+        features: Features,
+        evidence: Known,
+        num_steps: int,
+        scored: Int64 | slice = ALL,
     ) -> FittedClassifier:
         """Fit to rows.
 
         Args:
             features: N rows.
-            possible: Which classes each row may have, `[N, K]`; see `partial`.
+            evidence: What is known of the classes, `[N, K]`; see `partial`.
             num_steps: Maximum number of steps of EM.
             scored: Rows whose scores are wanted, `[n]`.
         """
@@ -91,7 +94,11 @@ class NGramClassifier(Classifier):
     usual_temperature: float = 3.0
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
+        self,
+        features: Features,
+        evidence: Known,
+        num_steps: int,
+        scored: Int64 | slice = ALL,
     ) -> FittedClassifier:
         model = ClassNGrams(
             features.index(self.level, self.by_position),
@@ -100,7 +107,7 @@ class NGramClassifier(Classifier):
             share=self.share,
         )
         own_scores = model.fit(
-            possible,
+            evidence,
             unlabelled_weight=self.unlabelled_weight,
             num_steps=num_steps,
             scored=scored,
@@ -121,13 +128,17 @@ class LogisticClassifier(Classifier):
     unlabelled_weight: float = 0.0
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
+        self,
+        features: Features,
+        evidence: Known,
+        num_steps: int,
+        scored: Int64 | slice = ALL,
     ) -> FittedClassifier:
         matrix = features.matrix(self.level, self.ngrams)
         # a single n-gram has no singular vectors
         transformer, own = matrix.lsa if self.lsa and len(matrix.columns) > 1 else matrix.tfidf
-        known = np.flatnonzero(~possible.all(1))
-        weight, bias = regress(own[known], possible[known], LOGISTIC_PENALTY)
+        known = np.flatnonzero(is_known(evidence))
+        weight, bias = regress(own[known], evidence[known], LOGISTIC_PENALTY)
 
         def score(other: Features) -> Float32:
             counts = other.counts(self.level, self.ngrams)[:, matrix.columns]
@@ -148,12 +159,16 @@ class BayesClassifier(Classifier):
     unlabelled_weight: float = 0.1
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
+        self,
+        features: Features,
+        evidence: Known,
+        num_steps: int,
+        scored: Int64 | slice = ALL,
     ) -> FittedClassifier:
         matrix = features.matrix(self.level, self.ngrams)
         log_probs = fit_naive_bayes(
             matrix.counts,
-            possible,
+            evidence,
             unlabelled_weight=self.unlabelled_weight,
             num_steps=min(num_steps, BAYES_STEPS),
             learn_prior=True,
@@ -166,19 +181,19 @@ class BayesClassifier(Classifier):
 
 
 def regress(
-    x: csr_matrix | NDArray[np.floating], possible: Bools, penalty: float
+    x: csr_matrix | NDArray[np.floating], evidence: Known, penalty: float
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Weights `[F, K]` and bias `[K]` of logistic regression on rows, `[n, F]`.
 
     Args:
         x: Their features.
-        possible: Which classes each row may have, `[n, K]`.
+        evidence: What is known of their classes, `[n, K]`; see `partial`.
         penalty: As in `fit_logistic`.
     """
     return fit_logistic(
         x,
-        possible,
-        np.ones(len(possible)),
+        evidence,
+        np.ones(len(evidence)),
         penalty=penalty,
         num_steps=LOGISTIC_STEPS,
         cross_entropy=set_cross_entropy,

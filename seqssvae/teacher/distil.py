@@ -13,6 +13,7 @@ from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.nn.ngrams import count_ngrams
 from seqssvae.nn.vectors import VectorReader
 from seqssvae.progress import announced
+from seqssvae.teacher.dawid_skene import weak_evidence
 from seqssvae.teacher.student import fit_student
 from seqssvae.teacher.teacher import Teacher, Vectors, fit_teacher
 
@@ -33,7 +34,8 @@ def fit_prepared(
 
     Args:
         prepared: The rows, with labels of one column, at least one of them; dev rows are not read.
-            A set of possible labels limits the posterior of its row.
+            A set of possible labels limits the posterior of its row; a soft label and votes
+            weigh it.
         seed: Seed of the choice of rows and of the teacher.
         max_labelled: Rows with a label, or with a set of possible labels, that are read; of more,
             a random part, those with a label first.
@@ -57,6 +59,7 @@ def fit_prepared(
         rows.y[: len(labelled)],
         num_classes=len(prepared.labels.names),
         candidates=rows.candidates,
+        evidence=weak_evidence(rows, len(prepared.labels.names)),
         vectors=vectors_of(rows),
         seed=seed,
         max_seconds=max_seconds,

@@ -256,16 +256,16 @@ def scale_limit(num_symbols: int, num_classes: int) -> int:
 def draw_rows(
     num_rows: int,
     labelled: Int64,
-    candidates: Mapping[int, Sequence[int]],
+    informed: Int64,
     seed: int,
     limits: Limits,
 ) -> tuple[Int64, Int64]:
-    """Which labels are read, `[n]`, and the rows: those with these labels, with candidates, others.
+    """Which labels are read, `[n]`, and the rows: those with these labels, `informed`, others.
 
     The last two are in random order.
     """
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(labelled))[: limits.labels])
     others = random.permutation(np.setdiff1d(np.arange(num_rows), labelled))
-    others = others[np.argsort(~np.isin(others, list(candidates)), kind="stable")]
+    others = others[np.argsort(~np.isin(others, informed), kind="stable")]
     return chosen, np.concatenate((labelled[chosen], others))[: max(limits.rows, len(chosen))]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from seqssvae.teacher.partial import EMWeights
+from seqssvae.teacher.partial import EMWeights, Known
 from seqssvae.teacher.sparse import Product
 
 SMOOTHING = 0.1  # added to every count
@@ -15,7 +15,7 @@ SMOOTHING = 0.1  # added to every count
 
 def fit_naive_bayes(
     counts: csr_matrix,
-    possible: NDArray[np.bool_],
+    evidence: Known,
     *,
     unlabelled_weight: float,
     num_steps: int,
@@ -25,13 +25,13 @@ def fit_naive_bayes(
 
     Args:
         counts: Counts of n-grams, `[N, F]`.
-        possible: Which classes each row may have, `[N, K]`; see `partial`.
+        evidence: What is known of the classes, `[N, K]`; see `partial`.
         unlabelled_weight: Weight of a row without a label.
         num_steps: Steps of EM; with 0 unlabelled rows are not used, and sets only once.
         learn_prior: Estimate p(y) in the E-step, with one row more of each class; if not, it is
             uniform.
     """
-    em = EMWeights(possible, unlabelled_weight)
+    em = EMWeights(evidence, unlabelled_weight)
     weights = em.first.astype(counts.dtype)
     by_ngram, by_row = Product(counts.T.tocsr()), Product(counts[em.open])
     for step in range(num_steps + 1):

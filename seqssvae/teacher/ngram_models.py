@@ -24,7 +24,7 @@ from scipy.sparse import csr_matrix
 
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.nn.ngrams import row_chunks
-from seqssvae.teacher.partial import EMWeights
+from seqssvae.teacher.partial import EMWeights, Known
 from seqssvae.teacher.sparse import Product, sum_rows
 
 Float32 = NDArray[np.float32]
@@ -197,7 +197,7 @@ class ClassNGrams:
 
     def fit(
         self,
-        possible: NDArray[np.bool_],
+        evidence: Known,
         *,
         unlabelled_weight: float,
         num_steps: int,
@@ -207,7 +207,7 @@ class ClassNGrams:
         """EM in which rows keep their labels, or one of their possible labels.
 
         Args:
-            possible: Which classes each row may have, `[N, K]`; see `partial`.
+            evidence: What is known of the classes, `[N, K]`; see `partial`.
             unlabelled_weight: Weight of a row without a label; with 0 such rows are not used.
             num_steps: Maximum number of steps of EM.
             scored: Rows whose scores are wanted, `[n]`.
@@ -216,7 +216,7 @@ class ClassNGrams:
         Returns:
             Leave-one-out scores of these rows, in nats, `[n, K]`.
         """
-        em = EMWeights(possible, unlabelled_weight)
+        em = EMWeights(evidence, unlabelled_weight)
         weights = em.first.astype(np.float32)
         is_needed = np.zeros(len(weights), np.bool_)
         is_needed[em.open if num_steps else []] = is_needed[scored] = True

@@ -1,17 +1,20 @@
-"""Rows with a label, with a set of possible labels, or with neither, in one table, and their EM.
+"""Rows with a label, with weak evidence about it, or with neither, in one table, and their EM.
 
-A row whose class is one of a set C of the K classes has the information 1 - log |C| / log K: 1 with
-a label, 0 without one. By it a row's weight in EM lies between a labelled row's 1 and the weight of
-an unlabelled row; its posterior is 0 outside C (Jin and Ghahramani 2002).
+Evidence e(y) of soft labels and votes multiplies a row's posterior, and is defined up to a factor;
+that of a set C of possible classes is 1 inside and 0 outside it (Jin and Ghahramani 2002). A row
+has the information 1 - H(e) / log K, where H is the entropy of e, normalised: 1 with a label,
+1 - log |C| / log K with a set, 0 where nothing is known. By it a row's weight in EM lies between a
+labelled row's 1 and the weight of an unlabelled row.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
+from scipy.special import entr, logsumexp, softmax
 
 Bools = NDArray[np.bool_]
+Known = NDArray[np.bool_] | NDArray[np.floating]  # e, `[N, K]`, its greatest value in a row 1
 Float64 = NDArray[np.float64]
 Floating = NDArray[np.floating]
 Int64 = NDArray[np.int64]
@@ -40,50 +43,76 @@ def possible_classes(
     return possible
 
 
+def what_is_known(
+    num_rows: int,
+    num_classes: int,
+    candidates: Mapping[int, Sequence[int]] | None,
+    evidence: NDArray[np.float32] | None,
+) -> Known:
+    """e of the sets of some rows, times other evidence, `[N, K]`."""
+    nobody = np.zeros(0, np.int64)
+    possible = possible_classes(num_rows, nobody, nobody, num_classes, candidates)
+    return possible if evidence is None else possible * evidence
+
+
+def is_known(evidence: Known) -> Bools:
+    """Of which rows something is known, `[N]`."""
+    known: Bools = evidence.min(1) < 1
+    return known
+
+
+def weighed(scores: NDArray[np.floating], evidence: Known) -> NDArray[np.floating]:
+    """Scores in nats plus log e, -inf for a class that is not possible."""
+    with np.errstate(divide="ignore"):
+        result: NDArray[np.floating] = scores + np.log(evidence, dtype=scores.dtype)
+    return result
+
+
 class EMWeights:
     """The weights of rows and classes, `[N, K]`, with which EM counts.
 
     Args:
-        possible: Which classes each row may have, `[N, K]`, at least one.
+        evidence: e, `[N, K]`.
         unlabelled_weight: Weight of an unlabelled row.
 
     Attributes:
-        first: Before the first E-step: a row's information, shared by its possible classes.
+        first: Before the first E-step: a row's information, shared by its classes as e.
         open: Rows with more than one possible class and a weight above 0, `[m]`.
         total: The sum of the weights of these rows.
     """
 
-    def __init__(self, possible: Bools, unlabelled_weight: float) -> None:
-        size = possible.sum(1)
-        information = 1 - np.log(size) / np.log(max(possible.shape[1], 2))
+    def __init__(self, evidence: Known, unlabelled_weight: float) -> None:
+        shares = evidence / evidence.sum(1, keepdims=True, dtype=np.float64)
+        information = 1 - entr(shares).sum(1) / np.log(max(evidence.shape[1], 2))
+        information[~is_known(evidence) & (evidence.shape[1] > 1)] = 0  # not a rounding error
         row_weights = unlabelled_weight + (1 - unlabelled_weight) * information
-        self.first: Float64 = possible * (information / size)[:, None]
-        self.open: Int64 = np.flatnonzero((size > 1) & (row_weights > 0))
-        self._possible = possible[self.open]
+        self.first: Float64 = shares * information[:, None]
+        self.open: Int64 = np.flatnonzero(((evidence > 0).sum(1) > 1) & (row_weights > 0))
+        self._evidence = evidence[self.open]
         self._row_weights = row_weights[self.open, None]
         self.total = float(self._row_weights.sum())
 
     def expect(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
         """The E-step of the open rows: weights `[m, K]` from their scores `[m, K]`, in nats."""
-        posteriors = softmax(np.where(self._possible, scores, -np.inf), axis=1)
+        posteriors = softmax(weighed(scores, self._evidence), axis=1)
         weights: NDArray[np.floating] = self._row_weights.astype(scores.dtype) * posteriors
         return weights
 
 
 def set_cross_entropy(
-    logits: Floating, possible: Bools, row_weights: Floating
+    logits: Floating, evidence: Known, row_weights: Floating
 ) -> tuple[float, Floating]:
-    """-sum_i w_i log p(y_i in C_i | x_i), and its gradient with respect to the logits.
+    """-sum_i w_i log sum_y p(y | x_i) e_i(y), and its gradient with respect to the logits.
 
     Args:
         logits: `[n, K]`.
-        possible: C, `[n, K]`, at least one class of each row.
+        evidence: e, `[n, K]`; of sets C it is -sum_i w_i log p(y_i in C_i | x_i).
         row_weights: w, `[n]`.
 
     Returns:
         The loss in nats and the gradient, `[n, K]`.
     """
-    among = np.where(possible, logits, -np.inf)
+    among = weighed(logits, evidence)
     posteriors, within = softmax(logits, axis=1), softmax(among, axis=1)
     nats = row_weights * (logsumexp(logits, axis=1) - logsumexp(among, axis=1))
     return float(nats.sum(dtype=np.float64)), row_weights[:, None] * (posteriors - within)

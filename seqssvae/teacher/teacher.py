@@ -33,13 +33,12 @@ from seqssvae.teacher.features import (
     num_first,
     scale_limit,
 )
-from seqssvae.teacher.partial import possible_classes
+from seqssvae.teacher.partial import Known, is_known, weighed, what_is_known
 from seqssvae.teacher.pool import Pool, accuracy, assign_folds, fit_pool, reestimate_prior
 from seqssvae.teacher.vector_models import list_vector_classifiers, split
 
 logger = logging.getLogger(__name__)
 
-Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -96,7 +95,7 @@ class Teacher:
         sequences: Sequences,
         vectors: Vectors | None = None,
         *,
-        possible: Bools | None = None,
+        evidence: Known | None = None,
         chunk_size: int = 10_000_000,
     ) -> Float32:
         """p(y | x) of other rows.
@@ -104,7 +103,7 @@ class Teacher:
         Args:
             sequences: n texts or lists of tokens; n may be 0, and rows may be empty.
             vectors: Gives the vectors of some of them, as `EncodedRows.vectors`.
-            possible: Which classes each row may have, `[n, K]`; any known one when None.
+            evidence: What is known of their classes, `[n, K]`; nothing when None.
             chunk_size: About how many characters or tokens, times classes, are scored at once.
 
         Returns:
@@ -118,9 +117,9 @@ class Teacher:
                 of_rows = None if vectors is None else vectors(np.arange(first, last))
                 features = self._analyzer.encode(sequences[first:last], of_rows)
                 scores = [classifier.score(features) for classifier in self._classifiers]
-                logits = self._pool.log_posteriors(scores) + self._shift
-                if possible is not None:
-                    logits = np.where(possible[first:last, self._seen], logits, -np.inf)
+                logits: NDArray[np.floating] = self._pool.log_posteriors(scores) + self._shift
+                if evidence is not None:
+                    logits = weighed(logits, evidence[first:last, self._seen])
                 result[first:last, self._seen] = softmax(logits, axis=1)
                 task.advance(last - first)
         return result
@@ -133,6 +132,7 @@ def fit_teacher(
     *,
     num_classes: int,
     candidates: Mapping[int, Sequence[int]] | None = None,
+    evidence: Float32 | None = None,
     vectors: Vectors | None = None,
     seed: int = 0,
     limits: Limits | None = None,
@@ -149,6 +149,7 @@ def fit_teacher(
         y: Their classes, `[n]`; a class may have one label or none.
         num_classes: K.
         candidates: Possible classes of other rows that have a set of them.
+        evidence: e(y) of rows without one label, `[N, K]`, see `partial`; None for 1.
         vectors: Gives the vectors of some rows, as `EncodedRows.vectors`.
         seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
             rows give the same teacher.
@@ -156,29 +157,28 @@ def fit_teacher(
         max_seconds: Time after which no further classifier is cross-validated, or fitted where no
             row can be held out; those with the least work come first, and one always is.
     """
-    limits, candidates = limits or Limits(), candidates or {}
-    chosen, rows = draw_rows(len(sequences), labelled, candidates, seed, limits)
-    seen = np.unique(np.concatenate([y[chosen], *map(np.array, candidates.values())]))
+    limits = limits or Limits()
+    of_sets = what_is_known(len(sequences), num_classes, candidates, evidence)
+    informed = np.flatnonzero(is_known(of_sets))
+    chosen, rows = draw_rows(len(sequences), labelled, informed, seed, limits)
+    seen = np.union1d(y[chosen], np.flatnonzero((of_sets[informed] == 1).any(0)))
     classes = np.searchsorted(seen, y[chosen])
     analyzer = Analyzer([sequences[row] for row in rows])
     of_rows = None if vectors is None else vectors(rows)
     features = analyzer.encode([sequences[row] for row in rows], of_rows)
     num_kept = num_first(features, len(chosen), limits.symbols, len(seen))
     features, rows = features.take(np.arange(num_kept)), rows[:num_kept]
-    of_sets = possible_classes(len(sequences), labelled[:0], y[:0], num_classes, candidates)
     allowed = of_sets[np.ix_(rows, seen)]
-    possible = allowed.copy()
-    possible[: len(chosen)] = np.arange(len(seen)) == classes[:, None]
+    known = np.concatenate([np.eye(len(seen), dtype=np.bool_)[classes], allowed[len(chosen) :]])
     hashes = hash_sequences(sequences[row] for row in rows)
     choice = _choose_pool(
-        features, classes, possible, hashes, seed=seed, limits=limits, max_seconds=max_seconds
+        features, classes, known, hashes, seed=seed, limits=limits, max_seconds=max_seconds
     )
-    logits = np.zeros(possible.shape)
-    logits[: len(chosen)] = choice.held_out
+    logits = np.pad(choice.held_out, [(0, num_kept - len(chosen)), (0, 0)])
     scored = np.flatnonzero(np.isnan(logits[:, 0]) | (np.arange(num_kept) >= len(chosen)))
-    choice, fitted = _fit_members(choice, features, possible, scored, max_seconds)
+    choice, fitted = _fit_members(choice, features, known, scored, max_seconds)
     logits[scored] = choice.pool.log_posteriors([one.own_scores for one in fitted])
-    posteriors = softmax(np.where(allowed, logits, -np.inf)[len(chosen) :], axis=1)
+    posteriors = softmax(weighed(logits, allowed)[len(chosen) :], axis=1)
     shift = np.log(reestimate_prior(posteriors, choice.prior) / choice.prior)
     teacher = Teacher(
         posteriors=np.zeros((len(sequences), num_classes), np.float32),
@@ -204,19 +204,19 @@ class _Rows:
     sequences: Sequences
     vectors: Vectors | None
     fitted: Int64  # those that the pool is fitted to, `[n]`
-    possible: Bools  # by their candidates, `[N, K]`
+    evidence: Known  # beside labels, `[N, K]`
 
 
 def _fill(teacher: Teacher, rows: _Rows, logits: Float64) -> None:
     """Set the posteriors: of rows that the pool is fitted to by `logits` `[n, K]`."""
     places, vectors = np.ix_(rows.fitted, teacher._seen), rows.vectors
-    allowed = np.where(rows.possible[places], logits, -np.inf)
+    allowed = weighed(logits, rows.evidence[places])
     teacher.posteriors[places] = softmax(allowed + teacher._shift, axis=1)
     rest = np.setdiff1d(np.arange(len(rows.sequences)), rows.fitted)
     teacher.posteriors[rest] = teacher.predict(
         [rows.sequences[row] for row in rest],
         None if vectors is None else lambda some: vectors(rest[some]),
-        possible=rows.possible[rest],
+        evidence=rows.evidence[rest],
     )
 
 
@@ -260,7 +260,7 @@ class _Choice:
 def _choose_pool(
     features: Features,
     y: Int64,
-    possible: Bools,
+    evidence: Known,
     hashes: NDArray[np.uint64],
     *,
     seed: int,
@@ -272,20 +272,20 @@ def _choose_pool(
     Args:
         features: N rows, the labelled ones first.
         y: Classes of the first n, below K, `[n]`.
-        possible: Which classes each row may have, `[N, K]`.
+        evidence: What is known of the classes, `[N, K]`; see `partial`.
         hashes: Checksums of the rows' sequences, `[N]`; equal rows are held out together.
         seed: Seed of the bootstrap samples.
         limits: Bounds on what is read.
         max_seconds: See `fit_teacher`.
     """
-    counts = np.bincount(y, minlength=possible.shape[1]) + 0.5
+    counts = np.bincount(y, minlength=evidence.shape[1]) + 0.5
     prior = counts / counts.sum()
     num_rows, num_classes, folds = len(y), len(prior), assign_folds(y, hashes[: len(y)])
     classifiers = _candidates(features, num_classes, limits)
     is_held_out = folds >= 0
     if is_held_out.any():
         scores = _cross_validate(
-            classifiers, features, possible, hashes, folds, limits, max_seconds
+            classifiers, features, evidence, hashes, folds, limits, max_seconds
         )
         in_time = np.flatnonzero(~np.isnan(scores[:, is_held_out, 0]).any(1)).tolist()
         classifiers, scores = [classifiers[number] for number in in_time], scores[in_time]
@@ -328,7 +328,7 @@ def _candidates(features: Features, num_classes: int, limits: Limits) -> list[Cl
 def _cross_validate(
     classifiers: Sequence[Classifier],
     features: Features,
-    possible: Bools,
+    evidence: Known,
     hashes: NDArray[np.uint64],
     folds: Int64,
     limits: Limits,
@@ -339,16 +339,16 @@ def _cross_validate(
     NaN for rows in no fold, and for all rows of a classifier that was left out for want of time.
     """
     num_folds = int(folds.max()) + 1
-    num_rows, num_classes = len(folds), possible.shape[1]
+    num_rows, num_classes = len(folds), evidence.shape[1]
     num_kept = num_first(features, num_rows, limits.fold_symbols, num_classes)
     num_kept = min(num_kept, num_rows + limits.fold_rows)
-    features, possible = features.take(np.arange(num_kept)), possible[:num_kept]
+    features, evidence = features.take(np.arange(num_kept)), evidence[:num_kept]
     scores = np.full((len(classifiers), num_rows, num_classes), np.nan)
     with progress.task("classifiers cross-validated", num_folds * len(classifiers)) as task:
         for classifier in _in_time(classifiers, max_seconds):
             number = classifiers.index(classifier)
             for fold in range(num_folds):
-                held_out, without_fold = np.flatnonzero(folds == fold), possible.copy()
+                held_out, without_fold = np.flatnonzero(folds == fold), evidence.copy()
                 # rows with a set of labels too
                 without_fold[np.isin(hashes[:num_kept], hashes[held_out])] = True
                 fitted = classifier.fit(features, without_fold, FOLD_STEPS, held_out)
@@ -371,7 +371,11 @@ def _in_time(classifiers: Iterable[Classifier], max_seconds: float | None) -> It
 
 
 def _fit_members(
-    choice: _Choice, features: Features, possible: Bools, scored: Int64, max_seconds: float | None
+    choice: _Choice,
+    features: Features,
+    evidence: Known,
+    scored: Int64,
+    max_seconds: float | None,
 ) -> tuple[_Choice, list[FittedClassifier]]:
     """Fit the classifiers of a pool; of those that were not cross-validated, as many as in time."""
     if np.isfinite(choice.held_out).any():  # the time is that of the cross-validation
@@ -379,7 +383,7 @@ def _fit_members(
     members = progress.track(
         _in_time(choice.weights, max_seconds), "classifiers fitted", len(choice.weights)
     )
-    fitted = {one: one.fit(features, possible, NUM_STEPS, scored) for one in members}
+    fitted = {one: one.fit(features, evidence, NUM_STEPS, scored) for one in members}
     in_time = [one for one in choice.weights if one in fitted]
     if len(in_time) < len(choice.weights):
         shares = choice.pool.weights.copy()

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 
-from seqssvae.teacher.classifiers import Bools, Classifier, FittedClassifier, regress
+from seqssvae.teacher.classifiers import Classifier, FittedClassifier, regress
 from seqssvae.teacher.features import Features, VectorSpace
 from seqssvae.teacher.ngram_models import ALL
-from seqssvae.teacher.partial import EMWeights
+from seqssvae.teacher.partial import EMWeights, Known, is_known
 from seqssvae.teacher.pool import Pool
 
 Float64 = NDArray[np.float64]
@@ -38,11 +38,15 @@ class VectorLogistic(Classifier):
     unlabelled_weight: float = 0.0
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
+        self,
+        features: Features,
+        evidence: Known,
+        num_steps: int,
+        scored: Int64 | slice = ALL,
     ) -> FittedClassifier:
         space = features.space
-        rows = np.flatnonzero(~possible.all(1) & space.is_known)
-        weight, bias = regress(space.x[rows].astype(np.float64), possible[rows], self.penalty)
+        rows = np.flatnonzero(is_known(evidence) & space.is_known)
+        weight, bias = regress(space.x[rows].astype(np.float64), evidence[rows], self.penalty)
         return fitted(space, weight, bias, scored)
 
 
@@ -62,10 +66,14 @@ class VectorNormals(Classifier):
     usual_temperature: float = 2.0
 
     def fit(  # noqa: D102
-        self, features: Features, possible: Bools, num_steps: int, scored: Int64 | slice = ALL
+        self,
+        features: Features,
+        evidence: Known,
+        num_steps: int,
+        scored: Int64 | slice = ALL,
     ) -> FittedClassifier:
         space = features.space
-        em, x = EMWeights(possible, self.unlabelled_weight), space.x
+        em, x = EMWeights(evidence, self.unlabelled_weight), space.x
         weights = (em.first * space.is_known[:, None]).astype(np.float32)
         steps = num_steps if self.unlabelled_weight else 0
         for step in range(steps + 1):

@@ -14,6 +14,7 @@ from seqssvae.data.prepare import Prepared
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.build import of_combinations
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.model.votes import evidence_table
 from seqssvae.nn.ngram_counts import NGramCounts
 
 Float32 = NDArray[np.float32]
@@ -27,10 +28,11 @@ TINY = 1e-30  # probability; all labels that are possible may have less
 class Counting:
     """Counts n-grams and classes of the training rows, anew after each pass over unlabelled ones.
 
-    A labelled row counts for its label, another one for each label with q(y | x). So counting is
-    the M step of an EM algorithm whose E step is q: of the decoder's n-grams, if it has any, and
-    of a p(y) that is learned where a teacher initialised q: from random weights it is a poor judge
-    of the classes' frequencies. Of a large corpus a random part is counted.
+    A labelled row counts for its label, another one for each label with q(y | x), given what soft
+    labels and votes say. So counting is the M step of an EM algorithm whose E step is q: of the
+    decoder's n-grams, if it has any, and of a p(y) that is learned where a teacher initialised q:
+    from random weights it is a poor judge of the classes' frequencies. Of a large corpus a random
+    part is counted.
 
     Args:
         config: The settings.
@@ -109,15 +111,25 @@ class Counting:
         if not self.model.num_classes:
             return weights
         num_labelled = len(self.labelled)
-        weights[num_labelled:] = classify_table(self.model, self._counted)
+        weights[num_labelled:] = self._posteriors(self._counted)
         weights[:num_labelled] = self.labelled.y[:, None] == np.arange(weights.shape[1])
         partial = sorted(self.labelled.candidates)
         if partial:
-            table = classify_table(self.model, self.labelled.take(partial)).clip(min=TINY)
+            table = self._posteriors(self.labelled.take(partial)).clip(min=TINY)
             for row, probabilities in zip(partial, table, strict=True):
                 possible = list(self.labelled.candidates[row])
                 weights[row, possible] = probabilities[possible] / probabilities[possible].sum()
         return weights
+
+    def _posteriors(self, rows: EncodedRows) -> Float64:
+        """q(y | x) e(y) of rows, normalised, `[n, K]`."""
+        table = classify_table(self.model, rows)
+        evidence = evidence_table(self.model.votes, rows.evidence())
+        if evidence is None:
+            return table
+        weighted: Float64 = (table * evidence).clip(min=TINY)
+        weighted /= weighted.sum(1, keepdims=True)
+        return weighted
 
 
 def learns_prior(config: Config, model: SSVAE) -> bool:

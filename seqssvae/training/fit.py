@@ -33,7 +33,7 @@ from seqssvae.runs.run import (
 from seqssvae.runs.tensorboard import check_tensorboard, write_scalars
 from seqssvae.storage.files import locked
 from seqssvae.training.costs import choose_estimator
-from seqssvae.training.messages import log_sizes
+from seqssvae.training.messages import log_sizes, report_voters
 from seqssvae.training.resume import (
     check_identity,
     check_ranks,
@@ -359,6 +359,7 @@ def summarise(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "mix_weights": progress.metrics.get("mix_weights", [0.5, 0.5]),
         "powers": progress.metrics.get("powers", [1.0, 1.0]),
         "dev_labels_learned": progress.dev_labels_learned,
+        "voters": report_voters(trainer.model),
         "warnings": trainer.warnings(),
     }
 

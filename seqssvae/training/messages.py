@@ -4,10 +4,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from seqssvae import devices
 from seqssvae.config import Config, ModelConfig, ObjectiveConfig, list_settings
 from seqssvae.data.encode import describe_long_rows
 from seqssvae.data.prepare import Prepared
+from seqssvae.model.ssvae import SSVAE
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,30 @@ def ignored_variables(metrics: Mapping[str, Any], config: Config, *, num_classes
         )
         warnings.append(f"y is ignored: a wrong label costs {gap:.3f} nats. Try {advice}.")
     return warnings
+
+
+@torch.no_grad()
+def report_voters(model: SSVAE) -> dict[str, dict[str, Any]]:
+    """What the model believes of each voter, by name, which is logged.
+
+    Returns:
+        `accuracy`, the mean over p(y) of the diagonal of its confusion matrix; `num_votes` in
+        training; `confusion`, p(vote | y), rows by label.
+    """
+    if model.votes is None:
+        return {}
+    found, prior = {}, model.prior_logits.softmax(-1)
+    for name, matrix, share in zip(
+        model.votes.names, model.votes.matrices(), model.votes.share.tolist(), strict=True
+    ):
+        accuracy, num_votes = float(prior @ matrix.diagonal()), round(1 / share) if share else 0
+        logger.info(f"votes of {name!r}: {num_votes:,}, believed right in {accuracy:.1%} of them")
+        found[name] = {
+            "accuracy": accuracy,
+            "num_votes": num_votes,
+            "confusion": matrix.tolist(),
+        }
+    return found
 
 
 def format_progress(record: Mapping[str, Any], num_steps: int) -> str:

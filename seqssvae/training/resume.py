@@ -95,7 +95,7 @@ def checksum_identity(identity: Mapping[str, Any]) -> str:
 
 def checksum_rows(rows: EncodedRows) -> str:
     """SHA-256 of all that training reads of rows, computed chunk by chunk."""
-    symbols, offsets, y, v = (hashlib.sha256() for _ in range(4))
+    symbols, offsets, y, v, weak = (hashlib.sha256() for _ in range(5))
     offsets.update(bytes(8))
     end = 0
     for chunk in rows.parts():
@@ -104,10 +104,14 @@ def checksum_rows(rows: EncodedRows) -> str:
         y.update(chunk.y.tobytes())
         if (vectors := chunk.vectors()) is not None:
             v.update(vectors.tobytes())
+        for part in chunk.evidence():
+            weak.update(b"" if part is None else part.tobytes())
         end += int(chunk.offsets[-1])
     content = symbols.digest() + offsets.digest() + y.digest()
     if rows.vector_size:
         content += v.digest()
+    if any(part is not None for part in rows.slice(0, 0).evidence()):
+        content += weak.digest()
     candidates = repr(sorted(rows.candidates.items())).encode()
     return hashlib.sha256(content + candidates).hexdigest()
 

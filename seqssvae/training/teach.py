@@ -4,9 +4,11 @@ import logging
 
 from seqssvae import distributed
 from seqssvae.config import Config
+from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.teacher.dawid_skene import fit_confusions, known_of
 from seqssvae.teacher.distil import distil
 from seqssvae.training.counting import Counting, is_counted
 from seqssvae.training.signals import interruptible
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 def teach(config: Config, model: SSVAE, prepared: Prepared, *, reset: bool = True) -> bool:
     """Initialise q(y | x) from a teacher, if there is one, and freeze its n-gram part.
+
+    Voters start from the confusion matrices that EM finds.
 
     Args:
         config: The settings.
@@ -32,6 +36,7 @@ def teach(config: Config, model: SSVAE, prepared: Prepared, *, reset: bool = Tru
     Raises:
         InputError: a classifier alone is wanted, and there is none.
     """
+    _start_voters(model, prepared)
     is_teachable = any(part.is_teachable for part in prepared.by_column())
     if not (config.training.teacher and model.ngrams is not None and is_teachable):
         if config.training.classifier_only:
@@ -71,6 +76,17 @@ def teacher_seconds(config: Config) -> float | None:
     """How long classifiers may be cross-validated; None without a limit."""
     limit = config.training.max_minutes
     return None if limit is None else 60 * TEACHER_SHARE * limit
+
+
+def _start_voters(model: SSVAE, prepared: Prepared) -> None:
+    """Start the confusion matrices of voters, if there are any, from those that EM finds."""
+    if model.votes is None:
+        return
+    rows = EncodedRows.concatenate([prepared.labelled, prepared.unlabelled])
+    votes = rows.evidence().votes
+    assert votes is not None
+    found = fit_confusions(votes, known_of(rows, model.num_classes))
+    model.votes.assign(found.matrices, (votes >= 0).sum(0))
 
 
 def _distil(config: Config, model: SSVAE, prepared: Prepared, message: str) -> None:

@@ -67,3 +67,27 @@ def test_the_loss_of_sets_is_the_log_of_a_sum() -> None:
     assert nats == pytest.approx(loss(logits.ravel()))
     assert check_grad(loss, lambda _: gradient.ravel(), logits.ravel()) < 1e-6
     assert np.abs(gradient[[1, 3]]).max() < 1e-15  # all classes: nothing is known
+
+
+def test_soft_evidence_lies_between_a_set_and_a_label() -> None:
+    """Its posterior is weighed by e, its row by 1 - H(e) / log K; the loss is that of the sum."""
+    random = np.random.default_rng(2)
+    soft = np.array([[1.0, 0.5, 0.0], [1.0, 1.0, 1.0], [0.25, 1.0, 0.25]], np.float32)
+    em = EMWeights(soft, 0.0)
+    assert em.open.tolist() == [0, 2]  # with the weight 0 nothing is learned where nothing is known
+    shares = soft / soft.sum(1, keepdims=True)
+    entropy = [-sum(p * math.log(p) for p in row if p > 0) for row in shares.tolist()]
+    information = 1 - np.array(entropy) / math.log(3)
+    information[1] = 0
+    np.testing.assert_allclose(em.first, shares * information[:, None], atol=1e-7)
+    scores = random.normal(size=(2, 3))
+    joint = np.exp(scores) * soft[[0, 2]]
+    want = information[[0, 2], None] * joint / joint.sum(1, keepdims=True)
+    np.testing.assert_allclose(em.expect(scores), want, rtol=1e-6)
+    logits, weights = random.normal(size=(3, 3)), random.random(3)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    nats, gradient = set_cross_entropy(logits, soft, weights)
+    assert nats == pytest.approx(-(weights * np.log((p * soft).sum(1))).sum())
+    step = 1e-6 * random.normal(size=(3, 3))
+    higher, lower = (set_cross_entropy(logits + s, soft, weights)[0] for s in (step, -step))
+    assert higher - lower == pytest.approx(2 * (gradient * step).sum(), rel=1e-5)

@@ -12,6 +12,7 @@ from seqssvae.teacher import teacher as module
 from seqssvae.teacher.classifiers import Classifier, FittedClassifier
 from seqssvae.teacher.features import Features, Limits
 from seqssvae.teacher.ngram_models import ALL
+from seqssvae.teacher.partial import Known
 from seqssvae.teacher.teacher import fit_teacher
 
 Integers = NDArray[np.int64]
@@ -206,7 +207,7 @@ def test_a_label_that_rows_rule_out_is_no_longer_given() -> None:
     assert without.predict(others)[:, 0].min() > 0.6
     assert fitted.predict(others)[:, 0].max() < 0.2
     assert fitted.predict([["a", "s"], ["b", "d"], ["c", "e"]]).argmax(1).tolist() == [0, 1, 2]
-    of_sets = fitted.predict(others, possible=np.eye(5, dtype=np.bool_)[[0, 2]])
+    of_sets = fitted.predict(others, evidence=np.eye(5, dtype=np.bool_)[[0, 2]])
     assert of_sets[:, [0, 2]].tolist() == [[1, 0], [0, 1]]
 
 
@@ -224,7 +225,7 @@ class Oracle(Classifier):
     def fit(
         self,
         features: Features,
-        possible: NDArray[np.bool_],
+        evidence: Known,
         num_steps: int,
         scored: NDArray[np.int64] | slice = ALL,
     ) -> FittedClassifier:
