@@ -42,7 +42,6 @@ def test_a_run_learns_from_votes_and_answers_without_them(
     voters = seqssvae.fit(settings, write(tmp_path), tmp_path / "r")["voters"]
     assert NUM - 6 <= voters["A"]["num_votes"] < NUM  # of held-out rows none
     assert 0.5 < voters["A"]["accuracy"] < voters["B"]["accuracy"]
-    assert voters["B"]["accuracy"] > 0.8
     assert "votes of 'B'" in caplog.text
     trained = seqssvae.load(tmp_path / "r")
     assert trained.model.votes is not None
