@@ -38,6 +38,7 @@ def write(path: Path) -> Path:
 def test_a_run_learns_from_votes_and_answers_without_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "seqssvae")
     settings = config(training__teacher=True, data__vote_columns="A,B")
     voters = seqssvae.fit(settings, write(tmp_path), tmp_path / "r")["voters"]
     assert NUM - 6 <= voters["A"]["num_votes"] < NUM  # of held-out rows none
