@@ -357,6 +357,7 @@ def test_a_classifier_alone(
         "--training.patience",
         2,
         "--model.cell",
+        "gru",
     ]
     assert "does not read" not in caplog.text
     run("train", *given, *unread, "--classifier-only", "--out", tmp_path / "warned")
