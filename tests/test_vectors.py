@@ -209,6 +209,7 @@ def test_commands(
     assert call("transfer", run, "abc", "--to", "x")["sequences"]  # a typed text has no vector
     assert call("interpolate", run, "abc", "cab") and call("explain", run, "abc")
     assert call("generate", run, "--like", "abc", "-n", "1")
+    assert "reconstructed" in call("score", run, "--reference", rows, "-n", "8")
     call("report", run, "--out", str(tmp_path / "report.html"))  # it knows its own vectors
     found = call(
         "compare", *both, "--test", rows, "--test-vectors", vectors, "--arms", "teacher",

@@ -11,6 +11,7 @@ import seqssvae
 from seqssvae.cli import main
 from seqssvae.data.prepare import prepare
 from seqssvae.model.build import build
+from seqssvae.show.portrait import load_held_out
 from seqssvae.training.counting import Counting
 from seqssvae.training.resume import checksum_rows
 from seqssvae.training.teach import teach
@@ -47,6 +48,10 @@ def test_a_run_learns_from_votes_and_answers_without_them(
     trained = seqssvae.load(tmp_path / "r")
     assert trained.model.votes is not None
     assert trained.model.votes.matrices().tolist() == [voters[n]["confusion"] for n in "AB"]
+    held_out = load_held_out(tmp_path / "r")[1]  # votes are no part of what tells rows apart
+    assert 0 < len(held_out.sequences) < 16
+    assert "1 rows have a soft label, or a list" in caplog.text
+    assert "has changed" not in caplog.text
     plain = write_rows(tmp_path / "plain.jsonl", [{"text": "abab", "label": "y"}])
     assert trained.evaluate(plain)["num_labelled"] == 1
     assert main(["classify", str(tmp_path / "r"), "cdcd"]) == 0

@@ -13,7 +13,13 @@ import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from seqssvae.cli.settings import add_columns, add_decoding, add_rows, decoding_options, load_run
+from seqssvae.cli.settings import (
+    add_columns,
+    add_decoding,
+    add_rows,
+    decoding_options,
+    load_for_texts,
+)
 from seqssvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     is_valid = None if arguments.valid is None else validator(arguments.valid)
-    model = load_run(arguments)
+    model = load_for_texts(arguments)
     from seqssvae.compare.score import (
         frechet_distance,
         read_labelled,

@@ -258,14 +258,8 @@ def load_run(arguments: argparse.Namespace) -> "TrainedModel":
 
 
 def load_for_texts(arguments: argparse.Namespace) -> "TrainedModel":
-    """The trained model of RUN for texts that are typed, and so have no vectors.
-
-    Raises:
-        InputError: no such run.
-    """
-    from seqssvae.trained import load
-
-    model = load(arguments.run, arguments.device)
+    """As `load_run`, for texts that are typed or generated, and so have no vectors."""
+    model = load_run(arguments)
     return dataclasses.replace(model, config=override(model.config, {"data.missing_vectors": True}))
 
 

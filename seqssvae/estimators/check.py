@@ -134,7 +134,7 @@ def check(
     model = copy.deepcopy(ssvae).double().eval()
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_particles, model.latent_size, generator=generator, dtype=torch.float64)
-    batch = batch.to(model.prior_logits.device)
+    batch = batch.to(model.prior_logits.device, torch.float64)
     noise = noise.to(batch.x.device)
     want, want_gradient = _value_and_gradient(brute_force_loss(model, batch, noise), model)
     rows = []

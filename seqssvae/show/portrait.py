@@ -239,7 +239,7 @@ def _is_trained_on(
     if not ids or not all(id in place for id in ids):
         return is_own and not ids
     held_out = [place[id] for part in ("dev", "dev_unlabelled") for id in split.get(part, ())]
-    checksum = checksum_rows(rows.take(np.array(held_out, np.int64)).with_labels(None))
+    checksum = checksum_rows(rows.take(np.array(held_out, np.int64)), labels=False)
     return bool(manifest.get("dev_rows", checksum) == checksum)  # older runs have none
 
 

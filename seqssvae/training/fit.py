@@ -324,7 +324,7 @@ def _save(
         weights=trainer.model.state_dict(),
         manifest={
             **describe_sources(out, prepared.corpus),
-            "dev_rows": checksum_rows(prepared.from_files(prepared.dev).with_labels(None)),
+            "dev_rows": checksum_rows(prepared.from_files(prepared.dev), labels=False),
             "versions": {name: _version(name) for name in RECORDED_PACKAGES},
             "summary": summary,
             # generated rows are no sample of new ones

@@ -127,6 +127,8 @@ def log_sizes(config: Config, prepared: Prepared) -> None:
         logger.info(describe_long_rows(num_truncated, config))
     if num_lists := len(labelled.candidates):
         what = "a list of labels: one of these, not all of them"
+        if labelled.slice(0, 0).evidence().soft is not None:
+            what = "a soft label, or " + what
         if prepared.labels.columns:
             what = "labels of some columns alone, or a list of labels: one of these"
         logger.info("%d rows have %s", num_lists, what)

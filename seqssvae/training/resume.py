@@ -93,8 +93,9 @@ def checksum_identity(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def checksum_rows(rows: EncodedRows) -> str:
-    """SHA-256 of all that training reads of rows, computed chunk by chunk."""
+def checksum_rows(rows: EncodedRows, *, labels: bool = True) -> str:
+    """SHA-256 of all that training reads of rows, or all but labels, computed chunk by chunk."""
+    rows = rows if labels else rows.with_labels(None)
     symbols, offsets, y, v, weak = (hashlib.sha256() for _ in range(5))
     offsets.update(bytes(8))
     end = 0
@@ -104,13 +105,13 @@ def checksum_rows(rows: EncodedRows) -> str:
         y.update(chunk.y.tobytes())
         if (vectors := chunk.vectors()) is not None:
             v.update(vectors.tobytes())
-        for part in chunk.evidence():
+        for part in chunk.evidence() if labels else ():
             weak.update(b"" if part is None else part.tobytes())
         end += int(chunk.offsets[-1])
     content = symbols.digest() + offsets.digest() + y.digest()
     if rows.vector_size:
         content += v.digest()
-    if any(part is not None for part in rows.slice(0, 0).evidence()):
+    if labels and any(part is not None for part in rows.slice(0, 0).evidence()):
         content += weak.digest()
     candidates = repr(sorted(rows.candidates.items())).encode()
     return hashlib.sha256(content + candidates).hexdigest()

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -71,6 +73,14 @@ def test_the_model_is_left_as_it_was() -> None:
     model = make_model().float().train()
     check(model, make_batch([0, -1]), num_draws=2)
     assert model.training and next(model.parameters()).dtype == torch.float32
+
+
+def test_soft_labels_in_single_precision_are_read_as_double_too() -> None:
+    """As `collate` gives them."""
+    soft = torch.tensor([[0.7, 0.2, 0.1], [1.0, 1.0, 1.0]], dtype=torch.float32).log()
+    batch = dataclasses.replace(make_batch([-1, -1]), evidence=soft)
+    rows = check(make_model(), batch, num_draws=2, num_particles=1)
+    assert all(abs(row.error) < 1e-9 for row in rows if row.kind == "exact")
 
 
 def test_a_model_without_classes_is_refused() -> None:
