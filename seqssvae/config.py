@@ -59,6 +59,9 @@ class DataConfig:
         "Columns of weak sources, with commas: each votes for a label or says nothing. Their "
         "confusion matrices are learned; they are read in training alone.",
     )
+    label_tree: str | None = setting(
+        None, "Table with columns child and parent: a label that is a parent is one of its leaves."
+    )
     label_pattern: str | None = setting(
         None, "Regular expression of the label in FASTA headers: its first group, or all of it."
     )
@@ -296,7 +299,7 @@ class Config:
                 raise InputError(f"{one.key}: wanted {one.values}, got {value}")
         if self.data.labels_per_class is not None and self.data.num_labels is not None:
             raise InputError("data: wanted labels_per_class or num_labels, got both")
-        objective, steps = self.objective, self.training.num_steps
+        objective, training, steps = self.objective, self.training, self.training.num_steps
         if objective.kl_schedule != "constant" and objective.kl_warmup_steps > steps:
             raise InputError(
                 f"objective.kl_warmup_steps: wanted at most training.num_steps = {steps}, "
@@ -313,14 +316,12 @@ class Config:
                     "objective.kl: wanted sampled (and objective.free_bits 0) for model.z_prior "
                     "by-class with y-given-z, whose KL has no closed form, got analytic"
                 )
-        if self.training.classifier_only and not (
-            self.training.teacher and self.model.ngram_buckets
-        ):
+        if training.classifier_only and not (training.teacher and self.model.ngram_buckets):
             raise InputError(
                 "training.classifier_only: wanted training.teacher true and model.ngram_buckets, "
                 "got one without"
             )
-        if self.training.classifier_only and self.model.class_ is not None:
+        if training.classifier_only and self.model.class_ is not None:
             raise InputError(
                 f"model.class: wanted null with training.classifier_only, got {self.model.class_}"
             )

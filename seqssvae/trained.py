@@ -28,7 +28,7 @@ from seqssvae.inference.explain import explain_rows
 from seqssvae.inference.generate import classes_of, generate, interpolate, place_of, transfer
 from seqssvae.inference.novelty import log_prob
 from seqssvae.inference.predict import add_columns, classify_table, encode_table
-from seqssvae.inference.tally import measure_columns
+from seqssvae.inference.tally import measure_columns, measure_levels
 from seqssvae.inference.writing import options as writing
 from seqssvae.inference.writing.options import LARGEST_SEED, Generation, Options, Transfer
 from seqssvae.model.ssvae import SSVAE
@@ -160,7 +160,8 @@ class TrainedModel(Pretrained):
         Returns:
             Accuracy, macro-F1 and the figures of each class over all labelled rows; ELBO, NLL and
             KL in nats per sequence over `num_likelihood_rows` of the rows, each with its standard
-            error, as `nll_se`. With several columns of labels, `columns` has those of each.
+            error, as `nll_se`. With several columns of labels, `columns` has those of each; with a
+            label tree, `levels` those of each level above the leaves, from the top down.
 
         Raises:
             InputError: bad input, or a label that training never saw.
@@ -183,7 +184,8 @@ class TrainedModel(Pretrained):
             class_names=self.labels.names or None,
             greatest=None if coverage is None else self.greatest_losses(coverage),
         )
-        return figures | measure_columns(self.labels, rows, self.classify_table)
+        figures |= measure_columns(self.labels, rows, self.classify_table)
+        return figures | measure_levels(self.labels, rows, self.classify_table)
 
     def classify(
         self,
@@ -213,7 +215,8 @@ class TrainedModel(Pretrained):
         Returns:
             For each sequence, in order, its `label` (None: undecided), the best label's
             `probability`, and the `probabilities` of all labels by name; where asked for, its
-            `set` of labels, whether it `abstained`, and its `novelty`.
+            `set` of labels, whether it `abstained`, and its `novelty`; with a label tree `levels`,
+            from the top down the likeliest `label` of each and its `probability`.
 
         Raises:
             InputError: a sequence of the wrong kind, a model without classes, a number out of

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HIDDEN = ("accuracy_low", "accuracy_high", "classes", "confusion", "columns")  # shown otherwise
+# shown otherwise
+HIDDEN = ("accuracy_low", "accuracy_high", "classes", "confusion", "columns", "levels")
 MAX_SHOWN = 10  # classes of a confusion matrix that is printed
 
 
@@ -113,11 +114,12 @@ def _print(figures: Mapping[str, Any]) -> None:
             spread = f" (95 % interval {low:.4f} to {high:.4f})"
         shown = f"{value:.4f}{spread}" if isinstance(value, float) else value
         print(f"{name:20s} {shown}")
-    for name, of_column in figures.get("columns", {}).items():
-        accuracy = describe_accuracy(of_column["accuracy"], of_column["num_labelled"])
-        print(f"\ncolumn {name}: accuracy {accuracy}")
-        if of_column["classes"]:
-            print("\n".join(class_table(of_column["classes"], of_column["confusion"])))
+    parts = {f"column {name}": one for name, one in figures.get("columns", {}).items()}
+    parts |= {f"level {n}": one for n, one in enumerate(figures.get("levels", []), start=1)}
+    for name, part in parts.items():
+        print(f"\n{name}: accuracy {describe_accuracy(part['accuracy'], part['num_labelled'])}")
+        if part["classes"]:
+            print("\n".join(class_table(part["classes"], part["confusion"])))
     if figures.get("classes") and "columns" not in figures:
         print("\n" + "\n".join(class_table(figures["classes"], figures["confusion"])))
 

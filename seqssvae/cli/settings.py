@@ -31,6 +31,7 @@ ALIASES = {
     "data.vectors_column": "--vectors-column",
     "data.missing_vectors": "--missing-vectors",
     "data.vote_columns": "--vote-columns",
+    "data.label_tree": "--label-tree",
     "data.label_pattern": "--label-pattern",
     "data.encoding": "--encoding",
     "data.unlabelled_only": "--unlabelled-only",
@@ -40,7 +41,7 @@ ALIASES = {
     "training.device": "--device",
     "training.seed": "--seed",
 }
-TRAINING_ONLY = ("data.vocabulary", "data.vote_columns")
+TRAINING_ONLY = ("data.vocabulary", "data.vote_columns", "data.label_tree")
 COLUMNS = [key for key in ALIASES if key.startswith("data.") and key not in TRAINING_ONLY]
 BUDGETS = {"data.labels_per_class": "--labels-per-class", "data.num_labels": "--num-labels"}
 # where `-` is standard input

@@ -16,6 +16,7 @@ TOKENS_NAME = "tokens"
 SEQUENCE_NAMES = (TEXT_NAMES[0], TOKENS_NAME, *TEXT_NAMES[1:])  # the first that is there is used
 LABEL_NAMES = ("label", "labels", "class", "category")
 ID_NAMES = ("id",)
+TREE_NAMES = ("child", "parent")  # of --label-tree
 VOTES_FLAG = "--vote-columns"
 FLAGS = {name: f"--{name}-column" for name in ("text", "tokens", "label", "vectors")}
 
@@ -56,7 +57,7 @@ class Columns:
 
     def checker(self, source: object) -> RowChecker:
         """What checks the rows of a source that has these columns."""
-        is_ids = any(_is(name, self.sequence) for name in ID_NAMES)
+        is_ids = any(_is(name, self.sequence) for name in (*ID_NAMES, TREE_NAMES[0]))
         return RowChecker(
             source, is_tokens=self.is_tokens, is_ids=is_ids, label_columns=tuple(self.labels)
         )
@@ -132,7 +133,8 @@ class ColumnChoice:
             if kind == "label":
                 name = split_names(name)[0]
             if _find([name], names, where) is None:
-                hint = "" if name in ID_NAMES else f"; {flag} names another one"  # of --labels
+                is_fixed = name in (*ID_NAMES, *TREE_NAMES)  # of --labels, of --label-tree
+                hint = "" if is_fixed else f"; {flag} names another one"
                 got = f"got {list_names(names)}{hint}"
                 raise InputError(f"{where}: wanted a column {name!r}, {got}")
         named = self.text if self.tokens is None else self.tokens

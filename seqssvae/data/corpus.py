@@ -163,9 +163,12 @@ class Corpus:
             sorted, of the rows that have more than one.
 
         Raises:
-            InputError: a label that is not in `labels`, with the row and the nearest known label.
+            InputError: a label that is not in `labels`, with the row and the nearest known label,
+                or a soft label with an inner node of their tree.
         """
         chunks, names = self.table.column("label").chunks, self.unlabelled_names()
+        if labels.tree is not None:
+            chunks = labels.tree.in_leaves(self.table, self.where)
         if self.columns or labels.columns:
             return classes_of(chunks, labels, self.columns, names, self.where)
         return plain_classes_of(chunks, labels, names, self.where)

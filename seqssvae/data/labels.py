@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from seqssvae.data.rows import list_names
 from seqssvae.errors import InputError
 from seqssvae.storage.files import parse_json, read_bytes
+from seqssvae.storage.label_tree import LabelTree
 
 Integers = NDArray[np.int64]
 Classes = NDArray[np.signedinteger]
@@ -34,10 +35,12 @@ class Labels:
     Attributes:
         names: Their names, all different, K of them; y is an index into them.
         columns: The labels of each column, where there are several.
+        tree: The tree whose leaves the classes are, if there is one.
     """
 
     names: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    tree: LabelTree | None = None
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, Sequence[str]], where: str = "labels") -> "Labels":
@@ -125,11 +128,14 @@ class Labels:
         try:
             return self.names.index(name)
         except ValueError:
-            folded = {known.casefold(): known for known in self.names}
+            wanted, names = "a known label", self.names
+            if self.tree is not None:
+                wanted, names = self.tree.wanted(name)
+            folded = {known.casefold(): known for known in names}
             near = difflib.get_close_matches(str(name).casefold(), folded, 1, 0.6)
             hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
             raise InputError(
-                f"{where}: wanted a known label ({list_names(self.names)}), got {name!r:.80}{hint}"
+                f"{where}: wanted {wanted} ({list_names(names)}), got {name!r:.80}{hint}"
             ) from None
 
     def of_argument(self, label: str) -> int:
@@ -179,12 +185,12 @@ class Labels:
         return found
 
     def save(self, path: Path) -> None:
-        """Write a JSON list of the names, or of several columns an object with a list of each.
+        """Write a JSON list of the names; an object of several columns' lists, or of parents.
 
         Raises:
             OSError: it cannot be written.
         """
-        plain = dict(self.columns) or list(self.names)
+        plain = self.tree.parents if self.tree else dict(self.columns) or list(self.names)
         text = json.dumps(plain, ensure_ascii=False, indent=0)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -196,15 +202,17 @@ class Labels:
             InputError: the file is missing or damaged.
         """
         content = read_bytes(path)
-        has_columns = re.match(rb'\s*\{\s*"', content)
-        plain = parse_json(content, dict if has_columns else list, path)
+        is_object = re.match(rb'\s*\{\s*"', content)
+        plain = parse_json(content, dict if is_object else list, path)
         lists = list(plain.values()) if isinstance(plain, dict) else [plain]
-        if not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in lists):
+        is_tree = is_object and {str, type(None)} >= set(map(type, lists))
+        is_lists = all(isinstance(one, list) and {str} >= set(map(type, one)) for one in lists)
+        if not (is_tree or is_lists):
             raise InputError(f"{path}: wanted a list of labels, got other values in it")
         try:
-            if isinstance(plain, dict):
-                return cls.of_columns(plain, str(path))
-            return cls(tuple(plain))
+            if is_tree:
+                return cls((tree := LabelTree(plain)).leaves, tree=tree)
+            return cls.of_columns(plain, str(path)) if is_object else cls(tuple(plain))
         except ValueError as error:
             raise InputError(f"{path}: wanted a list of labels, got: {error}") from error
 

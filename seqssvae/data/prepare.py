@@ -27,6 +27,7 @@ from seqssvae.data.labels import (
 from seqssvae.data.sources import (
     check_labels,
     check_weak_labels,
+    labels_of,
     normalised,
     read_source,
     vocabulary_kind,
@@ -198,7 +199,7 @@ def _read(
     votes: Literal["always", "never"] = "always" if has_votes else "never"
     corpus = normalised(read_source(source, settings, votes=votes), settings)
     check_labels(corpus, source, settings)
-    labels = corpus.labels()
+    labels = labels_of(corpus, settings)
     check_weak_labels(corpus, labels)
     vector_size = config.model.vector_size or (corpus.vectors.size if corpus.vectors else 0)
     if start is not None:
@@ -329,7 +330,7 @@ def steps_of_epoch(
         unlabelled_source: See there.
     """
     corpus = read_source(source, config.data)
-    y, partial = corpus.classes(corpus.labels())
+    y, partial = corpus.classes(labels_of(corpus, config.data))
     budget = choose_labels(
         y,
         corpus.ids(),
@@ -376,7 +377,7 @@ def warn_of_test_rows_seen(
     corpora.append(read_source(test_source, config.data))
     check_labels(corpora[-1], test_source, config.data, only_candidates=True)
     *training, test = (corpus.normalised(corpora[0].form) for corpus in corpora)
-    labels = training[0].labels()
+    labels = labels_of(training[0], config.data)
     if known:
         labels = Labels(tuple(sorted({*known, *labels.names})))
     if labels.names:

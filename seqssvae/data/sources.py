@@ -10,15 +10,16 @@ import numpy as np
 
 from seqssvae.config import Config, DataConfig
 from seqssvae.data.audit import label_candidates, warn_of_quotes
-from seqssvae.data.columns import ColumnChoice, split_names
+from seqssvae.data.columns import TREE_NAMES, ColumnChoice, split_names
 from seqssvae.data.corpus import Corpus, Files, Source, read_corpus
 from seqssvae.data.encode import encode_corpus, encode_given, warn_of_losses
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
-from seqssvae.data.rows import has_words, list_names
+from seqssvae.data.rows import has_words, list_names, name_of
 from seqssvae.data.tables import column_of, is_table, iterate_column, votes_of
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError
+from seqssvae.storage.label_tree import LabelTree
 from seqssvae.storage.vectors import WithVectors, open_vectors, vectors_like
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,33 @@ def check_labels(
         f"{corpus.source}: wanted a label in some row (--label-column NAME, --label-pattern REGEX "
         f"for FASTA headers, or --unlabelled-only to do without), got none{columns}"
     )
+
+
+def labels_of(corpus: Corpus, settings: DataConfig) -> Labels:
+    """The classes of training rows: all labels, or the leaves of the tree of the settings.
+
+    Raises:
+        InputError: the tree is none, or several columns of labels or none are read.
+    """
+    if settings.label_tree is None:
+        return corpus.labels()
+    if corpus.columns or not corpus.label_names():
+        got = f"{len(corpus.columns)} of them" if corpus.columns else "none"
+        raise InputError(f"--label-tree: wanted one column of labels beside it, got {got}")
+    child, parent = TREE_NAMES
+    table = read_corpus(settings.label_tree, ColumnChoice(child, label=parent))
+    parents: dict[str, str | None] = {}
+    for number, row in enumerate(table):
+        node = str(name_of(row.sequence))
+        known = parents.setdefault(node, None if isinstance(row.label, tuple) else row.label)
+        if known != row.label:
+            is_list = isinstance(row.label, tuple)
+            got = "a list of them" if is_list else f"{known!r} and {row.label!r}"
+            raise InputError(f"{table.where(number)}: wanted one parent of {node!r}, got {got}")
+    try:
+        return Labels((tree := LabelTree(parents)).leaves, tree=tree)
+    except ValueError as error:
+        raise InputError(f"{table.source}: {error}") from error
 
 
 def check_weak_labels(corpus: Corpus, labels: Labels) -> None:

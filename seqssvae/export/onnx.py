@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import io
 import json
 import os
@@ -147,7 +148,7 @@ def export_onnx(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trained.vocabulary.save(folder)
-        trained.labels.save(folder / LABELS_NAME)
+        dataclasses.replace(trained.labels, tree=None).save(folder / LABELS_NAME)
         (folder / ABOUT_NAME).write_text(json.dumps(about) + "\n", encoding="utf-8")
         (folder / ONNX_NAME).write_bytes(content)
     except OSError as error:

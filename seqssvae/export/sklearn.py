@@ -157,6 +157,9 @@ class SeqSSVAEClassifier(
             raise InputError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        if config.data.label_tree is not None:
+            wanted = f"data.label_tree: wanted none in {type(self).__name__}"
+            raise InputError(f"{wanted}, got {config.data.label_tree}")
         self._kind = ""
         vectors = [self._vectors(one) for one in (X, self.unlabelled) if one is not None]
         X = self._column(X)

@@ -78,7 +78,8 @@ def answer_rows(
     """`answers` for any number of rows, of which some are classified at a time.
 
     With several columns of labels, a row has the `label`, `probability` and `probabilities` of each
-    of them too, as `label_COLUMN` and so on.
+    of them too, as `label_COLUMN` and so on. With a label tree it has `levels`: of each level above
+    the leaves, from the top down, the `label` and the `probability` of the most probable node.
 
     Args:
         model: The model.
@@ -107,7 +108,14 @@ def answer_rows(
             for column, names in labels.columns.items()
         ]
         of_rows = answers(table, labels.names, greatest, abstain, is_new, novel)
-        for found, *others in zip(of_rows, *of_columns, strict=True):
+        levels = [] if labels.tree is None else labels.tree.sums(table)
+        for number, (found, *others) in enumerate(zip(of_rows, *of_columns, strict=True)):
+            if labels.tree is not None:
+                best = [
+                    {"label": names[one[number].argmax()], "probability": float(one[number].max())}
+                    for (names, _), one in zip(labels.tree.levels, levels, strict=True)
+                ]
+                found["levels"] = best
             for column, of_column in zip(labels.columns, others, strict=True):
                 found |= {f"{name}_{column}": of_column[name] for name in OF_COLUMN}
             yield found

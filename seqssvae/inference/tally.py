@@ -200,18 +200,46 @@ def measure_columns(
     table, found = classify(rows), dict[str, dict[str, Any]]()
     for column, names in labels.columns.items():
         y, _ = labels.of_column(column, rows.y, rows.candidates)
-        tally, known = Tally(), np.flatnonzero(y >= 0)
-        if len(known):
-            probabilities = labels.marginal(column, table[known])
-            columns = {
-                "log_loss": -np.log(probabilities[np.arange(len(known)), y[known]].clip(1e-300)),
-                "confidence": probabilities.max(1),
-                "predicted": probabilities.argmax(1),
-                "y": y[known],
-            }
-            tally = Tally.of_predictions(columns, len(names))
-        found[column] = {**tally.prediction_metrics(), **tally.class_metrics(names)}
+        found[column] = _measure(labels.marginal(column, table), y, names)
     return {"columns": found}
+
+
+def measure_levels(
+    labels: Labels, rows: EncodedRows, classify: Callable[[EncodedRows], Floats]
+) -> dict[str, Any]:
+    """`levels`, what `evaluate` says of each level of a label tree above its leaves; else nothing.
+
+    Args:
+        labels: The classes.
+        rows: Of each level, those are measured whose possible classes are below one node of it.
+        classify: Gives the probabilities of every class, `[n, K]`, for n rows.
+    """
+    if labels.tree is None:
+        return {}
+    rows = rows.take(np.union1d(np.flatnonzero(rows.y >= 0), list(rows.candidates)))
+    found, tables = [], labels.tree.sums(classify(rows))
+    for (names, node_of), table in zip(labels.tree.levels, tables, strict=True):
+        y = np.where(rows.y >= 0, node_of[rows.y], -1)
+        for row, possible in rows.candidates.items():
+            nodes = np.unique(node_of[list(possible)])
+            y[row] = nodes[0] if len(nodes) == 1 else -1
+        found.append(_measure(table, y, names))
+    return {"levels": found}
+
+
+def _measure(table: Floats, y: npt.NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+    """Metrics of probabilities `[n, K]` over the rows whose y is not -1."""
+    tally, known = Tally(), np.flatnonzero(y >= 0)
+    if len(known):
+        table, y = table[known], y[known]
+        columns = {
+            "log_loss": -np.log(table[np.arange(len(y)), y].clip(1e-300)),
+            "confidence": table.max(1),
+            "predicted": table.argmax(1),
+            "y": y,
+        }
+        tally = Tally.of_predictions(columns, len(names))
+    return {**tally.prediction_metrics(), **tally.class_metrics(names)}
 
 
 def wilson_interval(num_hits: int, num_rows: int) -> tuple[float, float]:

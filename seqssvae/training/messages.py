@@ -131,6 +131,8 @@ def log_sizes(config: Config, prepared: Prepared) -> None:
             what = "a soft label, or " + what
         if prepared.labels.columns:
             what = "labels of some columns alone, or a list of labels: one of these"
+        if prepared.labels.tree:
+            what = "a label above the leaves, or a list of labels: one of these"
         logger.info("%d rows have %s", num_lists, what)
     for warning in prepared.warnings:
         logger.warning(warning)

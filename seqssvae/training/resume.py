@@ -34,6 +34,7 @@ def identify(config: Config, prepared: Prepared, start: str | None = None) -> di
         "split": {name: checksum_ids(ids) for name, ids in prepared.split.items()},
         "rows": [checksum_rows(rows) for rows in streams],
         **({} if start is None else {"start": start}),
+        **({"tree": tree.parents} if (tree := prepared.labels.tree) else {}),
     }
 
 

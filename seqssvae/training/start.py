@@ -80,13 +80,15 @@ class StartingRun:
             config: All settings, or a mapping of those that are not the run's.
 
         Raises:
-            InputError: other networks or symbols than the run's, or --classifier-only, which has
-                no networks.
+            InputError: other networks or symbols than the run's, --classifier-only, which has
+                no networks, or a label tree.
         """
         if not isinstance(config, Config):
             config = override(start_settings(self.contents.config), config)
         if self.contents.config.training.classifier_only or config.training.classifier_only:
             raise InputError(f"--from {self.folder}: wanted a whole model, got --classifier-only")
+        if self.contents.labels.tree or config.data.label_tree is not None:
+            raise InputError(f"--from {self.folder}: wanted no label tree beside it, got one")
         wanted, got = (dataclasses.asdict(one.model) for one in (self.contents.config, config))
         for name, value in wanted.items():
             if name not in FREE and got[name] != value:
