@@ -109,6 +109,8 @@ def test_a_run_of_the_command_line_answers_for_each_level(
     assert (figures["num_labelled"], of_level["num_labelled"]) == (16, 32)
     assert 0 < of_level["accuracy"] < 1 and of_level["accuracy"] == np.mean(right)
     assert list(of_level["classes"]) == ["bird", "mammal"]
+    plain = trained.evaluate(write_rows(tmp_path / "plain.jsonl", [{"text": "ab"}]))
+    assert [one["accuracy"] for one in plain["levels"]] == [None]
     capsys.readouterr()
     assert main(["classify", str(run), "abab", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["predictions"]

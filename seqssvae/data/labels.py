@@ -190,7 +190,8 @@ class Labels:
         Raises:
             OSError: it cannot be written.
         """
-        plain = self.tree.parents if self.tree else dict(self.columns) or list(self.names)
+        tree: Mapping[str, object] = {"parents": self.tree.parents} if self.tree else {}
+        plain = tree or dict(self.columns) or list(self.names)
         text = json.dumps(plain, ensure_ascii=False, indent=0)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -205,13 +206,13 @@ class Labels:
         is_object = re.match(rb'\s*\{\s*"', content)
         plain = parse_json(content, dict if is_object else list, path)
         lists = list(plain.values()) if isinstance(plain, dict) else [plain]
-        is_tree = is_object and {str, type(None)} >= set(map(type, lists))
-        is_lists = all(isinstance(one, list) and {str} >= set(map(type, one)) for one in lists)
-        if not (is_tree or is_lists):
+        is_tree = is_object and list(plain) == ["parents"] and isinstance(lists[0], dict)
+        of_texts = (isinstance(one, list) and {str} >= set(map(type, one)) for one in lists)
+        if not (is_tree or all(of_texts)):
             raise InputError(f"{path}: wanted a list of labels, got other values in it")
         try:
             if is_tree:
-                return cls((tree := LabelTree(plain)).leaves, tree=tree)
+                return cls((tree := LabelTree(lists[0])).leaves, tree=tree)
             return cls.of_columns(plain, str(path)) if is_object else cls(tuple(plain))
         except ValueError as error:
             raise InputError(f"{path}: wanted a list of labels, got: {error}") from error

@@ -22,12 +22,14 @@ class LabelTree:
         parents: The parent of each node; None, or no entry, for a root.
 
     Raises:
-        ValueError: a cycle, or no edge.
+        ValueError: a cycle, no edge, or a parent that is no text.
     """
 
     parents: Mapping[str, str | None]
 
     def __post_init__(self) -> None:
+        if not {str, type(None)} >= set(map(type, self.parents.values())):
+            raise ValueError("wanted a tree of labels, got parents that are no texts")
         if all(parent is None for parent in self.parents.values()):
             raise ValueError("wanted a tree of labels, got one without an edge")
         for node in self.parents:

@@ -68,7 +68,8 @@ def test_labels_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     labels.save(path)
     assert Labels.load(path) == labels
-    bad_trees = ('{"a": 1}', '{"a": "a"}', '{"a": null}')
+    trees = ('{"a": 1}', '{"a": "a"}', '{"a": null}', '{"a": ["b"]}')
+    bad_trees = [f'{{"parents": {one}}}' for one in trees]
     for content in ("{}", "[1]", "[", '["a", "a"]', '[""]', *bad_trees):
         path.write_text(content)
         with pytest.raises(InputError, match="labels.json: wanted"):
