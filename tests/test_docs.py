@@ -67,6 +67,9 @@ def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "families.csv").write_text(f"id,family\n{families}")
     calls = "a room,book,en|ein Zimmer,book,de|stop it,cancel,|hallo,,de|no room,cancel,en"
     rows = f"{calls}|kein Zimmer,cancel,de|".replace("|", "\n") * 4
+    (folder / "tree.csv").write_text("child,parent\ncat,mammal\ndog,mammal\neagle,bird\n")
+    animals = "miaow,cat\nwoof,dog\nscreech,eagle\npurr,mammal\nhowl,\n" * 4
+    (folder / "animals.csv").write_text(f"text,label\n{animals}")
     (folder / "calls.csv").write_text(f"text,intent,language\n{rows}", encoding="utf-8")
     lines = [f'"{text}",{label}\n' for label, texts in PROSE.items() for text in texts]
     (folder / "messages.csv").write_text("body,kind\n" + "".join(lines * 2), encoding="utf-8")

@@ -128,9 +128,8 @@ class Labels:
         try:
             return self.names.index(name)
         except ValueError:
-            wanted, names = "a known label", self.names
-            if self.tree is not None:
-                wanted, names = self.tree.wanted(name)
+            tree, known = self.tree, ("a known label", self.names)
+            wanted, names = known if tree is None else tree.wanted(name)
             folded = {known.casefold(): known for known in names}
             near = difflib.get_close_matches(str(name).casefold(), folded, 1, 0.6)
             hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
@@ -190,8 +189,8 @@ class Labels:
         Raises:
             OSError: it cannot be written.
         """
-        tree: Mapping[str, object] = {"parents": self.tree.parents} if self.tree else {}
-        plain = tree or dict(self.columns) or list(self.names)
+        plain: object = dict(self.columns) or list(self.names)
+        plain = {"parents": self.tree.parents} if self.tree else plain
         text = json.dumps(plain, ensure_ascii=False, indent=0)
         path.write_text(text + "\n", encoding="utf-8")
 
