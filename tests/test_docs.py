@@ -67,6 +67,8 @@ def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "families.csv").write_text(f"id,family\n{families}")
     calls = "a room,book,en|ein Zimmer,book,de|stop it,cancel,|hallo,,de|no room,cancel,en"
     rows = f"{calls}|kein Zimmer,cancel,de|".replace("|", "\n") * 4
+    reviews = "good,pos,pos,,pos\nbad,neg,neg,neg,\nfine,,pos,pos,neg\nawful,,,neg,pos\n" * 5
+    (folder / "reviews.csv").write_text(f"text,label,rule_1,rule_2,rule_3\n{reviews}")
     (folder / "tree.csv").write_text("child,parent\ncat,mammal\ndog,mammal\neagle,bird\n")
     animals = "miaow,cat\nwoof,dog\nscreech,eagle\npurr,mammal\nhowl,\n" * 4
     (folder / "animals.csv").write_text(f"text,label\n{animals}")
