@@ -57,6 +57,25 @@ def test_a_run_learns_from_votes_and_answers_without_them(
     assert main(["classify", str(tmp_path / "r"), "cdcd"]) == 0
 
 
+def test_votes_beside_labels_of_another_table_and_votes_that_cannot_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"id": f"r{i}", "text": "ab" * (i % 5) + "cd"[i % 2], "v": "xy"[i % 2]} for i in range(20)
+    ]
+    data = str(write_rows(tmp_path / "rows.jsonl", rows))
+    known = [{"id": f"r{i}", "label": "xy"[i % 2]} for i in range(8)]
+    labels = str(write_rows(tmp_path / "labels.jsonl", known))
+    words = ["train", "--data", data, "--labels", labels, "--vote-columns", "v", "--json"]
+    small = ["--model.encoder_size", "4", "--model.decoder_size", "4", "--training.num_steps", "1"]
+    assert main([*words, *small, "--out", str(tmp_path / "r")]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["voters"]["v"]["num_votes"] > 10
+    assert main(["evaluate", str(tmp_path / "r"), "--data", data, "--labels", labels]) == 0
+    classifier = seqssvae.SeqSSVAEClassifier(config=config(data__vote_columns="v"))
+    with pytest.raises(seqssvae.InputError, match="X: wanted columns of votes"):
+        classifier.fit(["a", "b"], ["x", "y"])
+
+
 def test_what_counts_reads_votes_and_soft_labels(tmp_path: Path) -> None:
     """The teacher's start, the counts' weights of a row, and the checksum of the rows."""
     settings, source = config(training__teacher=False, data__vote_columns="A,B"), write(tmp_path)

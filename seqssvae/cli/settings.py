@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import yaml
 
@@ -243,7 +243,9 @@ def read_rows(arguments: argparse.Namespace, config: Config, *, of: str = "data"
         with contextlib.suppress(InputError):
             if read_source(files, config.data).label_names():
                 return files
-    return read_with_labels(files, arguments.labels, config.data)
+    learns = of == "data" and not hasattr(arguments, "run") and config.data.vote_columns is not None
+    votes: Literal["never", "always"] = "always" if learns else "never"
+    return read_with_labels(files, arguments.labels, config.data, votes=votes)
 
 
 def load_run(arguments: argparse.Namespace) -> "TrainedModel":

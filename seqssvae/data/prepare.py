@@ -200,6 +200,8 @@ def _read(
     corpus = normalised(read_source(source, settings, votes=votes), settings)
     check_labels(corpus, source, settings)
     labels = labels_of(corpus, settings)
+    if has_votes and corpus.votes is None:
+        raise InputError(f"{corpus.source}: wanted columns of votes (data.vote_columns), got none")
     check_weak_labels(corpus, labels)
     vector_size = config.model.vector_size or (corpus.vectors.size if corpus.vectors else 0)
     if start is not None:

@@ -182,25 +182,32 @@ def check_weak_labels(corpus: Corpus, labels: Labels) -> None:
     for name, of_rows in zip(corpus.voters, votes.T, strict=True):
         said = [labels.names[y] for y in np.unique(of_rows[of_rows >= 0]).tolist()]
         if len(said) < 2:
-            got = f"always {said[0]!r}" if said else "never anything"
+            got = f"always {said[0]!r}" if said else "nothing"
             logger.warning(
                 f"column {name!r} of votes says {got}: a voter is learned from by the labels "
                 "between which it decides; put rules for several labels into one column"
             )
 
 
-def read_with_labels(source: Files, table: Files, settings: DataConfig) -> Corpus:
+def read_with_labels(
+    source: Files,
+    table: Files,
+    settings: DataConfig,
+    *,
+    votes: Literal["never", "always"] = "never",
+) -> Corpus:
     """Rows whose labels are those of another table, by the columns of ids of both.
 
     Args:
         source: Files of rows, whose own labels are not read.
         table: Files with a column `id` and one of labels; rows of no id in it are unlabelled.
         settings: The columns; `label_column` is that of the table.
+        votes: As of `read_source`.
 
     Raises:
         InputError: bad input, a table without labels, with two of an id, or of no row's id.
     """
-    corpus = read_source(source, settings, read_labels=False)
+    corpus = read_source(source, settings, read_labels=False, votes=votes)
     choice = ColumnChoice(text="id", label=settings.label_column, encoding=settings.encoding)
     named = read_corpus(table, choice)
     labels: dict[str, tuple[list[str], list[float] | None]] = {}
