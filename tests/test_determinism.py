@@ -63,7 +63,7 @@ def test_a_generated_sequence_depends_on_the_seed_and_its_number_alone(
     for n in (0, 1, 5):
         assert model.generate("left", n, strategy=strategy, seed=3) == expected[:n]
     decode = functools.partial(getattr(seqssvae.inference.decode, strategy), num_rows=3)
-    monkeypatch.setattr(f"seqssvae.inference.generate.{strategy}", decode)
+    monkeypatch.setattr(f"seqssvae.inference.writing.options.{strategy}", decode)
     assert model.generate("left", 12, strategy=strategy, seed=3) == expected
     assert len(set(map(str, expected))) > 1
     assert model.generate("left", 12, strategy=strategy, seed=4) != expected
@@ -78,7 +78,7 @@ def test_z_is_drawn_from_the_prior(model: TrainedModel, monkeypatch: pytest.Monk
         seen.append(np.asarray(z))
         return []
 
-    monkeypatch.setattr("seqssvae.inference.generate.greedy", greedy)
+    monkeypatch.setattr("seqssvae.inference.writing.options.greedy", greedy)
     model.generate("left", 2000, strategy="greedy", seed=1)
     z = np.concatenate(seen)
     assert np.abs(z.mean(0)).max() < 4 / np.sqrt(2000)
