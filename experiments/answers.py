@@ -16,13 +16,9 @@ Each draw is a line of `OUT/NAME.jsonl`; the same command runs those that are mi
 process of one thread. Settings are given as in `seqssvae train` and apply to every set.
 """
 
-import concurrent.futures
-import json
 import logging
-import multiprocessing
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +32,7 @@ from sklearn.model_selection import StratifiedKFold
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # found whatever folder this runs in
 
+from experiments.processes import Job, read_records, run_jobs  # noqa: E402
 from experiments.sets import DataSet, find_file  # noqa: E402
 from seqssvae.cli.parser import Parser  # noqa: E402
 from seqssvae.cli.settings import add_settings, read_settings  # noqa: E402
@@ -78,18 +75,20 @@ class Cell(NamedTuple):
     draw: int
 
 
+def cell_of(record: Mapping[str, Any]) -> Cell:
+    """What a line of results is of."""
+    return Cell(*(record[name] for name in Cell._fields))
+
+
 def measure(
     cell: Cell, config: Config, files: tuple[Path, Path], coverage: float
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """A line of results, plain values, of the files of training and test."""
     logging.getLogger("seqssvae").setLevel(logging.ERROR)
     changes = {"data.num_labels": cell.num_labels, "training.seed": cell.draw}
     config = override(config, changes | {"training.num_threads": 1})
-    return {
-        **cell._asdict(),
-        **measure_labels(config, *files, coverage),
-        **measure_new(config, *files, cell.draw),
-    }
+    of_labels = measure_labels(config, *files, coverage)
+    return [{**cell._asdict(), **of_labels, **measure_new(config, *files, cell.draw)}]
 
 
 def fit_model(config: Config, source: Path | Corpus) -> tuple[Prepared, TrainedModel]:
@@ -248,28 +247,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         for one in data_sets
         for budget in one.budgets
     ]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    records = [
-        json.loads(line)
-        for one in data_sets
-        if (arguments.out / f"{one.name}.jsonl").exists()
-        for line in (arguments.out / f"{one.name}.jsonl").read_text(encoding="utf-8").splitlines()
+    outs = {one.name: arguments.out / f"{one.name}.jsonl" for one in data_sets}
+    done = {cell_of(record) for out in outs.values() for record in read_records(out)}
+    jobs = [
+        Job(outs[cell.name], (cell, config, files[cell.name], arguments.coverage))
+        for cell in cells
+        if cell not in done
     ]
-    done = {Cell(*(one[name] for name in Cell._fields)) for one in records}
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        running = [
-            pool.submit(measure, cell, config, files[cell.name], arguments.coverage)
-            for cell in cells
-            if cell not in done
-        ]
-        for ended in concurrent.futures.as_completed(running):
-            records.append(ended.result())
-            with (arguments.out / f"{records[-1]['name']}.jsonl").open("a") as stream:
-                stream.write(json.dumps(records[-1]) + "\n")
-    wanted = set(cells)
-    print_table([r for r in records if Cell(*(r[n] for n in Cell._fields)) in wanted], cells)
+    run_jobs(measure, jobs, arguments.jobs)
+    records = [record for out in outs.values() for record in read_records(out)]
+    print_table([record for record in records if cell_of(record) in set(cells)], cells)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,8 @@ Results are appended to `OUT/NAME.jsonl`, and the same command resumes an interr
 are given as in `seqssvae train`.
 """
 
-import concurrent.futures
-import json
+import itertools
 import logging
-import multiprocessing
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.processes import Job, read_records, run_jobs
 from experiments.sets import DataSet, find_file
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, read_settings
@@ -42,7 +40,7 @@ FIGURES = ("before_old", "after_old", "at_once_old", "after_new", "at_once_new")
 
 def measure(
     config: Config, files: Sequence[Path], num_labels: int, num_new: int, draw: int
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """The figures of one draw, of the files of training and test."""
     logging.getLogger("seqssvae").setLevel(logging.ERROR)
     train, test = (
@@ -85,7 +83,7 @@ def measure(
                     one["label"] == label for one, label in zip(answers, truth, strict=True)
                 ]
                 found[f"{name}_{which}"] = float(np.mean(is_right))
-    return found
+    return [found]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,38 +97,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/more_classes"), help="output folder")
     add_settings(parser)
     arguments = parser.parse_args(argv)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    spawned = multiprocessing.get_context("spawn")
-    print(f"| set | labels | draws | {' | '.join(FIGURES).replace('_', ' ')} |")
-    print(f"| --- | {' | '.join(['--:'] * (2 + len(FIGURES)))} |")
     try:
-        config = read_settings(arguments)
-        with concurrent.futures.ProcessPoolExecutor(arguments.jobs, spawned) as pool:
-            for one in [DataSet.parse(argument) for argument in arguments.sets]:
-                files = [find_file(arguments.folder / one.name, part) for part in ("train", "test")]
-                out = arguments.out / f"{one.name}.jsonl"
-                lines = out.read_text().splitlines() if out.exists() else []
-                records = [json.loads(line) for line in lines]
-                done = [(record["num_labels"], record["draw"]) for record in records]
-                jobs = [
-                    pool.submit(measure, config, files, budget, arguments.new, draw)
-                    for draw in range(arguments.draws)
-                    for budget in one.budgets
-                    if (budget, draw) not in done
-                ]
-                for job in concurrent.futures.as_completed(jobs):
-                    records.append(job.result())
-                    with out.open("a") as stream:
-                        stream.write(json.dumps(records[-1]) + "\n")
-                for budget in one.budgets:
-                    own = [record for record in records if record["num_labels"] == budget]
-                    means = (
-                        f"{100 * np.mean([record[name] for record in own]):.1f}" for name in FIGURES
-                    )
-                    print(f"| {one.name} | {budget} | {len(own)} | {' | '.join(means)} |")
+        config, jobs = read_settings(arguments), []
+        budgets = {
+            (one.name, budget): arguments.out / f"{one.name}.jsonl"
+            for one in map(DataSet.parse, arguments.sets)
+            for budget in one.budgets
+        }
+        for ((name, budget), out), draw in itertools.product(
+            budgets.items(), range(arguments.draws)
+        ):
+            done = [(record["num_labels"], record["draw"]) for record in read_records(out)]
+            if (budget, draw) not in done:
+                files = [find_file(arguments.folder / name, part) for part in ("train", "test")]
+                jobs.append(Job(out, (config, files, budget, arguments.new, draw)))
+        run_jobs(measure, jobs, arguments.jobs)
     except InputError as error:
         parser.error(str(error))
+    print(f"| set | labels | draws | {' | '.join(FIGURES).replace('_', ' ')} |")
+    print(f"| --- | {' | '.join(['--:'] * (2 + len(FIGURES)))} |")
+    for (name, budget), out in budgets.items():
+        own = [record for record in read_records(out) if record["num_labels"] == budget]
+        points = [100 * np.mean([record[figure] for record in own]) for figure in FIGURES]
+        means = " | ".join(f"{mean:.1f}" for mean in points)
+        print(f"| {name} | {budget} | {len(own)} | {means} |")
 
 
 if __name__ == "__main__":

@@ -11,18 +11,16 @@ are given as in `seqssvae train` and apply to every set; each job is a process w
 """
 
 import itertools
-import json
 import logging
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.processes import Job, read_records, run_jobs
+from experiments.sets import find_file
 from seqssvae.cli.parser import Parser
 from seqssvae.cli.settings import add_settings, read_settings
 from seqssvae.cli.suggest import ENOUGH
@@ -157,44 +155,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/suggest"), help="output folder")
     add_settings(parser)
     arguments = parser.parse_args(argv)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes
-    arguments.out.mkdir(parents=True, exist_ok=True)
     options = arguments.labels, arguments.rounds, arguments.max_rows
-    found = {name: read_records(arguments.out / f"{name}.jsonl") for name in arguments.sets}
-    spawned = multiprocessing.get_context("spawn")
+    outs = {name: arguments.out / f"{name}.jsonl" for name in arguments.sets}
     try:
-        config = read_settings(arguments)
-        with ProcessPoolExecutor(arguments.jobs, mp_context=spawned) as pool:
-            jobs = {}
-            for draw, name in itertools.product(range(arguments.draws), arguments.sets):
-                if not any(record["draw"] == draw for record in found[name]):
-                    train_file, test_file = (
-                        find_file(arguments.folder / name, part) for part in ("train", "test")
-                    )
-                    files = train_file, test_file
-                    jobs[pool.submit(run_draw, config, files, draw, *options)] = name
-            for job in as_completed(jobs):
-                records, name = job.result(), jobs[job]
-                found[name] += records
-                with (arguments.out / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-                    file.write("".join(json.dumps(record) + "\n" for record in records))
+        config, jobs = read_settings(arguments), []
+        for draw, name in itertools.product(range(arguments.draws), arguments.sets):
+            if not any(record["draw"] == draw for record in read_records(outs[name])):
+                files = [find_file(arguments.folder / name, part) for part in ("train", "test")]
+                jobs.append(Job(outs[name], (config, (files[0], files[1]), draw, *options)))
+        run_jobs(run_draw, jobs, arguments.jobs)
     except InputError as error:
         parser.error(str(error))
     print(f"| set | labels | {' | '.join(WAYS)} | would stop |")
     print("| --- | --: | --: | --: | --: | --: |")
-    for name, records in found.items():
-        print_table(name, records)
-
-
-def find_file(folder: Path, part: str) -> Path:
-    """The file with the rows of one part of a data set."""
-    packed = folder / f"{part}.jsonl.gz"
-    return packed if packed.exists() else folder / f"{part}.jsonl"
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of an earlier run."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for name, out in outs.items():
+        print_table(name, read_records(out))
 
 
 if __name__ == "__main__":

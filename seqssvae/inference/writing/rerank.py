@@ -83,10 +83,8 @@ def guided(
     """
     rows, taken = np.arange(len(y)), [list[int]() for _ in range(len(y))]
     best = np.full(len(y), -np.inf)
-    for number in range(MAX_TRIES if guidance else 1):
+    for number in range(MAX_TRIES):
         paths = write(rows, number)
-        if not guidance:
-            return paths
         log_q = label_log_prob(model, paths, y[rows])
         uniform = np.array([random(row, number) for row in rows.tolist()])
         is_accepted = np.log(uniform) < guidance * log_q
