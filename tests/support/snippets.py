@@ -25,6 +25,7 @@ SHORT = (  # settings that shorten a training of a page to a second
 FEWER = {
     "compare": ["--draws", "1", "--arms", "tfidf-lr-words,ssvae", "--budgets", "10"],
     "explore": ["--port", "0"],
+    "generate": ["-n", "5"],
     "check": ["--draws", "2", "--rows", "2"],
 }
 INSTALLERS = ("pip install ", ".venv/bin/pre-commit install")  # change more than a folder
