@@ -6,7 +6,8 @@ FOLDER has `train` and `test` files of English sentences with two labels, `neg` 
 Three rules vote for a label by words, or say nothing; their words were written down before any test
 row was read. Five arms: the majority of the votes; logistic regression on TF-IDF of words of the
 labels alone; the same on labels and on the votes' soft labels by Dawid and Skene; the SS-VAE on
-labels alone; the SS-VAE with `--vote-columns`. Settings are given as in `seqssvae train`.
+labels alone; the SS-VAE with `--vote-columns`. With `--one-label` each rule is two, one for each
+label. Settings are given as in `seqssvae train`.
 """
 
 import logging
@@ -35,8 +36,9 @@ from seqssvae.teacher.dawid_skene import fit_confusions, known_of
 from seqssvae.teacher.partial import weighed
 
 Floats = NDArray[np.float64]
+Rule = Mapping[str, str]
 
-RULES = {
+RULES: dict[str, Rule] = {
     "opinion": {
         "pos": "great good excellent amazing best wonderful fantastic brilliant",
         "neg": "bad terrible worst horrible awful poor dull boring",
@@ -53,22 +55,22 @@ RULES = {
 ARMS = ("majority", "regression, labels", "regression, both", "SS-VAE, labels", "SS-VAE, both")
 
 
-def vote(rule: Mapping[str, str], text: str) -> str | None:
+def vote(rule: Rule, text: str) -> str | None:
     """The label that more words speak for; None if there is none."""
     words = text.lower().split()
     counts = {label: sum(w in of.split() for w in words) for label, of in rule.items()}
     best = max(counts, key=lambda label: counts[label])
-    return best if sorted(counts.values())[-1] > sorted(counts.values())[-2] else None
+    return best if sorted([0, *counts.values()])[-1] > sorted([0, *counts.values()])[-2] else None
 
 
-def read(folder: Path, part: str) -> dict[str, list[Any]]:
+def read(folder: Path, part: str, rules: Mapping[str, Rule]) -> dict[str, list[Any]]:
     """Rows with the votes of the rules."""
     rows = list(read_corpus(find_file(folder, part)))
     table: dict[str, list[Any]] = {
         "text": [row.sequence for row in rows],
         "label": [row.label for row in rows],
     }
-    return table | {name: [vote(of, t) for t in table["text"]] for name, of in RULES.items()}
+    return table | {name: [vote(of, t) for t in table["text"]] for name, of in rules.items()}
 
 
 def regress(prepared: Prepared, test: Sequence[str], *, with_votes: bool) -> Floats:
@@ -99,16 +101,16 @@ def regress(prepared: Prepared, test: Sequence[str], *, with_votes: bool) -> Flo
     return result
 
 
-def measure(config: Config, folder: Path) -> dict[str, float]:
+def measure(config: Config, folder: Path, rules: Mapping[str, Rule]) -> dict[str, float]:
     """The accuracy of each arm on one draw of the labels, in per cent."""
     import pandas
 
-    train, test = (pandas.DataFrame(read(folder, part)) for part in ("train", "test"))
-    with_votes = override(config, {"data.vote_columns": ",".join(RULES)})
+    train, test = (pandas.DataFrame(read(folder, part, rules)) for part in ("train", "test"))
+    with_votes = override(config, {"data.vote_columns": ",".join(rules)})
     prepared = prepare(with_votes, train)
     names = prepared.labels.names
     y = np.array([names.index(label) for label in test["label"]])
-    counts = np.stack([(test[list(RULES)] == name).sum(axis=1) for name in names], 1)
+    counts = np.stack([(test[list(rules)] == name).sum(axis=1) for name in names], 1)
     shares = np.bincount(prepared.with_dev_labels().labelled.y, minlength=len(names))
     found: dict[str, Any] = {"majority": counts + shares / 1000}
     texts = list(test["text"])
@@ -124,18 +126,27 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all draws and print the table."""
     parser = Parser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of the data set")
-    parser.add_argument("--labels", type=int, default=20, help="labelled rows, dev included")
-    parser.add_argument("--draws", type=int, default=3, help="draws of the labels")
+    add = parser.add_argument
+    add("folder", type=Path, help="folder of the data set")
+    add("--labels", type=int, default=20, help="labelled rows, dev included")
+    add("--draws", type=int, default=3, help="draws of the labels")
+    add("--one-label", action="store_true", help="rules of one label, twice as many")
     add_settings(parser)
     arguments = parser.parse_args(argv)
     config = override(read_settings(arguments), {"data.num_labels": arguments.labels})
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
     logging.getLogger("seqssvae").setLevel(logging.ERROR)
+    rules = RULES
+    if arguments.one_label:
+        rules = {
+            f"{name}_{label}": {label: words}
+            for name, of in RULES.items()
+            for label, words in of.items()
+        }
     draws = []
     for draw in range(arguments.draws):
         seed = config.training.seed + draw
-        draws.append(measure(override(config, {"training.seed": seed}), arguments.folder))
+        draws.append(measure(override(config, {"training.seed": seed}), arguments.folder, rules))
         print(f"draw {draw + 1}: {draws[-1]}", flush=True)
     print("| draws | " + " | ".join(ARMS) + " |")
     print("| --: " * (len(ARMS) + 1) + "|")

@@ -4,7 +4,8 @@
 
 It joins log p(x, y, z) (virtual evidence, Pearl 1988), so that q(y | x) e(y), normalised, is the
 guide of such a row. A vote that is missing adds nothing. Voters are independent given y (Dawid and
-Skene 1979).
+Skene 1979). A voter that only ever says one label has no confusion to learn: the likelihood of its
+votes is greatest where all of them are right. So its matrix is found beforehand and stays.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ class Voters(nn.Module):
         logits: Logits of the confusion matrices, `[S, K, K]`, rows by label.
         share: What one vote of each voter carries of the matrix's Dirichlet prior, `[S]`: 1 over
             the number of its votes, so that all of them carry it once; 0 for no prior.
+        only: The label of a voter that says no other one, whose matrix is not learned; -1 of
+            others, `[S]`.
     """
 
     def __init__(self, names: Sequence[str], num_classes: int) -> None:
@@ -45,6 +48,8 @@ class Voters(nn.Module):
         self.logits = nn.Parameter(matrix.log().repeat(len(self.names), 1, 1))
         self.register_buffer("share", torch.zeros(len(self.names)))
         self.share: Tensor
+        self.register_buffer("only", torch.full((len(self.names),), -1))
+        self.only: Tensor
 
     def forward(self, votes: Tensor) -> Tensor:
         """log p(votes | y) of each row, with the votes' parts of the prior, `[B, K]`.
@@ -52,23 +57,29 @@ class Voters(nn.Module):
         Args:
             votes: `[B, S]`, -1 for a missing one.
         """
-        table = self.logits.log_softmax(-1)  # [S, K, K]
+        table = self.log_matrices()
         number = torch.arange(len(self.names), device=votes.device)
         of_votes = table[number, :, votes.clamp(min=0)] + self.prior().unsqueeze(-1)  # [B, S, K]
         return of_votes.masked_fill((votes < 0).unsqueeze(-1), 0.0).sum(1)
 
     def prior(self) -> Tensor:
         """A vote's part of the log density of each confusion matrix, `[S]`."""
-        return PSEUDO_COUNT * self.share * self.logits.log_softmax(-1).sum((1, 2))
+        return PSEUDO_COUNT * self.share * self.log_matrices().sum((1, 2))
+
+    def log_matrices(self) -> Tensor:
+        """log p(vote | y), `[S, K, K]`, without a gradient where a voter has one label."""
+        is_learned = (self.only < 0)[:, None, None]
+        return torch.where(is_learned, self.logits, self.logits.detach()).log_softmax(-1)
 
     def matrices(self) -> Tensor:
         """p(vote | y), `[S, K, K]`."""
         return self.logits.softmax(-1)
 
     @torch.no_grad()
-    def assign(self, matrices: ArrayLike, num_votes: ArrayLike) -> None:
-        """Start from matrices without a zero, `[S, K, K]`, of so many votes, `[S]`."""
+    def assign(self, matrices: ArrayLike, num_votes: ArrayLike, only: ArrayLike) -> None:
+        """Start from matrices without a zero, `[S, K, K]`, of so many votes, and `only`, `[S]`."""
         self.logits.copy_(torch.from_numpy(np.log(matrices)))
+        self.only.copy_(torch.as_tensor(only))
         self.share.copy_(1 / torch.as_tensor(num_votes).clamp(min=1))
 
 
@@ -111,7 +122,7 @@ def observe_evidence(votes: Voters | None, batch: Batch, y: Tensor) -> None:
         return
     is_there = batch.votes >= 0
     for name, of_rows, there, logits in zip(
-        votes.names, batch.votes.T, is_there.T, votes.logits, strict=True
+        votes.names, batch.votes.T, is_there.T, votes.log_matrices(), strict=True
     ):
         confusion = dist.Categorical(logits=logits[y]).mask(there)
         pyro.sample(f"vote_{name}", confusion, obs=of_rows.clamp(min=0))

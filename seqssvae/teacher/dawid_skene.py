@@ -4,6 +4,11 @@
 
 The class shares p(y) are those of the rows on which somebody votes or whose label is known; voters
 are independent given y.
+
+Of a voter that only ever says label c, such as a rule of keywords, EM cannot tell how often it is
+right from the share of c. So it takes no part. How often it is right is counted afterwards on the
+rows of which a label or a voter of several labels tells something, with 7 right and 3 wrong votes
+more; then p(c | y = c) / p(c | y != c) is the odds of that over the odds of c.
 """
 
 import dataclasses
@@ -21,6 +26,7 @@ from seqssvae.teacher.partial import Known, is_known, possible_classes, weighed
 Float64 = NDArray[np.float64]
 
 NUM_STEPS = 50  # of EM
+PRIOR_VOTES = 10  # of a voter of one label, as many right as FIRST_ACCURACY says
 
 
 class Confusions(NamedTuple):
@@ -29,10 +35,12 @@ class Confusions(NamedTuple):
     Attributes:
         matrices: p(vote | y), `[S, K, K]`.
         shares: p(y), `[K]`.
+        only: The label of a voter that says no other one, -1 of others, `[S]`.
     """
 
     matrices: Float64
     shares: Float64
+    only: NDArray[np.int64]
 
     def log_evidence(self, votes: NDArray[np.integer]) -> Float64:
         """log p(votes | y) of rows, `[n, K]`, from votes `[n, S]`, -1 for a missing one."""
@@ -53,21 +61,49 @@ def fit_confusions(
         known: What is known beside them, `[n, K]`: labels, sets, soft labels; see `partial`.
         num_steps: Steps of EM.
     """
-    has_any = (votes >= 0).any(1) | is_known(known)
-    votes, known = votes[has_any], known[has_any]
     num_classes = known.shape[1]
+    only = np.array([_only_label(of) if num_classes > 1 else -1 for of in votes.T])
+    has_any = (votes[:, only < 0] >= 0).any(1) | is_known(known)
+    every, votes, known = votes[has_any], votes[has_any][:, only < 0], known[has_any]
     eye = np.eye(num_classes)
     start = FIRST_ACCURACY * eye + (1 - FIRST_ACCURACY) / max(num_classes - 1, 1) * (1 - eye)
     uniform = np.full(num_classes, 1 / num_classes)
-    found = Confusions(np.repeat(start[None], votes.shape[1], 0), uniform)
-    for _ in range(num_steps):
+    found = Confusions(np.repeat(start[None], votes.shape[1], 0), uniform, only[only < 0])
+    for _ in range(num_steps if votes.shape[1] else 1):
         scores = np.log(found.shares) + found.log_evidence(votes)
         posteriors = softmax(weighed(scores, known), axis=1)
         shares = posteriors.sum(0) + 1
-        counts = np.stack([posteriors[of >= 0].T @ eye[of[of >= 0]] for of in votes.T])
-        counts += PSEUDO_COUNT + eye
-        found = Confusions(counts / counts.sum(2, keepdims=True), shares / shares.sum())
-    return found
+        counts = np.array([posteriors[of >= 0].T @ eye[of[of >= 0]] for of in votes.T])
+        counts = counts.reshape(-1, num_classes, num_classes) + PSEUDO_COUNT + eye
+        found = Confusions(counts / counts.sum(2, keepdims=True), shares / shares.sum(), found.only)
+    matrices = np.repeat(start[None], len(only), 0)
+    matrices[only < 0] = found.matrices
+    for voter in np.flatnonzero(only >= 0):
+        of_label = posteriors[every[:, voter] >= 0, only[voter]]
+        right = (PRIOR_VOTES * FIRST_ACCURACY + of_label.sum()) / (PRIOR_VOTES + len(of_label))
+        matrices[voter] = _one_label(only[voter], right, found.shares)
+    return Confusions(matrices, found.shares, only)
+
+
+def _only_label(votes: NDArray[np.integer]) -> int:
+    """What a voter always says; -1 if it says several labels or none."""
+    said = np.unique(votes[votes >= 0])
+    return int(said[0]) if len(said) == 1 else -1
+
+
+def _one_label(label: int, right: float, shares: Float64) -> Float64:
+    """p(vote | y), `[K, K]`, of a voter of one label, which is right so often with these shares.
+
+    Only the ratio of p(label | y = label) to that of other y counts; it is `K - 1` times the odds
+    of being right where classes are equally frequent.
+    """
+    others = len(shares) - 1
+    ratio = right / (1 - right) * (1 - shares[label]) / shares[label]
+    says = np.full(len(shares), 1 / (ratio + others))
+    says[label] = ratio / (ratio + others)
+    matrix = np.repeat((1 - says[:, None]) / others, len(shares), 1)
+    matrix[:, label] = says
+    return matrix
 
 
 def known_of(rows: EncodedRows, num_classes: int) -> Known:

@@ -71,16 +71,19 @@ def report_voters(model: SSVAE) -> dict[str, dict[str, Any]]:
     """What the model believes of each voter, by name, which is logged.
 
     Returns:
-        `accuracy`, the mean over p(y) of the diagonal of its confusion matrix; `num_votes` in
-        training; `confusion`, p(vote | y), rows by label.
+        `accuracy`, the mean over p(y) of the diagonal of its confusion matrix, or p(y | vote) of a
+        voter of one label; `num_votes` in training; `confusion`, p(vote | y), rows by label.
     """
     if model.votes is None:
         return {}
     found, prior = {}, model.prior_logits.softmax(-1)
-    for name, matrix, share in zip(
-        model.votes.names, model.votes.matrices(), model.votes.share.tolist(), strict=True
+    known = model.votes.share.tolist(), model.votes.only.tolist()
+    for name, matrix, share, only in zip(
+        model.votes.names, model.votes.matrices(), *known, strict=True
     ):
-        accuracy, num_votes = float(prior @ matrix.diagonal()), round(1 / share) if share else 0
+        right = prior * matrix.diagonal() if only < 0 else prior * matrix[:, only]
+        accuracy = float(right.sum() if only < 0 else right[only] / right.sum())
+        num_votes = round(1 / share) if share else 0
         logger.info(f"votes of {name!r}: {num_votes:,}, believed right in {accuracy:.1%} of them")
         found[name] = {
             "accuracy": accuracy,

@@ -86,7 +86,7 @@ def _start_voters(model: SSVAE, prepared: Prepared) -> None:
     votes = rows.evidence().votes
     assert votes is not None
     found = fit_confusions(votes, known_of(rows, model.num_classes))
-    model.votes.assign(found.matrices, (votes >= 0).sum(0))
+    model.votes.assign(found.matrices, (votes >= 0).sum(0), found.only)
 
 
 def _distil(config: Config, model: SSVAE, prepared: Prepared, message: str) -> None:

@@ -268,12 +268,12 @@ def test_votes_that_cannot_be_learned_from_are_an_error(
         prepare(settings(data__vote_columns="A", **changes), source)
 
 
-def test_a_voter_of_one_label_is_a_warning(
+def test_a_voter_that_says_nothing_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = write_rows(tmp_path / "rows.jsonl", [{**row, "A": "u"} for row in mixed_rows()])
-    prepare(settings(data__vote_columns="A"), source)
-    assert "column 'A' of votes says always 'u'" in caplog.text
+    rows = [{**row, "A": "u", "B": None} for row in mixed_rows()]
+    prepare(settings(data__vote_columns="A,B"), write_rows(tmp_path / "rows.jsonl", rows))
+    assert "column 'B' of votes says nothing" in caplog.text and "'A'" not in caplog.text
 
 
 def test_more_unlabelled_rows_come_without_labels(tmp_path: Path) -> None:

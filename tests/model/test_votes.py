@@ -4,7 +4,7 @@ import pyro
 import torch
 from pyro import poutine
 
-from seqssvae.estimators import FusedEnum
+from seqssvae.estimators import FusedEnum, TraceEnum
 from seqssvae.model.votes import Voters, log_evidence, observe_evidence
 from tests.support.factories import make_batch, make_model
 
@@ -47,6 +47,21 @@ def test_sites_are_those_of_the_sources() -> None:
     assert other["fn"].log_prob(other["value"]).tolist()[0] == 0.0
 
 
+def test_a_source_of_one_label_stays_as_it_is() -> None:
+    """It has no gradient, by the sum over labels and by Pyro's sites; the other one has."""
+    model = make_model(voters=["A", "B"])
+    assert model.votes is not None
+    matrices = model.votes.matrices().detach().numpy()
+    model.votes.assign(matrices, [2, 2], [1, -1])
+    batch = make_batch([-1, 0], votes=torch.tensor([[1, 0], [1, 2]]))
+    for estimator in (FusedEnum(), TraceEnum()):
+        model.zero_grad()
+        estimator.loss_and_grads(model.model, model.guide, batch)
+        gradient = model.votes.logits.grad
+        assert gradient is not None
+        assert gradient[0].abs().max() == 0 and gradient[1].abs().max() > 0
+
+
 def test_svi_learns_how_good_the_sources_are() -> None:
     """Of gold rows with votes: with the Dirichlet prior the mean of counts and pseudo-counts."""
     pyro.set_rng_seed(0)
@@ -54,7 +69,7 @@ def test_svi_learns_how_good_the_sources_are() -> None:
     y = torch.tensor([0] * 6 + [1] * 4)
     votes = torch.tensor([0, 0, 0, 0, 1, -1, 1, 1, 1, 1]).unsqueeze(1)
     batch = make_batch(y.tolist(), votes=votes)
-    voters.assign(torch.full((1, 2, 2), 0.5).numpy(), [9])
+    voters.assign(torch.full((1, 2, 2), 0.5).numpy(), [9], [-1])
     optimiser = torch.optim.LBFGS(voters.parameters(), max_iter=100, tolerance_grad=1e-12)
 
     def program() -> None:

@@ -49,6 +49,43 @@ def test_with_all_labels_they_are_counts() -> None:
         )
 
 
+@pytest.mark.parametrize("others", [True, False], ids=["beside two", "alone"])
+def test_a_voter_of_one_label_is_counted_where_others_say_something(others: bool) -> None:
+    """By a plain loop over the rows; EM does without it."""
+    y, votes, known = draw(500, 30)
+    random = np.random.default_rng(1)
+    says = random.random(500) < np.where(y == 1, 0.5, 0.1)
+    votes = np.where(np.arange(3) < 2 * others, votes, -1)
+    votes[:, 2] = np.where(says, 1, -1)
+    found = fit_confusions(votes, known)
+    without = fit_confusions(np.where(np.arange(3) == 2, -1, votes), known)
+    np.testing.assert_allclose(found.matrices[:2], without.matrices[:2])
+    right, total = 7.0, 10.0
+    for row in np.flatnonzero(says):
+        posterior = found.shares * known[row]
+        for voter in (0, 1):
+            if votes[row, voter] >= 0:
+                posterior = posterior * without.matrices[voter, :, votes[row, voter]]
+        if row < 30 or (votes[row, :2] >= 0).any():
+            right, total = right + posterior[1] / posterior.sum(), total + 1
+    odds = right / (total - right) * found.shares[0] / found.shares[1]
+    matrix = found.matrices[2]
+    np.testing.assert_allclose(matrix.sum(1), 1)
+    np.testing.assert_allclose(matrix[1, 1] / matrix[0, 1], odds, rtol=1e-3)
+    assert found.only.tolist() == [-1, -1, 1] and (total > 100) == others
+
+
+def test_a_rule_of_one_label_is_as_right_as_it_is_in_three_classes() -> None:
+    """With labels enough: p(y | vote) by its matrix and the shares is that of the rows."""
+    random = np.random.default_rng(0)
+    y = random.choice(3, 20_000, p=[0.6, 0.3, 0.1])
+    votes = np.where(random.random(20_000) < np.array([0.02, 0.05, 0.4])[y], 2, -1)[:, None]
+    found = fit_confusions(votes, possible_classes(len(y), np.arange(len(y)), y, 3))
+    posterior = found.matrices[0, :, 2] * found.shares
+    truth = (y[votes[:, 0] == 2] == 2).mean()
+    np.testing.assert_allclose(posterior[2] / posterior.sum(), truth, atol=0.01)
+
+
 def test_evidence_is_that_of_sets_soft_labels_and_votes() -> None:
     """Its greatest value in a row is 1; of a labelled row it is 1, whose label says all."""
     soft, votes = np.ones((4, 3), np.float32), np.array([[0], [1], [-1], [2]], np.int16)
