@@ -8,9 +8,9 @@ FOLDER and the sets with their label budgets are those of `sets.py`. In each dra
   the calibration error of every mode, beside TF-IDF with logistic regression, whose strength is
   chosen by cross-validation. Both are calibrated by the same held-out rows in the same way, and
   learn the labels of these after that;
-* another one is trained without all rows of one class, the next one in each draw. AUROC of that
-  class's test rows against those of the others: by p(x) per symbol, by the largest probability of a
-  label, and by an isolation forest on TF-IDF.
+* of three classes and more, another one is trained without all rows of one class, the next one in
+  each draw. AUROC of that class's test rows against those of the others: by p(x) per symbol, by the
+  largest probability of a label, and by an isolation forest on TF-IDF.
 
 Each draw is a line of `OUT/NAME.jsonl`; the same command runs those that are missing, each in a
 process of one thread. Settings are given as in `seqssvae train` and apply to every set.
@@ -182,9 +182,11 @@ def regression(
 def measure_new(
     config: Config, train_file: Path, test_file: Path, draw: int
 ) -> dict[str, str | float]:
-    """AUROC of the test rows of a class that training has no rows of."""
+    """AUROC of the test rows of a class that training has no rows of; nothing of two classes."""
     everything = prepare(config, train_file)
     names = everything.labels.names
+    if len(names) < 3:
+        return {}
     y, _ = everything.corpus.classes(everything.labels)
     new = draw % len(names)
     rows = list(zip(everything.corpus.sequences(), y.tolist(), strict=True))
@@ -213,7 +215,8 @@ def print_table(records: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> Non
     keys = list(dict.fromkeys((cell.name, cell.num_labels) for cell in cells))
     for key in [*keys, ("mean", "")]:
         own = [one for one in records if key in ((one["name"], one["num_labels"]), ("mean", ""))]
-        means = (f"{np.mean([one[column] for one in own]):.3f}" for column in COLUMNS)
+        values = ([one[column] for one in own if column in one] for column in COLUMNS)
+        means = (f"{np.mean(of_column):.3f}" if of_column else "" for of_column in values)
         print(f"| {key[0]} | {key[1]} | {len(own)} | {' | '.join(means)} |")
 
 

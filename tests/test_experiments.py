@@ -222,11 +222,19 @@ def test_rounds_of_labelling_are_compared(tmp_path: Path) -> None:
 
 
 def test_answers_are_measured(tmp_path: Path) -> None:
-    """`answers.py`: figures of each draw, and their means; finished draws are not run again."""
-    (tmp_path / "words").mkdir()
-    write_words(tmp_path / "words" / "train.jsonl", 15)
-    write_words(tmp_path / "words" / "test.jsonl", 15)
-    words = (tmp_path, "words=30", "--draws", 2, "--jobs", 2, "--out", "found", *QUICK)
+    """`answers.py`: figures of each draw, and their means; finished draws are not run again.
+
+    Of a set with two classes no class is left out.
+    """
+    for name in ("words", "pair"):
+        (tmp_path / name).mkdir()
+        for part in ("train", "test"):
+            file = tmp_path / name / f"{part}.jsonl"
+            write_words(file, 15)
+            kept = list(SYLLABLES)[: None if name == "words" else 2]
+            lines = file.read_text().splitlines(keepends=True)
+            file.write_text("".join(line for line in lines if json.loads(line)["label"] in kept))
+    words = (tmp_path, "words=30", "pair=20", "--draws", 2, "--jobs", 2, "--out", "found", *QUICK)
     shown = run_experiment("answers.py", *words, folder=tmp_path)
     lines = (tmp_path / "found" / "words.jsonl").read_text().splitlines()
     records = sorted(map(json.loads, lines), key=lambda record: record["draw"])
@@ -236,10 +244,12 @@ def test_answers_are_measured(tmp_path: Path) -> None:
         assert record["size"] == record["regression_size"] == 3.0
         assert record["regression_accuracy"] > 0.9 and 0 <= record["calibration"] <= 1
         assert all(0 <= record[name] <= 1 for name in ("new_by_p", "new_by_label", "new_by_forest"))
-    for row, means in zip(shown.splitlines()[2:4], ("words | 30 | 2", "mean |  | 2"), strict=True):
-        assert row.startswith(f"| {means} | 1.000 | 3.000 |")
-        mean = sum(record["new_by_p"] for record in records) / 2
-        assert f" | {mean:.3f} | " in row
+    mean = sum(record["new_by_p"] for record in records) / 2
+    starts = ("words | 30 | 2 | 1.000 | 3.000", "pair | 20 | 2 | 1.000 | 2.000", "mean |  | 4 |")
+    for row, start in zip(shown.splitlines()[2:5], starts, strict=True):
+        assert row.startswith(f"| {start}")
+        assert row.endswith(" |  |  |  |") == start.startswith("pair")
+        assert (f" | {mean:.3f} | " in row) != start.startswith("pair")
     assert run_experiment("answers.py", *words, folder=tmp_path) == shown
     assert (tmp_path / "found" / "words.jsonl").read_text().splitlines() == lines
 
