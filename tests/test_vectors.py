@@ -197,6 +197,14 @@ def test_commands(
     column = str(write_rows(tmp_path / "with.jsonl", WITH))
     found = call("evaluate", run, "--data", column, "--vectors-column", "v")
     assert found["accuracy"] > 0.9
+    # neither a judge nor `score` reads vectors, so that their files need no column of them
+    plain = str(tmp_path / "plain.csv")
+    pandas.DataFrame(ROWS).to_csv(plain, index=False)
+    words = ["--data", column, "--vectors-column", "v", "--judge", plain]
+    assert call("evaluate", run, *words)["num_swaps"] == sum(
+        row["label"] is not None for row in ROWS
+    )
+    assert call("score", run, "--reference", plain, "--vectors-column", "v", "-n", "8")
     out = str(tmp_path / "out.jsonl")
     call("classify", run, *both, "--out", out)
     labels = [json.loads(line)["label"] for line in Path(out).read_text().splitlines()]

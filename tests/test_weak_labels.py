@@ -99,7 +99,7 @@ def test_what_counts_reads_votes_and_soft_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        (["--vote-columns", "A,Z"], "votes in 'A', 'Z'"),
+        (["--vote-columns", "A,Z"], "rows.jsonl:1: wanted a column 'A' in some row, got"),
         (["--vote-columns", "label"], "wanted columns of votes beside 'label'"),
         (["--vote-columns", "text"], "wanted columns of votes beside 'text'"),
     ],

@@ -263,7 +263,8 @@ def load_run(arguments: argparse.Namespace) -> "TrainedModel":
 def load_for_texts(arguments: argparse.Namespace) -> "TrainedModel":
     """As `load_run`, for texts that are typed or generated, and so have no vectors."""
     model = load_run(arguments)
-    return dataclasses.replace(model, config=override(model.config, {"data.missing_vectors": True}))
+    changes = {"data.missing_vectors": True, "data.vectors_column": None}
+    return dataclasses.replace(model, config=override(model.config, changes))
 
 
 def column_changes(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 
 from seqssvae import progress
 from seqssvae.compare.baselines import BASELINES, Task
+from seqssvae.config import Config
 from seqssvae.data.corpus import Files
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.sources import read_corpus_like
 from seqssvae.errors import InputError
 from seqssvae.inference.decode import GENERATED
 from seqssvae.inference.writing.rerank import kept_share
+from seqssvae.overrides import override
 from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel
 
@@ -49,8 +51,10 @@ def measure_swaps(
     names = model.labels.names
     if len(names) < 2:
         raise InputError(f"label swaps: wanted a model with at least two classes, got {len(names)}")
-    sequences, y, vectors = _labelled(model, data)
-    judge = BASELINES[JUDGE].fit(Task(*_labelled(model, judge_data)[:2], len(names)), seed)
+    sequences, y, vectors = _labelled(model, data, model.config)
+    of_judge = override(model.config, {"data.vectors_column": None})
+    judge_rows = _labelled(model, judge_data, of_judge)[:2]
+    judge = BASELINES[JUDGE].fit(Task(*judge_rows, len(names)), seed)
     random = np.random.default_rng(seed)
     chosen = random.permutation(len(y))[:num_rows]  # neighbours in a file may be alike
     originals, own = [sequences[row] for row in chosen], y[chosen]
@@ -76,10 +80,10 @@ def measure_swaps(
 
 
 def _labelled(
-    model: TrainedModel, data: Files
+    model: TrainedModel, data: Files, config: Config
 ) -> tuple[list[Any], NDArray[np.int64], NDArray[np.float32] | None]:
     """The sequences of a file that have one label, their classes, and their vectors, if any."""
-    corpus = read_corpus_like(data, model.config, model.vocabulary, read_labels=True)
+    corpus = read_corpus_like(data, config, model.vocabulary, read_labels=True)
     length = model.config.data.max_length
     y = encode_corpus(corpus, model.vocabulary, model.labels, max_length=length).y
     known = np.flatnonzero(y >= 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seqssvae import progress
-from seqssvae.data.columns import ColumnChoice, Columns, id_of, split_names
+from seqssvae.data.columns import VOTES_FLAG, ColumnChoice, Columns, id_of, split_names
 from seqssvae.data.rows import Row, list_names, row_error
 from seqssvae.data.texts import MAX_LINE_BYTES, READ, fasta_rows, read_lines, txt_rows
 from seqssvae.errors import InputError
@@ -256,6 +256,7 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
     check = columns.checker(path)
     label: str | None = None  # the key that has labels
     chosen: dict[tuple[str, ...], tuple[list[str | None], str | None]] = {}  # by a row's keys
+    unseen = set() if choice.votes_may_miss else set(choice.voters)
     for number, record in itertools.chain([first], records):
         names = tuple(record)
         if columns.sequence not in record:
@@ -271,6 +272,7 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             wanted = f"labels in one column, {label!r} as above, or a named one"
             raise row_error(path, number, wanted, f"a column {key!r}")
         label = key or label
+        unseen.difference_update(names)
         values = [None if one is None else record[one] for one in found]
         yield check(
             number,
@@ -282,6 +284,9 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
         )
     if given and label is None:
         raise row_error(path, start, f"a column {given[0]!r} in some row", list_names(keys))
+    if unseen:
+        got = f"{list_names(keys)}; {VOTES_FLAG} names other ones"
+        raise row_error(path, start, f"a column {min(unseen)!r} in some row", got)
 
 
 def _objects(path: Path, choice: ColumnChoice) -> Iterator[tuple[int, dict[str, Any]]]:
