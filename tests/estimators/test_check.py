@@ -1,4 +1,6 @@
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +57,36 @@ def assert_every_estimator_agrees(model: SSVAE, num_particles: int, num_draws: i
     assert all(abs(row.error) < 1e-9 for row in rows if row.kind == "exact")
 
 
-def test_a_wrong_estimator_does_not_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def sharp_model(**changes: Any) -> SSVAE:
+    """Of which all draws of y are equal, but for one in some hundreds or thousands."""
+    model = make_model(**changes)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(("head_y", "ngrams")):
+                parameter.mul_(10)
+    return model
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_every_estimator_agrees_where_q_is_sure(
+    factorisation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows that are all labelled leave q as it is."""
+    caplog.set_level("INFO", "seqssvae")
+    model = sharp_model(factorisation=factorisation)
+    assert model(make_batch([0, -1, -1])).amax(-1).min() > 0.98
+    assert_every_estimator_agrees(model, 2, 60)
+    assert "q(y | x) is raised to the power 0." in caplog.text
+    labelled = make_batch([0, 1])
+    value = check(model, labelled, num_draws=2)[0].value
+    noise = torch.randn(2, 2, generator=torch.Generator().manual_seed(0))
+    assert value == pytest.approx(brute_force_loss(model, labelled, noise).item())
+
+
+@pytest.mark.parametrize("make", [make_model, sharp_model])
+def test_a_wrong_estimator_does_not_agree(
+    make: Callable[[], SSVAE], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sampled label's weight without its probability is a bias of a few per cent."""
     right = SumAndSample._sample
 
@@ -64,7 +95,7 @@ def test_a_wrong_estimator_does_not_agree(monkeypatch: pytest.MonkeyPatch) -> No
         return drawn, probability * 0.8
 
     monkeypatch.setattr(SumAndSample, "_sample", wrong)
-    rows = check(make_model(), make_batch([-1, -1, -1]), num_draws=20, num_particles=8)
+    rows = check(make(), make_batch([-1, -1, -1]), num_draws=20, num_particles=8)
     bad = [row.estimator for row in rows if not row.agrees()]
     assert bad and all(name.startswith("sum-and-sample") for name in bad)
 
