@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from seqssvae import devices
 from seqssvae.config import Config
+from seqssvae.data.columns import dataset_of
 from seqssvae.data.corpus import Source
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.sources import RowReader, Sequences
-from seqssvae.data.tables import dataset_of
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_share, check_whole
 from seqssvae.inference.answers import answer_rows

@@ -1,12 +1,14 @@
-"""Choice of the columns of sequences, labels and ids."""
+"""Choice of the columns of sequences, labels and ids; tables as data sets, which have them."""
 
 import csv
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from seqssvae.data.rows import RowChecker, list_names
+from seqssvae.data.rows import RowChecker, is_missing, list_names, name_of
+from seqssvae.data.tables import is_table
 from seqssvae.errors import InputError
+from seqssvae.storage.files import line_of
 
 if TYPE_CHECKING:
     import datasets
@@ -252,6 +254,47 @@ def has_sequences(names: Sequence[str]) -> bool:
 def id_of(names: Sequence[str], used: Iterable[str | None], where: str) -> str | None:
     """The column of ids, which is none of those in `used`; None without one."""
     return _find(ID_NAMES, [name for name in names if name not in used], where)
+
+
+def dataset_of(value: Any) -> "datasets.Dataset":
+    """A table as a data set; any other value as it is.
+
+    Raises:
+        InputError: a column has values of several types that are no labels, lists and soft labels.
+    """
+    if not is_table(value):
+        return value
+    import datasets
+    import pyarrow
+
+    try:
+        table = pyarrow.table(value)
+    except pyarrow.ArrowException:  # pandas takes values of any types
+        value = value.copy()
+        for name in value.columns:
+            kinds = set(map(type, value[name].dropna()))
+            if len(kinds) > 1 and kinds & {dict, list}:
+                value[name] = value[name].map(_as_soft_label)
+        try:
+            table = pyarrow.table(value)
+        except pyarrow.ArrowException as error:
+            wanted = "dataset: wanted values of one type in each column"
+            raise InputError(f"{wanted}, got: {line_of(error)}") from error
+    table = table.replace_schema_metadata(None)
+    plain = [
+        field.with_type(pyarrow.string()) if pyarrow.types.is_string_view(field.type) else field
+        for field in table.schema  # polars has views, which `datasets` does not read
+    ]
+    return datasets.Dataset(table.cast(pyarrow.schema(plain)))
+
+
+def _as_soft_label(value: Any) -> Any:
+    """A label, or a list of them, as a mapping to equal probabilities; others as they are."""
+    if is_missing(value) or value == []:
+        return None
+    names = [name_of(one) for one in (value if isinstance(value, list) else [value])]
+    is_label = not isinstance(value, Mapping) and None not in names
+    return dict.fromkeys(names, 1 / len(set(names))) if is_label else value
 
 
 def class_names(dataset: "datasets.Dataset", column: str | None) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqssvae import progress
-from seqssvae.data.columns import ColumnChoice, class_names
+from seqssvae.data.columns import ColumnChoice, class_names, dataset_of
 from seqssvae.data.labels import Classes, Labels
 from seqssvae.data.readers import arrow_rows, is_readable, iterate_rows
 from seqssvae.data.rows import Row, RowChecker, join_rows, normalise
@@ -19,7 +19,6 @@ from seqssvae.data.tables import (
     HUB_PREFIX,
     cached_table,
     classes_of,
-    dataset_of,
     iterate_column,
     load_hub,
     plain_classes_of,

@@ -181,21 +181,6 @@ def column_of(values: Any) -> Any:
     return list(values) if isinstance(values, Iterator) else values
 
 
-def dataset_of(value: Any) -> "datasets.Dataset":
-    """A table as a data set; any other value as it is."""
-    if not is_table(value):
-        return value
-    import datasets
-    import pyarrow
-
-    table = pyarrow.table(value).replace_schema_metadata(None)
-    plain = [
-        field.with_type(pyarrow.string()) if pyarrow.types.is_string_view(field.type) else field
-        for field in table.schema  # polars has views, which `datasets` does not read
-    ]
-    return datasets.Dataset(table.cast(pyarrow.schema(plain)))
-
-
 def plain_classes_of(
     chunks: Iterable[Any], labels: Labels, unlabelled: Sequence[str], where: Callable[[int], str]
 ) -> tuple[Classes, dict[int, tuple[int, ...]]]:

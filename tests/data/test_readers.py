@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas
 import pyarrow
 import pytest
 from hypothesis import given, settings
@@ -457,6 +459,18 @@ def test_soft_labels_and_votes_are_the_same_in_every_format(ending: str, tmp_pat
     assert [row.shares for row in rows[1:]] == [None] * 3
     if ending != "map":
         assert [row.votes for row in rows] == [("u", "1"), (None, "0"), (None, None), ("w", None)]
+
+
+def test_a_data_frame_has_labels_beside_lists_of_them_and_soft_ones() -> None:
+    labels = ["u", {"u": 0.7, "w": 0.3}, ["u", "w"], None, 1, np.nan, "", ["w"], []]
+    frame = pandas.DataFrame({"text": [*"abcdefghi"], "label": labels})
+    rows = list(read_corpus(frame))
+    assert [r.label for r in rows] == ["u", *[("u", "w")] * 2, None, "1", None, None, "w", None]
+    assert [row.shares for row in rows] == [None, (0.7, 0.3), *[None] * 7]
+    assert frame["label"][0] == "u"
+    frame["label"] = frame["label"].map(lambda label: label or 2.5)
+    with pytest.raises(InputError, match="^dataset: wanted values of one type in each column, got"):
+        read_corpus(frame)
 
 
 @pytest.mark.parametrize(

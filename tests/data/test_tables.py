@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqssvae.data.columns import dataset_of
 from seqssvae.data.rows import Row
-from seqssvae.data.tables import cached_table, dataset_of, is_table, iterate_column, table_of
+from seqssvae.data.tables import cached_table, is_table, iterate_column, table_of
 
 
 def make_rows(number: int) -> list[Row]:
