@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -140,8 +140,17 @@ def _array_of(y: Any) -> NDArray[Any]:
 
 
 def encode_labels(y: Any, words: Sequence[str]) -> tuple[NDArray[Any], Integers]:
-    """The sorted classes, and the index of each row's class, -1 for unlabelled rows."""
+    """The sorted classes, and the index of each row's class, -1 for unlabelled rows.
+
+    Raises:
+        InputError: no row has a label, or one has several or a soft one.
+    """
     y = column_or_1d(_array_of(y), warn=True)
+    for row, label in enumerate(y, start=1):
+        if isinstance(label, Mapping | list | tuple):
+            kind = "a soft label" if isinstance(label, Mapping) else "a list of labels"
+            got = f"{kind} in row {row}, from which seqssvae.fit learns"
+            raise InputError(f"y: wanted one label of each row, got {got}")
     unlabelled = is_unlabelled(y, words)
     known = (~unlabelled).nonzero()[0]
     given = Counter(one for one in y[unlabelled].tolist() if isinstance(one, str) and one.strip())

@@ -330,6 +330,12 @@ def test_calibration() -> None:
         (np.array([[0, 1], [-1, 2]]), [0, 1], "X:2: wanted symbols from 0, and -1 only"),
         (np.array([[0, 1], [2, -3]]), [0, 1], "X:2: wanted symbols from 0, and -1 only"),
         (["ab", "cd"], [0.25, 0.5], "Unknown label type"),
+        (
+            ["ab", "cd"],
+            ["u", {"u": 0.3, "v": 0.7}],
+            "y: wanted one label of each row, got a soft label in row 2, from which seqssvae.fit",
+        ),
+        (["ab", "cd"], pandas.Series([["u", "v"], "v"]), "got a list of labels in row 1, from"),
         (["ab", "cd"], None, "requires y"),
     ],
 )
