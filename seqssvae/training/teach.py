@@ -8,7 +8,7 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.prepare import Prepared
 from seqssvae.errors import InputError
 from seqssvae.model.ssvae import SSVAE
-from seqssvae.teacher.dawid_skene import fit_confusions, known_of
+from seqssvae.teacher.dawid_skene import fit_confusions, known_of, with_likely_labels
 from seqssvae.teacher.distil import distil
 from seqssvae.training.counting import Counting, is_counted
 from seqssvae.training.signals import interruptible
@@ -31,16 +31,21 @@ def teach(config: Config, model: SSVAE, prepared: Prepared, *, reset: bool = Tru
 
     Returns:
         Whether there is a teacher: the settings ask for it, the model has n-gram features, and
-        the labelled rows have at least two classes.
+        the labelled rows have at least two classes, or the likeliest labels of rows with a soft
+        label or votes do.
 
     Raises:
         InputError: a classifier alone is wanted, and there is none.
     """
     _start_voters(model, prepared)
-    is_teachable = any(part.is_teachable for part in prepared.by_column())
+    if not _is_teachable(prepared):  # soft labels and votes alone may do
+        prepared = with_likely_labels(prepared)
+    is_teachable = _is_teachable(prepared)
     if not (config.training.teacher and model.ngrams is not None and is_teachable):
         if config.training.classifier_only:
             raise InputError("--classifier-only: wanted labels of at least two classes, got fewer")
+        if config.training.teacher and model.num_classes > 1 and not is_teachable:
+            logger.warning("no teacher: wanted rows with one label each, of at least two classes")
         return False
     model.start_from_ngrams(reset=reset)
     _distil(config, model, prepared, "the teacher was learning, --resume starts anew")
@@ -76,6 +81,10 @@ def teacher_seconds(config: Config) -> float | None:
     """How long classifiers may be cross-validated; None without a limit."""
     limit = config.training.max_minutes
     return None if limit is None else 60 * TEACHER_SHARE * limit
+
+
+def _is_teachable(prepared: Prepared) -> bool:
+    return any(part.is_teachable for part in prepared.by_column())
 
 
 def _start_voters(model: SSVAE, prepared: Prepared) -> None:

@@ -1,6 +1,7 @@
 """How q(y | x) is initialised, which of its weights are kept, and what is learned in the end."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,13 +10,13 @@ import pytest
 import torch
 
 from seqssvae.data.batches import collate
-from seqssvae.data.prepare import Prepared
+from seqssvae.data.prepare import Prepared, prepare
 from seqssvae.model.build import build
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.training.fit import train
 from seqssvae.training.teach import teach
 from seqssvae.training.trainer import Trainer
-from tests.support.rows import random_rows
+from tests.support.rows import random_rows, write_rows
 from tests.support.training import config, prepared
 
 
@@ -56,14 +57,35 @@ def test_q_is_initialised_with_the_teacher(fitted_to: list[Prepared]) -> None:
     ],
 )
 def test_without_the_setting_or_ngrams_or_two_classes_there_is_no_teacher(
-    labels: list[int], changes: dict[str, Any], fitted_to: list[Prepared]
+    labels: list[int],
+    changes: dict[str, Any],
+    fitted_to: list[Prepared],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     data = dataclasses.replace(prepared(), labelled=random_rows(labels, 0))
     settings = config(**changes)
     model = build(settings, data)
     assert not teach(settings, model, data) and fitted_to == []
+    assert ("no teacher: wanted rows" in caplog.text) == (labels == [1, 1])
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not train(settings, data).progress.taught
+
+
+@pytest.mark.parametrize("more", [[], [{"text": "abab", "label": "x"}]])
+def test_soft_labels_alone_have_a_teacher_of_their_likeliest_labels(
+    more: list[dict[str, Any]], fitted_to: list[Prepared], tmp_path: Path
+) -> None:
+    """Also beside labels of one class; the model learns from the soft labels themselves."""
+    rows = [{"text": "ab" * n, "label": {"x": 0.8, "y": 0.2}} for n in range(1, 7)]
+    rows += [{"text": "cd" * n, "label": {"x": 0.4, "y": 0.6}} for n in range(1, 7)]
+    settings = config(training__teacher=True)
+    data = prepare(settings, write_rows(tmp_path / "rows.jsonl", [*rows, *more]))
+    assert teach(settings, build(settings, data), data)
+    (learned,) = fitted_to
+    texts = learned.sequences(learned.labelled)
+    assert len(texts) == len(data.labelled) >= 12 - len(data.dev)
+    assert learned.labelled.y.tolist() == ["c" in text for text in texts]
+    assert len(data.labelled.candidates) == len(texts) - len(more)
 
 
 @pytest.mark.parametrize("shared", [False, True])
