@@ -25,11 +25,13 @@ from seqssvae.estimators import Estimator, FusedEnum, build_estimator
 from seqssvae.model.build import build, build_model
 from seqssvae.model.grow import copy_weights
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.runs.checkpoints import CHECKPOINTS
 from seqssvae.training.costs import estimate
 from seqssvae.training.fit import fit
+from seqssvae.training.trainer import Trainer
 from tests.support.factories import SMALL, count_random_rows
 from tests.support.rows import write_two_classes
-from tests.support.training import QUICK, config, prepared
+from tests.support.training import QUICK, assert_same_run, config, prepared
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 TRANSFORMER, CONVOLUTIONAL = "transformer_decoder:build", "convolutional_encoder:build"
@@ -137,6 +139,33 @@ def test_python_takes_the_function(data: Path, tmp_path: Path) -> None:
     for name, weight in models[0].model.state_dict().items():
         assert torch.equal(weight, models[1].model.state_dict()[name]), name
     assert models[0].generate("left", 3, seed=1) == models[1].generate("left", 3, seed=1)
+
+
+@pytest.mark.parametrize("path", [TRANSFORMER, CONVOLUTIONAL])
+def test_a_run_that_is_killed_is_resumed_to_the_same_bits(
+    path: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two evaluations, by `--model.class` and by `fit(build=)`, with dropout."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    changes = {"training.num_steps": 6, "training.evaluate_every": 2, "model.dropout": 0.3}
+    settings = QUICK | changes | {"training.teacher": False}
+    mine = pkgutil.resolve_name(path)
+    fit(settings, data, whole, build=mine)
+    plain_step = Trainer.step
+
+    def step(trainer: Trainer, number: int) -> float:
+        if number == 3:
+            raise KeyboardInterrupt
+        return plain_step(trainer, number)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", step)
+        fit(settings, data, broken, build=mine)
+    assert (broken / CHECKPOINTS).exists()
+    flags = [f"--{key}={value}" for key, value in settings.items()]
+    words = ["--data", str(data), "--model.class", path, "--out", str(broken), "--resume"]
+    assert main(["train", *words, *flags]) == 0
+    assert_same_run(whole, broken)
 
 
 def test_a_run_is_refused_without_its_module_or_with_others_weights(
