@@ -120,11 +120,30 @@ def test_a_run_of_the_command_line_answers_for_each_level(
     assert '""label"": ""' in out.read_text()
     assert main(["evaluate", str(run), "--data", str(source)]) == 0
     assert "level 1: accuracy" in capsys.readouterr().out
+    source = write_rows(tmp_path / "new.jsonl", [row | {"id": f"new {row['id']}"} for row in rows])
+    assert main(["report", str(run), "--data", str(source)]) == 0
+    page = (run / "report.html").read_text()
+    row = page.partition("accuracy, level 1 of the label tree</th>")[2].partition("</tr>")[0]
+    assert f"{of_level['accuracy']:.3f}<" in row and f"{of_level['macro_f1']:.3f}." in row
+    assert "for bird, mammal, over the 32 rows" in row
     assert main(["generate", str(run), "--label", "bird"]) == 2
     assert "wanted a leaf of the label tree ('eagle', 'owl')" in capsys.readouterr().err
     again = ["train", "--data", str(source), "--from", str(run), "--out", str(tmp_path / "more")]
     assert main(again) == 2
     assert "wanted no label tree beside it" in capsys.readouterr().err
+
+
+def test_compare_takes_a_tree(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also for test rows of which some have a label above the leaves: they are not measured."""
+    source, out = str(write(tmp_path)), str(tmp_path / "out.jsonl")
+    words = ["compare", "--data", source, "--test", source, "--label-tree", str(tree), *SETTINGS]
+    words += ["--budgets", "12", "--draws", "1", "--arms", "nb-characters,teacher,ssvae"]
+    assert main([*words, "--out", out, "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out.splitlines()[-1])["cells"]
+    assert [cell["arm"] for cell in cells] == ["nb-characters", "teacher", "ssvae"]
+    assert all(cell["accuracy"] * 16 % 1 == 0 and cell["accuracy"] > 0.9 for cell in cells[:2])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from seqssvae.errors import InputError
 from seqssvae.inference.conformal import COVERAGE
 from seqssvae.inference.evaluate import evaluate
 from seqssvae.inference.latent import kl_per_dim
+from seqssvae.inference.tally import measure_levels
 from seqssvae.overrides import override
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.runs.run import training_files
@@ -73,7 +74,7 @@ class Portrait:
         source: The file of the rows.
         labels: Names of the classes; none for the plain VAE.
         metrics: The evaluations during training, in order of their steps.
-        figures: The result of `evaluate` on the rows.
+        figures: The result of `evaluate` on the rows, with `levels` of a label tree.
         sequences: The rows, as printable lines.
         y: Classes of the rows, -1 for unlabelled ones, `[n]`.
         probabilities: Of the labels, in the mode in which the run classifies, `[n, K]`.
@@ -287,16 +288,7 @@ def portray(
         learned=held_out.learned,
         labels=names,
         metrics=read_metrics(Path(run)),
-        figures=evaluate(
-            trained.model,
-            rows,
-            num_samples=4,
-            likelihood_rows=None if has_decoder else 0,
-            seed=seed,
-            mode=trained.default_mode,
-            weights=trained.weights(),
-            greatest=trained.greatest_losses(COVERAGE) if trained.has_sets else None,
-        ),
+        figures=_measure(trained, rows, seed),
         sequences=shown,
         y=rows.y,
         probabilities=probabilities,
@@ -316,6 +308,20 @@ def portray(
         num_compared=num_compared,
         scorecard=measure_scorecard(trained, sequences, rows.y, seed),
     )
+
+
+def _measure(trained: TrainedModel, rows: EncodedRows, seed: int) -> dict[str, Any]:
+    figures = evaluate(
+        trained.model,
+        rows,
+        num_samples=4,
+        likelihood_rows=0 if trained.is_classifier else None,
+        seed=seed,
+        mode=trained.default_mode,
+        weights=trained.weights(),
+        greatest=trained.greatest_losses(COVERAGE) if trained.has_sets else None,
+    )
+    return figures | measure_levels(trained.labels, rows, trained.classify_table)
 
 
 def _nearest(
