@@ -8,18 +8,28 @@ that this takes.
 sequences that match a regular expression, by leaving out the symbols after which none could; of
 tokens, it is matched with a space between them.
 
---out writes a row of each sequence, some thousand at a time, which `train` and `score` read.
+--out writes a row of each sequence, some thousand at a time, which `train` and `score` read; the
+label of a blend is a soft one.
 """
 
 import argparse
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqssvae.cli.settings import add_decoding, decoding_options, load_for_texts
 from seqssvae.errors import InputError
-from seqssvae.storage.records import FILE, in_cells, join_of, kind_of, to_parquet, to_text
+from seqssvae.storage.records import (
+    DELIMITERS,
+    FILE,
+    in_cells,
+    join_of,
+    kind_of,
+    to_parquet,
+    to_text,
+)
 
 if TYPE_CHECKING:
     from seqssvae.data.labels import Labels
@@ -128,9 +138,13 @@ def write(
         iterator = iter(sequences)
         while (part := list(itertools.islice(iterator, PART_ROWS))) or not num_rows:
             scores = scored(model, part, label) if with_scores else itertools.repeat({})
-            of_label = {"label": label} if label in model.labels.names else {}
+            of_label: dict[str, Any] = {"label": label} if label in model.labels.names else {}
             if isinstance(label, str) and model.labels.columns:
                 of_label = model.labels.pairs(label)
+            elif isinstance(label, Mapping):  # a soft label
+                shares = {name: one / sum(label.values()) for name, one in label.items()}
+                in_cell = json.dumps(shares, ensure_ascii=False)
+                of_label = {"label": in_cell if kind in DELIMITERS else shares}
             records = [
                 in_cells({column: one, **of_label, **further}, kind)
                 for one, further in zip(part, scores, strict=False)

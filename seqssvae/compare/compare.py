@@ -250,16 +250,19 @@ def judge(summary: Sequence[Mapping[str, Any]], reference: str = "ssvae") -> lis
             100 * best["difference"],
             rows[reference]["seconds"] / max(best["seconds"], 1e-3),
         )
-        name = f"the SS-VAE is {'ahead of' if lead >= 0 else 'behind'} {best['arm']}"
-        line = f"{num_labels} labels: {name} by {abs(lead):.1f}"
+        half = None if best["low"] is None else 50 * (best["high"] - best["low"])
+        name = f"{'ahead of' if lead >= 0 else 'behind'} {best['arm']} by {abs(lead):.1f}"
+        name += " points" if half is None else f" \u00b1 {half:.1f} points"
+        if max(abs(lead), half or 0) < 0.05:
+            name = f"as good as {best['arm']}"
+        line = f"{num_labels} labels: the SS-VAE is {name}"
         cost = f"at {times:.{0 if times >= 10 else 1}f} times the time"
-        if best["low"] is None:
-            verdicts.append(f"{line} points {cost}; one draw does not decide: try --draws 3")
+        if half is None:
+            verdicts.append(f"{line} {cost}; one draw does not decide: try --draws 3")
             continue
-        half = 50 * (best["high"] - best["low"])
         is_worth_it = best["low"] > 0 or (times <= 1 and best["high"] >= 0)
         taken = "the SS-VAE" if is_worth_it else best["arm"]
-        verdicts.append(f"{line} \u00b1 {half:.1f} points {cost}: take {taken}")
+        verdicts.append(f"{line} {cost}: take {taken}")
     return verdicts
 
 

@@ -503,7 +503,7 @@ def test_generate_is_controlled(run: Run, small_run: Small, tmp_path: Path) -> N
 def test_generated_rows_are_data(
     run: Run, small_run: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Written in parts, the same as at once, with their label and scores."""
+    """Written in parts, as at once, with their label and scores; a blend is a soft label."""
     folder, out = small_run[0], tmp_path / f"made.{kind}"
     monkeypatch.setattr("seqssvae.cli.generate.PART_ROWS", 7)
     words = ("generate", folder, "--label", "right", "-n", 20, "--min-length", 1)
@@ -513,6 +513,12 @@ def test_generated_rows_are_data(
     assert [row.sequence for row in rows] == run(*words, "--json").json["sequences"]
     assert {row.label for row in rows} == {"right"}
     assert run("evaluate", folder, "--data", out, "--json").json["num_labelled"] == 20
+    blend = ("--label", "right=1,left=3", "-n", 2, "--out", out)
+    assert run("generate", folder, *blend).status == 0
+    shares = [
+        dict(zip(one.label or (), one.shares or (), strict=True)) for one in iterate_rows(out)
+    ]
+    assert shares == [{"right": 0.25, "left": 0.75}] * 2
 
 
 def test_score(run: Run, small_run: Small, tmp_path: Path) -> None:

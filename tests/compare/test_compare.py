@@ -396,6 +396,8 @@ NB_AHEAD, CHANCE, CLOSE = (
         (CHANCE, (2, 4), "at 0.5 times the time: take the SS-VAE"),
         (NB_AHEAD, (2, 4), "behind nb by 10.0 \u00b1 0.0 points at 0.5 times the time: take nb"),
         (([0.8], [0.7]), (9, 3), "by 10.0 points at 3.0 times the time; one draw does not decide"),
+        (([0.8], [0.8]), (9, 3), "as good as nb at 3.0 times the time; one draw does not decide"),
+        (([0.8, 0.7], [0.8, 0.7]), (9, 3), "as good as nb at 3.0 times the time: take nb"),
     ],
 )
 def test_the_verdict(
