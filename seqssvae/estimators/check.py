@@ -25,7 +25,7 @@ from seqssvae.estimators import (
 )
 from seqssvae.estimators.terms import fixed_noise, has_closed_kl, scaled
 from seqssvae.model.labels import restrict
-from seqssvae.model.ssvae import SSVAE
+from seqssvae.model.ssvae import SSVAE, Features
 from seqssvae.model.votes import log_evidence
 
 MAX_GAP = 2.0  # nats between the two likeliest labels of a row in q(y | x)
@@ -185,9 +185,13 @@ def _flattened(model: SSVAE, batch: Batch) -> SSVAE:
     log_prob = y_logits(features, model.z_posterior(features)[0]).masked_fill(~possible, -torch.inf)
     gaps = -log_prob[is_open].sort(descending=True).values.diff()[:, :1]  # [rows, 1]
     power = MAX_GAP / max([MAX_GAP, *gaps.flatten().tolist()])
+
+    def flat(features: Features, z: Tensor | None = None) -> Tensor:
+        return torch.log_softmax(power * y_logits(features, z), -1)
+
     if power < 1:
         logger.info(f"q(y | x) is raised to the power {power:.2g}, so that draws of y differ")
-        model.y_logits = lambda *of: (power * y_logits(*of)).log_softmax(-1)  # type: ignore[method-assign]
+        model.y_logits = flat  # type: ignore[method-assign]
     return model
 
 
