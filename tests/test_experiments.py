@@ -12,7 +12,10 @@ import torch
 
 from experiments.benchmarks.baselines import Networks, PyroStep, TorchStep
 from experiments.benchmarks.step import LATENT_SIZE, Setting, make_batch, make_model
+from seqssvae.config import Config
 from seqssvae.estimators import FusedEnum
+from seqssvae.overrides import override
+from seqssvae.training.fit import fit
 from tests.support.fixtures import FixNoise
 from tests.support.processes import run_script
 from tests.support.rows import write_rows
@@ -252,6 +255,19 @@ def test_answers_are_measured(tmp_path: Path) -> None:
         assert (f" | {mean:.3f} | " in row) != start.startswith("pair")
     assert run_experiment("answers.py", *words, folder=tmp_path) == shown
     assert (tmp_path / "found" / "words.jsonl").read_text().splitlines() == lines
+
+
+def test_generated_sequences_are_timed(tmp_path: Path) -> None:
+    """`benchmarks/generate.py` has a row for each way, relative to ours."""
+    write_words(tmp_path / "rows.jsonl", 15)
+    settings = override(Config(), {"data.unlabelled_only": True, "training.num_steps": 2})
+    fit(settings, tmp_path / "rows.jsonl", tmp_path / "run")
+    shown = run_experiment(
+        "benchmarks/generate.py", "run", "-n", 40, "--batch", 30, "--repeats", 1, folder=tmp_path
+    )
+    rows = [line.split(" | ") for line in shown.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| ours", "| plain", "| dropping"]
+    assert rows[0][3] == "1.00 |" and all(float(row[3].rstrip(" |")) > 0 for row in rows)
 
 
 def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from seqssvae.data.vocabulary import EOS, NUM_SPECIAL, PAD, UNK
 from seqssvae.errors import InputError
-from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE, Features
 from seqssvae.nn.encoders import Encoder, SequenceEncoder
 from seqssvae.nn.ngram_logits import NGramLogits
+from seqssvae.nn.precision import evaluation_mode
 from seqssvae.shapes import length_mask
 from seqssvae.trained import TrainedModel
 

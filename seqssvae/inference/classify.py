@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seqssvae.data.batches import Batch
 from seqssvae.errors import InputError
-from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE, Features
+from seqssvae.nn.precision import evaluation_mode
 
 MODES = ("q", "posterior", "mix")
 NUM_ROWS = 1024  # decoder rows that run at once

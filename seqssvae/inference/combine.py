@@ -25,9 +25,9 @@ from seqssvae.inference.classify import (
     log_mean_exp,
     sample_log_likelihood,
 )
-from seqssvae.inference.decode import evaluation_mode
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.precision import evaluation_mode
 from seqssvae.shapes import wide
 
 Float64 = NDArray[np.float64]

@@ -4,13 +4,12 @@ PAD, BOS and UNK are never decoded: their probability is set to 0. A path ends w
 at `max_length` symbols; its prefix is part of it. `limits` are those of this length and prefix.
 """
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqssvae import progress
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
@@ -18,10 +17,11 @@ from seqssvae.errors import InputError
 from seqssvae.inference.writing.constraint import Limits, Pull
 from seqssvae.inference.writing.noise import Noise
 from seqssvae.nn.decoder import Decoder, DecoderState
-from seqssvae.nn.precision import products
+from seqssvae.nn.precision import evaluation_mode
+from seqssvae.nn.sampling import invert
 from seqssvae.shapes import wide
 
-NUM_ROWS = 1024  # decoder rows that run at once
+NUM_ROWS = 4096  # decoder rows that run at once
 NUM_LOGITS = 2**22  # logits of those rows, at most
 GENERATED = "sequences generated"
 
@@ -39,22 +39,6 @@ class Paths:
     sequences: list[list[int]]
     log_prob: Tensor
     finished: Tensor
-
-
-@contextlib.contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """No dropout, no gradient, no TF32, which torch's recurrences on a GPU have by default.
-
-    Each module's mode is restored at the end, also on errors.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        module.eval()
-        with torch.no_grad(), products("float32"):
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def greedy(
@@ -147,10 +131,10 @@ def sample(
     def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         logits = logits - logits.amax(-1, keepdim=True)  # a tiny temperature must not overflow
         probability = (logits / temperature).softmax(-1)
-        return draw(
-            probability, noise.uniform(rows, step).to(probability), top_k=top_k, top_p=top_p
-        )
+        return draw(probability, noise.uniform(rows, step), top_k=top_k, top_p=top_p)
 
+    if (temperature, top_k, top_p, limits) == (1, 0, 1, None):
+        return _extend_all(decoder, z, y, max_length, prefix, None, num_rows, uniform=noise.uniform)
     return _extend_all(decoder, z, y, max_length, prefix, limits, num_rows, choose)
 
 
@@ -229,12 +213,8 @@ def draw(probability: Tensor, uniform: Tensor, *, top_k: int = 0, top_p: float =
             cumulative = probability.cumsum(-1)
             before = cumulative - probability
             probability = probability.masked_fill(before >= top_p * cumulative[:, -1:], 0.0)
-    cumulative = probability.cumsum(-1).contiguous()
-    total = cumulative[:, -1:].contiguous()
-    chosen = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * total, right=True)
-    last = torch.searchsorted(cumulative, total)  # if rounding moved `uniform` to the end
-    chosen = torch.minimum(chosen, last)  # [n, 1]
-    return (chosen if order is None else order.gather(-1, chosen)).squeeze(-1)
+    chosen, _ = invert(probability, uniform)
+    return chosen if order is None else order.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
 
 
 def check_prefix(prefix: Sequence[int], max_length: int) -> None:
@@ -261,11 +241,13 @@ def _extend_all(
     prefix: Sequence[int],
     limits: Limits | Pull | None,
     num_rows: int,
-    choose: Callable[[Tensor, Tensor, int], Tensor],
+    choose: Callable[[Tensor, Tensor, int], Tensor] | None = None,
+    uniform: Callable[[Tensor, int], Tensor] | None = None,
 ) -> list[list[int]]:
     """Extend all rows symbol by symbol; rows that have ended are not run any further.
 
     `choose` takes logits `[n, V]`, the indices of the rows, `[n]`, and the step, and returns `[n]`.
+    Without it symbols are drawn by `Decoder.draw`, with the numbers of `uniform`.
     """
     paths = [list(prefix) for _ in range(len(z))]
     with progress.task(GENERATED, len(z)) as task, evaluation_mode(decoder):
@@ -279,11 +261,14 @@ def _extend_all(
                 _, state = decoder.step(read, state)
                 read = torch.full_like(rows, symbol)
             for step in range(max_length - len(prefix)):
-                logits, state = decoder.step(read, state)
-                scores = _exclude_special(wide(logits))
-                if limits is not None and places is not None:
-                    scores = limits.mask(scores, places, step)
-                read = choose(scores, rows, step)
+                if uniform is not None:
+                    read, state = decoder.draw(read, state, uniform(rows, step))
+                elif choose is not None:
+                    logits, state = decoder.step(read, state)
+                    scores = _exclude_special(wide(logits))
+                    if limits is not None and places is not None:
+                        scores = limits.mask(scores, places, step)
+                    read = choose(scores, rows, step)
                 is_open = (read != EOS).nonzero().squeeze(1)
                 if len(is_open) < len(rows):
                     task.advance(len(rows) - len(is_open))

@@ -28,7 +28,6 @@ from seqssvae.inference.classify import (
     sample_log_likelihood,
 )
 from seqssvae.inference.conformal import label_sets
-from seqssvae.inference.decode import evaluation_mode
 from seqssvae.inference.latent import (
     AGGREGATED_TERMS,
     all_label_log_prob,
@@ -38,6 +37,7 @@ from seqssvae.inference.latent import (
 from seqssvae.inference.predict import MAX_ROWS, NUM_SYMBOLS
 from seqssvae.inference.tally import Tally, gather_tally
 from seqssvae.model.ssvae import SSVAE, Features
+from seqssvae.nn.precision import evaluation_mode
 from seqssvae.shapes import wide
 
 Integers = npt.NDArray[np.int64]

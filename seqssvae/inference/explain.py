@@ -32,9 +32,9 @@ from seqssvae.inference.classify import (
     mode_powers,
     sample_z,
 )
-from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.ngrams import locate_ngrams
+from seqssvae.nn.precision import evaluation_mode
 from seqssvae.shapes import wide
 
 Float64 = NDArray[np.float64]

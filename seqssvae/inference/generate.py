@@ -15,13 +15,14 @@ from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
 from seqssvae.data.vocabulary import Vocabulary
 from seqssvae.errors import InputError, check_whole
-from seqssvae.inference.decode import GENERATED, evaluation_mode
+from seqssvae.inference.decode import GENERATED
 from seqssvae.inference.latent import relative_z
 from seqssvae.inference.writing.constraint import Pull
 from seqssvae.inference.writing.noise import standard_normal
 from seqssvae.inference.writing.options import Decoding, check_weight
 from seqssvae.inference.writing.rerank import Like, choose_best, guided
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.precision import evaluation_mode
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from seqssvae.data.batches import Batch
 from seqssvae.inference.classify import common_noise, label_log_prob
-from seqssvae.inference.decode import draw, evaluation_mode
+from seqssvae.inference.decode import draw
 from seqssvae.model.ssvae import SSVAE, Features
+from seqssvae.nn.precision import evaluation_mode
 from seqssvae.shapes import wide
 
 AGGREGATED_TERMS = 2**21  # densities that exist at once

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.inference.classify import common_noise, log_joint, sample_log_likelihood
-from seqssvae.inference.decode import evaluation_mode
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.precision import evaluation_mode
 from seqssvae.shapes import wide
 
 BATCH_SIZE = 128

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from seqssvae.data.vocabulary import BOS, PAD
+from seqssvae.data.vocabulary import BOS, PAD, UNK
 from seqssvae.nn.encoders import LabelTable
 from seqssvae.nn.ngram_lm import NGramLM
 from seqssvae.nn.recurrent import Packing
+from seqssvae.nn.sampling import NETWORK, draw_symbols, invert
+from seqssvae.shapes import wide
 
 NEVER = -1e9  # a logit: such a symbol's probability is exactly 0, and no gradient is NaN
 
@@ -30,6 +32,10 @@ class DecoderState:
     class_bias: Tensor | None = None
     ngrams: Tensor | None = None
     y: Tensor | None = None
+
+    def without_ngrams(self) -> "DecoderState":
+        """The same without the contexts of the n-gram model."""
+        return dataclasses.replace(self, ngrams=None)
 
     def select(self, index: Tensor) -> "DecoderState":
         """The state of the rows `index`, `[M]`, which may repeat rows."""
@@ -182,12 +188,49 @@ class Decoder(nn.Module, abc.ABC):
         Returns:
             Logits of the next symbol, `[N, V]`, and the new state.
         """
+        hidden, state = self._read(symbols, state)
+        return self._logits(hidden, state), state
+
+    def draw(
+        self, symbols: Tensor, state: DecoderState, uniform: Tensor
+    ) -> tuple[Tensor, DecoderState]:
+        """Read a symbol and draw the next, by the probabilities of `step` without UNK's.
+
+        Args:
+            symbols: `[N]`; BOS first.
+            state: State of the rows before that symbol.
+            uniform: From [0, 1), `[N]`.
+
+        Returns:
+            Symbols `[N]`, and the new state.
+        """
+        hidden, state = self._read(symbols, state)
+        drawn, rest = torch.full_like(symbols, NETWORK), uniform
+        if self.ngrams is not None and state.ngrams is not None:
+            gate = self.ngrams.gate(hidden).softmax(-1)
+            drawn, rest = draw_symbols(self.ngrams, gate, state.ngrams, state.y, uniform)
+        for symbol, without in ((NETWORK, state.without_ngrams()), (UNK, state)):
+            rows = (drawn == symbol).nonzero().squeeze(1)
+            if len(rows):
+                logits = self._logits(hidden[rows], without.select(rows))
+                if symbol == UNK:  # once more, from the rest of the probability
+                    logits = logits.index_fill(-1, logits.new_tensor([UNK]).long(), NEVER)
+                drawn[rows], rest[rows] = invert(wide(logits).softmax(-1), rest[rows])
+        return drawn, state
+
+    def _read(self, symbols: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """The input of the softmax for the next symbol, `[N, H]`, and the state."""
         hidden, after = self.next_hidden(symbols, state.network)
-        logits = nn.functional.linear(hidden, self.output.weight, self.output_bias())
-        if state.class_bias is not None:
-            logits = logits + state.class_bias
         contexts = state.ngrams
         if self.ngrams is not None and contexts is not None:
             contexts = self.ngrams.advance(contexts, symbols)
-            logits = self.ngrams.mix_all(logits.log_softmax(-1), hidden, contexts, state.y)
-        return logits, dataclasses.replace(state, network=after, ngrams=contexts)
+        return hidden, dataclasses.replace(state, network=after, ngrams=contexts)
+
+    def _logits(self, hidden: Tensor, state: DecoderState) -> Tensor:
+        """Logits of the next symbol, `[N, V]`; n-grams are mixed in where the state has any."""
+        logits = nn.functional.linear(hidden, self.output.weight, self.output_bias())
+        if state.class_bias is not None:
+            logits = logits + state.class_bias
+        if self.ngrams is not None and state.ngrams is not None:
+            logits = self.ngrams.mix_all(logits.log_softmax(-1), hidden, state.ngrams, state.y)
+        return logits

@@ -110,7 +110,7 @@ class NGramLM(nn.Module):
         self.register_buffer("counts", torch.zeros(0, self.num_classes))
         self.register_buffer("sizes", torch.zeros(self.num_tables, dtype=torch.int64))
         self._tables: list[Table] | None = None
-        self._contexts = self._first = self.keys
+        self.contexts = self._first = self._starts = self.keys
 
     def assign(self, keys: Sequence[Tensor], counts: Tensor) -> None:
         """Set the n-grams and their counts.
@@ -139,10 +139,12 @@ class NGramLM(nn.Module):
                 self._tables.append(Table(keys, counts, totals, starts))
                 num_contexts = len(keys) + 1
             # of all tables together, and where each one's part begins
-            self._contexts = torch.cat([table.contexts for table in self._tables])
+            self.contexts = torch.cat([table.contexts for table in self._tables])
             ends = [[len(part) for part in (t.counts, t.contexts)] for t in self._tables]
             first = torch.tensor(ends).cumsum(0) - torch.tensor(ends)
             self._first = first.t().unsqueeze(-1).to(self.keys.device)  # [2, D, 1]
+            every = zip(self._tables, self._first[0], strict=True)
+            self._starts = torch.cat([table.starts + of for table, of in every])
         return self._tables
 
     def _apply(self, fn: Any, recurse: bool = True) -> "NGramLM":
@@ -225,7 +227,7 @@ class NGramLM(nn.Module):
         # all tables at once from here: on a GPU each operation costs as much as a larger one
         numbers = torch.stack([torch.stack(ngrams), torch.stack(contexts)])  # [2, D, S]
         index = torch.where(numbers >= 0, numbers + self._first, -1)
-        n, total = _rows(self.counts, index[0]), _rows(self._contexts, index[1])  # [D, S, K]
+        n, total = rows_of(self.counts, index[0]), rows_of(self.contexts, index[1])  # [D, S, K]
         if counted is not None:
             block = torch.arange(2 * len(tables), device=row.device).view(2, -1, 1) * len(counted)
             # a number, from -1 on, is below the limit less 1
@@ -233,14 +235,14 @@ class NGramLM(nn.Module):
             equal = _count_equal(keys.flatten(), (numbers[0] >= 0).repeat(2, 1).flatten())
             own = equal.view(*keys.shape, 1) * counted.to(self.counts)[row]  # [2, D, S, K]
             n, total = (n - own[0]).clamp(min=0), (total - own[1]).clamp(min=0)  # rounding
-        levels = list(zip(self._levels(n), self._levels(total), strict=True))
+        levels = list(zip(self.levels(n), self.levels(total), strict=True))
         found = [[self.uniform(symbol).unsqueeze(-1)] * len(levels)]
         for number in range(len(tables)):
             of_table = [(one[number], of_context[number]) for one, of_context in levels]
             found.append(self._interpolate(number, of_table, found))
         return torch.stack([ps[-1] for ps in found[1:]], 1)
 
-    def _levels(self, counts: Tensor) -> list[Tensor]:
+    def levels(self, counts: Tensor) -> list[Tensor]:
         """Of counts `[..., K]` those of all rows, `[..., 1]`, and of each class, `[..., K]`.
 
         Between them, with several columns, those of rows that have a label of the class.
@@ -252,6 +254,22 @@ class NGramLM(nn.Module):
                 sums.index_add_(-1, of_column, counts)
             levels.insert(1, of_classes(sums, self.index))
         return levels
+
+    def levels_of(self, counts: Tensor, y: Tensor) -> list[Tensor]:
+        """`levels` of class y `[N]`: of counts `[N, ..., K]`, `[N, ...]` each."""
+        number = y.view(-1, *[1] * (counts.dim() - 1)).expand(*counts.shape[:-1], 1)
+        levels = self.levels(counts)
+        found = [of if of.shape[-1] == 1 else of.gather(-1, number) for of in levels]
+        return [of.squeeze(-1) for of in found]
+
+    def flat_contexts(self, contexts: Tensor) -> Tensor:
+        """Numbers of contexts `[N, D]` in `contexts` of all tables, -1 for none."""
+        return torch.where(contexts >= 0, contexts + self._first[1].squeeze(-1), -1)
+
+    def followers(self, table: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """The first n-gram of a context, and how many it has, of all tables together, `[N]`."""
+        place = self._first[1].squeeze(-1)[table] + table + context  # each has one start more
+        return self._starts[place], self._starts[place + 1] - self._starts[place]
 
     def start(self, num_rows: int) -> Tensor:
         """Contexts in each table before the first symbol, `[N, D]`."""
@@ -290,10 +308,10 @@ class NGramLM(nn.Module):
             offset = torch.arange(len(row), device=num.device) - (num.cumsum(0) - num)[row]
             ngram = table.starts[known][row] + offset
             where = row, table.keys[ngram] % self.vocabulary_size
-            of_rows = _of_classes(self._levels(table.counts[ngram]), y[row])
-            of_contexts = _of_classes(self._levels(_rows(table.contexts, context)), y)
+            of_rows = self.levels_of(table.counts[ngram], y[row])
+            of_contexts = self.levels_of(rows_of(table.contexts, context), y)
             of_table = [
-                (torch.zeros_like(uniform).index_put(where, n.squeeze(1)), total)
+                (torch.zeros_like(uniform).index_put(where, n), total.unsqueeze(1))
                 for n, total in zip(of_rows, of_contexts, strict=True)
             ]
             found.append(self._interpolate(number, of_table, found))
@@ -345,16 +363,11 @@ class NGramLM(nn.Module):
         return torch.logaddexp(gate[:, :1].log() + log_prob, rest)
 
 
-def _rows(table: Tensor, index: Tensor) -> Tensor:
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
     """Rows of a table `[G, K]`, zeros at -1: `[..., K]`."""
     if not len(table):
         return table.new_zeros(*index.shape, table.shape[1])
     return table[index.clamp(min=0)] * (index >= 0).unsqueeze(-1)
-
-
-def _of_classes(levels: Sequence[Tensor], y: Tensor) -> list[Tensor]:
-    """Of counts `[M, 1]` or `[M, K]` those of class y `[M]`, `[M, 1]` each."""
-    return [of if of.shape[1] == 1 else of.gather(1, y.unsqueeze(1)) for of in levels]
 
 
 def _count_equal(keys: Tensor, mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -29,3 +30,19 @@ def products(precision: Precision) -> Iterator[None]:
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context of a forward pass: torch's autocast under "bfloat16"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextlib.contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """No dropout, no gradient, no TF32, which torch's recurrences on a GPU have by default.
+
+    Each module's mode is restored at the end, also on errors.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad(), products("float32"):
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training

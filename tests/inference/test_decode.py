@@ -9,8 +9,9 @@ from torch import Tensor
 
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from seqssvae.errors import InputError
-from seqssvae.inference.decode import beam, draw, evaluation_mode, greedy, sample
+from seqssvae.inference.decode import beam, draw, greedy, sample
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.precision import evaluation_mode
 from tests.support.factories import DECODERS, make_model, sharpen, stepwise_log_prob
 
 

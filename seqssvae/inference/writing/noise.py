@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqssvae.shapes import wide
+
 NOISE_STEPS = 64  # uniform numbers that are drawn for a row at once
 
 
@@ -18,12 +20,13 @@ class Noise:
         self._drawn = np.empty((len(streams), NOISE_STEPS))
 
     def uniform(self, rows: Tensor, step: int) -> Tensor:
-        """The numbers of a step for some rows, `[n]` on the CPU; steps 0, 1, ... come in order."""
+        """The numbers of a step for some rows, `[n]`; steps 0, 1, ... come in order."""
         indices = rows.cpu().numpy()
         if step % NOISE_STEPS == 0:
             for row in indices:
                 self._drawn[row] = self._streams[row].random(NOISE_STEPS)
-        return torch.from_numpy(self._drawn[indices, step % NOISE_STEPS])
+        drawn = torch.from_numpy(self._drawn[indices, step % NOISE_STEPS])
+        return drawn.to(wide(rows).dtype).to(rows.device)
 
 
 def standard_normal(seed: int, streams: Sequence[int], size: int) -> NDArray[np.float64]:

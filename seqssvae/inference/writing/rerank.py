@@ -14,9 +14,10 @@ from torch import Tensor
 from seqssvae.data.batches import evaluation_batches
 from seqssvae.data.encoded import EncodedRows, offsets_of
 from seqssvae.data.vocabulary import EOS
-from seqssvae.inference.decode import NUM_ROWS, evaluation_mode
+from seqssvae.inference.decode import NUM_ROWS
 from seqssvae.inference.predict import classify_table
 from seqssvae.model.ssvae import SSVAE
+from seqssvae.nn.precision import evaluation_mode
 from seqssvae.shapes import wide
 from seqssvae.storage.vectors import vectors_like
 
