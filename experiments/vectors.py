@@ -107,25 +107,25 @@ def measure(config: Config, job: Job) -> dict[str, Any]:
 
 
 def print_table(sets: Sequence[DataSet], records: Sequence[dict[str, Any]]) -> None:
-    """The mean of each arm in per cent, and how far the last one is above the better other."""
+    """The mean of each arm in per cent, and how far the last one is above the better other.
+
+    The standard error of that is over the draws, in each of which both have the same labels.
+    """
     print("| set | labels | regression on vectors | SS-VAE without | SS-VAE with | above |")
     print("| --- | --: | --: | --: | --: | --: |")
     for one in sets:
         for budget in one.budgets:
-            means = [
-                100
-                * float(
-                    np.mean(
-                        [
-                            record[one.metric]
-                            for record in records
-                            if record["job"][:2] == [one.name, budget] and record["job"][3] == arm
-                        ]
-                    )
-                )
-                for arm in ARMS
-            ]
-            cells = [f"{value:.1f}" for value in means] + [f"{means[2] - max(means[:2]):+.1f}"]
+            found = {
+                (record["job"][3], record["job"][2]): 100 * record[one.metric]
+                for record in records
+                if record["job"][:2] == [one.name, budget]
+            }
+            draws = sorted({draw for _, draw in found})
+            values = np.array([[found[arm, draw] for draw in draws] for arm in ARMS])
+            means = values.mean(1)
+            above = values[2] - values[int(means[:2].argmax())]
+            error = above.std(ddof=min(1, len(above) - 1)) / np.sqrt(len(above))
+            cells = [f"{mean:.1f}" for mean in means] + [f"{above.mean():+.1f} ± {error:.1f}"]
             print(f"| {one.name} | {budget} | {' | '.join(cells)} |")
 
 

@@ -60,7 +60,8 @@ def vote(rule: Rule, text: str) -> str | None:
     words = text.lower().split()
     counts = {label: sum(w in of.split() for w in words) for label, of in rule.items()}
     best = max(counts, key=lambda label: counts[label])
-    return best if sorted([0, *counts.values()])[-1] > sorted([0, *counts.values()])[-2] else None
+    second, first = sorted([0, *counts.values()])[-2:]
+    return best if first > second else None
 
 
 def read(folder: Path, part: str, rules: Mapping[str, Rule]) -> dict[str, list[Any]]:

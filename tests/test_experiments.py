@@ -141,8 +141,10 @@ def test_vectors_are_compared_with_the_parts(tmp_path: Path) -> None:
     ]  # fmt: skip
     shown = run_experiment("vectors.py", *words, folder=tmp_path)
     (row,) = re.findall(r"^\| words \| 15 \| (.*) \|$", shown, re.MULTILINE)
-    regression, without, both, above = map(float, row.split(" | "))
+    *cells, error = re.split(" [|±] ", row)
+    regression, without, both, above = map(float, cells)
     assert regression == 100 and both > 90 and above == pytest.approx(both - 100, abs=0.06)
+    assert float(error) == 0  # of one draw
     lines = (tmp_path / "found.jsonl").read_text()
     again = run_experiment("vectors.py", *words, folder=tmp_path)
     assert shown.endswith(again) and (tmp_path / "found.jsonl").read_text() == lines

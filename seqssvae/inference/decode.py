@@ -133,9 +133,9 @@ def sample(
         probability = (logits / temperature).softmax(-1)
         return draw(probability, noise.uniform(rows, step), top_k=top_k, top_p=top_p)
 
-    if (temperature, top_k, top_p, limits) == (1, 0, 1, None):
-        return _extend_all(decoder, z, y, max_length, prefix, None, num_rows, uniform=noise.uniform)
-    return _extend_all(decoder, z, y, max_length, prefix, limits, num_rows, choose)
+    is_whole = (temperature, top_k, top_p, limits) == (1, 0, 1, None)
+    uniform = noise.uniform if is_whole else None
+    return _extend_all(decoder, z, y, max_length, prefix, limits, num_rows, choose, uniform)
 
 
 def beam(
@@ -241,13 +241,13 @@ def _extend_all(
     prefix: Sequence[int],
     limits: Limits | Pull | None,
     num_rows: int,
-    choose: Callable[[Tensor, Tensor, int], Tensor] | None = None,
+    choose: Callable[[Tensor, Tensor, int], Tensor],
     uniform: Callable[[Tensor, int], Tensor] | None = None,
 ) -> list[list[int]]:
     """Extend all rows symbol by symbol; rows that have ended are not run any further.
 
     `choose` takes logits `[n, V]`, the indices of the rows, `[n]`, and the step, and returns `[n]`.
-    Without it symbols are drawn by `Decoder.draw`, with the numbers of `uniform`.
+    If `uniform` is given, symbols are drawn by `Decoder.draw` with its numbers instead.
     """
     paths = [list(prefix) for _ in range(len(z))]
     with progress.task(GENERATED, len(z)) as task, evaluation_mode(decoder):
@@ -263,7 +263,7 @@ def _extend_all(
             for step in range(max_length - len(prefix)):
                 if uniform is not None:
                     read, state = decoder.draw(read, state, uniform(rows, step))
-                elif choose is not None:
+                else:
                     logits, state = decoder.step(read, state)
                     scores = _exclude_special(wide(logits))
                     if limits is not None and places is not None:

@@ -205,7 +205,7 @@ class Decoder(nn.Module, abc.ABC):
             Symbols `[N]`, and the new state.
         """
         hidden, state = self._read(symbols, state)
-        drawn, rest = torch.full_like(symbols, NETWORK), uniform
+        drawn, rest = torch.full_like(symbols, NETWORK), uniform.clone()
         if self.ngrams is not None and state.ngrams is not None:
             gate = self.ngrams.gate(hidden).softmax(-1)
             drawn, rest = draw_symbols(self.ngrams, gate, state.ngrams, state.y, uniform)
