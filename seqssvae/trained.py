@@ -82,9 +82,7 @@ class TrainedModel(Pretrained):
 
     def __getstate__(self) -> dict[str, Any]:
         """State for pickle, with the networks on the CPU, so that any machine can load it."""
-        model = self.model
-        if self.device.type != "cpu":
-            model = copy.deepcopy(model).cpu()
+        model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
         return {**self.__dict__, "model": model}
 
     @property
@@ -345,6 +343,12 @@ class TrainedModel(Pretrained):
         **options: Unpack[Generation],
     ) -> Iterator[str | list[str]]:
         """As `generate`, some thousand sequences at a time."""
+        return (one for one, _ in self.iterate_with_y(label, n, **options))
+
+    def iterate_with_y(
+        self, label: str | Mapping[str, float] | None, n: int, **options: Unpack[Generation]
+    ) -> Iterator[tuple[str | list[str], int | None]]:
+        """As `iterate`, each with its y; None of a blend of labels, or without classes."""
         like, radius = options.pop("like", None), options.pop("radius", writing.RADIUS)
         near, unique = None, options.pop("unique", False)
         decoding = self._decoding("generate", options, writing.WRITING)

@@ -356,6 +356,13 @@ def test_commands_print_and_suggest_columns(
     printed = capsys.readouterr().out
     assert "column intent: accuracy" in printed and "column language: accuracy" in printed
     out = tmp_path / "next.csv"
+    for kind, line in ({"csv": "text\nroom der", "jsonl": '{"text": "room der"}'}).items():
+        pool = tmp_path / f"pool.{kind}"  # without any of the columns
+        pool.write_text(line + "\n")
+        words = ["suggest", str(run), "--data", str(pool), "--out", str(tmp_path / f"next.{kind}")]
+        assert main(words) == 0
+        assert read_corpus(tmp_path / f"next.{kind}", BOTH).label_names() == ()
+        assert main([*words, "--label-column", "intent,tongue"]) == 2
     assert main(["suggest", str(run), "--data", str(rows), "-n", "3", "--out", str(out)]) == 0
     assert out.read_text().startswith("id,text,intent,language,predicted,probability,doubt\n")
     assert main(["explain", str(run), "room der"]) == 0
@@ -389,9 +396,15 @@ def test_labels_that_are_left_out_are_drawn_or_kept(
     model.interpolate(texts[0], texts[1], 3, label="intent=cancel", strategy="greedy")
     assert {model.labels.names[y] for y in used.pop().tolist()} == {"intent=cancel,language=en"}
     out = tmp_path / "new.jsonl"
-    command = ["generate", str(run), "--label", "language=de", "-n", "2", "--out", str(out)]
-    assert main(command) == 0
-    assert all(json.loads(line)["language"] == "de" for line in out.read_text().splitlines())
+    command = ["generate", str(run), "--label", "language=de", "-n", "60", "--out", str(out)]
+    assert main([*command, "--strategy", "greedy", "--unique"]) == 0
+    made = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(row["intent"], row["language"]) for row in made} == {
+        (intent, "de") for intent in ("ask", "book", "cancel")
+    }  # also the labels that are drawn
+    drawn = [f"intent={row['intent']},language=de" for row in made]
+    wanted = model.iterate_with_y("language=de", len(made), strategy="greedy", unique=True)
+    assert drawn == [model.labels.names[y] for _, y in wanted if y is not None]
     with pytest.raises(InputError, match="label: column 'language': wanted a known label"):
         model.transfer(texts, to="language=fr")
 

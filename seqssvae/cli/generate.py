@@ -8,8 +8,9 @@ that this takes.
 sequences that match a regular expression, by leaving out the symbols after which none could; of
 tokens, it is matched with a space between them.
 
---out writes a row of each sequence, some thousand at a time, which `train` and `score` read; the
-label of a blend is a soft one.
+--out writes a row of each sequence, some thousand at a time, which `train` and `score` read, with
+its label, also where it was drawn: of --like, of columns that --label leaves out. That of a blend
+is a soft one.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_for_texts(arguments)
     label = weights_of(arguments.label, model.labels)
     like = None if arguments.like is None else model.reader.split_texts([arguments.like])[0]
-    sequences = model.iterate(
+    sequences = model.iterate_with_y(
         label,
         arguments.n,
         like=like,
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.out is not None:
         num_rows = write(model, sequences, label, arguments.out, arguments.scores)
         return {"label": arguments.label, "num_rows": num_rows, "out": str(arguments.out)}
-    written = list(sequences)
+    written = [one for one, _ in sequences]
     if not arguments.scores:
         return {"label": arguments.label, "sequences": shown(written)}
     scores = scored(model, written, label)
@@ -120,12 +121,12 @@ def scored(
 
 def write(
     model: "TrainedModel",
-    sequences: Iterable[Any],
+    sequences: Iterable[tuple[Any, int | None]],
     label: str | Mapping[str, float] | None,
     out: Path,
     with_scores: bool,
 ) -> int:
-    """Write a record for each sequence, as they come; returns their number."""
+    """Write a record for each sequence and its y, as they come; returns their number."""
     import io
 
     from seqssvae.storage.files import write_atomically_by
@@ -133,21 +134,25 @@ def write(
     kind, num_rows = kind_of(out), 0
     column = "tokens" if model.vocabulary.kind == "tokens" else "text"
 
+    def labels_of(y: int | None) -> dict[str, Any]:
+        if isinstance(label, Mapping):  # a soft label
+            shares = {name: one / sum(label.values()) for name, one in label.items()}
+            in_cell = json.dumps(shares, ensure_ascii=False)
+            return {"label": in_cell if kind in DELIMITERS else shares}
+        if y is None:
+            return {}
+        name = model.labels.names[y]
+        return model.labels.pairs(name) if model.labels.columns else {"label": name}
+
     def parts() -> Iterator[io.BytesIO]:
         nonlocal num_rows
         iterator = iter(sequences)
         while (part := list(itertools.islice(iterator, PART_ROWS))) or not num_rows:
-            scores = scored(model, part, label) if with_scores else itertools.repeat({})
-            of_label: dict[str, Any] = {"label": label} if label in model.labels.names else {}
-            if isinstance(label, str) and model.labels.columns:
-                of_label = model.labels.pairs(label)
-            elif isinstance(label, Mapping):  # a soft label
-                shares = {name: one / sum(label.values()) for name, one in label.items()}
-                in_cell = json.dumps(shares, ensure_ascii=False)
-                of_label = {"label": in_cell if kind in DELIMITERS else shares}
+            written = [one for one, _ in part]
+            scores = scored(model, written, label) if with_scores else itertools.repeat({})
             records = [
-                in_cells({column: one, **of_label, **further}, kind)
-                for one, further in zip(part, scores, strict=False)
+                in_cells({column: one, **labels_of(y), **further}, kind)
+                for (one, y), further in zip(part, scores, strict=False)
             ]
             if kind == "parquet":
                 import pyarrow

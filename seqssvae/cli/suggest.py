@@ -1,6 +1,6 @@
 """Suggest rows to label next: those that the model doubts, each of another kind, no outliers.
 
-Rows with a label are left out. The file can be read as data once labels are written into it, beside
+Rows with a label are left out, and rows that are equal to one. The file can be read as data once labels are written into it, beside
 the old rows or with `train --from RUN`. With --before, a run trained with fewer labels, the command
 says whether more labels still change much: whether both give the rows the same labels (Cohen's
 kappa of 0.99; Bloodgood and Vijay-Shanker 2009).
@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if not names:
         raise InputError(f"{arguments.run}: wanted a model with classes, got one without")
     data = read_rows(arguments, model.config)
-    corpus, rows = read_without_label(data, model.config, model.vocabulary)
+    may_miss = not hasattr(arguments, "data.label_column")  # unless it is named here
+    corpus, rows = read_without_label(data, model.config, model.vocabulary, may_miss=may_miss)
     found = suggest(
         model.model,
         rows,

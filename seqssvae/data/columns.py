@@ -84,6 +84,7 @@ class ColumnChoice:
         vectors: Column of vectors; none are read by default.
         votes: Columns of voters, with commas between; none are read by default.
         votes_may_miss: Whether the columns of voters may be absent.
+        labels_may_miss: Whether the named columns of labels may be absent.
     """
 
     text: str | None = None
@@ -96,6 +97,7 @@ class ColumnChoice:
     vectors: str | None = None
     votes: str | None = None
     votes_may_miss: bool = False
+    labels_may_miss: bool = False
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -128,9 +130,10 @@ class ColumnChoice:
         if self.text is not None and self.tokens is not None:
             raise InputError(f"{where}: wanted a text column or a tokens column, got both")
         labels = self.labels_of(names, where)
+        needs_labels = self.read_labels and not self.labels_may_miss and not any(labels.values())
         for kind, flag in FLAGS.items():
             name = getattr(self, kind)
-            if name is None or (kind == "label" and (not self.read_labels or any(labels.values()))):
+            if name is None or (kind == "label" and not needs_labels):
                 continue
             if kind == "label":
                 name = split_names(name)[0]

@@ -282,7 +282,7 @@ def _jsonl_rows(path: Path, choice: ColumnChoice) -> Iterator[Row]:
             None if columns.vectors is None else record.get(columns.vectors),
             [record.get(one or "") for one in columns.votes] if columns.votes else None,
         )
-    if given and label is None:
+    if given and label is None and not choice.labels_may_miss:
         raise row_error(path, start, f"a column {given[0]!r} in some row", list_names(keys))
     if unseen:
         got = f"{list_names(keys)}; {VOTES_FLAG} names other ones"

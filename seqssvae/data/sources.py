@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from seqssvae.config import Config, DataConfig
-from seqssvae.data.audit import label_candidates, warn_of_quotes
+from seqssvae.data.audit import hash_corpus, label_candidates, warn_of_quotes
 from seqssvae.data.columns import TREE_NAMES, ColumnChoice, split_names
 from seqssvae.data.corpus import Corpus, Files, Source, read_corpus
 from seqssvae.data.encode import encode_corpus, encode_given, warn_of_losses
 from seqssvae.data.encoded import EncodedRows
-from seqssvae.data.labels import Labels
+from seqssvae.data.labels import Labels, is_among
 from seqssvae.data.rows import has_words, list_names, name_of
 from seqssvae.data.tables import column_of, is_table, iterate_column, votes_of
 from seqssvae.data.vocabulary import Vocabulary
@@ -30,15 +30,16 @@ def read_source(
     source: Source,
     settings: DataConfig,
     *,
-    read_labels: bool = True,
+    read_labels: bool | Literal["maybe"] = True,
     votes: Literal["never", "maybe", "always"] = "never",
 ) -> Corpus:
-    """The rows of a source, by the columns of the settings; with votes, if there must or may be.
+    """The rows of a source, by the columns of the settings, of which "maybe" ones may be absent.
 
     Raises:
         InputError: bad input, or a row without a vector where the settings want each to have one.
     """
-    choice = column_choice(settings, read_labels=read_labels)
+    choice = column_choice(settings, read_labels=bool(read_labels))
+    choice = dataclasses.replace(choice, labels_may_miss=read_labels == "maybe")
     if votes != "never":
         may_miss = votes == "maybe"
         choice = dataclasses.replace(choice, votes=settings.vote_columns, votes_may_miss=may_miss)
@@ -225,7 +226,11 @@ def read_with_labels(
 
 
 def read_corpus_like(
-    source: Source, config: Config, vocabulary: Vocabulary, *, read_labels: bool
+    source: Source,
+    config: Config,
+    vocabulary: Vocabulary,
+    *,
+    read_labels: bool | Literal["maybe"],
 ) -> Corpus:
     """Rows of another file, from the columns that training reads.
 
@@ -233,7 +238,7 @@ def read_corpus_like(
         source: As in `prepare`.
         config: Settings of the run.
         vocabulary: Vocabulary of the run.
-        read_labels: False leaves all rows unlabelled.
+        read_labels: False leaves all rows unlabelled; "maybe" takes rows without such a column.
 
     Raises:
         InputError: bad input, or tokens where training had text, or text where it had tokens.
@@ -291,17 +296,27 @@ def read_like(
 
 
 def read_without_label(
-    source: Source, config: Config, vocabulary: Vocabulary
+    source: Source, config: Config, vocabulary: Vocabulary, *, may_miss: bool
 ) -> tuple[Corpus, EncodedRows]:
     """The rows of another file, and those of them that have no label, encoded; see `read_like`.
+
+    A row that is equal to one with a label has it too. If `may_miss`, a column of labels may be
+    absent.
 
     Raises:
         InputError: bad input, or every row has a label.
     """
-    corpus = read_corpus_like(source, config, vocabulary, read_labels=True)
-    y, partial = corpus.classes(corpus.labels())
+    read_labels: bool | Literal["maybe"] = "maybe" if may_miss else True
+    corpus = read_corpus_like(source, config, vocabulary, read_labels=read_labels)
+    names = corpus.label_names()
+    empty = set(corpus.columns) - {name.partition("=")[0] for name in names}
+    names = (*names, *(f"{column}=" for column in empty))  # combinations need one of each
+    y, partial = corpus.classes(Labels.of_names(names, corpus.columns, corpus.source))
     is_free = y < 0
     is_free[list(partial)] = False
+    if not is_free.all():
+        hashes = hash_corpus(corpus)
+        is_free &= ~is_among(hashes, hashes[~is_free])
     if not is_free.any():
         raise InputError(f"{corpus.source}: wanted a row without a label, got none")
     return corpus, encode_like(corpus, config, vocabulary, None).take(is_free)

@@ -1,5 +1,6 @@
 """New sequences: from the prior or near a sequence, under another label, between two sequences."""
 
+import itertools
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def generate(
     *,
     near: tuple[NDArray[np.floating], float] | None = None,
     unique: bool = False,
-) -> Iterator[str | list[str]]:
+) -> Iterator[tuple[str | list[str], int | None]]:
     """New sequences, each from its own z, which depends on the seed and its number alone.
 
     Args:
@@ -69,6 +70,9 @@ def generate(
             N(loc, radius^2 I); from the prior if None.
         unique: Leave out sequences that came before; fewer than n once no others come.
 
+    Yields:
+        A sequence, and its class; None of weights, or without classes.
+
     Raises:
         InputError: a number out of range.
     """
@@ -80,18 +84,19 @@ def generate(
     with progress.task(GENERATED, n * each):  # `decode` counts them
         for start in range(0, sys.maxsize if unique else n, size):
             stop = start + size if unique else min(start + size, n)
-            of_each = y
+            of_each, of_new = y, itertools.repeat(None if isinstance(y, np.ndarray) else y)
             if isinstance(y, np.ndarray) and y.dtype.kind == "i":
                 drawn = np.random.default_rng([decoding.seed]).random(stop)[start:]
                 prior = model.prior_logits.exp().cpu().double().numpy()[y].cumsum()
-                of_each = y[np.searchsorted(prior, drawn * prior[-1], side="right")].repeat(each)
+                of_new = y[np.searchsorted(prior, drawn * prior[-1], side="right")]
+                of_each = of_new.repeat(each)
             classes = _classes(model, of_each, (stop - start) * each)
             paths = _sampled(model, range(start * each, stop * each), classes, decoding, near)
-            new = list(map(vocabulary.decode, paths))
+            new = list(zip(map(vocabulary.decode, paths), of_new, strict=False))
             if unique:
-                by_key = {str(one): one for one in new if str(one) not in seen}
+                by_key = {str(one): (one, of) for one, of in new if str(one) not in seen}
                 new = list(by_key.values())[: n - len(seen)]
-                seen.update(map(str, new))
+                seen.update(str(one) for one, _ in new)
             yield from new
             if unique and (len(seen) == n or not new):
                 break

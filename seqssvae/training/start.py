@@ -110,7 +110,8 @@ class StartingRun:
         sequences: list[Any] = []
         for y in map(labels.names.index, names):
             decoding = Decoding(self.contents.config.data.max_length, seed=y)
-            drawn = list(generate(self.model, vocabulary, DRAWN * num_rows, y, decoding))
+            written = generate(self.model, vocabulary, DRAWN * num_rows, y, decoding)
+            drawn = [one for one, _ in written]
             order = np.argsort(-self.classify(drawn)[:, y], kind="stable")
             ranked = [drawn[i] for i in order if "".join(drawn[i]).strip()]
             if not ranked:

@@ -35,7 +35,7 @@ def _decoding(longest: int = 6, **options: Any) -> Decoding:
 
 
 def _generate(model: SSVAE, n: int, y: Any, decoding: Decoding, **options: Any) -> list[str]:
-    found = list(generate(model, VOCABULARY, n, y, decoding, **options))
+    found = [one for one, _ in generate(model, VOCABULARY, n, y, decoding, **options)]
     assert all(isinstance(text, str) for text in found)
     return list(map(str, found))
 
@@ -153,6 +153,9 @@ def test_of_several_classes_each_sequence_has_one_by_the_prior() -> None:
     by_class = [_generate(model, 2000, y, _decoding()) for y in range(3)]
     drawn = _generate(model, 2000, np.array([0, 2]), _decoding())
     assert drawn[:50] == _generate(model, 50, np.array([0, 2]), _decoding())
+    pairs = [*generate(model, VOCABULARY, 2000, np.array([0, 2]), _decoding())]
+    assert all(one == by_class[y or 0][i] for i, (one, y) in enumerate(pairs))
+    assert {y for _, y in pairs} == {0, 2}
     differ = [i for i in range(2000) if by_class[0][i] != by_class[2][i]]
     of_last = np.array([drawn[i] == by_class[2][i] for i in differ])
     assert all(drawn[i] in (by_class[0][i], by_class[2][i]) for i in range(2000))
