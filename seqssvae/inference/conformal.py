@@ -47,7 +47,10 @@ class HeldOut:
         """
         wanted = "wanted a run with held-out labels, which sets and novelty are measured by"
         if not plain:
-            raise InputError(f"{wanted}, got one without")
+            raise InputError(
+                f"{wanted}, got one without: of data.dev_fraction 0, of --from with "
+                "generated rows, or of an earlier version"
+            )
         try:
             y = np.array(plain["y"], np.int64)
             losses = {mode: np.array(plain["losses"][mode], np.float64) for mode in MODES}

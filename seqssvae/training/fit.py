@@ -185,6 +185,7 @@ def train(
         trained = trainer.train()
     if trained.metrics:
         if start is not None and model.num_classes:
+            trained.metrics |= start.powers(prepared)
             trained.metrics |= start.compare(model, prepared, *trained.default_mode)
         with progress.phase("teacher"):
             trained.dev_labels_learned = learn_dev_labels(config, model, prepared, taught=taught)

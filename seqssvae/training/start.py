@@ -143,6 +143,18 @@ class StartingRun:
         """Start a new model, of more symbols and classes, from the run's weights."""
         copy_weights(model, self.model, prepared.vocabulary)
 
+    def powers(self, prepared: Prepared) -> dict[str, Any]:
+        """Mode and powers of the run where most held-out labels are of rows that it generated.
+
+        Those rows are easier than others, so that powers fitted to them are too large.
+        """
+        is_generated = np.isin(prepared.labelled_dev.index, prepared.corpus.generated)
+        summary = self.contents.manifest.get("summary", {})
+        if 2 * int(is_generated.sum()) <= len(is_generated) or "powers" not in summary:
+            return {}
+        kept = {name: summary[name] for name in ("mix_weights", "powers")}
+        return {"best_mode": summary.get("mode", "q"), **kept}
+
     def compare(
         self, model: SSVAE, prepared: Prepared, mode: str, weights: tuple[float, float]
     ) -> dict[str, Any]:

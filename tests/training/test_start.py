@@ -101,6 +101,20 @@ def test_generated_rows_measure_no_coverage(grown: Path, small_run: SmallRun) ->
         load(grown).classify(["ab"], coverage=0.9)
 
 
+def test_powers_are_of_rows_that_were_not_generated(
+    grown: Path, small_run: SmallRun, tmp_path: Path
+) -> None:
+    """Most held-out rows of the one training are generated, and none of the other."""
+    rows = write_rows(tmp_path / "rows.jsonl", [*NEW_ROWS, *OLD_ROWS * 3])
+    fit(SHORT, rows, tmp_path / "run", start=small_run[0])
+    before, of_generated, of_rows = (
+        load_run(folder).manifest["summary"] for folder in (small_run[0], grown, tmp_path / "run")
+    )
+    names = ("mode", "mix_weights", "powers")
+    assert [of_generated[name] for name in names] == [before[name] for name in names]
+    assert of_rows["powers"] != before["powers"]
+
+
 def test_training_starts_at_the_weights_of_the_run(
     small_run: SmallRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
