@@ -25,6 +25,8 @@ from seqssvae.model.build import build
 from seqssvae.nn.ngram_logits import NGramLogits
 from seqssvae.overrides import override
 from seqssvae.runs import checkpoints
+from seqssvae.show.explorer import open_run
+from seqssvae.show.label_page import label_section
 from seqssvae.teacher.distil import distil
 from seqssvae.trained import load
 from seqssvae.training.fit import fit
@@ -407,6 +409,23 @@ def test_labels_that_are_left_out_are_drawn_or_kept(
     assert drawn == [model.labels.names[y] for _, y in wanted if y is not None]
     with pytest.raises(InputError, match="label: column 'language': wanted a known label"):
         model.transfer(texts, to="language=fr")
+
+
+def test_each_column_is_labelled_in_the_explorer(run: Path, tmp_path: Path) -> None:
+    """Of rows without any of the columns; a row may be given the label of some."""
+    texts = ["room der", "undo the", "why nicht", "stop and"]
+    pool = write_rows(tmp_path / "pool.jsonl", [{"text": text} for text in texts])
+    exploration = open_run(run, pool)
+    assert list(exploration.label_columns) == ["intent", "language"]
+    rows = exploration.suggest(0)[:3]
+    page = str(label_section(exploration))
+    assert "'ask'" in page and "'en'" in page and "--from" not in page
+    content = exploration.labelled_file(rows, ["book", "de", None, " en ", "", None])
+    found = [json.loads(line) for line in content.splitlines()]
+    assert [{n: v for n, v in row.items() if n in WORDS} for row in found] == [
+        {"intent": "book", "language": "de"}, {"language": "en"}
+    ]  # fmt: skip
+    assert [row["text"] for row in found] == [row["sequence"] for row in rows[:2]]
 
 
 def test_what_takes_one_column_refuses_several(

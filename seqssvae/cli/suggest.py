@@ -1,9 +1,9 @@
 """Suggest rows to label next: those that the model doubts, each of another kind, no outliers.
 
-Rows with a label are left out, and rows that are equal to one. The file can be read as data once labels are written into it, beside
-the old rows or with `train --from RUN`. With --before, a run trained with fewer labels, the command
-says whether more labels still change much: whether both give the rows the same labels (Cohen's
-kappa of 0.99; Bloodgood and Vijay-Shanker 2009).
+Rows with a label are left out, and rows that are equal to one. The file can be read as data once
+labels are written into it, beside the old rows or with `train --from RUN`. With --before, a run
+trained with fewer labels, the command says whether more labels still change much: whether both give
+the rows the same labels (Cohen's kappa of 0.99; Bloodgood and Vijay-Shanker 2009).
 """
 
 import argparse

@@ -84,8 +84,9 @@ class Exploration:
         Returns:
             Each label with its probability by q(y | x) and by Bayes' rule, in descending order of
             q; and `nats_per_symbol`, log p(x) / T, `novelty`, the share of held-out rows with a
-            higher one, `num_unknown`, the number of symbols outside of the vocabulary, and, where
-            the run has sets, the `set` of labels of 90 % coverage.
+            higher one, `num_unknown`, the number of symbols outside of the vocabulary, and, with
+            classes, the `label` and its `probability` as of `classify`, and, where the run has
+            sets, the `set` of labels of 90 % coverage.
 
         Raises:
             InputError: no text.
@@ -99,8 +100,11 @@ class Exploration:
         }
         if not self.labels:
             return [], details
-        if self.trained.has_sets:
-            details["set"] = next(self.trained.classify_rows(rows, coverage=COVERAGE))["set"]
+        coverage = COVERAGE if self.trained.has_sets else None
+        answer = next(self.trained.classify_rows(rows, coverage=coverage))
+        details |= {
+            name: answer[name] for name in ("label", "probability", "set") if name in answer
+        }
         by_mode = [
             next(self.trained.classify_rows(rows, mode=mode))["probabilities"]
             for mode in ("q", "posterior")
@@ -161,24 +165,31 @@ class Exploration:
             for row, i in zip(numbers, found.chosen.tolist(), strict=True)
         ]
 
+    @property
+    def label_columns(self) -> dict[str, tuple[str, ...]]:
+        """The labels of each column in files that `labelled_file` writes."""
+        columns = written_columns(self.trained.config.data, is_tokens=False)[1]
+        return dict(self.trained.labels.columns) or {columns[0]: self.labels}
+
     def labelled_file(self, rows: Sequence[Mapping[str, Any]], labels: Sequence[str | None]) -> str:
         """The lines of a jsonl file of those rows of `suggest` that were given a label.
 
+        Args:
+            rows: The rows, n of them.
+            labels: Labels of each column of the first row, of the second one, and so on.
+
         Raises:
-            InputError: none was, or one that is of other columns than several in training.
+            InputError: none was.
         """
         is_tokens = self.trained.vocabulary.kind == "tokens"
-        sequence, columns = written_columns(self.trained.config.data, is_tokens=is_tokens)
-
-        def of_columns(given: str) -> dict[str, str]:
-            known = self.trained.labels.pairs(given)
-            return known if len(columns) > 1 else {columns[0]: given}
-
-        records = [
-            {"id": row["id"], sequence: row["sequence"], **of_columns(given.strip())}
-            for row, given in zip(rows, labels, strict=True)
-            if given and given.strip()
-        ]
+        sequence, _ = written_columns(self.trained.config.data, is_tokens=is_tokens)
+        columns, records = list(self.label_columns), []
+        table = np.array(labels, object).reshape(-1, len(columns))
+        for row, given in zip(rows, table, strict=True):
+            named = zip(columns, given, strict=True)
+            known = {name: label.strip() for name, label in named if label and label.strip()}
+            if known:
+                records.append({"id": row["id"], sequence: row["sequence"], **known})
         if not records:
             raise InputError("wanted a label in some row, got none")
         return to_text(records, "jsonl", is_first=True).decode()
@@ -278,5 +289,7 @@ def _rows_of(held_out: HeldOut, *, is_given: bool) -> tuple[Rows | None, Rows]:
     if is_given:
         rows, sequences = held_out.rows, held_out.sequences
     free = [i for i, y in enumerate(rows.y.tolist()) if y < 0 and i not in rows.candidates]
+    known = {rows.row(i).tobytes() for i in set(range(len(rows))).difference(free)}
+    free = [i for i in free if rows.row(i).tobytes() not in known]  # labelled in another file
     free = free[:: -(-len(free) // NUM_POOL) or 1]
     return training, (rows.take(np.array(free, np.int64)), [sequences[i] for i in free])

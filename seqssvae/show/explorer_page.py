@@ -15,6 +15,7 @@ from seqssvae.show.explorer import Exploration
 from seqssvae.show.label_page import add_label_callbacks, label_section
 from seqssvae.show.maps import MAP_CONFIG
 from seqssvae.show.plots import map_note
+from seqssvae.show.reasons import colour
 from seqssvae.show.report import render
 
 HOST = "127.0.0.1"
@@ -229,6 +230,11 @@ def _classification(table: list[tuple[str, float, float]], details: dict[str, An
     )
     if details["num_unknown"]:
         line += f" Symbols outside of the vocabulary: {details['num_unknown']:.0f}."
+    if "label" in details:
+        line += (
+            f" The label by classify is {details['label']}, with probability "
+            f"{details['probability']:.3f}; --abstain P leaves it undecided where P is more."
+        )
     if "set" in details:
         line += f" The label is one of these in 90 % of new rows: {', '.join(details['set'])}."
     head = html.Tr([html.Th("label"), html.Th("q(y | x)"), html.Th("Bayes' rule"), html.Th("")])
@@ -248,16 +254,11 @@ def _classification(table: list[tuple[str, float, float]], details: dict[str, An
 
 def _reasons(found: dict[str, Any], between: str) -> list[Any]:
     """The symbols of a sequence, on green for their share in the decision or on red."""
-    most = max(abs(one["share"]) for one in found["symbols"]) or 1.0
-    spans: list[Any] = []
-    for one in found["symbols"]:
-        colour = "0, 150, 70" if one["share"] > 0 else "220, 40, 40"
-        style = {"backgroundColor": f"rgba({colour}, {abs(one['share']) / most * 0.6:.2f})"}
-        spans += [html.Span(one["text"], title=f"{one['share']:+.2f}", style=style), between]
-    line = (
-        f"Green speaks for {found['label']}, red for {found['against']}: "
-        f"{found['difference']:+.2f} nats in all, {found['rest']:+.2f} of them from no symbol."
-    )
+    line, symbols = colour(found, between)
+    spans = [
+        html.Span(text, title=f"{share:+.2f}", style={"backgroundColor": background})
+        for text, share, background in symbols
+    ]
     return [html.P(line, className="soft"), html.P(spans, id="reasons", className="sequence")]
 
 

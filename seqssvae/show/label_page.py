@@ -10,14 +10,18 @@ from seqssvae.show.explorer import Exploration
 
 MAX_LABEL = 1000  # characters
 FILE = "labels.jsonl"
+LIST = "label-names-"  # of a column
 
 
 def label_section(exploration: Exploration) -> list[Any]:
     """A button that fills the table, and one that saves what was typed into it."""
     title = html.H2("Label next")
     if not _has_rows(exploration):
-        wanted = "rows without a label, of a model with one column of labels"
+        wanted = "rows without a label"
         return [title, html.P(f"Wanted {wanted}: --data FILE names other rows.", className="soft")]
+    start, columns = "--from RUN ", exploration.label_columns
+    if len(columns) > 1:  # which --from does not take
+        start = ""
     return [
         title,
         html.P(
@@ -25,8 +29,11 @@ def label_section(exploration: Exploration) -> list[Any]:
             "also new ones; what you save is a file of rows:",
             className="soft",
         ),
-        html.P(f"seqssvae train --from RUN --data ROWS {FILE} --out NEW", className="sequence"),
-        html.Datalist([html.Option(value=name) for name in exploration.labels], id="label-names"),
+        html.P(f"seqssvae train {start}--data ROWS {FILE} --out NEW", className="sequence"),
+        *(
+            html.Datalist([html.Option(value=name) for name in names], id=f"{LIST}{number}")
+            for number, names in enumerate(columns.values())
+        ),
         html.Button("Choose rows", id="choose"),
         dcc.Store(id="chosen"),
         html.Div(id="to-label", className="wide"),
@@ -50,7 +57,7 @@ def add_label_callbacks(app: Dash, exploration: Exploration) -> None:
     )
     def choose(clicks: int) -> Any:
         rows = exploration.suggest(clicks - 1)
-        return rows, _table(rows), {}
+        return rows, _table(rows, list(exploration.label_columns)), {}
 
     @app.callback(
         Output("labels-file", "data"),
@@ -70,13 +77,13 @@ def add_label_callbacks(app: Dash, exploration: Exploration) -> None:
 
 
 def _has_rows(exploration: Exploration) -> bool:
-    """Whether there are rows to label; of several columns of labels, a field is for one only."""
-    labels = exploration.trained.labels
-    return bool(labels.names and len(exploration.pool[0]) and not labels.columns)
+    """Whether there are rows to label."""
+    return bool(exploration.labels and len(exploration.pool[0]))
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
-    head = html.Tr([html.Th(name) for name in ("sequence", "predicted", "label")])
+def _table(rows: list[dict[str, Any]], columns: list[str]) -> Any:
+    """A field for each column of labels of each row; their numbers are in this order."""
+    head = html.Tr([html.Th(name) for name in ("sequence", "predicted", *columns)])
     return html.Table(
         [
             head,
@@ -85,7 +92,10 @@ def _table(rows: list[dict[str, Any]]) -> Any:
                     [
                         html.Td(row["show"] or "(empty)", className="sequence"),
                         html.Td(row["predicted"]),
-                        html.Td(_label_field(number, row["show"])),
+                        *(
+                            html.Td(_label_field(number * len(columns) + i, i, name, row["show"]))
+                            for i, name in enumerate(columns)
+                        ),
                     ]
                 )
                 for number, row in enumerate(rows)
@@ -95,16 +105,16 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     )
 
 
-def _label_field(number: int, shown: str) -> Any:
-    """A text field that offers the classes."""
+def _label_field(number: int, column: int, name: str, shown: str) -> Any:
+    """A text field that offers the labels of a column."""
     field = dcc.Input(
         id={"type": "new-label", "row": number},
         type="text",
-        list="label-names",
+        list=f"{LIST}{column}",
         maxLength=MAX_LABEL,
         autoComplete="off",
     )
     id = json.dumps(
         {"row": number, "type": "new-label"}, separators=(",", ":")
     )  # as Dash writes it
-    return [html.Label(f"label of {shown}", htmlFor=id, className="hidden"), field]
+    return [html.Label(f"{name} of {shown}", htmlFor=id, className="hidden"), field]

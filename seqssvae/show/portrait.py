@@ -5,7 +5,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from seqssvae.overrides import override
 from seqssvae.runs.metrics import read_metrics
 from seqssvae.runs.run import training_files
 from seqssvae.show.examples import ConfusedPair, find_confused_pairs, find_nearest, show_sequence
+from seqssvae.show.reasons import Reasons, example_reasons
+from seqssvae.show.rewritten import transferred, walked
 from seqssvae.show.scorecard import Scorecard, measure_scorecard
 from seqssvae.storage.vectors import with_vectors
 from seqssvae.trained import TrainedModel, load_with_split
@@ -40,8 +42,6 @@ Floats = NDArray[np.float64]
 NUM_ROWS = 1000  # which t-SNE embeds in seconds
 NUM_TRAINING = 20_000  # that generated sequences are compared with, at most
 NUM_SAMPLES = 6  # generated sequences per label
-NUM_EXAMPLES = 8  # transferred rows, at most
-NUM_STEPS, NUM_WALKS = 7, 3  # sequences per interpolation, and interpolations
 PERPLEXITY = 30.0  # of t-SNE, unless there are too few rows (van der Maaten and Hinton 2008)
 
 
@@ -95,6 +95,7 @@ class Portrait:
         nearest: The training rows most like `samples`, in the same places; empty if the training
             rows are not known.
         num_compared: Training rows that these were chosen from.
+        reasons: Some rows in colours for what they say of their label.
         scorecard: Further generated sequences beside the rows.
     """
 
@@ -122,6 +123,7 @@ class Portrait:
     nearest: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     num_compared: int = 0
     scorecard: Scorecard | None = None
+    reasons: list[Reasons] = dataclasses.field(default_factory=list)
 
 
 def load_held_out(
@@ -197,9 +199,8 @@ def _own_rows(run: str | Path, trained: TrainedModel) -> Source | None:
 
 def _read_rows(trained: TrainedModel, data: Source) -> tuple[Corpus, EncodedRows]:
     """Rows with their labels, as in the files and encoded."""
-    corpus = read_corpus_like(
-        data, trained.config, trained.vocabulary, read_labels=bool(trained.labels.names)
-    )
+    read_labels: bool | Literal["maybe"] = "maybe" if trained.labels.names else False
+    corpus = read_corpus_like(data, trained.config, trained.vocabulary, read_labels=read_labels)
     rows = encode_like(corpus, trained.config, trained.vocabulary, trained.labels)
     return corpus, rows
 
@@ -297,8 +298,8 @@ def portray(
         z_tsne=project_tsne(loc, seed=seed),
         logits_tsne=project_tsne(pad_dims(log_q), seed=seed),
         kl_nats=_mean_kl(trained, rows),
-        transfers=_transfers(trained, sequences, probabilities) if names and has_decoder else [],
-        walks=_walks(trained, sequences, seed) if trained.model.latent_size else [],
+        transfers=transferred(trained, sequences, probabilities) if names and has_decoder else [],
+        walks=walked(trained, sequences, seed) if trained.model.latent_size else [],
         samples={name: list(map(show_sequence, row)) for name, row in written.items()},
         summary=trained.manifest.get("summary") or {},
         free_bits=trained.config.objective.free_bits,
@@ -306,6 +307,7 @@ def portray(
         confused=find_confused_pairs(rows.y, probabilities, names, shown),
         nearest=nearest,
         num_compared=num_compared,
+        reasons=example_reasons(trained, rows, probabilities),
         scorecard=measure_scorecard(trained, sequences, rows.y, seed),
     )
 
@@ -372,27 +374,3 @@ def _mean_kl(trained: TrainedModel, rows: EncodedRows) -> Floats:
     for _, batch in evaluation_batches(rows, 256, num_classes=trained.model.num_classes):
         total += kl_per_dim(trained.model, batch).sum(0).cpu().double().numpy()
     return total / len(rows)
-
-
-def _transfers(
-    trained: TrainedModel, sequences: Sequence[Any], probabilities: Floats
-) -> list[tuple[str, str, list[str]]]:
-    """For each of the first labels, the row with the highest probability, under every label."""
-    names, best = trained.labels.names, probabilities.argmax(1)
-    predicted = [y for y in range(min(len(names), NUM_EXAMPLES)) if (best == y).any()]
-    chosen = [int(np.where(best == y, probabilities[:, y], -1).argmax()) for y in predicted]
-    examples = [sequences[i] for i in chosen]
-    columns = [map(show_sequence, trained.transfer(examples, to=name)) for name in names]
-    return [
-        (show_sequence(example), names[y], list(written))
-        for example, y, written in zip(examples, predicted, zip(*columns, strict=True), strict=True)
-    ]
-
-
-def _walks(trained: TrainedModel, sequences: Sequence[Any], seed: int) -> list[list[str]]:
-    """Interpolations between random pairs of rows."""
-    order = np.random.default_rng(seed).permutation(len(sequences))[: 2 * NUM_WALKS].tolist()
-    return [
-        list(map(show_sequence, trained.interpolate(sequences[a], sequences[b], steps=NUM_STEPS)))
-        for a, b in zip(order[::2], order[1::2], strict=False)
-    ]

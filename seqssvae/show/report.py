@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from seqssvae.show import plots
 from seqssvae.show.maps import MAP_CONFIG, draw_map
@@ -14,6 +16,7 @@ from seqssvae.show.portrait import Portrait
 from seqssvae.show.scorecard_plots import draw_agreement, draw_lengths, draw_symbols
 from seqssvae.show.summary import most_common_share, summarise
 
+ABSTAIN = (0.5, 0.7, 0.9, 0.95)
 INK = "#010203"  # in matplotlib's output; replaced by the page's text colour, light or dark
 STYLE: Any = {
     **dict.fromkeys(
@@ -70,6 +73,7 @@ def write_report(portrait: Portrait) -> str:
         classification = {
             "confusion": _svg(plots.draw_confusion, y[known], best[known], labels),
             "reliability": _svg(plots.draw_reliability, confidence, (best == y)[known]),
+            "abstaining": abstaining(confidence, (best == y)[known]),
         }
     is_hub = portrait.source.startswith("hub:")
     return render(
@@ -90,6 +94,19 @@ def write_report(portrait: Portrait) -> str:
         ],
         kl=_svg(plots.draw_kl, portrait.kl_nats, portrait.free_bits) if has_z else None,
     )
+
+
+def abstaining(
+    confidence: plots.Floats, is_right: NDArray[np.bool_]
+) -> list[tuple[float, float, float]]:
+    """P of `classify --abstain P`, the share of rows that get a label, and their accuracy.
+
+    Args:
+        confidence: The best label's probability, `[n]`.
+        is_right: Whether it is the row's label, `[n]`.
+    """
+    kept = [(least, confidence >= least) for least in ABSTAIN]
+    return [(p, float(k.mean()), float(is_right[k].mean())) for p, k in kept if k.any()]
 
 
 def _draw_scorecard(portrait: Portrait) -> dict[str, Markup | None] | None:

@@ -19,6 +19,10 @@ def test_classify_by_q_and_by_bayes_rule(exploration: Exploration, small_run: Sm
     assert table[0][0] == "right" and table[0][1] > table[1][1]
     want = log_prob_per_symbol(model.model, model.reader.read_texts(["cdcd"]))
     assert details["nats_per_symbol"] == want[0] and details["num_unknown"] == 0
+    (found,) = model.classify(["cdcd"])
+    assert [details[name] for name in ("label", "probability")] == [
+        found["label"], found["probability"]
+    ]  # fmt: skip
     assert details["set"] == model.classify(["cdcd"], coverage=0.9)[0]["set"]
     earlier = dataclasses.replace(model, manifest={})  # a run of an earlier version
     assert "set" not in dataclasses.replace(exploration, trained=earlier).classify("cdcd")[1]

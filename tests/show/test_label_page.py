@@ -17,8 +17,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of which some have a label, or two possible ones."""
     rows = [{"text": part * n, "id": f"{part}{n}"} for part in ("ab", "cd", "ac") for n in (1, 2)]
     known: list[dict[str, object]] = [
-        {"text": "abab", "label": "left"},
-        {"text": "acac", "label": ["left", "right"]},
+        {"text": "ababab", "label": "left"},
+        {"text": "acacac", "label": ["left", "right"]},
     ]
     return write_rows(tmp_path_factory.mktemp("pool") / "pool.jsonl", [*known, *rows])
 
@@ -53,6 +53,15 @@ def test_what_is_labelled_is_data(
     assert "odd" in str(names)
     with pytest.raises(InputError, match="wanted a label in some row, got none"):
         unlabelled.labelled_file(rows, [None] * len(rows))
+
+
+def test_a_row_that_is_labelled_in_another_file_is_left_out(
+    small_run: SmallRun, pool: Path, tmp_path: Path
+) -> None:
+    done = write_rows(tmp_path / "done.jsonl", [{"text": "abab", "label": "left"}])
+    rest = [{"text": text} for text in ("abab", "cd", "cd")]
+    both = [write_rows(tmp_path / "rest.jsonl", rest), done]
+    assert open_run(small_run[0], both).pool[1] == ["cd", "cd"]
 
 
 def test_there_may_be_nothing_to_label(exploration: Exploration, unlabelled: Exploration) -> None:

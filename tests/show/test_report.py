@@ -3,7 +3,8 @@ import re
 
 import numpy as np
 
-from seqssvae.show.report import write_report
+from seqssvae.show.reasons import Reasons
+from seqssvae.show.report import abstaining, write_report
 from seqssvae.show.summary import summarise
 from tests.support.portraits import EVIL, make_portrait
 
@@ -56,6 +57,22 @@ def test_the_page_says_that_training_learned_from_the_rows() -> None:
         "Rows of <i>rows.jsonl, from which training learned: what is measured on them is too good"
     )
     assert wanted in Page(write_report(make_portrait(learned=True))).texts
+
+
+def test_undecided_rows_and_reasons() -> None:
+    symbols = [("<b>x", 0.5, "rgba(0, 150, 70, 0.60)"), ("y", -0.25, "rgba(220, 40, 40, 0.30)")]
+    page = Page(write_report(make_portrait(reasons=[Reasons("Green: <i>a", symbols)])))
+    assert "Green: <i>a" in page.texts and "<b>x" in page.texts
+    found = [(a["title"], a["style"]) for a in page.named("span") if "title" in a]
+    assert found == [
+        ("+0.50", "background-color: rgba(0, 150, 70, 0.60)"),
+        ("-0.25", "background-color: rgba(220, 40, 40, 0.30)"),
+    ]
+    assert "Reasons" not in Page(write_report(make_portrait())).texts
+    confidence, is_right = np.array([0.4, 0.6, 0.7, 0.8]), np.array([0, 1, 0, 1], np.bool_)
+    assert abstaining(confidence, is_right) == [(0.5, 0.75, 2 / 3), (0.7, 0.5, 0.5)]
+    assert "Undecided rows" in page.texts
+    assert "Undecided rows" not in Page(write_report(make_portrait(labels=()))).texts
 
 
 def test_nothing_is_fetched() -> None:
