@@ -350,14 +350,12 @@ class TrainedModel(Pretrained):
     ) -> Iterator[tuple[str | list[str], int | None]]:
         """As `iterate`, each with its y; None of a blend of labels, or without classes."""
         like, radius = options.pop("like", None), options.pop("radius", writing.RADIUS)
-        near, unique = None, options.pop("unique", False)
+        near, own, unique = None, None, options.pop("unique", False)
         decoding = self._decoding("generate", options, writing.WRITING)
         if like is not None:
             loc, own = place_of(self.model, self.read_sequences([like]))
             near = loc, radius
-            if label is None and own is not None:
-                label = self.labels.names[own]
-        y = classes_of(self.labels, label)
+        y = classes_of(self.labels, label) if label is not None or own is None else own
         return generate(self.model, self.vocabulary, n, y, decoding, near=near, unique=unique)
 
     def transfer(
@@ -404,8 +402,7 @@ class TrainedModel(Pretrained):
             4
         """
         decoding = self._decoding("interpolate", options, writing.REWRITING)
-        rows = self.read_sequences([a, b])
-        y = None if label is None else self.labels.fitting(label)
+        rows, y = self.read_sequences([a, b]), None if label is None else self.labels.fitting(label)
         written = interpolate(self.model, rows, decoding, steps=steps, y=y)
         return list(map(self.vocabulary.decode, written))
 

@@ -361,10 +361,11 @@ def test_commands_print_and_suggest_columns(
     for kind, line in ({"csv": "text\nroom der", "jsonl": '{"text": "room der"}'}).items():
         pool = tmp_path / f"pool.{kind}"  # without any of the columns
         pool.write_text(line + "\n")
-        words = ["suggest", str(run), "--data", str(pool), "--out", str(tmp_path / f"next.{kind}")]
-        assert main(words) == 0
-        assert read_corpus(tmp_path / f"next.{kind}", BOTH).label_names() == ()
+        words = ["suggest", str(run), "--data", str(pool), "--out", str(tmp_path / f"to.{kind}")]
         assert main([*words, "--label-column", "intent,tongue"]) == 2
+        assert "wanted a column 'intent'" in capsys.readouterr().err
+        assert main(words) == 0
+        assert read_corpus(tmp_path / f"to.{kind}", BOTH).label_names() == ()
     assert main(["suggest", str(run), "--data", str(rows), "-n", "3", "--out", str(out)]) == 0
     assert out.read_text().startswith("id,text,intent,language,predicted,probability,doubt\n")
     assert main(["explain", str(run), "room der"]) == 0

@@ -136,8 +136,7 @@ def train(
 ) -> Trainer:
     """Build a model, initialise it from a teacher, and train it.
 
-    In the end the teacher is fitted, and the decoder's n-grams are counted, once more with the
-    labels of dev rows.
+    In the end the teacher learns dev labels too, and the decoder's n-grams are counted with them.
 
     Args:
         config: The settings; `device` and `estimator` among them.
