@@ -143,6 +143,13 @@ class StartingRun:
         """Start a new model, of more symbols and classes, from the run's weights."""
         copy_weights(model, self.model, prepared.vocabulary)
 
+    @property
+    def _learned(self) -> set[str]:
+        """Ids of the rows whose labels the run learned."""
+        split, summary = self.contents.split, self.contents.manifest.get("summary", {})
+        dev = split.get("dev", ()) if summary.get("dev_labels_learned") else ()
+        return {*split.get("labelled", ()), *dev}
+
     def powers(self, prepared: Prepared) -> dict[str, Any]:
         """Mode and powers of the run where most held-out labels are of rows that it generated.
 
@@ -168,7 +175,8 @@ class StartingRun:
 
         Returns:
             `old_accuracy_before`, `old_accuracy`, `new_accuracy` and the numbers of rows
-            `num_old_rows` and `num_new_rows`; `start`, the run; accuracy is None without rows.
+            `num_old_rows` and `num_new_rows`; `num_learned_before`, those whose label the run had
+            learned; `start`, the run; accuracy is None without rows.
         """
         rows, num_old = prepared.labelled_dev, self.model.num_classes
         is_old = rows.y < num_old
@@ -193,5 +201,12 @@ class StartingRun:
                 if value is not None
             )
         )
-        found["start"] = str(self.folder)
+        learned = self._learned
+        is_learned = [id in learned for id in old.ids]
+        if any(is_learned):
+            logger.info(
+                f"{self.folder} had learned {sum(is_learned)} of the {len(old)} labels of its "
+                "classes there: 'before' is too good; measure both runs with evaluate on other rows"
+            )
+        found |= {"start": str(self.folder), "num_learned_before": sum(is_learned)}
         return {**found, "num_old_rows": len(old), "num_new_rows": len(rows) - len(old)}

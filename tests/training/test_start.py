@@ -101,6 +101,17 @@ def test_generated_rows_measure_no_coverage(grown: Path, small_run: SmallRun) ->
         load(grown).classify(["ab"], coverage=0.9)
 
 
+def test_rows_that_the_run_learned_are_no_measure_of_before(
+    small_run: SmallRun, grown: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        fit(SHORT, small_run[1], tmp_path / "run", start=small_run[0])
+    dev = load_run(tmp_path / "run").manifest["summary"]["dev"]
+    assert dev["num_learned_before"] == dev["num_old_rows"] == 8
+    assert "had learned 8 of the 8 labels of its classes there: 'before' is too" in caplog.text
+    assert load_run(grown).manifest["summary"]["dev"]["num_learned_before"] == 0
+
+
 def test_powers_are_of_rows_that_were_not_generated(
     grown: Path, small_run: SmallRun, tmp_path: Path
 ) -> None:
