@@ -11,7 +11,7 @@ import importlib
 import shlex
 import subprocess
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqssvae.cli.settings import (
     add_columns,
@@ -21,9 +21,7 @@ from seqssvae.cli.settings import (
     load_for_texts,
 )
 from seqssvae.errors import InputError
-
-if TYPE_CHECKING:
-    pass
+from seqssvae.storage.files import line_of
 
 VALID = "MODULE:FUNCTION of a sequence, or a command that reads one and exits with 0 if it is valid"
 
@@ -34,15 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_columns(parser)
     parser.add_argument("-n", type=int, default=10_000, metavar="N", help="number of sequences")
     parser.add_argument("--valid", metavar="CHECK", help=VALID)
+    parser.add_argument("--join", metavar="TEXT", help="between tokens, for --valid ('': SMILES)")
     parser.add_argument("--fcd", action="store_true", help="of molecules; needs fcd_torch")
     add_decoding(parser)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    is_valid = None if arguments.valid is None else validator(arguments.valid)
+    is_valid = None if arguments.valid is None else validator(arguments.valid, arguments.join)
     model = load_for_texts(arguments)
+    from seqssvae.compare.molecules import frechet_distance
     from seqssvae.compare.score import (
-        frechet_distance,
         read_labelled,
         reconstructed,
         score,
@@ -78,23 +77,41 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def validator(check: str) -> Callable[[Any], bool]:
+def validator(check: str, join: str | None = None) -> Callable[[Any], bool]:
     """A function `MODULE:FUNCTION`, true of a valid sequence, or a command that reads one.
 
+    Args:
+        check: Either of them.
+        join: Put between tokens to make a text of them; None: a function is given the tokens, a
+            command a space between them.
+
     Raises:
-        InputError: there is no such function or command.
+        InputError: there is no such function or command; later, the function refuses a sequence.
     """
+
+    def joined(sequence: Any, between: str | None) -> Any:
+        return sequence if between is None or isinstance(sequence, str) else between.join(sequence)
+
     module, colon, name = check.partition(":")
     if colon and module.replace(".", "").isidentifier() and name.isidentifier():
         try:
             function = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise InputError(f"--valid: wanted a function, got {check}: {error}") from error
-        return lambda sequence: bool(function(sequence))
+
+        def call(sequence: Any) -> bool:
+            given = joined(sequence, join)
+            try:
+                return bool(function(given))
+            except TypeError as error:
+                wanted = f"--valid: wanted a function of {type(given).__name__}"
+                raise InputError(f"{wanted} (see --join), got {check}: {line_of(error)}") from error
+
+        return call
     words = shlex.split(check)
 
     def run_command(sequence: Any) -> bool:
-        text = sequence if isinstance(sequence, str) else " ".join(sequence)
+        text = joined(sequence, " " if join is None else join)
         try:
             done = subprocess.run(words, input=text, text=True, capture_output=True, check=False)
         except OSError as error:

@@ -285,16 +285,3 @@ def reconstructed(model: TrainedModel, rows: Sequences, y: Integers, seed: int) 
         found = model.transfer(some, model.labels.names[k], strategy="greedy")
         num_right += sum(one == other for one, other in zip(some, found, strict=True))
     return num_right / len(chosen)
-
-
-def frechet_distance(written: Sequences, reference: Sequences) -> float:
-    """The Frechet ChemNet distance of SMILES (Preuer et al. 2018), by the package fcd_torch.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        from fcd_torch import FCD
-    except ImportError as error:
-        raise InputError(f"--fcd: wanted fcd_torch (pip install fcd_torch), got {error}") from error
-    return float(FCD(device="cpu", n_jobs=1)(reference, written))
