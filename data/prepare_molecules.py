@@ -3,7 +3,7 @@
     pip install rdkit && pip install --no-deps molsets==0.3.1
     python data/prepare_molecules.py --out data/molecules
 
-MOSES (Polykovskiy et al. 2020) has 1,584,662 training and 176,074 test molecules as SMILES. Only
+MOSES (Polykovskiy et al. 2020) has 1,584,663 training and 176,074 test molecules as SMILES. Only
 the package's files are read, none of its code is run, which needs old versions of its requirements;
 `--moses` names the folder of the files where the package is not installed.
 
@@ -35,7 +35,7 @@ from seqssvae import progress
 from seqssvae.cli.parser import Parser
 from seqssvae.compare.molecules import read_molecules, read_rdkit
 from seqssvae.errors import InputError
-from seqssvae.storage.files import parse_json, read_bytes, readable, to_json, write_lines
+from seqssvae.storage.files import parse_json, read_bytes, to_json, write_lines
 
 __all__ = [
     "PROPERTIES",
@@ -148,10 +148,8 @@ def prepare(arguments: Any) -> list[str]:
     labelled = np.random.default_rng([random, 1]).permutation(len(train))[:num_labelled].tolist()
     values = _values([train[row] for row in labelled], name)
     bounds = np.quantile(values, [1 / 3, 2 / 3]).tolist()
-    label = {
-        row: tercile_of(value, bounds) for row, value in zip(labelled, values, strict=True)
-    }
-    labels = {
+    label = {row: tercile_of(value, bounds) for row, value in zip(labelled, values, strict=True)}
+    labels: dict[str, list[str | None]] = {
         "train": [label.get(row) for row in range(len(train))],
         "test": [tercile_of(value, bounds) for value in _values(test, name)],
     }

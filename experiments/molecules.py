@@ -22,7 +22,6 @@ A line of JSON is printed, and appended to `--out`, for each run, and a table at
 packages are those of `data/prepare_molecules.py`, and fcd_torch.
 """
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -32,8 +31,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import seqssvae
-from data.prepare_molecules import (
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for data, whatever folder this runs in
+
+import seqssvae  # noqa: E402
+from data.prepare_molecules import (  # noqa: E402
     TERCILES,
     find_moses,
     property_of,
@@ -41,15 +42,19 @@ from data.prepare_molecules import (
     read_terciles,
     tercile_of,
 )
-from seqssvae import progress
-from seqssvae.cli.parser import Parser
-from seqssvae.cli.settings import add_decoding, decoding_options
-from seqssvae.compare.molecules import frechet_distance, read_molecules, read_rdkit
-from seqssvae.compare.score import read_labelled, write_like
-from seqssvae.data.readers import iterate_rows
-from seqssvae.errors import InputError
-from seqssvae.storage.files import readable, to_json
-from seqssvae.trained import TrainedModel
+from seqssvae import progress  # noqa: E402
+from seqssvae.cli.parser import Parser  # noqa: E402
+from seqssvae.cli.settings import add_decoding, decoding_options  # noqa: E402
+from seqssvae.compare.molecules import (  # noqa: E402
+    frechet_distance,
+    read_molecules,
+    read_rdkit,
+)
+from seqssvae.compare.score import read_labelled, write_like  # noqa: E402
+from seqssvae.data.readers import iterate_rows  # noqa: E402
+from seqssvae.errors import InputError  # noqa: E402
+from seqssvae.storage.files import readable, to_json  # noqa: E402
+from seqssvae.trained import TrainedModel  # noqa: E402
 
 UNIQUE = {"unique@1k": 1000, "unique@10k": 10_000}
 COLUMNS = (
@@ -150,13 +155,20 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
     """Lines of a table in Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"| --- |{' --: |' * (len(COLUMNS) - 1)}"]
     for record in records:
-        cells = []
-        for name in COLUMNS:
-            value = record.get(name)
-            shown = f"{value:.3f}" if isinstance(value, float) else f"{value:,}"  # type: ignore
-            cells.append("" if value is None else str(value) if name == "run" else shown)
+        cells = [_shown(record.get(name)) for name in COLUMNS]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.3f}"
+        case int():
+            return f"{value:,}"
+    return str(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

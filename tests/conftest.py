@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyro
 import pytest
@@ -12,6 +13,7 @@ import torch
 from seqssvae import devices
 from seqssvae.estimators.terms import fixed_noise
 from tests.support.fixtures import FixNoise
+from tests.support.molecules import importable, write_packages
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
@@ -44,3 +46,12 @@ def fix_noise() -> Iterator[FixNoise]:
     """Give z the noise `[S, Z]` until the test ends."""
     with contextlib.ExitStack() as stack:
         yield lambda noise: stack.enter_context(fixed_noise(noise))
+
+
+@pytest.fixture
+def molecule_packages(tmp_path: Path) -> Iterator[Path]:
+    """A folder with stand-ins for rdkit, fcd_torch and molsets, which are imported from it."""
+    folder = tmp_path / "packages"
+    write_packages(folder)
+    with importable(folder):
+        yield folder

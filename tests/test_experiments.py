@@ -272,6 +272,36 @@ def test_generated_sequences_are_timed(tmp_path: Path) -> None:
     assert rows[0][3] == "1.00 |" and all(float(row[3].rstrip(" |")) > 0 for row in rows)
 
 
+@pytest.mark.usefixtures("molecule_packages")
+def test_molecules_are_measured(tmp_path: Path) -> None:
+    """`molecules.py`: of the reference itself, and of a run with labels and one without."""
+    write_rows(
+        tmp_path / "rows.jsonl",
+        [
+            {"tokens": ["C"] * num + ["O"], "label": label}
+            for num, label in enumerate(("low", "middle", "high"), start=2)
+            for _ in range(10)
+        ],
+    )
+    (tmp_path / "terciles.json").write_text('{"property": "logp", "bounds": [1.5, 2.5]}')
+    for plain in (True, False):
+        settings = {"data.unlabelled_only": plain, "training.num_steps": 2}
+        fit(override(Config(), settings), tmp_path / "rows.jsonl", tmp_path / f"run-{plain}")
+    words = ("--reference", "rows.jsonl", "-n", 200, "--out", "found.jsonl", "--real")
+    shown = run_experiment("molecules.py", "run-True", "run-False", *words, folder=tmp_path)
+    lines = (tmp_path / "found.jsonl").read_text().splitlines()
+    assert shown.splitlines()[:3] == lines and len(shown.splitlines()) == 8
+    real, plain_run, labelled = map(json.loads, lines)
+    assert real["valid"] == real["in_tercile"] == real["middle"] == 1 and real["unique@1k"] == 0.1
+    # MOSES has two of the three; they have 4 symbols on average, those of its test set 29 / 8
+    assert real["novel"] == pytest.approx(1 / 3) and real["fcd"] == pytest.approx(4 - 29 / 8)
+    assert plain_run["rows_seen"] == 2 * 64 and labelled["rows_seen"] == 2 * 96
+    assert "in_tercile" not in plain_run and labelled["low"] + labelled["high"] > 0
+    for found in (plain_run, labelled):
+        assert 0 < found["valid"] < 1 and found["mutual_information"] >= 0
+        assert found["unique@1k"] == found["unique@10k"]
+
+
 def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     """`language_modelling.py` trains both, the language model without y and z."""
     write_words(tmp_path / "train.jsonl", 15)

@@ -34,7 +34,9 @@ def read_molecules(sequences: Sequences) -> list[Any]:
         InputError: RDKit is not installed.
     """
     read = read_rdkit().MolFromSmiles
-    found = (read("".join(one)) for one in progress.track(sequences, "molecules read", len(sequences)))
+    found = (
+        read("".join(one)) for one in progress.track(sequences, "molecules read", len(sequences))
+    )
     return [one if one is not None and one.GetNumAtoms() else None for one in found]
 
 

@@ -539,6 +539,25 @@ def test_score(run: Run, small_run: Small, tmp_path: Path) -> None:
         assert refused.status == 2 and message in refused.err and refused.err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("molecule_packages")
+def test_score_of_molecules(run: Run, tmp_path: Path) -> None:
+    """Tokens are joined to SMILES; a function of texts alone is refused in one line."""
+    rows = [{"tokens": ["C", "Cl", *"(NO)"[:n]], "label": None} for n in range(5)] * 4
+    write_rows(tmp_path / "rows.jsonl", rows)
+    train = ("train", "--data", tmp_path / "rows.jsonl", "--out", tmp_path / "run")
+    assert run(*train, "--unlabelled-only", "--num-steps", 2).status == 0
+    words = (
+        *("score", tmp_path / "run", "--reference", tmp_path / "rows.jsonl"),
+        *("--generated", tmp_path / "rows.jsonl", "--valid", "rdkit.Chem:MolFromSmiles"),
+    )
+    found = run(*words, "--join", "", "--fcd", "--json").json
+    assert found["valid"] == 0.4 and found["fcd"] == 0  # without a bracket, or with both
+    command = (*words[:-1], "grep -qx CCl", "--join", "")
+    assert run(*command, "--json").json["valid"] == 0.2
+    refused = run(*words)
+    assert refused.status == 2 and "wanted a function of list (see --join)" in refused.err
+
+
 def test_rewriting_takes_the_flags_of_generate(run: Run, small_run: Small) -> None:
     """And has their defaults in Python."""
     folder, model = small_run[0], load(small_run[0])

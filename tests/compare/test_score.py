@@ -1,14 +1,12 @@
 """Figures of sequences whose quality is known, and by hand."""
 
 import math
-import sys
-import types
 from typing import Any
 
 import numpy as np
 import pytest
 
-from seqssvae.compare.score import frechet_distance, reconstructed, score, write_like
+from seqssvae.compare.score import reconstructed, score, write_like
 from seqssvae.errors import InputError
 from seqssvae.trained import load
 from tests.support.fixtures import SmallRun
@@ -86,12 +84,3 @@ def test_labels_are_in_the_proportions_of_the_reference(small_run: SmallRun) -> 
     found = [model.transfer([row], "left", strategy="greedy")[0] == row for row in rows]
     of_rows = reconstructed(model, list(map(str, rows)), np.array([0, 0]), 0)
     assert of_rows == np.mean(found)
-
-
-def test_the_distance_of_molecules_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fcd_torch", None)
-    with pytest.raises(InputError, match="wanted fcd_torch"):
-        frechet_distance(["C"], ["C"])
-    fake = types.SimpleNamespace(FCD=lambda **_: lambda a, b: len(a) - len(b))
-    monkeypatch.setitem(sys.modules, "fcd_torch", fake)
-    assert frechet_distance(["C"], ["C", "CC"]) == 1.0
