@@ -14,7 +14,7 @@ from torch import Tensor
 from seqssvae import progress
 from seqssvae.data.vocabulary import BOS, EOS, PAD, UNK
 from seqssvae.errors import InputError
-from seqssvae.inference.writing.constraint import Limits, Pull
+from seqssvae.inference.writing.constraint import Limits
 from seqssvae.inference.writing.noise import Noise
 from seqssvae.nn.decoder import Decoder, DecoderState
 from seqssvae.nn.precision import evaluation_mode
@@ -86,7 +86,7 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
     prefix: Sequence[int] = (),
-    limits: Limits | Pull | None = None,
+    limits: Limits | None = None,
     generator: torch.Generator | None = None,
     streams: Sequence[int] | None = None,
     num_rows: int = NUM_ROWS,
@@ -239,7 +239,7 @@ def _extend_all(
     y: Tensor | None,
     max_length: int,
     prefix: Sequence[int],
-    limits: Limits | Pull | None,
+    limits: Limits | None,
     num_rows: int,
     choose: Callable[[Tensor, Tensor, int], Tensor],
     uniform: Callable[[Tensor, int], Tensor] | None = None,

@@ -14,14 +14,14 @@ from seqssvae import progress
 from seqssvae.data.batches import Batch, collate, evaluation_batches
 from seqssvae.data.encoded import EncodedRows
 from seqssvae.data.labels import Labels
-from seqssvae.data.vocabulary import Vocabulary
+from seqssvae.data.vocabulary import UNK, Vocabulary
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.decode import GENERATED
 from seqssvae.inference.latent import relative_z
-from seqssvae.inference.writing.constraint import Pull
+from seqssvae.inference.writing.edits import edit
 from seqssvae.inference.writing.noise import standard_normal
 from seqssvae.inference.writing.options import Decoding, check_weight
-from seqssvae.inference.writing.rerank import Like, choose_best, guided
+from seqssvae.inference.writing.rerank import Like, choose_best, guided, label_log_prob
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.precision import evaluation_mode
 
@@ -187,7 +187,8 @@ def transfer(
         for indices, batch in evaluation_batches(rows, batch_size, num_classes=model.num_classes):
             (loc, _), y = relative_z(model, batch), _likeliest(model, batch, among)
             like = Like.of_rows([rows.row(int(i)) for i in indices], keep)
-            for index, ids in zip(indices, _rewrite(model, loc, y, decoding, like), strict=True):
+            write = _edit if like.sources and decoding.strategy == "sample" else _rewrite
+            for index, ids in zip(indices, write(model, loc, y, decoding, like), strict=True):
                 written[int(index)] = ids
     return written
 
@@ -243,13 +244,36 @@ def _rewrite(
     streams = [first + number for first in like.streams for number in range(each)]
     classes = _classes(model, y, len(z) * each)
     z = model.z_prior.place(z.repeat_interleave(each, 0), classes)
+    paths = decoding.write(model, z, classes, streams)
     if each == 1:
-        return decoding.write(model, z, classes, streams)
-    pull = None
-    if like.sources:
-        pull = Pull(like.sources, each, limits=decoding.limits, num_before=len(decoding.prefix))
-    paths = decoding.write(model, z, classes, streams, pull)
+        return paths
     return choose_best(model, paths, z, classes, each, like, decoding.guidance)
+
+
+def _edit(
+    model: SSVAE, loc: Tensor, y: NDArray[np.int64], decoding: Decoding, like: Like
+) -> list[list[int]]:
+    """As `_rewrite`, by edits of the sources; of samples too, where q(y | x) stays below 1/2."""
+    classes, each = torch.from_numpy(y).to(loc.device), decoding.num_candidates
+    z = model.z_prior.place(loc, classes)
+
+    def search(starts: dict[int, list[list[int]]]) -> dict[int, list[int]]:
+        return edit(model, starts, z, classes, like, guidance=decoding.guidance, fits=decoding.fits)
+
+    known = ([id for id in source[:-1].tolist() if id != UNK] for source in like.sources)
+    found = search({row: [one] for row, one in enumerate(known) if decoding.fits(one)})
+    rows = list(found)
+    log_q = label_log_prob(model, list(found.values()), y[rows])
+    sure = [row for row, value in zip(rows, log_q, strict=True) if value > np.log(0.5)]
+    rows = sorted(set(range(len(y))) - set(sure))
+    streams = [like.streams[row] + number for row in rows for number in range(each)]
+    again = np.repeat(rows, each)
+    samples = decoding.write(model, z[again], classes[again], streams)
+    starts = {row: samples[i * each : (i + 1) * each] for i, row in enumerate(rows)}
+    for row, paths in starts.items():
+        paths += [found[row]] if row in found else []
+    found |= search(starts)
+    return [found[row] for row in range(len(y))]
 
 
 def _classes(

@@ -2,8 +2,7 @@
 
 A regular expression becomes an automaton over characters, and this one an automaton over symbols:
 characters, pieces of text, or tokens with spaces between them. A symbol after which no match can be
-finished within the lengths has probability 0, so that no path needs to be tried again. A source
-may pull: its symbols are likelier.
+finished within the lengths has probability 0, so that no path needs to be tried again.
 """
 
 import copy
@@ -25,7 +24,6 @@ from seqssvae.errors import InputError
 
 MAX_STATES = 10_000
 MAX_ENTRIES = 2**25  # of a table of states and symbols
-MOST_PULL = 4.0  # nats
 DEAD = 0  # the state that nothing leaves
 ONE_CHARACTER = (_constants.LITERAL, _constants.NOT_LITERAL, _constants.ANY, _constants.IN)
 REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
@@ -97,6 +95,13 @@ class Limits:
         self._accepts = torch.from_numpy(automaton.accepts)
         self._possible = torch.from_numpy(np.stack(possible))  # that a match can be finished
 
+    def fit(self, path: Sequence[int]) -> bool:
+        """Whether a whole path that begins with the prefix is such a sequence."""
+        state = self.start
+        for symbol in path[self.num_before :]:
+            state = int(self._after[state, symbol])
+        return len(path) >= self.min_length and bool(self._accepts[state])
+
     def states(self, rows: Tensor) -> Tensor:
         """The states of rows after the prefix, of the shape of `rows`."""
         self._after, self._accepts, self._possible = (
@@ -121,61 +126,6 @@ class Limits:
     def advance(self, states: Tensor, symbols: Tensor) -> Tensor:
         """The states `[...]` after one more symbol, `[...]`."""
         return self._after[states, symbols].long()
-
-
-class Pull:
-    """Candidates that keep more and more of a source: the logit of its next symbol is raised.
-
-    The source's place moves on with each symbol of the path: past the one that it has next, past
-    two if it is the second, past one if it is neither. The first candidate is not pulled, the last
-    one by MOST_PULL nats.
-
-    Args:
-        sources: Symbol ids of n sources, EOS included.
-        each: Candidates of a source, which follow each other, at least 2.
-        limits: Limits that are kept too.
-        num_before: Symbols of the prefix.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[NDArray[np.int32]],
-        each: int,
-        *,
-        limits: Limits | None = None,
-        num_before: int = 0,
-    ) -> None:
-        self._sources = torch.full((len(sources), 2 + max(map(len, sources))), EOS)
-        for row, source in enumerate(sources):
-            self._sources[row, : len(source)] = torch.from_numpy(source)
-        self._last = torch.tensor([len(source) - 1 for source in sources])
-        self._each, self._limits, self._num_before = each, limits, num_before
-
-    def states(self, rows: Tensor) -> Tensor:
-        """Number of each row's path, its place in the source, and the state of the limits."""
-        self._sources, self._last = self._sources.to(rows.device), self._last.to(rows.device)
-        place = self._last[rows // self._each].clamp(max=self._num_before)
-        of_limits = place if self._limits is None else self._limits.states(rows)
-        return torch.stack([rows, place, of_limits], -1)
-
-    def mask(self, scores: Tensor, states: Tensor, step: int) -> Tensor:
-        """Scores `[n, V]` of the next symbols, pulled and within the limits; as in `Limits`."""
-        row, place, of_limits = states.unbind(-1)
-        pull = (row % self._each).to(scores) * (MOST_PULL / (self._each - 1))
-        wanted = self._sources[row // self._each, place]
-        scores = scores.scatter_add(1, wanted.unsqueeze(1), pull.unsqueeze(1))
-        return scores if self._limits is None else self._limits.mask(scores, of_limits, step)
-
-    def advance(self, states: Tensor, symbols: Tensor) -> Tensor:
-        """The states `[n, 3]` after one more symbol, `[n]`."""
-        row, place, of_limits = states.unbind(-1)
-        source = row // self._each
-        is_second = self._sources[source, place + 1] == symbols
-        is_second &= self._sources[source, place] != symbols
-        place = torch.minimum(place + 1 + is_second.long(), self._last[source])
-        if self._limits is not None:
-            of_limits = self._limits.advance(of_limits, symbols)
-        return torch.stack([row, place, of_limits], -1)
 
 
 def compile_constraint(pattern: str, vocabulary: Vocabulary) -> Automaton:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from seqssvae.data.rows import MAX_SYMBOLS
-from seqssvae.data.vocabulary import Vocabulary
+from seqssvae.data.vocabulary import UNK, Vocabulary
 from seqssvae.errors import InputError, check_whole
 from seqssvae.inference.decode import beam, check_prefix, greedy, sample
-from seqssvae.inference.writing.constraint import Automaton, Limits, Pull, compile_constraint
+from seqssvae.inference.writing.constraint import Automaton, Limits, compile_constraint
 from seqssvae.model.ssvae import SSVAE
 
 MAX_WIDTH = 1_000_000  # of a beam
@@ -72,7 +72,8 @@ class Transfer(Options, total=False):
     """As `Options`, and how near rewritten sequences are to their source.
 
     Attributes:
-        keep: Weight of the share of the source's symbols that is kept; 0: nothing but z is.
+        keep: Weight of the share of the source's symbols that is kept, which is edited for as long
+            as the score rises; 0: nothing but z is kept.
     """
 
     keep: float
@@ -80,9 +81,10 @@ class Transfer(Options, total=False):
 
 RADIUS = 0.5
 GUIDANCE = 3.0
-KEEP = 4.0
+KEEP = 2.0
 WRITING: Options = {"guidance": GUIDANCE}
-REWRITING: Options = {**WRITING, "temperature": 0.8, "best_of": 32}  # the likeliest are loops
+# The likeliest are loops.
+REWRITING: Options = {"guidance": 2.0, "temperature": 0.8, "best_of": 32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,13 +145,19 @@ class Decoding:
         """Paths from which each sequence is chosen."""
         return self.best_of if self.strategy == "sample" else 1
 
+    def fits(self, path: Sequence[int]) -> bool:
+        """Whether a path, EOS after it, may be written."""
+        is_short, num = len(path) < self.max_length, len(self.prefix)
+        if not is_short or list(path[:num]) != list(self.prefix) or UNK in path:
+            return False
+        return self.limits is None or self.limits.fit(path)
+
     def write(
         self,
         model: SSVAE,
         z: Tensor,
         y: Tensor | None,
         streams: Sequence[int],
-        pull: Pull | None = None,
     ) -> list[list[int]]:
         """A path for each z `[N, Z]` and y, a sampled one by the noise of its stream."""
         lengths: dict[str, Any] = {"max_length": self.max_length, "prefix": self.prefix}
@@ -159,8 +167,6 @@ class Decoding:
         if self.strategy == "beam":
             found = beam(model.decoder, z, y, width=self.width, **lengths)
             return found.sequences
-        if pull is not None:
-            lengths["limits"] = pull
         return sample(
             model.decoder,
             z,

@@ -107,11 +107,7 @@ def choose_best(
     like: Like | None = None,
     guidance: float = 0.0,
 ) -> list[list[int]]:
-    """Of the candidates of each of n rows, which follow each other, the one with the highest score.
-
-    The score is log p(x | y, z) / T in nats per symbol, less |log(T / T')| with the length T' that
-    is wanted, plus guidance log q(y | x), plus `like.keep` times the `kept_share` of the source. A
-    loop, a path of far less variety than is wanted, is taken only where all are.
+    """Of the candidates of each of n rows, which follow each other, the one of highest `score`.
 
     Args:
         model: The model.
@@ -122,24 +118,61 @@ def choose_best(
         like: What is wanted; the medians of a row's candidates when None.
         guidance: Weight of log q(y | x); not of blended classes.
     """
-    lengths = np.array([len(path) + 1.0 for path in paths]).reshape(-1, each)
-    score = path_log_prob(model, paths, z, y).reshape(-1, each) / lengths
-    varied = np.array(list(map(variety, paths))).reshape(-1, each)
     if like is None:
-        like = Like(np.median(lengths, 1), np.median(varied, 1), ())
-    score -= abs(np.log(lengths / like.lengths[:, None]))
-    if guidance and y is not None and y.dim() == 1:
-        score += guidance * label_log_prob(model, paths, y.cpu().numpy()).reshape(-1, each)
-    for row, source in enumerate(like.sources):
-        kept = (kept_share(source[:-1].tolist(), paths[row * each + i]) for i in range(each))
-        score[row] += like.keep * np.fromiter(kept, float)
-    score[varied < LEAST_VARIETY * like.variety[:, None]] -= 1e6
+        of_each = (np.reshape(list(map(of, paths)), (-1, each)) for of in (_length, variety))
+        lengths, varied = (np.median(some, 1) for some in of_each)
+        like = Like(lengths, varied, streams=())
+    rows = np.arange(len(paths)) // each
+    scores = score(model, paths, z, y, like, rows, guidance).reshape(-1, each)
     chosen: list[list[int]] = []
-    for row, order in enumerate(np.argsort(-score, axis=1, kind="stable")):
+    for row, order in enumerate(np.argsort(-scores, axis=1, kind="stable")):
         candidates = [paths[row * each + number] for number in order]
         new = (path for path in candidates if not like.differ or path not in chosen)
         chosen.append(next(new, candidates[0]))
     return chosen
+
+
+def score(
+    model: SSVAE,
+    paths: Sequence[Sequence[int]],
+    z: Tensor,
+    y: Tensor | None,
+    like: Like,
+    rows: Integers,
+    guidance: float,
+) -> Floats:
+    """How good paths are, `[N]`.
+
+    log p(x | y, z) / T in nats per symbol, less |log(T / T')| with the length T' that is wanted,
+    plus guidance log q(y | x), plus `like.keep` times the `kept_share` of the source. A loop, a
+    path of far less variety than is wanted, is taken only where all are.
+
+    Args:
+        model: The model.
+        paths: Symbol ids, without EOS.
+        z: `[N, Z]`.
+        y: `[N]`, `[N, K]` or None.
+        like: What is wanted.
+        rows: For each path its row of `like`, `[N]`.
+        guidance: Weight of log q(y | x); not of blended classes.
+    """
+    lengths = np.array(list(map(_length, paths)), float)
+    scores: Floats = path_log_prob(model, paths, z, y) / lengths
+    scores -= abs(np.log(lengths / like.lengths[rows]))
+    if guidance and y is not None and y.dim() == 1:
+        scores += guidance * label_log_prob(model, paths, y.cpu().numpy())
+    if like.sources:
+        sources = [source[:-1].tolist() for source in like.sources]
+        shares = (kept_share(sources[row], one) for row, one in zip(rows, paths, strict=True))
+        scores += like.keep * np.fromiter(shares, float)
+    varied = np.array(list(map(variety, paths)))
+    scores[varied < LEAST_VARIETY * like.variety[rows]] -= 1e6
+    return scores
+
+
+def _length(path: Sequence[int]) -> int:
+    """Symbols of a path and its EOS."""
+    return len(path) + 1
 
 
 def variety(symbols: Sequence[int] | NDArray[np.integer]) -> float:

@@ -21,10 +21,8 @@ from seqssvae.data.vocabulary import (
 )
 from seqssvae.errors import InputError
 from seqssvae.inference.writing.constraint import (
-    MOST_PULL,
     Automaton,
     Limits,
-    Pull,
     compile_constraint,
 )
 
@@ -161,20 +159,3 @@ def test_what_nothing_fits_is_refused() -> None:
         with pytest.raises(InputError, match="got none that does"):
             ids = CHARACTERS.encode(prefix)
             Limits(automaton, min_length=least, max_length=most, prefix=ids)
-
-
-def test_a_pull_raises_the_next_symbol_of_the_source_and_its_place_moves_on() -> None:
-    pull = Pull([np.array([4, 5, 6, EOS], np.int32), np.array([6, EOS], np.int32)], 3)
-    states = pull.states(torch.tensor([1, 2, 5]))  # of the first source, and of the second
-    scores = torch.zeros(3, 7)
-
-    def pulled() -> list[tuple[int, float]]:
-        found = pull.mask(scores, states, 0)
-        return [(int(row.argmax()), float(row.sum())) for row in found]
-
-    assert pulled() == [(4, MOST_PULL / 2), (4, MOST_PULL), (6, MOST_PULL)]
-    states = pull.advance(states, torch.tensor([4, 5, 4]))  # as wanted, one left out, another one
-    assert [symbol for symbol, _ in pulled()] == [5, 6, EOS]
-    states = pull.advance(states, torch.tensor([6, 6, 6]))
-    assert [symbol for symbol, _ in pulled()] == [EOS, EOS, EOS]
-    assert not pull.mask(scores, pull.states(torch.tensor([0, 3, 0])), 0).any()
