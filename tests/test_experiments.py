@@ -302,6 +302,49 @@ def test_molecules_are_measured(tmp_path: Path) -> None:
         assert found["unique@1k"] == found["unique@10k"]
 
 
+SACREBLEU = """
+from types import SimpleNamespace
+def corpus_bleu(texts, references, tokenize, force):
+    right = [text in one for text, one in zip(texts, zip(*references, strict=True), strict=True)]
+    return SimpleNamespace(score=100 * sum(right) / len(right))
+"""
+
+
+def test_sentences_are_rewritten_beside_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`style_transfer.py`: a stand-in for BLEU is the share of texts that are a reference."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "sacrebleu.py").write_text(SACREBLEU)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    words = {"good": ("fine", "nice", "super"), "bad": ("awful", "poor", "grim")}
+    texts = [(f"{one} {thing}", y) for y in words for one in words[y] for thing in "abcdefgh"]
+    rows = [{"text": text, "label": label} for text, label in texts]
+    write_rows(tmp_path / "train.jsonl", rows)
+    write_rows(tmp_path / "test.jsonl", rows[2:])
+    (tmp_path / "transfer.jsonl").write_text(
+        "".join(
+            json.dumps({**row, "to": to, "references": references}) + "\n"
+            for row, to, references in (
+                (rows[0], "bad", ["Poor a", "grim a", "?"]),
+                (rows[1], "bad", ["Fine b", "poor b"]),
+            )
+        )
+    )
+    shown = run_experiment(
+        "style_transfer.py", ".", "--num-labels", 40, "--out", "written.jsonl",
+        "--training.num_steps", 5, folder=tmp_path,
+    )  # fmt: skip
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
+    assert [line[0] for line in lines[2:]] == ["the source", "a person", "40 labels"]
+    assert lines[2][1:3] == ["0.0", "50.0"] and lines[2][5] == "100.0"  # one is a reference
+    assert lines[3][1] == "50.0" and lines[3][2] == "0.0"  # "Fine b" is good
+    written = list(map(json.loads, (tmp_path / "written.jsonl").read_text().splitlines()))
+    assert [one["from"] for one in written] == ["fine a", "fine b"]
+    share = 100 * np.mean([one["text"].split()[0] in words["bad"] for one in written])
+    assert float(lines[4][1]) == share
+
+
 def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     """`language_modelling.py` trains both, the language model without y and z."""
     write_words(tmp_path / "train.jsonl", 15)
