@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", metavar="L", help="label of all (default: the most probable of A)"
     )
-    add_decoding(parser, guidance=2.0, temperature=0.8, best_of=32)
+    add_decoding(parser, temperature=0.8, best_of=32)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

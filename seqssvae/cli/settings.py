@@ -175,11 +175,7 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding(
-    parser: argparse.ArgumentParser,
-    *,
-    guidance: float = 3.0,
-    temperature: float = 1.0,
-    best_of: int = 1,
+    parser: argparse.ArgumentParser, *, temperature: float = 1.0, best_of: int = 1
 ) -> None:
     """Declare the flags of `seqssvae.inference.writing.options.Options`, with these defaults."""
     strategies, decoding = ("sample", "greedy", "beam"), parser.add_argument_group("decoding")
@@ -196,7 +192,7 @@ def add_decoding(
             "help": "keep the most probable, P in total",
         },
         "guidance": {
-            **{"type": float, "default": guidance, "metavar": "G"},
+            **{"type": float, "default": 3.0, "metavar": "G"},
             "help": "of a label: samples of p(x|y) q(y|x)^G, or best by it too; 0: of p(x|y)",
         },
         "best-of": _whole(best_of, "N", "samples of which the best one is kept"),

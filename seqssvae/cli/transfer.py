@@ -1,8 +1,8 @@
 """Rewrite texts under another label: the same z, another y. Tokens are separated by spaces.
 
-By default a text is edited symbol by symbol, for as long as the score rises: log p(x | y, z) per
-symbol, length, log q(y | x), and what it keeps of the text. With --keep 0 the score chooses among
-samples.
+By default the text, and samples for the label, are edited symbol by symbol for as long as the score
+rises: log p(x | y, z) per symbol, length, log q(y | x), and what is kept of the text. The best is
+written. With --keep 0 it is the best of the samples.
 """
 
 import argparse
@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to rewrite")
     parser.add_argument("--to", required=True, metavar="L", help="label to rewrite them under")
     weight = "weight of what is kept of the text; 0: nothing but z is"
-    parser.add_argument("--keep", type=float, default=2.0, metavar="K", help=weight)
-    add_decoding(parser, guidance=2.0, temperature=0.8, best_of=32)
+    parser.add_argument("--keep", type=float, default=3.0, metavar="K", help=weight)
+    add_decoding(parser, temperature=0.8, best_of=32)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

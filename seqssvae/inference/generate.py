@@ -21,7 +21,7 @@ from seqssvae.inference.latent import relative_z
 from seqssvae.inference.writing.edits import edit
 from seqssvae.inference.writing.noise import standard_normal
 from seqssvae.inference.writing.options import Decoding, check_weight
-from seqssvae.inference.writing.rerank import Like, choose_best, guided, label_log_prob
+from seqssvae.inference.writing.rerank import Like, choose_best, guided
 from seqssvae.model.ssvae import SSVAE
 from seqssvae.nn.precision import evaluation_mode
 
@@ -253,27 +253,21 @@ def _rewrite(
 def _edit(
     model: SSVAE, loc: Tensor, y: NDArray[np.int64], decoding: Decoding, like: Like
 ) -> list[list[int]]:
-    """As `_rewrite`, by edits of the sources; of samples too, where q(y | x) stays below 1/2."""
+    """As `_rewrite`, the best of what edits make of the sources and of the samples."""
     classes, each = torch.from_numpy(y).to(loc.device), decoding.num_candidates
-    z = model.z_prior.place(loc, classes)
-
-    def search(starts: dict[int, list[list[int]]]) -> dict[int, list[int]]:
-        return edit(model, starts, z, classes, like, guidance=decoding.guidance, fits=decoding.fits)
-
-    known = ([id for id in source[:-1].tolist() if id != UNK] for source in like.sources)
-    found = search({row: [one] for row, one in enumerate(known) if decoding.fits(one)})
-    rows = list(found)
-    log_q = label_log_prob(model, list(found.values()), y[rows])
-    sure = [row for row, value in zip(rows, log_q, strict=True) if value > np.log(0.5)]
-    rows = sorted(set(range(len(y))) - set(sure))
-    streams = [like.streams[row] + number for row in rows for number in range(each)]
-    again = np.repeat(rows, each)
-    samples = decoding.write(model, z[again], classes[again], streams)
-    starts = {row: samples[i * each : (i + 1) * each] for i, row in enumerate(rows)}
-    for row, paths in starts.items():
-        paths += [found[row]] if row in found else []
-    found |= search(starts)
-    return [found[row] for row in range(len(y))]
+    z, rows = model.z_prior.place(loc, classes), np.repeat(np.arange(len(y)), each)
+    streams = [first + number for first in like.streams for number in range(each)]
+    samples = decoding.write(model, z[rows], classes[rows], streams)
+    known = [[id for id in source[:-1].tolist() if id != UNK] for source in like.sources]
+    found = [
+        edit(model, starts, z, classes, like, guidance=decoding.guidance, fits=decoding.fits)
+        for starts in (
+            {row: [path] for row, path in enumerate(known) if decoding.fits(path)},
+            {row: samples[row * each : (row + 1) * each] for row in range(len(y))},
+        )
+    ]
+    every = ([one[row] for one in found if row in one] for row in range(len(y)))
+    return [max(some, key=lambda one: one[1])[0] for some in every]
 
 
 def _classes(

@@ -39,8 +39,8 @@ def edit(
     *,
     guidance: float,
     fits: Callable[[Path], bool],
-) -> dict[int, list[int]]:
-    """The path with the highest score that is found, for some of n rows.
+) -> dict[int, tuple[list[int], float]]:
+    """The path with the highest score that is found, and its score, for some of n rows.
 
     A round edits the best paths of each row, and a row ends with one that finds none better.
 
@@ -76,7 +76,7 @@ def edit(
         tried = zip(rows, edits(model, paths, z[rows], y[rows]), strict=True)
         add((row, path) for row, some in tried for path in some if fits(path))
         rising = {row: best(row) for row, paths in rising.items() if best(row)[0] != paths[0]}
-    return {row: list(best(row)[0]) for row in starts}
+    return {row: (list(best(row)[0]), scores[row][best(row)[0]]) for row in starts}
 
 
 def edits(model: SSVAE, paths: Sequence[Path], z: Tensor, y: Tensor) -> list[list[Path]]:

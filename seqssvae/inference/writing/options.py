@@ -72,8 +72,8 @@ class Transfer(Options, total=False):
     """As `Options`, and how near rewritten sequences are to their source.
 
     Attributes:
-        keep: Weight of the share of the source's symbols that is kept, which is edited for as long
-            as the score rises; 0: nothing but z is kept.
+        keep: Weight of the share of the source's symbols that is kept, in the score by which
+            sequences are edited and the best is chosen; 0: nothing is edited, nothing but z kept.
     """
 
     keep: float
@@ -81,10 +81,9 @@ class Transfer(Options, total=False):
 
 RADIUS = 0.5
 GUIDANCE = 3.0
-KEEP = 2.0
+KEEP = 3.0
 WRITING: Options = {"guidance": GUIDANCE}
-# The likeliest are loops.
-REWRITING: Options = {"guidance": 2.0, "temperature": 0.8, "best_of": 32}
+REWRITING: Options = {**WRITING, "temperature": 0.8, "best_of": 32}  # the likeliest are loops
 
 
 @dataclasses.dataclass(frozen=True)

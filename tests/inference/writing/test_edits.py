@@ -74,10 +74,10 @@ def test_a_wide_search_finds_the_best_of_all_paths(monkeypatch: pytest.MonkeyPat
         starts = {row: [PATHS[row]] for row in (0, 2)}
         found = edit(model, starts, z, y, like, guidance=guidance, fits=lambda path: len(path) < 4)
         assert list(found) == [0, 2]
-        for row, path in found.items():
+        for row, (path, value) in found.items():
             of_row = np.full(len(every), row)
             scores = score(model, every, z[of_row], y[of_row], like, of_row, guidance)
-            assert tuple(path) == every[int(scores.argmax())]
+            assert tuple(path) == every[int(scores.argmax())] and value == scores.max()
 
 
 def test_nothing_but_what_fits_is_written_and_the_start_may_stay() -> None:
@@ -86,5 +86,5 @@ def test_nothing_but_what_fits_is_written_and_the_start_may_stay() -> None:
     options = {"guidance": 1.0}
     for fits, wanted in ((lambda path: False, [4, 5]), (lambda path: path == (4,), [4])):
         found = edit(model, {0: [(4, 5)]}, z, y, like, fits=fits, **options)
-        assert found[0] in ([4, 5], wanted)
+        assert found[0][0] in ([4, 5], wanted)
     assert edit(model, {}, z, y, like, fits=lambda path: True, guidance=1.0) == {}
