@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to rewrite")
     parser.add_argument("--to", required=True, metavar="L", help="label to rewrite them under")
     weight = "weight of what is kept of the text; 0: nothing but z is"
-    parser.add_argument("--keep", type=float, default=3.0, metavar="K", help=weight)
+    parser.add_argument("--keep", type=float, default=2.0, metavar="K", help=weight)
     add_decoding(parser, temperature=0.8, best_of=32)
 
 

@@ -81,7 +81,7 @@ class Transfer(Options, total=False):
 
 RADIUS = 0.5
 GUIDANCE = 3.0
-KEEP = 3.0
+KEEP = 2.0
 WRITING: Options = {"guidance": GUIDANCE}
 REWRITING: Options = {**WRITING, "temperature": 0.8, "best_of": 32}  # the likeliest are loops
 

@@ -143,8 +143,7 @@ def score(
 ) -> Floats:
     """How good paths are, `[N]`.
 
-    log p(x | y, z) / T in nats per symbol, less |log(T / T')| with the length T' that is wanted,
-    plus guidance log q(y | x), plus `like.keep` times the `kept_share` of the source. A loop, a
+    log p(x | y, z) / min(T, T') in nats, less |log(T / T')|, with the length T' that is wanted, plus guidance log q(y | x), plus `like.keep` times the `kept_share` of the source. A loop, a
     path of far less variety than is wanted, is taken only where all are.
 
     Args:
@@ -157,8 +156,9 @@ def score(
         guidance: Weight of log q(y | x); not of blended classes.
     """
     lengths = np.array(list(map(_length, paths)), float)
-    scores: Floats = path_log_prob(model, paths, z, y) / lengths
-    scores -= abs(np.log(lengths / like.lengths[rows]))
+    wanted = like.lengths[rows]
+    scores: Floats = path_log_prob(model, paths, z, y) / np.minimum(lengths, wanted)
+    scores -= abs(np.log(lengths / wanted))
     if guidance and y is not None and y.dim() == 1:
         scores += guidance * label_log_prob(model, paths, y.cpu().numpy())
     if like.sources:

@@ -41,7 +41,7 @@ def test_the_best_has_the_highest_score(length: int) -> None:
     like = Like(np.array([float(length)]), np.array([0.0]), ())
     log_prob = path_log_prob(model, PATHS, z, y)
     scores = [
-        value / (len(path) + 1) - abs(math.log((len(path) + 1) / length))
+        value / min(len(path) + 1, length) - abs(math.log((len(path) + 1) / length))
         for path, value in zip(PATHS, log_prob, strict=True)
     ]
     best = PATHS[int(np.argmax(scores))]
