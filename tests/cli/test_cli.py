@@ -853,10 +853,9 @@ def test_rows_are_suggested_labelled_and_learned(
         assert [row.label for row in rows] == [None] * 9
         refused = run(*words)
         assert refused.status == 2 and "wanted a new file, got one that exists" in refused.err
-    done = write_rows(
-        tmp_path / "done.jsonl", [{"text": row.sequence, "label": "a"} for row in rows]
-    )
-    others = run(*words[:4], done, "-n", 60, "--out", tmp_path / "others.csv")
+    labelled = [{"text": row.sequence, "label": "a"} for row in rows]
+    more = write_rows(tmp_path / "done.jsonl", labelled)
+    others = run(*words[:4], more, "-n", 60, "--out", tmp_path / "others.csv")
     assert " of 51 rows without a label" in others.out  # a row that has its label elsewhere is done
     assert not {row.sequence for row in rows} & {
         row.sequence for row in iterate_rows(tmp_path / "others.csv", ColumnChoice())

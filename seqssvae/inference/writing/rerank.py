@@ -143,7 +143,8 @@ def score(
 ) -> Floats:
     """How good paths are, `[N]`.
 
-    log p(x | y, z) / min(T, T') in nats, less |log(T / T')|, with the length T' that is wanted, plus guidance log q(y | x), plus `like.keep` times the `kept_share` of the source. A loop, a
+    log p(x | y, z) / min(T, T') in nats, less |log(T / T')|, with the length T' that is wanted,
+    plus guidance log q(y | x), plus `like.keep` times the `kept_share` of the source. A loop, a
     path of far less variety than is wanted, is taken only where all are.
 
     Args:
