@@ -171,7 +171,7 @@ def transfer(
         rows: The rows; their own labels are not read.
         decoding: How they are written.
         to: The new class, or several, of which a row gets its likeliest by q(y | x).
-        keep: See `Transfer`; of sampled sequences, where there are several to choose from.
+        keep: See `Transfer`; a greedy path and one of a beam are not edited.
         batch_size: Rows that are encoded at once.
 
     Returns:

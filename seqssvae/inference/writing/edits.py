@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqssvae import progress
 from seqssvae.data.vocabulary import BOS, EOS, NUM_SPECIAL
 from seqssvae.inference.decode import NUM_LOGITS, NUM_ROWS
 from seqssvae.inference.writing.rerank import Like, score
@@ -68,7 +69,7 @@ def edit(
 
     add((row, tuple(path)) for row, some in starts.items() for path in some)
     rising = {row: best(row) for row in starts}
-    for _ in range(MAX_ROUNDS):
+    for _ in progress.track(range(MAX_ROUNDS), "rounds of edits", MAX_ROUNDS):
         if not rising:
             break
         rows = [row for row, paths in rising.items() for _ in paths]
