@@ -209,15 +209,21 @@ def measure_new(
 
 
 def print_table(records: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> None:
-    """Means over the draws of each set and budget, and of all of them."""
+    """Means over the draws of each set and budget, and of all of them, with standard errors."""
     print(f"| set | labels | draws | {' | '.join(COLUMNS.values())} |")
     print(f"| --- | {' | '.join(['--:'] * (2 + len(COLUMNS)))} |")
     keys = list(dict.fromkeys((cell.name, cell.num_labels) for cell in cells))
     for key in [*keys, ("mean", "")]:
         own = [one for one in records if key in ((one["name"], one["num_labels"]), ("mean", ""))]
         values = ([one[column] for one in own if column in one] for column in COLUMNS)
-        means = (f"{np.mean(of_column):.3f}" if of_column else "" for of_column in values)
-        print(f"| {key[0]} | {key[1]} | {len(own)} | {' | '.join(means)} |")
+        print(f"| {key[0]} | {key[1]} | {len(own)} | {' | '.join(map(mean_of, values))} |")
+
+
+def mean_of(values: Sequence[float]) -> str:
+    """A mean with its standard error, nothing for no values."""
+    if len(values) < 2:
+        return "".join(f"{value:.3f}" for value in values)
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.3f}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

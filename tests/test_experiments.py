@@ -249,12 +249,14 @@ def test_answers_are_measured(tmp_path: Path) -> None:
         assert record["size"] == record["regression_size"] == 3.0
         assert record["regression_accuracy"] > 0.9 and 0 <= record["calibration"] <= 1
         assert all(0 <= record[name] <= 1 for name in ("new_by_p", "new_by_label", "new_by_forest"))
-    mean = sum(record["new_by_p"] for record in records) / 2
-    starts = ("words | 30 | 2 | 1.000 | 3.000", "pair | 20 | 2 | 1.000 | 2.000", "mean |  | 4 |")
+    a, b = (record["new_by_p"] for record in records)
+    mean = f" | {(a + b) / 2:.3f} ± {abs(a - b) / 2:.3f} | "  # its standard error of two draws
+    full = "2 | 1.000 ± 0.000"
+    starts = (f"words | 30 | {full} | 3.000", f"pair | 20 | {full} | 2.000", "mean |  | 4 |")
     for row, start in zip(shown.splitlines()[2:5], starts, strict=True):
         assert row.startswith(f"| {start}")
         assert row.endswith(" |  |  |  |") == start.startswith("pair")
-        assert (f" | {mean:.3f} | " in row) != start.startswith("pair")
+        assert (mean in row) != start.startswith("pair")
     assert run_experiment("answers.py", *words, folder=tmp_path) == shown
     assert (tmp_path / "found" / "words.jsonl").read_text().splitlines() == lines
 

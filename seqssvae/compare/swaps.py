@@ -12,7 +12,6 @@ from seqssvae.data.corpus import Files
 from seqssvae.data.encode import encode_corpus
 from seqssvae.data.sources import read_corpus_like
 from seqssvae.errors import InputError
-from seqssvae.inference.decode import GENERATED
 from seqssvae.inference.writing.rerank import kept_share
 from seqssvae.overrides import override
 from seqssvae.storage.vectors import with_vectors
@@ -60,7 +59,7 @@ def measure_swaps(
     originals, own = [sequences[row] for row in chosen], y[chosen]
     new = (own + random.integers(1, len(names), len(own))) % len(names)
     rewritten: list[Any] = [None] * len(own)
-    with progress.task(GENERATED, len(own)):
+    with progress.task("rows rewritten", len(own)) as task:
         for label in np.unique(new):
             rows = np.flatnonzero(new == label)
             some: Any = [originals[row] for row in rows]
@@ -69,6 +68,7 @@ def measure_swaps(
             texts = model.transfer(some, to=names[label])
             for row, text in zip(rows, texts, strict=True):
                 rewritten[row] = text
+            task.advance(len(rows))
     others = [*rewritten[1:], *rewritten[:1]]
     return {
         "num_swaps": len(own),
