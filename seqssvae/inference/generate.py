@@ -255,9 +255,10 @@ def _edit(
 ) -> list[list[int]]:
     """As `_rewrite`, the best of what edits make of the sources and of the samples."""
     classes, each = torch.from_numpy(y).to(loc.device), decoding.num_candidates
-    z, rows = model.z_prior.place(loc, classes), np.repeat(np.arange(len(y)), each)
+    z = model.z_prior.place(loc, classes)
     streams = [first + number for first in like.streams for number in range(each)]
-    samples = decoding.write(model, z[rows], classes[rows], streams)
+    of_each = z.repeat_interleave(each, 0), classes.repeat_interleave(each)
+    samples = decoding.write(model, *of_each, streams)
     known = [[id for id in source[:-1].tolist() if id != UNK] for source in like.sources]
     found = [
         edit(model, starts, z, classes, like, guidance=decoding.guidance, fits=decoding.fits)

@@ -60,7 +60,7 @@ def edit(
         new = [(row, path) for row, path in dict.fromkeys(new) if path not in scores[row]]
         if new:
             rows, paths = np.array([row for row, _ in new]), [path for _, path in new]
-            found = score(model, paths, z[rows], y[rows], like, rows, guidance)
+            found = score(model, paths, *_select(rows, z, y), like, rows, guidance)
             for (row, path), value in zip(new, found.tolist(), strict=True):
                 scores[row][path] = value
 
@@ -74,7 +74,7 @@ def edit(
             break
         rows = [row for row, paths in rising.items() for _ in paths]
         paths = [path for paths in rising.values() for path in paths]
-        tried = zip(rows, edits(model, paths, z[rows], y[rows]), strict=True)
+        tried = zip(rows, edits(model, paths, *_select(rows, z, y)), strict=True)
         add((row, path) for row, some in tried for path in some if fits(path))
         rising = {row: best(row) for row, paths in rising.items() if best(row)[0] != paths[0]}
     return {row: (list(best(row)[0]), scores[row][best(row)[0]]) for row in starts}
@@ -97,7 +97,7 @@ def edits(model: SSVAE, paths: Sequence[Path], z: Tensor, y: Tensor) -> list[lis
     found: list[list[Path]] = [[] for _ in paths]
     for first in range(0, len(paths), size):
         part = order[first : first + size]
-        tables = _gains(model, [paths[number] for number in part], z[part], y[part])
+        tables = _gains(model, [paths[number] for number in part], *_select(part, z, y))
         for number, gains, symbols in zip(part, *tables, strict=True):
             path, num_symbols = paths[number], symbols.shape[1]
             likely = np.argsort(-gains, axis=None, kind="stable")[:NUM_EDITS]
@@ -109,6 +109,12 @@ def edits(model: SSVAE, paths: Sequence[Path], z: Tensor, y: Tensor) -> list[lis
                 is_insertion = num_symbols <= kind < 2 * num_symbols
                 found[number].append((*path[:place], *put, *path[place + 1 - is_insertion :]))
     return found
+
+
+def _select(rows: Sequence[int] | Integers, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """z and y of some rows."""
+    index = torch.tensor(rows, device=z.device)
+    return z[index], y[index]
 
 
 def _gains(model: SSVAE, paths: Sequence[Path], z: Tensor, y: Tensor) -> tuple[Floats, Integers]:
