@@ -16,9 +16,9 @@ Of `-n` molecules of each run, in the proportions of the reference's labels, as 
 * `in_tercile`: share whose property is in the tercile that was asked for, and those of each label.
 
 `rows_seen` counts rows of a run's training steps, a row again in each epoch, without those of the
-run that it started from. Active units, mutual
-information of z, NLL and accuracy are those of `seqssvae evaluate`, over `--likelihood-rows` of the
-reference. With `--real`, the first line is of the reference itself: what a perfect model has.
+run that it started from. Active units, mutual information of z, NLL and accuracy are those of
+`seqssvae evaluate`, over `--likelihood-rows` of the reference. With `--real`, the first line is of
+the reference itself: what a perfect model has.
 A line of JSON is printed, and appended to `--out`, for each run, and a table at the end. The
 packages are those of `data/prepare_molecules.py`, and fcd_torch.
 """

@@ -236,15 +236,11 @@ def interpolate(
 
 
 def _rewrite(
-    model: SSVAE, z: Tensor, y: NDArray[np.int64] | None, decoding: Decoding, like: Like
+    model: SSVAE, loc: Tensor, y: NDArray[np.int64] | None, decoding: Decoding, like: Like
 ) -> list[list[int]]:
     """A sequence for each z of `relative_z` and y `[n]`, its samples by streams from its own on."""
+    paths, z, classes = _write_all(model, loc, y, decoding, like)
     each = decoding.num_candidates
-    y = None if y is None else y.repeat(each)
-    streams = [first + number for first in like.streams for number in range(each)]
-    classes = _classes(model, y, len(z) * each)
-    z = model.z_prior.place(z.repeat_interleave(each, 0), classes)
-    paths = decoding.write(model, z, classes, streams)
     if each == 1:
         return paths
     return choose_best(model, paths, z, classes, each, like, decoding.guidance)
@@ -254,11 +250,10 @@ def _edit(
     model: SSVAE, loc: Tensor, y: NDArray[np.int64], decoding: Decoding, like: Like
 ) -> list[list[int]]:
     """As `_rewrite`, the best of what edits make of the sources and of the samples."""
-    classes, each = torch.from_numpy(y).to(loc.device), decoding.num_candidates
-    z = model.z_prior.place(loc, classes)
-    streams = [first + number for first in like.streams for number in range(each)]
-    of_each = z.repeat_interleave(each, 0), classes.repeat_interleave(each)
-    samples = decoding.write(model, *of_each, streams)
+    samples, z, classes = _write_all(model, loc, y, decoding, like)
+    assert classes is not None  # y is given
+    each = decoding.num_candidates
+    z, classes = z[::each], classes[::each]
     known = [[id for id in source[:-1].tolist() if id != UNK] for source in like.sources]
     found = [
         edit(model, starts, z, classes, like, guidance=decoding.guidance, fits=decoding.fits)
@@ -269,6 +264,17 @@ def _edit(
     ]
     every = ([one[row] for one in found if row in one] for row in range(len(y)))
     return [max(some, key=lambda one: one[1])[0] for some in every]
+
+
+def _write_all(
+    model: SSVAE, loc: Tensor, y: NDArray[np.int64] | None, decoding: Decoding, like: Like
+) -> tuple[list[list[int]], Tensor, Tensor | None]:
+    """All candidates of each row of `_rewrite`, which follow each other, their z and classes."""
+    each = decoding.num_candidates
+    streams = [first + number for first in like.streams for number in range(each)]
+    classes = _classes(model, None if y is None else y.repeat(each), len(loc) * each)
+    z = model.z_prior.place(loc.repeat_interleave(each, 0), classes)
+    return decoding.write(model, z, classes, streams), z, classes
 
 
 def _classes(

@@ -76,8 +76,10 @@ def edit(
         paths = [path for paths in rising.values() for path in paths]
         tried = zip(rows, edits(model, paths, *_select(rows, z, y)), strict=True)
         add((row, path) for row, some in tried for path in some if fits(path))
-        rising = {row: best(row) for row, paths in rising.items() if best(row)[0] != paths[0]}
-    return {row: (list(best(row)[0]), scores[row][best(row)[0]]) for row in starts}
+        found = {row: best(row) for row in rising}
+        rising = {row: paths for row, paths in found.items() if paths[0] != rising[row][0]}
+    first = {row: best(row)[0] for row in starts}
+    return {row: (list(path), scores[row][path]) for row, path in first.items()}
 
 
 def edits(model: SSVAE, paths: Sequence[Path], z: Tensor, y: Tensor) -> list[list[Path]]:
