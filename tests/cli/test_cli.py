@@ -202,7 +202,7 @@ def test_kept_tokens_of_a_csv_file_are_read_as_tokens_again(run: Run, tmp_path: 
         ("encode {run} --data {data} --out {out}/a.csv", ["40 rows encoded"]),
         ("generate {run} --label left -n 5", ["5 sequences generated"]),
         ("generate {run} --label left -n 5 --strategy beam", ["5 sequences generated"]),
-        ("evaluate {run} --data {data} --judge {data}", ["40 of 40 sequences generated"]),
+        ("evaluate {run} --data {data} --judge {data}", ["40 of 40 rows rewritten"]),
         (
             "train --data {data} --test {data} --out {out}/run",
             [
