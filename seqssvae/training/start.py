@@ -36,8 +36,15 @@ FREE = ("dropout", "word_dropout", "encoder_word_dropout", "softmax_memory", "pr
 
 
 def start_settings(config: Config) -> Config:
-    """The settings of a run, for a training that starts from it: its decoder reads z already."""
-    changes = {"objective.recurrent_first": 0.0, "objective.kl_schedule": "constant"}
+    """The settings of a run, for a training that starts from it.
+
+    Its decoder reads z already, and its number of labels was one of its own rows.
+    """
+    changes: dict[str, Any] = {
+        "objective.recurrent_first": 0.0,
+        "objective.kl_schedule": "constant",
+    }
+    changes |= dict.fromkeys(("data.labels_per_class", "data.num_labels"))
     return override(config, {**changes, "data.unlabelled_only": False})  # new rows may have labels
 
 

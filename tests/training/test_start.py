@@ -83,6 +83,15 @@ def test_a_number_of_labels_is_one_of_given_rows(small_run: SmallRun, tmp_path: 
     assert np.bincount(prepared.labelled.y).tolist() == [REPLAYED, REPLAYED, 4]
 
 
+def test_the_number_of_labels_of_the_run_is_not_one_of_new_rows(small_run: SmallRun) -> None:
+    start = StartingRun.load(small_run[0])
+    limited = override(start.contents.config, {"data.labels_per_class": 1})
+    start = dataclasses.replace(start, contents=dataclasses.replace(start.contents, config=limited))
+    for budget, wanted in (({}, None), ({"data.num_labels": 9}, 9)):
+        data = start.adapt(SHORT | budget).data
+        assert data.labels_per_class is None and data.num_labels == wanted
+
+
 def test_pictures_show_held_out_rows_of_the_data(
     grown: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
