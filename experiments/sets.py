@@ -68,22 +68,18 @@ def find_file(folder: Path, part: str) -> Path:
 def summarise(
     data_set: DataSet, records: Sequence[dict[str, Any]], arms: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """For each budget, in per cent, the mean of the SS-VAE, its parts and each kind's best arm."""
+    """For each budget, in per cent, the mean of the SS-VAE, its parts and each kind's best arm.
+
+    With these `calibration_error`, the expected one of the SS-VAE, from 0 to 1.
+    """
     rows = []
     for budget in data_set.budgets:
-        means = {
-            arm: 100
-            * float(
-                np.mean(
-                    [
-                        record[data_set.metric]
-                        for record in records
-                        if (record["arm"], record["num_labels"]) == (arm, budget)
-                    ]
-                )
-            )
-            for arm in arms
-        }
+
+        def mean(arm: str, metric: str, budget: int = budget) -> float:
+            of_arm = [one for one in records if (one["arm"], one["num_labels"]) == (arm, budget)]
+            return float(np.mean([one[metric] for one in of_arm]))
+
+        means = {arm: 100 * mean(arm, data_set.metric) for arm in arms}
         row: dict[str, Any] = {"set": data_set.name, "labels": budget, "ours": means[OURS]}
         for kind, names in KINDS.items():
             own = [arm for arm in arms if arm in names]
@@ -93,6 +89,7 @@ def summarise(
         known = [row[f"{kind}_points"] for kind in KINDS if row[kind]]
         row["difference"] = means[OURS] - max(known) if known else None
         row |= {part: means.get(part) for part in PARTS}
+        row["calibration_error"] = mean(OURS, "calibration_error")
         row["gain"] = means[OURS] - means["teacher"] if "teacher" in means else None
         rows.append(row)
     return rows
@@ -102,15 +99,16 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Print a table, and in how many cells the SS-VAE is ahead and behind."""
     print(
         "| set | labels | best cheap arm | | best arm of the same encoder | | M2 | teacher "
-        "| SS-VAE | ahead | over the teacher |"
+        "| SS-VAE | ahead | over the teacher | calibration error |"
     )
-    print("| --- | --: | --- | --: | --- | --: | --: | --: | --: | --: | --: |")
+    print("| --- | --: | --- | --: | --- | --: | --: | --: | --: | --: | --: | --: |")
     for row in rows:
         cells = [row["set"], str(row["labels"])]
         for kind in KINDS:
             cells += [row[kind] or "", _points(row[f"{kind}_points"])]
         cells += [_points(row[name]) for name in (*PARTS, "ours")]
         cells += [_points(row[name], "+.1f") for name in ("difference", "gain")]
+        cells.append(f"{row['calibration_error']:.3f}")
         print(f"| {' | '.join(cells)} |")
     differences = [row["difference"] for row in rows if row["difference"] is not None]
     if differences:
@@ -123,6 +121,8 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     gains = [row["gain"] for row in rows if row["gain"] is not None]
     if gains:
         print(f"over the teacher: {np.mean(gains):+.1f} in the mean, at least {min(gains):+.1f}")
+    mean = np.mean([row["calibration_error"] for row in rows])
+    print(f"expected calibration error of the SS-VAE: {mean:.3f} in the mean")
 
 
 def _points(points: float | None, form: str = ".1f") -> str:

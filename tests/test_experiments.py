@@ -190,13 +190,17 @@ def test_arms_are_compared_over_sets(tmp_path: Path) -> None:
     assert cells[2][2] == (
         f"{cheap} | {points[cheap]:.1f} | supervised | {points['supervised']:.1f} |  | "
         f"{points['teacher']:.1f} | {ours:.1f} | {ours - best:+.1f} | "
-        f"{ours - points['teacher']:+.1f}"
+        f"{ours - points['teacher']:+.1f} | {records['ssvae']['calibration_error']:.3f}"
     )
-    differences, gains = ([float(cell[2].split(" | ")[at]) for cell in cells] for at in (-2, -1))
+    differences, gains, errors = (
+        [float(cell[2].split(" | ")[at]) for cell in cells] for at in (-3, -2, -1)
+    )
     ahead, behind = sum(d >= 2 for d in differences), sum(d < -1 for d in differences)
     assert f"in {ahead}, more than 1 behind the best in {behind}" in shown
     mean, least = re.findall(r"teacher: (.*) in the mean, at least (.*)", shown)[0]
     assert abs(float(mean) - sum(gains) / 3) < 0.11 and float(least) == min(gains)
+    (mean,) = re.findall(r"error of the SS-VAE: (.*) in the mean", shown)
+    assert abs(float(mean) - sum(errors) / 3) < 0.0011
     assert run_experiment("sets.py", *words, folder=tmp_path) == shown
     assert (tmp_path / "found" / "second.jsonl").read_text().splitlines() == lines
 
@@ -348,19 +352,29 @@ def test_sentences_are_rewritten_beside_people(
 
 
 def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
-    """`language_modelling.py` trains both, the language model without y and z."""
-    write_words(tmp_path / "train.jsonl", 15)
-    write_words(tmp_path / "test.jsonl", 15)
-    shown = run_experiment(
-        "language_modelling.py", "--data", "train.jsonl", "--test", "test.jsonl",
-        "--num-labels", 15, "--samples", 4, *QUICK, folder=tmp_path,
+    """`language_modelling.py` trains three models by rows, each on the same ones; none twice."""
+    for part in ("train", "test"):
+        (tmp_path / "words").mkdir(exist_ok=True)
+        write_words(tmp_path / "words" / f"{part}.jsonl", 15)
+    call = (
+        "language_modelling.py", ".", "words=12,0", "--rows", 30, 1000, "--samples", 4,
+        "--out", "out", *QUICK,
     )  # fmt: skip
-    rows = re.findall(r"^\| (VAE|language model) \| (.*) \|$", shown, re.MULTILINE)
-    vae, plain = ([float(cell) for cell in cells.split(" | ")] for _, cells in rows)
-    assert plain[2:4] == [0, 0] and vae[2] > 0
-    assert all(10 < nll < 25 for nll in (vae[0], plain[0]))  # five symbols and EOS of about 16
-    (difference,) = map(float, re.findall(r"language model: ([+-][\d.]+) ", shown))
-    assert abs(difference - (vae[0] - plain[0])) < 0.011
+    shown = run_experiment(*call, folder=tmp_path)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()[2:]]
+    names = ["VAE", "VAE without n-grams", "language model"]
+    assert [line[:3] for line in lines] == [
+        ["words", rows, name] for rows in ("30", "45") for _ in (12, 0) for name in names
+    ]
+    for line in lines:
+        kl, active, nll = float(line[6]), int(line[8]), float(line[3])
+        assert 5 < nll < 40  # hardly trained: five symbols and EOS of about 16
+        assert kl == active == 0 if line[2] == "language model" else kl > 0
+    for vae, _, plain in (lines[i : i + 3] for i in range(0, len(lines), 3)):
+        gain = float(vae[5].split()[0])
+        assert abs(gain - 100 * (float(vae[3]) / float(plain[3]) - 1)) < 0.15
+    assert len((tmp_path / "out" / "words.jsonl").read_text().splitlines()) == len(lines)
+    assert run_experiment(*call, folder=tmp_path) == shown  # from the results
 
 
 def test_decoders_of_as_many_weights_are_compared(tmp_path: Path) -> None:
