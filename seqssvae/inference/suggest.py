@@ -1,11 +1,11 @@
 """Which rows to label next: those that the model doubts, each of another kind, none an outlier.
 
-A row's doubt is the entropy of the mean of q(y | x), p(y | x) and the n-gram part of q: their own
-doubts and their disagreement (Jensen-Shannon divergence). Rows are clustered by z and by that mean,
-weighted by doubt (CLUE, Prabhu et al. 2021, Active domain adaptation via clustering
-uncertainty-weighted embeddings). Of the half of each cluster's weight that is nearest to its centre
-the row with the greatest doubt is chosen, so that many rows like it learn from its label. Rows
-whose p(x) is among the lowest are left out.
+A row's doubt is how little its two likeliest labels differ (Joshi et al. 2009, Multi-class active
+learning for image classification), by the probabilities of `classify`, in which q(y | x) and
+p(y | x) both take part: where they disagree, neither label wins. Some times as many rows as wanted
+are the most doubted ones. They are clustered by z, q(y | x), p(y | x) and the n-gram part of q, and
+the middle row of each cluster is chosen (Citovsky et al. 2021, Batch active learning at scale).
+Rows whose p(x) is among the lowest are left out.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr, log_softmax
+from scipy.special import log_softmax
 from sklearn.cluster import KMeans
 from sklearn.metrics import cohen_kappa_score
 
@@ -27,7 +27,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 MAX_ROWS = 10_000  # that are looked at; of more, a random part
-TINY = 1e-12  # a weight
+DOUBTED = 3  # times as many rows as are chosen
 OUTLIERS = 0.05  # share of the rows with the lowest p(x) per symbol
 
 
@@ -37,7 +37,7 @@ class Suggestions:
 
     Attributes:
         seen: Numbers of the rows that were looked at, ascending, `[n]`.
-        doubt: Their doubt in nats, `[n]`.
+        doubt: Their doubt, `[n]`: 1 if two labels are the likeliest, 0 if one is certain.
         probabilities: Probabilities of their labels, `[n, K]`.
         chosen: Which of these n are chosen, the one with the greatest doubt first.
     """
@@ -77,16 +77,15 @@ def suggest(
     tables = label_tables(model, some)
     a, b = mode_powers(mode, weights)
     probabilities = np.exp(log_softmax(a * tables.log_q + b * tables.log_posterior, axis=1))
-    members = [np.exp(table) for table in tables[:3] if table is not None]
-    mean = np.mean(members, axis=0)
-    doubt = entr(mean).sum(1)
-    density = tables.log_prob
+    second, likeliest = np.sort(np.insert(probabilities, 0, 0.0, axis=1), axis=1)[:, -2:].T
+    doubt = 1.0 - (likeliest - second)
+    mean = np.mean([np.exp(table) for table in tables[:3] if table is not None], axis=0)
     z = encode_table(model, some)["loc"]
     points = np.hstack([z / z.std(0).clip(min=1e-6), np.sqrt(mean) * np.sqrt(max(z.shape[1], 1))])
     first = np.unique([some.row(row).tobytes() for row in range(len(some))], return_index=True)[1]
-    usual = first[density[first] >= np.quantile(density, OUTLIERS)]
-    chosen = spread(points[usual], doubt[usual], num, seed=seed)
-    chosen = usual[chosen]
+    usual = first[tables.log_prob[first] >= np.quantile(tables.log_prob, OUTLIERS)]
+    doubted = usual[np.argsort(-doubt[usual], kind="stable")][: DOUBTED * num]
+    chosen = doubted[spread(points[doubted], num, seed=seed)]
     chosen = chosen[np.argsort(-doubt[chosen], kind="stable")]
     return Suggestions(drawn, doubt, probabilities, chosen)
 
@@ -97,26 +96,18 @@ def agreement(first: Sequence[str], second: Sequence[str]) -> float:
     return 1.0 if pair[0] == pair[1] else float(cohen_kappa_score(*pair))
 
 
-def spread(points: Float64, weights: Float64, num: int, *, seed: int = 0) -> Int64:
-    """One row of each weighted cluster: near to its centre, and of a great weight.
+def spread(points: Float64, num: int, *, seed: int = 0) -> Int64:
+    """Of each of some clusters the row that is nearest to its centre.
 
     Args:
         points: `[n, D]`.
-        weights: `[n]`, at least 0.
-        num: Number of clusters.
+        num: Number of clusters; fewer if there are fewer different points.
         seed: Seed of the first centres.
     """
-    points, first, group = np.unique(points, axis=0, return_index=True, return_inverse=True)
-    if len(points) <= num:
-        return np.asarray(first)
-    sums = np.bincount(group.ravel(), weights) + TINY  # equal rows are one
-    means = KMeans(num, n_init=1, random_state=seed).fit(points, sample_weight=sums)
-    distance = means.transform(points).min(1)  # [n]
-    chosen = []
-    for cluster in np.unique(means.labels_):
-        own = np.flatnonzero(means.labels_ == cluster)
-        own = own[distance[own].argsort(kind="stable")]
-        sum_within = sums[own].cumsum()
-        near = own[: 1 + int(np.searchsorted(sum_within, sum_within[-1] / 2))]
-        chosen.append(near[weights[first[near]].argmax()])
-    return np.asarray(first[chosen])
+    points, first = np.unique(points, axis=0, return_index=True)
+    if len(points) > num:
+        clusters = KMeans(num, n_init=1, random_state=seed)
+        distances = clusters.fit_transform(points)
+        is_own = clusters.labels_[:, None] == np.arange(num)
+        first = first[np.where(is_own, distances, np.inf).argmin(0)]
+    return np.asarray(first)

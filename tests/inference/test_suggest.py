@@ -6,6 +6,7 @@ import pytest
 from seqssvae.data.vocabulary import EOS
 from seqssvae.inference import suggest as module
 from seqssvae.inference.novelty import log_prob_per_symbol
+from seqssvae.inference.predict import classify_table
 from seqssvae.inference.suggest import agreement, spread, suggest
 from tests.support.factories import make_model
 from tests.support.rows import make_rows
@@ -43,16 +44,31 @@ def test_of_many_rows_a_random_part_is_looked_at(monkeypatch: pytest.MonkeyPatch
     assert len(set(found.seen.tolist())) == len(found.probabilities) == len(found.doubt) == 30
 
 
-def test_each_cluster_of_doubted_rows_gives_its_middle() -> None:
-    """Two clusters have weight, a third has none."""
+def test_chosen_are_among_the_most_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doubt is 1 minus the difference of the two likeliest labels, as `classify` has them."""
+    model, rows = make_model(3), make_rows(random_rows())
+    found = suggest(model, rows, 5, **OPTIONS)  # type: ignore[arg-type]
+    table = classify_table(model, rows, **OPTIONS)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found.probabilities, table, atol=1e-6)
+    for doubt, probabilities in zip(found.doubt, table.tolist(), strict=True):
+        *_, second, likeliest = sorted(probabilities)
+        assert abs(doubt - (1 - likeliest + second)) < 1e-6
+    monkeypatch.setattr(module, "OUTLIERS", 0.0)
+    monkeypatch.setattr(module, "DOUBTED", 1)  # then no other row is doubted more
+    found = suggest(model, rows, 5, **OPTIONS)  # type: ignore[arg-type]
+    texts = {rows.row(row).tobytes(): doubt for row, doubt in enumerate(found.doubt)}
+    np.testing.assert_allclose(found.doubt[found.chosen], sorted(texts.values())[:-6:-1], atol=1e-6)
+
+
+def test_each_cluster_gives_its_middle() -> None:
     random = np.random.default_rng(0)
     points = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], 20, axis=0)
     points += 0.1 * random.standard_normal(points.shape)
-    points[[7, 27, 3, 23]] = [[0.0, 0.0], [9.0, 0.0], [2.0, 0.0], [7.0, 0.0]]
-    weights = np.repeat([1.0, 1.0, 0.0], 20)
-    weights[[7, 27, 3, 23]] = 1.2, 1.2, 1.5, 1.5  # at the edge a greater doubt does not count
-    assert sorted(spread(points, weights, 2).tolist()) == [7, 27]
-    assert sorted(spread(points[:1].repeat(5, 0), np.ones(5), 3).tolist()) == [0]  # equal rows
+    chosen = sorted(spread(points, 3).tolist())
+    middles = points.reshape(3, 20, 2).mean(1, keepdims=True)
+    distances = np.linalg.norm(points.reshape(3, 20, 2) - middles, axis=-1)
+    assert chosen == [20 * i + row for i, row in enumerate(distances.argmin(1).tolist())]
+    assert spread(points[:1].repeat(5, 0), 3).tolist() == [0]  # equal rows
 
 
 def test_agreement_is_kappa() -> None:
