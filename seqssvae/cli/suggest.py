@@ -16,6 +16,7 @@ from seqssvae.errors import InputError, check_whole
 from seqssvae.storage.records import FILE, in_cells, kind_of, to_parquet, to_text
 
 ENOUGH = 0.99  # kappa of two runs, from which on labels change little
+FEW = 20  # held-out labels; by fewer, probabilities are hardly calibrated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +78,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     _write(arguments.out, records)
     label = ", ".join(labels)
     print(f"{len(records)} of {len(rows)} rows without a label: {arguments.out}, column {label}")
-    print(f"expected accuracy on rows without a label: {found.expected_accuracy:.3f}")
+    num_held_out = len(model.held_out.y) if model.has_sets else 0
+    note = f" (likely too high: {num_held_out} labels were held out)" if num_held_out < FEW else ""
+    print(f"expected accuracy on rows without a label: {found.expected_accuracy:.3f}{note}")
     if arguments.before is not None:
         says = "more labels change little: stop" if result["is_enough"] else "go on"
         print(f"agreement with {arguments.before}: kappa {result['kappa']:.3f}; {says}")

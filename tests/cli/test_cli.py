@@ -857,6 +857,7 @@ def test_rows_are_suggested_labelled_and_learned(
     more = write_rows(tmp_path / "done.jsonl", labelled)
     others = run(*words[:4], more, "-n", 60, "--out", tmp_path / "others.csv")
     assert " of 51 rows without a label" in others.out  # a row that has its label elsewhere is done
+    assert "(likely too high: 8 labels were held out)" in others.out
     assert not {row.sequence for row in rows} & {
         row.sequence for row in iterate_rows(tmp_path / "others.csv", ColumnChoice())
     }
