@@ -1,5 +1,6 @@
 """Every experiment, small."""
 
+import functools
 import itertools
 import json
 import re
@@ -356,11 +357,11 @@ def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / "words").mkdir(exist_ok=True)
         write_words(tmp_path / "words" / f"{part}.jsonl", 15)
-    call = (
-        "language_modelling.py", ".", "words=12,0", "--rows", 30, 1000, "--samples", 4,
-        "--out", "out", *QUICK,
-    )  # fmt: skip
-    shown = run_experiment(*call, folder=tmp_path)
+    flags = ["--rows", 30, 1000, "--samples", 4, "--out", "out", *QUICK]
+    call = functools.partial(
+        run_experiment, "language_modelling.py", ".", "words=12,0", *flags, folder=tmp_path
+    )
+    shown = call()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()[2:]]
     names = ["VAE", "VAE without n-grams", "language model"]
     assert [line[:3] for line in lines] == [
@@ -374,7 +375,7 @@ def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
         gain = float(vae[5].split()[0])
         assert abs(gain - 100 * (float(vae[3]) / float(plain[3]) - 1)) < 0.15
     assert len((tmp_path / "out" / "words.jsonl").read_text().splitlines()) == len(lines)
-    assert run_experiment(*call, folder=tmp_path) == shown  # from the results
+    assert call() == shown  # from the results
 
 
 def test_decoders_of_as_many_weights_are_compared(tmp_path: Path) -> None:
