@@ -3,7 +3,8 @@
 Rows with a label are left out, and rows that are equal to one. The file can be read as data once
 labels are written into it, beside the old rows or with `train --from RUN`. With --before, a run
 trained with fewer labels, the command says whether more labels still change much: whether both give
-the rows the same labels (Cohen's kappa of 0.99; Bloodgood and Vijay-Shanker 2009).
+the rows the same labels (Cohen's kappa of 0.99; Bloodgood and Vijay-Shanker 2009). Such rows are
+not better than random ones on all data: see the documentation.
 """
 
 import argparse
