@@ -369,7 +369,8 @@ def test_the_vae_is_compared_with_a_language_model(tmp_path: Path) -> None:
     ]
     for line in lines:
         kl, active, nll = float(line[6]), int(line[8]), float(line[3])
-        assert 5 < nll < 40  # hardly trained: five symbols and EOS of about 16
+        assert nll > 10
+        assert nll < 25 or line[2] != "VAE"  # five symbols and EOS of about 16
         assert kl == active == 0 if line[2] == "language model" else kl > 0
     for vae, _, plain in (lines[i : i + 3] for i in range(0, len(lines), 3)):
         gain = float(vae[5].split()[0])

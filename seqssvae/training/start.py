@@ -40,12 +40,14 @@ def start_settings(config: Config) -> Config:
 
     Its decoder reads z already, and its number of labels was one of its own rows.
     """
-    changes: dict[str, Any] = {
+    changes = {
         "objective.recurrent_first": 0.0,
         "objective.kl_schedule": "constant",
+        "data.labels_per_class": None,
+        "data.num_labels": None,
+        "data.unlabelled_only": False,  # new rows may have labels
     }
-    changes |= dict.fromkeys(("data.labels_per_class", "data.num_labels"))
-    return override(config, {**changes, "data.unlabelled_only": False})  # new rows may have labels
+    return override(config, changes)
 
 
 @dataclasses.dataclass(frozen=True)
