@@ -1,19 +1,18 @@
 """A logarithmic opinion pool of classifiers, fitted to their scores of held-out labelled rows.
 
 Each classifier's scores are divided by a temperature; the pool is a weighted mean of log
-posteriors, its weights chosen by greedy ensemble selection (Caruana et al. 2004) on bootstrap
-samples of the labelled rows. The mean is calibrated by a temperature and a bias, before the shares
-of the classes are estimated from unlabelled rows (Alexandari et al. 2020).
+posteriors, with the weights of greatest likelihood under a prior that prefers equal ones. The mean
+is calibrated by a temperature and a bias, before the shares of the classes are estimated from
+unlabelled rows (Alexandari et al. 2020).
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from seqssvae.teacher.logistic import soft_cross_entropy
 
@@ -23,8 +22,8 @@ Int64 = NDArray[np.int64]
 FEW_LABELS, FOLDS_OF_FEW, FOLDS = 150, 6, 3
 TEMPERATURES = np.exp(np.linspace(-1.5, 5, 40))
 TEMPERATURE_DEVIATION = 1.0  # standard deviation of log temperatures around the usual ones
-NUM_SAMPLES, NUM_PICKS = 15, 8  # bootstrap samples, and classifiers picked on each
-MIN_WEIGHT = 0.02  # classifiers with less are dropped
+WEIGHT_PRIOR = 3.0  # rows that the prior of the weights is worth
+LEAST_SHARE = 0.2  # classifiers with less than this part of an equal weight are dropped
 BIAS_DEVIATION = 0.5  # standard deviation of the bias
 PRIOR_WEIGHT = 1.0  # of the labelled rows' class shares, beside the unlabelled rows' 1
 PRIOR_STEPS = 30
@@ -85,7 +84,6 @@ def fit_pool(
     *,
     usual_temperatures: Float64,
     log_priors: Float64,
-    seed: int,
     allowed: NDArray[np.bool_] | None = None,
     temperatures: Float64 | None = None,
 ) -> Pool:
@@ -96,7 +94,6 @@ def fit_pool(
         y: Classes of the rows, `[n]`; with n = 0 all classifiers get the same weight.
         usual_temperatures: Prior means of the temperatures, `[J]`.
         log_priors: Added to the scores after the division by the temperature, `[J, K]`.
-        seed: Seed of the bootstrap samples.
         allowed: Classifiers that may get a weight, `[J]`; all when None.
         temperatures: Those of another pool of the same scores, `[J]`, or None.
     """
@@ -112,7 +109,7 @@ def fit_pool(
         scores[allowed] / temperatures[allowed, None, None] + log_priors[allowed, None], axis=-1
     )
     weights = np.zeros(num_classifiers)
-    weights[allowed] = _choose_weights(log_posteriors, y, np.random.default_rng(seed))
+    weights[allowed] = _choose_weights(log_posteriors, y)
     mean = np.tensordot(weights[allowed], log_posteriors, 1)
     sharpness = _choose_temperature(mean, np.zeros(mean.shape[1]), 1.0, y)
     bias = _choose_bias(mean / sharpness, y)
@@ -159,27 +156,27 @@ def _choose_bias(logits: Float64, y: Int64) -> Float64:
     return result
 
 
-def _choose_weights(log_posteriors: Float64, y: Int64, random: np.random.Generator) -> Float64:
-    """Weights `[J]`: how often greedy selection on bootstrap samples of n rows picks each."""
-    num_classifiers, num_rows, _ = log_posteriors.shape
-    picks = np.zeros(num_classifiers)
+def _choose_weights(log_posteriors: Float64, y: Int64) -> Float64:
+    """Weights `[J]`, sum 1, with the greatest posterior density, from log posteriors `[J, n, K]`.
 
-    @functools.cache  # samples often agree in what they pick
-    def log_probs_with_each(picked: tuple[int, ...]) -> Float64:
-        """log p(y) of each row, `[J, n]`, by the mean of those picked and of each classifier."""
-        total = log_posteriors[list(picked)].sum(0)
-        means = ((total + of_one) / (len(picked) + 1) for of_one in log_posteriors)
-        return np.stack([_log_probs(mean, y) for mean in means])
+    Their prior is a Dirichlet distribution around equal weights; small ones are 0.
+    """
+    num_classifiers, num_rows, num_classes = log_posteriors.shape
+    one_hot, ones = np.eye(num_classes)[y], np.ones(num_rows)
 
-    for _ in range(NUM_SAMPLES):
-        times = np.bincount(random.integers(0, num_rows, num_rows), minlength=num_rows)
-        picked: tuple[int, ...] = ()
-        for _ in range(NUM_PICKS):
-            best = int(np.argmax(log_probs_with_each(picked) @ times))
-            picked = tuple(sorted((*picked, best)))
-            picks[best] += 1
-    weights: Float64 = picks / picks.sum()
-    weights[weights < MIN_WEIGHT] = 0
+    def loss(logits: Float64) -> tuple[float, Float64]:
+        weights = softmax(logits)
+        mean = np.tensordot(weights, log_posteriors, 1)
+        nats, residuals = soft_cross_entropy(mean, one_hot, ones)
+        slopes = np.tensordot(log_posteriors, residuals, 2)
+        gradient = weights * (slopes - weights @ slopes)
+        gradient += WEIGHT_PRIOR * (weights - 1 / num_classifiers)
+        return nats - WEIGHT_PRIOR * float(log_softmax(logits).mean()), gradient
+
+    weights: Float64 = softmax(
+        minimize(loss, np.zeros(num_classifiers), jac=True, method="L-BFGS-B").x
+    )
+    weights[weights < LEAST_SHARE / num_classifiers] = 0
     weights /= weights.sum()
     return weights
 

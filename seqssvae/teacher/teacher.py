@@ -151,8 +151,7 @@ def fit_teacher(
         candidates: Possible classes of other rows that have a set of them.
         evidence: e(y) of rows without one label, `[N, K]`, see `partial`; None for 1.
         vectors: Gives the vectors of some rows, as `EncodedRows.vectors`.
-        seed: Seed of the choice of rows and of the pool's bootstrap samples. The same seed and
-            rows give the same teacher.
+        seed: Seed of the choice of rows. The same seed and rows give the same teacher.
         limits: Bounds on what is read.
         max_seconds: Time after which no further classifier is cross-validated, or fitted where no
             row can be held out; those with the least work come first, and one always is.
@@ -171,9 +170,7 @@ def fit_teacher(
     allowed = of_sets[np.ix_(rows, seen)]
     known = np.concatenate([np.eye(len(seen), dtype=np.bool_)[classes], allowed[len(chosen) :]])
     hashes = hash_sequences(sequences[row] for row in rows)
-    choice = _choose_pool(
-        features, classes, known, hashes, seed=seed, limits=limits, max_seconds=max_seconds
-    )
+    choice = _choose_pool(features, classes, known, hashes, limits=limits, max_seconds=max_seconds)
     logits = np.pad(choice.held_out, [(0, num_kept - len(chosen)), (0, 0)])
     scored = np.flatnonzero(np.isnan(logits[:, 0]) | (np.arange(num_kept) >= len(chosen)))
     choice, fitted = _fit_members(choice, features, known, scored, max_seconds)
@@ -263,7 +260,6 @@ def _choose_pool(
     evidence: Known,
     hashes: NDArray[np.uint64],
     *,
-    seed: int,
     limits: Limits,
     max_seconds: float | None,
 ) -> _Choice:
@@ -274,7 +270,6 @@ def _choose_pool(
         y: Classes of the first n, below K, `[n]`.
         evidence: What is known of the classes, `[N, K]`; see `partial`.
         hashes: Checksums of the rows' sequences, `[N]`; equal rows are held out together.
-        seed: Seed of the bootstrap samples.
         limits: Bounds on what is read.
         max_seconds: See `fit_teacher`.
     """
@@ -298,7 +293,6 @@ def _choose_pool(
         y[is_held_out],
         usual_temperatures=np.array([classifier.usual_temperature for classifier in classifiers]),
         log_priors=np.where(has_prior[:, None], 0, np.log(prior)),
-        seed=seed,
     )
     without = np.array([not classifier.unlabelled_weight for classifier in classifiers])
     pools = [fit()]
