@@ -124,3 +124,14 @@ def check_below(name: str, ids: Tensor, size: int, *, least: int = 0) -> None:
         if low < least or high >= size:
             got = low if low < least else high
             raise ValueError(f"{name}: wanted {least} to {size - 1}, got {got}")
+
+
+def count_equal(keys: Tensor, mask: Tensor) -> Tensor:
+    """Of each key, how many keys are equal to it and in the mask, `[S]`."""
+    keys, order = keys.sort()
+    is_new = torch.ones_like(keys)
+    is_new[1:] = keys[1:] != keys[:-1]
+    group = is_new.cumsum(0) - 1  # in place of `unique`, which fetches its number of keys
+    counts = torch.zeros(len(keys), device=keys.device)
+    counts.index_add_(0, group, mask[order].to(counts))
+    return torch.empty_like(counts).index_copy_(0, order, counts[group])

@@ -2,13 +2,16 @@
 
 The probability of symbol v after the k - 1 symbols c, among rows of class y:
 
-    p_k(v | c, y) = (n(c v, y) + a_k (q_k(v | c) + p_{k-1}(v | c', y)) / 2) / (n(c, y) + a_k)
-    q_k(v | c)    = (n(c v) + a_k q_{k-1}(v | c')) / (n(c) + a_k)
+    p_k(v | c, y) = (n(c v, y) + a_k r_k(v | c, y)) / (n(c, y) + a_k)
+    r_k(v | c, y) = s_k q_k(v | c) + (1 - s_k) p_{k-1}(v | c', y)
+    q_k(v | c)    = (n(c v) + b_k q_{k-1}(v | c')) / (n(c) + b_k)
 
-with counts n(., y) of the class and n(.) of all rows, n(c, y) = sum_v n(c v, y), and c' the context
-without its first symbol. p_0 = q_0 is uniform over the symbols other than PAD and BOS, so each p_k
-sums to 1 over v. In contexts, a BOS precedes the row. One more model has the position in the row,
-up to 63, as context in place of symbols, and p_1 and q_1 below it.
+with counts n(., y) of the class and n(.) of all rows, n(c, y) = sum_v n(c v, y), c' the context
+without its first symbol, and learned pseudo-counts a_k and b_k and shares s_k: what follows a
+context in the rows of other classes says little of languages, and much of topics. p_0 = q_0 is
+uniform over the symbols other than PAD and BOS, so each p_k sums to 1 over v. In contexts, a BOS
+precedes the row. One more model has the position in the row, up to 63, as context in place of
+symbols, and p_1 and q_1 below it.
 
 With several columns of labels, a class is a combination y that few rows may have. Between q_k and
 p_k is then m_k, with the place of q_k in p_k and, among the rows that have a label of y in at least
@@ -19,6 +22,7 @@ Counts are data and no parameters: they are set by `assign`. A row that was coun
 likelihood, its own counts left out (`counted`), so that rows of training are as likely as new ones.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -26,9 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from seqssvae.data.vocabulary import BOS, PAD
-from seqssvae.shapes import label_index, of_classes
+from seqssvae.shapes import count_equal, label_index, of_classes
 
-PSEUDO_COUNTS = (1.0, 4.0)  # a_1, and a_k of the others
+PSEUDO_COUNTS = (1.0, 4.0)  # a_1 and b_1, and those of other k, before training
+START_SHARE = 0.2  # s_k before training
+SPEED = 10.0  # of their logarithms and logits, which the learning rate of weights would hardly move
 LAST_POSITION = 63  # this position and all later ones are one context
 MAX_NGRAMS = 2**19  # of one table
 
@@ -83,12 +89,16 @@ class NGramLM(nn.Module):
         order: Size of the longest n-grams, context included, at least 1.
         num_features: Size of the decoder's states.
         label_sizes: As of `LabelTable`.
+
+    Attributes:
+        backoff: Parameters of s_k, a_k and b_k, `[3, D]`; 0 for a half and for `PSEUDO_COUNTS`.
     """
 
     index: Tensor | None
     keys: Tensor
     counts: Tensor
     sizes: Tensor
+    usual: Tensor
 
     def __init__(
         self,
@@ -106,11 +116,22 @@ class NGramLM(nn.Module):
         self.num_classes = max(num_classes, 1)
         self.num_tables = order + 1
         self.gate = nn.Linear(num_features, 1 + self.num_tables)
+        first, others = PSEUDO_COUNTS
+        usual = torch.tensor([first] + [others] * order)
+        self.register_buffer("usual", usual, persistent=False)
+        self.backoff = nn.Parameter(torch.zeros(3, self.num_tables))
+        with torch.no_grad():
+            self.backoff[0] = math.log(START_SHARE / (1 - START_SHARE)) / SPEED
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("counts", torch.zeros(0, self.num_classes))
         self.register_buffer("sizes", torch.zeros(self.num_tables, dtype=torch.int64))
         self._tables: list[Table] | None = None
         self.contexts = self._first = self._starts = self.keys
+
+    def strengths(self) -> tuple[Tensor, Tensor]:
+        """s_k of every table, `[D]`, and b_k and a_k, `[2, D]`."""
+        shares, pseudo_counts = self.backoff.split([1, 2])
+        return (SPEED * shares[0]).sigmoid(), self.usual * (SPEED * pseudo_counts).exp()
 
     def assign(self, keys: Sequence[Tensor], counts: Tensor) -> None:
         """Set the n-grams and their counts.
@@ -164,6 +185,7 @@ class NGramLM(nn.Module):
     ) -> None:
         """Take the number of n-grams from the state, which is not trusted."""
         self._tables = None
+        state.setdefault(f"{prefix}backoff", torch.zeros_like(self.backoff))  # of earlier versions
         for name in ("keys", "counts"):
             value, own = state.get(prefix + name), getattr(self, name)
             if value is not None and value.dim() and value.shape[1:] == own.shape[1:]:
@@ -232,14 +254,16 @@ class NGramLM(nn.Module):
             block = torch.arange(2 * len(tables), device=row.device).view(2, -1, 1) * len(counted)
             # a number, from -1 on, is below the limit less 1
             keys = (block + row) * (len(self.keys) + LAST_POSITION + 2) + numbers
-            equal = _count_equal(keys.flatten(), (numbers[0] >= 0).repeat(2, 1).flatten())
+            equal = count_equal(keys.flatten(), (numbers[0] >= 0).repeat(2, 1).flatten())
             own = equal.view(*keys.shape, 1) * counted.to(self.counts)[row]  # [2, D, S, K]
             n, total = (n - own[0]).clamp(min=0), (total - own[1]).clamp(min=0)  # rounding
         levels = list(zip(self.levels(n), self.levels(total), strict=True))
+        strengths = self.strengths()
         found = [[self.uniform(symbol).unsqueeze(-1)] * len(levels)]
         for number in range(len(tables)):
             of_table = [(one[number], of_context[number]) for one, of_context in levels]
-            found.append(self._interpolate(number, of_table, found))
+            below = found[number if number < self.order else 1]
+            found.append(_interpolate(number, strengths, of_table, below))
         return torch.stack([ps[-1] for ps in found[1:]], 1)
 
     def levels(self, counts: Tensor) -> list[Tensor]:
@@ -299,7 +323,7 @@ class NGramLM(nn.Module):
         y = contexts.new_zeros(len(contexts)) if y is None else y
         symbols = torch.arange(self.vocabulary_size, device=contexts.device)
         uniform = self.uniform(symbols).expand(len(contexts), -1)  # [N, V]
-        found = [[uniform] * (2 if self.index is None else 3)]
+        found, strengths = [[uniform] * (2 if self.index is None else 3)], self.strengths()
         tables = zip(self.tables(), contexts.unbind(1), strict=True)
         for number, (table, context) in enumerate(tables):
             known = context.clamp(min=0)
@@ -314,24 +338,9 @@ class NGramLM(nn.Module):
                 (torch.zeros_like(uniform).index_put(where, n), total.unsqueeze(1))
                 for n, total in zip(of_rows, of_contexts, strict=True)
             ]
-            found.append(self._interpolate(number, of_table, found))
+            below = found[number if number < self.order else 1]
+            found.append(_interpolate(number, strengths, of_table, below))
         return torch.stack([ps[-1] for ps in found[1:]], 1)
-
-    def _interpolate(
-        self,
-        number: int,
-        levels: Sequence[tuple[Tensor, Tensor]],
-        shorter: Sequence[Sequence[Tensor]],
-    ) -> list[Tensor]:
-        """q to p of a table, from n(c v) and n(c) of all rows to a class's, and from below."""
-        a, found = PSEUDO_COUNTS[min(number, 1)], list[Tensor]()
-        below = shorter[number if number < self.order else 1]
-        for (n, total), p in zip(levels, below, strict=True):
-            before = a * (found[-1] + p) / 2 if found else a * p
-            if len(found) > 1 and not number:  # of a combination: it may have no counts at all
-                before = a * found[-1]
-            found.append((n + before) / (total + a))
-        return found
 
     def mix(self, hidden: Tensor, probability: Tensor) -> Mixture:
         """The gate's mixture at M positions.
@@ -370,12 +379,18 @@ def rows_of(table: Tensor, index: Tensor) -> Tensor:
     return table[index.clamp(min=0)] * (index >= 0).unsqueeze(-1)
 
 
-def _count_equal(keys: Tensor, mask: Tensor) -> Tensor:
-    """Of each key, how many keys are equal to it and in the mask, `[S]`."""
-    keys, order = keys.sort()
-    is_new = torch.ones_like(keys)
-    is_new[1:] = keys[1:] != keys[:-1]
-    group = is_new.cumsum(0) - 1  # in place of `unique`, which fetches its number of keys
-    counts = torch.zeros(len(keys), device=keys.device)
-    counts.index_add_(0, group, mask[order].to(counts))
-    return torch.empty_like(counts).index_copy_(0, order, counts[group])
+def _interpolate(
+    number: int,
+    strengths: tuple[Tensor, Tensor],
+    levels: Sequence[tuple[Tensor, Tensor]],
+    below: Sequence[Tensor],
+) -> list[Tensor]:
+    """q to p of a table, from n(c v) and n(c) of all rows to a class's, and from the one below."""
+    share, pseudo_counts, found = strengths[0][number], strengths[1][:, number], list[Tensor]()
+    for (n, total), p in zip(levels, below, strict=True):
+        a = pseudo_counts[min(len(found), 1)]
+        before = a * (share * found[-1] + (1 - share) * p) if found else a * p
+        if len(found) > 1 and not number:  # of a combination: it may have no counts at all
+            before = a * found[-1]
+        found.append((n + before) / (total + a))
+    return found

@@ -10,7 +10,7 @@ same uniform number, of which each leaves what it has not used.
 import torch
 from torch import Tensor
 
-from seqssvae.nn.ngram_lm import PSEUDO_COUNTS, NGramLM, rows_of
+from seqssvae.nn.ngram_lm import NGramLM, rows_of
 from seqssvae.shapes import wide
 
 NETWORK = -1  # in the place of a symbol
@@ -85,8 +85,10 @@ def _shares(lm: NGramLM, gate: Tensor, contexts: Tensor, y: Tensor) -> Tensor:
         `[N, 2 + L D]`, the levels as of `NGramLM.levels`, the least one first.
     """
     totals = torch.stack(lm.levels_of(rows_of(lm.contexts, lm.flat_contexts(contexts)), y))
-    a = torch.tensor(PSEUDO_COUNTS, device=gate.device)[torch.arange(lm.num_tables).clamp(max=1)]
-    stop = totals.to(gate) / (totals.to(gate) + a)  # [L, N, D]
+    shares, pseudo_counts = (of.to(gate) for of in lm.strengths())
+    of_rows, of_classes = pseudo_counts
+    stop = totals.to(gate)  # [L, N, D]
+    stop = stop / (stop + torch.stack([of_rows] + [of_classes] * (len(stop) - 1)).unsqueeze(1))
     num_levels = len(stop)
     nothing = torch.zeros_like(gate[:, 0])
     inflow = [[nothing] * (num_levels - 1) + [share] for share in gate[:, 1:].unbind(1)]
@@ -96,8 +98,8 @@ def _shares(lm: NGramLM, gate: Tensor, contexts: Tensor, y: Tensor) -> Tensor:
             share = inflow[table][level]
             nodes[level, :, table] = share * stop[level, :, table]
             share = share - nodes[level, :, table]
-            if level:  # a half of it, but all of a combination's: see `NGramLM`
-                part = share if level > 1 and not table else share / 2
+            if level:  # all of a combination's: see `NGramLM`
+                part = share if level > 1 and not table else share * shares[table]
                 inflow[table][level - 1] = inflow[table][level - 1] + part
                 share = share - part
             if table:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from seqssvae.data.vocabulary import BOS, EOS, PAD
 from seqssvae.nn.ngram_counts import NGramCounts
-from seqssvae.nn.ngram_lm import NGramLM
+from seqssvae.nn.ngram_lm import SPEED, NGramLM
 from tests.support.rows import make_rows
 
 V, K = 9, 3
+SHARES = [0.1, 0.7, 0.4, 0.9, 0.3]  # s_k of up to five tables
+OF_CLASSES, OF_ALL = [1.5, 3.0, 5.0, 2.0, 0.5], [0.5, 4.0, 1.0, 3.0, 2.0]  # a_k, b_k
 LONG = [4, 5, 6] * 23  # its last positions share a context
 
 
@@ -43,12 +45,13 @@ class Counts:
         p = q = 0.0 if symbol in (PAD, BOS) else 1 / (V - 2)
         values, first = [], (p, q)
         for number, context in enumerate(self.contexts_of(before)):
-            a = 1.0 if number == 0 else 4.0
+            a, b = OF_CLASSES[number], OF_ALL[number]
             if number == self.order:
                 p, q = first
             of_class, of_all = self.ngrams[context, symbol], self.contexts[context]
-            q = (float(of_class.sum()) + a * q) / (float(of_all.sum()) + a)
-            p = (float(of_class[y]) + a * (q + p) / 2) / (float(of_all[y]) + a)
+            q = (float(of_class.sum()) + b * q) / (float(of_all.sum()) + b)
+            base = SHARES[number] * q + (1 - SHARES[number]) * p
+            p = (float(of_class[y]) + a * base) / (float(of_all[y]) + a)
             if number == 0:
                 first = p, q
             values.append(p)
@@ -83,6 +86,10 @@ def make_lm(
         num_features=2,
         label_sizes=label_sizes,
     )
+    start = torch.tensor([1.0] + [4.0] * order)
+    strengths = torch.tensor([OF_ALL[: order + 1], OF_CLASSES[: order + 1]])
+    shares = torch.tensor(SHARES[: order + 1]).logit()
+    lm.backoff.data = torch.cat([shares.unsqueeze(0), (strengths / start).log()]) / SPEED
     index = NGramCounts(make_rows(rows), vocabulary_size=V, order=order)
     lm.assign(index.keys, index.count(weights.numpy()))
     return lm
@@ -136,14 +143,16 @@ def test_a_combination_backs_off_to_rows_that_share_a_label() -> None:
         p = m = q = 1 / (V - 2)
         values, first = [], (p, m, q)
         for number, context in enumerate(own.contexts_of(before)):
-            a = 1.0 if number == 0 else 4.0
+            a, b = OF_CLASSES[number], OF_ALL[number]
             if number == order:
                 p, m, q = first
             n, total = own.ngrams[context, symbol], own.contexts[context]
             n_m, total_m = of_shared.ngrams[context, symbol], of_shared.contexts[context]
-            q = (float(n.sum()) + a * q) / (float(total.sum()) + a)
-            m = (float(n_m[y]) + a * (q + m) / 2) / (float(total_m[y]) + a)
-            p = (float(n[y]) + a * (m if number == 0 else (m + p) / 2)) / (float(total[y]) + a)
+            q = (float(n.sum()) + b * q) / (float(total.sum()) + b)
+            share = SHARES[number]
+            m = (float(n_m[y]) + a * (share * q + (1 - share) * m)) / (float(total_m[y]) + a)
+            base = m if number == 0 else share * m + (1 - share) * p
+            p = (float(n[y]) + a * base) / (float(total[y]) + a)
             if number == 0:
                 first = p, m, q
             values.append(p)
@@ -172,10 +181,12 @@ def test_a_value_by_hand() -> None:
     a, b = 4, 5
     lm = make_lm([[a, a, b], [b]], torch.eye(2), 2, 2)
     got = lm.target_probabilities(*flat([[a, b]]))[1]  # [D, K]
-    q1 = (2 + 1 / 7) / (4 + 1)
-    p1 = [(1 + (q1 + 1 / 7) / 2) / (3 + 1), (1 + (q1 + 1 / 7) / 2) / (1 + 1)]
-    q2 = (1 + 4 * q1) / (2 + 4)  # "a" is followed by "a" once and by "b" once
-    p2 = [(1 + 4 * (q2 + p1[0]) / 2) / (2 + 4), (4 * (q2 + p1[1]) / 2) / 4]
+    (s1, s2), (a1, a2), (b1, b2) = SHARES[:2], OF_CLASSES[:2], OF_ALL[:2]
+    q1 = (2 + b1 / 7) / (4 + b1)
+    p1 = [(1 + a1 * (s1 * q1 + (1 - s1) / 7)) / (n + a1) for n in (3, 1)]
+    q2 = (1 + b2 * q1) / (2 + b2)  # "a" is followed by "a" once and by "b" once
+    base = [s2 * q2 + (1 - s2) * p for p in p1]
+    p2 = [(1 + a2 * base[0]) / (2 + a2), base[1]]
     torch.testing.assert_close(got[:2], torch.tensor([p1, p2]), rtol=0, atol=1e-12)
 
 
@@ -257,6 +268,11 @@ def test_a_state_of_another_size_is_loaded() -> None:
     assert (few.target_probabilities(*x) - want).abs().max() > 0.01
     few.load_state_dict(many.state_dict())
     torch.testing.assert_close(few.target_probabilities(*x), want, rtol=0, atol=0)
+    state = many.state_dict()
+    del state["backoff"]  # as in earlier versions, in which s_k, a_k and b_k were fixed
+    few.load_state_dict(state)
+    shares, pseudo_counts = few.strengths()
+    assert shares.tolist() == [0.5] * 3 and pseudo_counts.tolist() == [[1.0, 4.0, 4.0]] * 2
     assert many.float().target_probabilities(*x).dtype == torch.float32
 
 

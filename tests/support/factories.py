@@ -62,8 +62,9 @@ def make_model(
         voters=voters,
     )
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
+        for name, parameter in model.named_parameters():
+            if not name.endswith("backoff"):
+                parameter.normal_(std=0.5)
     if model.votes is not None:
         model.votes.share.uniform_(0.1, 0.5)
     if model.decoder.ngrams is not None:
@@ -79,7 +80,11 @@ def make_decoder(num_classes: int = 3, **changes: Any) -> RecurrentDecoder:
 
 
 def count_random_rows(ngrams: NGramLM, num_rows: int = 20) -> None:
-    """Fill the tables of an n-gram model from random rows with random weights of the classes."""
+    """Fill the tables of an n-gram model from random rows with random weights of the classes.
+
+    Each table falls back in another way.
+    """
+    ngrams.backoff.data = torch.linspace(-0.1, 0.1, 3 * ngrams.num_tables).view(3, -1)
     batch = make_batch([-1] * num_rows, vocabulary_size=ngrams.vocabulary_size)
     symbols = batch.x[length_mask(batch.lengths, batch.x.shape[1])].numpy().astype(np.int32)
     rows = EncodedRows(symbols, offsets_of(batch.lengths.numpy()))
