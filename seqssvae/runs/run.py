@@ -69,6 +69,7 @@ STAGING = ".unfinished"  # files of a save that is in progress, or was killed
 HEADER_BYTES = 2**20  # of a weights file, and some more for each tensor
 BYTES_PER_NUMBER = 8
 NGRAM_TABLES = ("decoder.ngrams.keys", "decoder.ngrams.counts")  # a row for each n-gram
+NGRAM_BACKOFF = "decoder.ngrams.backoff"  # earlier versions had none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,4 +331,4 @@ def _check_weights(files: CheckedFolder, contents: RunContents) -> None:
     if size > limit:
         raise InputError(f"{path}: wanted at most {limit} bytes for the config, got {size}")
     files.check(WEIGHTS)
-    check_header(path, wanted, growing=NGRAM_TABLES)
+    check_header(path, wanted, growing=NGRAM_TABLES, optional=(NGRAM_BACKOFF,))

@@ -35,7 +35,11 @@ def from_bytes(content: bytes, where: Path) -> dict[str, Tensor]:
 
 
 def check_header(
-    path: Path, wanted: Mapping[str, Tensor], *, growing: Collection[str] = ()
+    path: Path,
+    wanted: Mapping[str, Tensor],
+    *,
+    growing: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> None:
     """Compare a file's header with the expected tensors, before any of it is read.
 
@@ -46,6 +50,7 @@ def check_header(
         wanted: Expected tensors, for instance on the meta device; shapes and whether they are
             floats are compared.
         growing: Names of those whose first dim may be shorter.
+        optional: Names of those that may be missing.
 
     Raises:
         InputError: no safetensors, or other names, shapes or kinds of number.
@@ -53,10 +58,11 @@ def check_header(
     try:
         with readable(path), safetensors.safe_open(path, framework="pt") as file:
             names = set(file.keys())
-            for name in sorted(names ^ set(wanted)):
+            for name in sorted(names ^ set(wanted).difference(set(optional) - names)):
                 got = "one more" if name in names else "none"
                 raise InputError(f"{path}: wanted the weights of the config, got {got}: {name}")
-            for name, tensor in wanted.items():
+            for name in sorted(names):
+                tensor = wanted[name]
                 stored = file.get_slice(name)
                 shape, is_float = list(stored.get_shape()), stored.get_dtype() in FLOATS
                 greatest = list(tensor.shape)

@@ -62,6 +62,16 @@ def test_headers_that_are_refused(tmp_path: Path, header: Any, message: str) -> 
             from_bytes(path.read_bytes(), path)
 
 
+def test_some_tensors_may_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(to_bytes({"a": torch.zeros(2, 3)}))
+    check_header(tmp_path / "x", WANTED, optional=("b",))
+    with pytest.raises(InputError, match="got none: b"):
+        check_header(tmp_path / "x", WANTED, optional=("a",))
+    (tmp_path / "x").write_bytes(to_bytes({"a": torch.zeros(2, 3), "b": torch.zeros(4)}))
+    with pytest.raises(InputError, match="wanted b of shape"):
+        check_header(tmp_path / "x", WANTED, optional=("b",))
+
+
 def test_a_header_longer_than_the_file(tmp_path: Path) -> None:
     for content in (b"", b"\0" * 8, struct.pack("<Q", 2**62), struct.pack("<Q", 10**9) + b"{}"):
         (tmp_path / "x").write_bytes(content)
