@@ -61,8 +61,9 @@ def check_header(
             for name in sorted(names ^ set(wanted).difference(set(optional) - names)):
                 got = "one more" if name in names else "none"
                 raise InputError(f"{path}: wanted the weights of the config, got {got}: {name}")
-            for name in sorted(names):
-                tensor = wanted[name]
+            for name, tensor in wanted.items():
+                if name not in names:
+                    continue
                 stored = file.get_slice(name)
                 shape, is_float = list(stored.get_shape()), stored.get_dtype() in FLOATS
                 greatest = list(tensor.shape)

@@ -477,7 +477,8 @@ def test_generate(run: Run, small_run: Small, strategy: str) -> None:
 def test_generate_is_controlled(run: Run, small_run: Small, tmp_path: Path) -> None:
     folder = small_run[0]
     words = ("generate", folder, "--label", "left", "-n", 30, "--json")
-    few = run(*words, "--constraint", "(ab|cd)+", "--min-length", 3, "--unique").json["sequences"]
+    few = run(*words, "--constraint", "(ab|cd)+", "--min-length", 3, "--unique", "--temperature", 2)
+    few = few.json["sequences"]
     assert len(few) == len(set(few)) == 30
     assert all(re.fullmatch("(ab|cd){2,}", text) for text in few)
     near = run("generate", folder, "--like", "abab", "--radius", 0, "-n", 3, "--top-k", 1, "--json")

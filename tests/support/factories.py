@@ -96,8 +96,9 @@ def count_random_rows(ngrams: NGramLM, num_rows: int = 20) -> None:
 def sharpen(model: SSVAE) -> SSVAE:
     """Multiply the decoder's weights, so that z and y change what is decoded."""
     with torch.no_grad():
-        for parameter in model.decoder.parameters():
-            parameter.mul_(4)
+        for name, parameter in model.decoder.named_parameters():
+            if not name.endswith("backoff"):
+                parameter.mul_(4)
     return model
 
 
