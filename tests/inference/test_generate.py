@@ -220,9 +220,9 @@ def test_transfer_keeps_more_of_the_source_the_more_it_is_told_to() -> None:
         transfer(model, rows, decoding, to=1, keep=-1)
 
 
-@pytest.mark.parametrize("strategy", ["greedy", "beam"])
-def test_transfer_keeps_z_and_changes_y(strategy: str) -> None:
-    model, rows = sharpen(make_model(3, decoder_ngrams=0)), random_rows([-1] * 8, 0)
+@pytest.mark.parametrize(("strategy", "order"), [("greedy", 2), ("greedy", 0), ("beam", 0)])
+def test_transfer_keeps_z_and_changes_y(strategy: str, order: int) -> None:
+    model, rows = sharpen(make_model(3, decoder_ngrams=order)), random_rows([-1] * 8, 0)
     loc, _ = _encode(model, rows)
     written = []
     for to in range(3):

@@ -1,12 +1,12 @@
 """A small model and batch for tests, and the objective by plain loops over examples and labels."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 
 from seqssvae.config import ModelConfig
@@ -42,6 +42,11 @@ DECODERS: dict[str, dict[str, Any]] = {
 }
 
 
+def _weights(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters, without those of n-grams that are logarithms."""
+    return (one for name, one in module.named_parameters() if not name.endswith("backoff"))
+
+
 def make_model(
     num_classes: int = 3,
     *,
@@ -62,9 +67,8 @@ def make_model(
         voters=voters,
     )
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not name.endswith("backoff"):
-                parameter.normal_(std=0.5)
+        for parameter in _weights(model):
+            parameter.normal_(std=0.5)
     if model.votes is not None:
         model.votes.share.uniform_(0.1, 0.5)
     if model.decoder.ngrams is not None:
@@ -96,9 +100,8 @@ def count_random_rows(ngrams: NGramLM, num_rows: int = 20) -> None:
 def sharpen(model: SSVAE) -> SSVAE:
     """Multiply the decoder's weights, so that z and y change what is decoded."""
     with torch.no_grad():
-        for name, parameter in model.decoder.named_parameters():
-            if not name.endswith("backoff"):
-                parameter.mul_(4)
+        for parameter in _weights(model.decoder):
+            parameter.mul_(4)
     return model
 
 
