@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.special import log_softmax
 
 from seqssvae.teacher.sparse import Product
 
@@ -25,6 +24,17 @@ TOLERANCE = 1e-8  # it ends when a step lowers the loss by a smaller part of it
 MOST_TRIALS = 20  # of the length of one step
 MOST_LEFT, MOST_OVERSHOT = 0.9, 0.5  # of the slope along a step, where it ends
 LEAST_DECREASE = 1e-4  # of what the slope promises
+
+
+def normalise(logits: Floating) -> tuple[Floating, Floating]:
+    """softmax of logits `[n, K]`, and log sum exp of each row, `[n]`.
+
+    For few rows scipy's functions take many times as long, most of it for checks.
+    """
+    peak = logits.max(1)
+    values = np.exp(logits - peak[:, None])
+    total = values.sum(1)
+    return values / total[:, None], peak + np.log(total)
 
 
 def soft_cross_entropy(
@@ -40,10 +50,10 @@ def soft_cross_entropy(
     Returns:
         The loss in nats and the gradient, `[n, K]`.
     """
-    log_probs = log_softmax(logits, axis=1)
+    probs, log_total = normalise(logits)
     weights = row_weights[:, None]
-    nats = -(weights * targets * log_probs).sum(dtype=np.float64)
-    return float(nats), weights * (np.exp(log_probs) - targets)
+    nats = (weights * targets * (log_total[:, None] - logits)).sum(dtype=np.float64)
+    return float(nats), weights * (probs - targets)
 
 
 class _ByFeature:

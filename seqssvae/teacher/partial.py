@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr, logsumexp, softmax
+from scipy.special import entr, softmax
+
+from seqssvae.teacher.logistic import normalise
 
 Bools = NDArray[np.bool_]
 Known = NDArray[np.bool_] | NDArray[np.floating]  # e, `[N, K]`, its greatest value in a row 1
@@ -112,7 +114,7 @@ def set_cross_entropy(
     Returns:
         The loss in nats and the gradient, `[n, K]`.
     """
-    among = weighed(logits, evidence)
-    posteriors, within = softmax(logits, axis=1), softmax(among, axis=1)
-    nats = row_weights * (logsumexp(logits, axis=1) - logsumexp(among, axis=1))
+    posteriors, log_total = normalise(logits)
+    within, log_inside = normalise(weighed(logits, evidence))
+    nats = row_weights * (log_total - log_inside)
     return float(nats.sum(dtype=np.float64)), row_weights[:, None] * (posteriors - within)
