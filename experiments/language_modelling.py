@@ -118,12 +118,9 @@ def compare(
     rows = list(read_corpus(files[0]))
     order = np.random.default_rng(config.training.seed).permutation(len(rows))[:num_rows]
     some = [rows[number] for number in np.sort(order)]
-    prepared = prepare(
-        config,
-        gather_corpus(
-            [row.sequence for row in some], [row.label for row in some], source=str(files[0])
-        ),
-    )
+    labels = [row.label for row in some] if num_labels else None
+    sequences = [row.sequence for row in some]
+    prepared = prepare(config, gather_corpus(sequences, labels, source=str(files[0])))
     test = read_like(files[1], config, prepared.vocabulary, None)
     test = test.take(np.random.default_rng(0).permutation(len(test))[:num_tested])
     if len(test) < PARTS:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from seqssvae.teacher.features import Features
-from seqssvae.teacher.logistic import fit_logistic
+from seqssvae.teacher.logistic import fit_logistic, soft_cross_entropy
 from seqssvae.teacher.naive_bayes import fit_naive_bayes
 from seqssvae.teacher.ngram_models import ALL, ClassNGrams
 from seqssvae.teacher.partial import Known, is_known, set_cross_entropy
@@ -190,13 +190,14 @@ def regress(
         evidence: What is known of their classes, `[n, K]`; see `partial`.
         penalty: As in `fit_logistic`.
     """
+    has_sets = bool(((evidence > 0).sum(1) > 1).any())
     return fit_logistic(
         x,
         evidence,
         np.ones(len(evidence)),
         penalty=penalty,
         num_steps=LOGISTIC_STEPS,
-        cross_entropy=set_cross_entropy,
+        cross_entropy=set_cross_entropy if has_sets else soft_cross_entropy,  # the same of labels
     )
 
 
